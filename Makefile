@@ -1,0 +1,59 @@
+# `make results` reproduces the study with the default config, `make test` runs the tests; `make help` lists all.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+CORES ?= all
+CONFIG ?=
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+# The environment takes about 6 GB with the CUDA libraries that PyTorch brings, the default results below 0.5 GB.
+NEEDED_MB := 8000
+
+export PATH := $(BIN):$(PATH)
+SNAKEMAKE := snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
+
+.PHONY: help results test lint check clean
+
+help: ## list what can be asked for
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@echo "variables:  CORES=$(CORES) (cores to use), CONFIG=FILE (laid over config/config.yaml), PYTHON=$(PYTHON)"
+
+results: $(VENV)/runtime.stamp ## train everything and draw the figures of the study into results/
+	@echo "== running the workflow: snakemake --cores $(CORES)$(if $(CONFIG), --configfile $(CONFIG))"
+	@$(SNAKEMAKE)
+	@echo "== done: figures in results/figures, tables in results/tables"
+
+test: $(VENV)/dev.stamp ## run the tests
+	@echo "== running the tests"
+	@python -m pytest
+
+lint: $(VENV)/dev.stamp ## check code style and workflow conventions
+	@echo "== ruff, snakefmt, snakemake --lint"
+	@ruff check .
+	@ruff format --check .
+	@snakefmt --check Snakefile workflow
+	@snakemake --lint
+
+clean: ## remove the environment (results stay)
+	rm -rf $(VENV)
+
+$(VENV)/runtime.stamp: envs/requirements.txt | check
+	@$(MAKE) --no-print-directory install REQUIREMENTS=requirements.txt
+	@touch $@
+
+$(VENV)/dev.stamp: envs/requirements-dev.txt | check
+	@$(MAKE) --no-print-directory install REQUIREMENTS=requirements-dev.txt
+	@touch $@ $(VENV)/runtime.stamp
+
+.PHONY: install
+install:
+	@echo "== installing envs/$(REQUIREMENTS) into $(VENV) (once; about 6 GB)"
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@python -m pip install --quiet --disable-pip-version-check -r envs/$(REQUIREMENTS)
+
+check:
+	@command -v "$(PYTHON)" > /dev/null || { echo "error: $(PYTHON) not found; needed is Python 3.11 or newer (make PYTHON=...)" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is $$("$(PYTHON)" --version 2>&1); needed is Python 3.11 or newer (make PYTHON=...)" >&2; exit 1; }
+	@free=$$(df -Pm . | awk 'NR == 2 {print $$4}'); test -e $(VENV)/runtime.stamp || test "$$free" -ge $(NEEDED_MB) || { echo "error: $$free MB free in $(CURDIR); needed are $(NEEDED_MB) MB for the environment and the results" >&2; exit 1; }

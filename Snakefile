@@ -1,0 +1,33 @@
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: str(Path(workflow.basedir) / "config" / "config.yaml"),
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/extract.smk"
+include: "workflow/rules/analyse.smk"
+include: "workflow/rules/figures.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        figures=wanted_figures(),
+        tables=wanted_tables(),
+
+
+rule tables:
+    input:
+        wanted_tables(),
+
+
+rule trainings:
+    input:
+        [paths.RUN.format(point=point, block=block) for point, block in all_blocks()],

@@ -1,0 +1,1 @@
+"""Ensemble training and analyses for the intrinsic learning rate study (Li, Lyu, Arora 2020)."""

@@ -1,0 +1,402 @@
+"""From the configuration to the study: validated experiments, and the trainings that they share.
+
+Parsed by every job of the workflow, so nothing here imports torch, pandas or numpy.
+"""
+
+import json
+import math
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+
+from intrinsic_lr import dataset_sizes
+from intrinsic_lr.errors import InputError
+from intrinsic_lr.grid import Point, expand
+from intrinsic_lr.models.spec import ModelSpec
+from intrinsic_lr.schedules import Clock, Timeline, compile_schedule, lookup, number
+
+SCHEMA = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
+HISTORY_POINTS = 40
+ALL_ANALYSES = ("curves", "swa", "distance", "disagreement", "grid")
+
+
+@dataclass(frozen=True)
+class Training:
+    """The training of one point, long and dense enough for every experiment that wants it.
+
+    Attributes:
+        point: the setting.
+        timeline: learning rate and weight decay of every step.
+        checkpoints: steps at which weights are kept, ascending.
+        log_every: steps between two rows of the history.
+        block_size: replicates trained together.
+        replicates: replicates wanted; trained are whole blocks.
+    """
+
+    point: Point
+    timeline: Timeline
+    checkpoints: tuple[int, ...]
+    log_every: int
+    block_size: int
+    replicates: int
+
+    @property
+    def blocks(self) -> range:
+        """Indices of the blocks that hold the replicates."""
+        return range(math.ceil(self.replicates / self.block_size))
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A named selection of points and the analyses of them.
+
+    Attributes:
+        name: name in the config.
+        points: the grid.
+        replicates: replicates used of each point.
+        lengths: for each point's name the number of steps that this experiment looks at.
+        checkpoints: for each point's name the planned steps; the i-th entries of two points belong together.
+        analyses: names of the analyses wanted.
+        compare: which pairs of points the disagreement table holds, `all` or `same_intrinsic_lr`.
+    """
+
+    name: str
+    points: tuple[Point, ...]
+    replicates: int
+    lengths: dict[str, int]
+    checkpoints: dict[str, tuple[int, ...]]
+    analyses: tuple[str, ...]
+    compare: str
+
+
+@dataclass
+class Study:
+    """The validated configuration.
+
+    Raises:
+        InputError: from the constructor `read`, for the first mistake found in the config.
+    """
+
+    config: Mapping[str, Any]
+    experiments: dict[str, Experiment] = field(default_factory=dict)
+    trainings: dict[str, Training] = field(default_factory=dict)
+    _counts: dict[str, int | None] = field(default_factory=dict, repr=False)
+
+    @staticmethod
+    def read(config: Mapping[str, Any]) -> "Study":
+        """Validate a configuration and lay out its trainings."""
+        validate(config)
+        study = Study(config)
+        for name in study.selected:
+            study._add(name, config["experiments"][name])
+        return study
+
+    @property
+    def selected(self) -> list[str]:
+        """Names of the experiments to run, in the config's order."""
+        known = list(self.config["experiments"])
+        if self.config["run"] == "all":
+            return known
+        for name in self.config["run"]:
+            if name not in known:
+                raise InputError(f"config: run: found the unknown experiment {name!r}; allowed: {', '.join(known)}")
+        return [name for name in known if name in self.config["run"]]
+
+    def with_analysis(self, analysis: str) -> list[str]:
+        """Names of the selected experiments that want an analysis."""
+        return [name for name, experiment in self.experiments.items() if analysis in experiment.analyses]
+
+    @cached_property
+    def datasets(self) -> list[str]:
+        """Names of the data sets in use."""
+        return sorted({training.point.dataset for training in self.trainings.values()})
+
+    def dataset_spec(self, name: str) -> str:
+        """Canonical JSON of a data set's definition, which the command that prepares it takes."""
+        return json.dumps(self.config["datasets"][name], sort_keys=True)
+
+    def model_text(self, name: str) -> str:
+        """Canonical text of a model's definition."""
+        return ModelSpec.from_config(self.config["models"][name]).spell()
+
+    def training_flags(self, point: str, block: int) -> str:
+        """The flags of the training command that say what is trained: one canonical text.
+
+        A value respelt or a default written out gives the same text, so it retrains nothing. The data set's
+        definition is in it, because the data file itself is no trigger.
+        """
+        training = self.trainings[point]
+        setting = training.point
+        start = block * training.block_size
+        flags = {
+            "point": point,
+            "model": self.model_text(setting.model),
+            "timeline": training.timeline.spell(),
+            "momentum": number(setting.momentum),
+            "batch-size": setting.batch_size,
+            "checkpoints": ",".join(map(str, training.checkpoints)),
+            "log-every": training.log_every,
+            "replicates": f"{start}:{start + training.block_size}",
+            "seed": self.config["seed"],
+            "init-seed": setting.init_seed,
+            "init-sharing": setting.init_sharing,
+            "init-scale": number(setting.init_scale),
+            "augmentation": setting.augmentation,
+            "dtype": setting.dtype,
+        }
+        return " ".join(f"--{flag} {shlex.quote(str(value))}" for flag, value in flags.items())
+
+    def describe(self, experiment: str) -> str:
+        """Canonical JSON of what an analysis needs to know of an experiment."""
+        selected = self.experiments[experiment]
+        return json.dumps(
+            {
+                "experiment": experiment,
+                "replicates": selected.replicates,
+                "compare": selected.compare,
+                "points": [
+                    {
+                        **asdict(point),
+                        "name": point.name,
+                        "intrinsic_lr": point.intrinsic_lr,
+                        "length": selected.lengths[point.name],
+                        "steps": selected.checkpoints[point.name],
+                    }
+                    for point in selected.points
+                ],
+            },
+            sort_keys=True,
+        )
+
+    def _add(self, name: str, settings: Mapping[str, Any]) -> None:
+        place = f"config: experiments.{name}"
+        defaults = {axis: settings[axis] for axis in ("dataset", "model", "batch_size")}
+        points = expand(settings["grid"], defaults, f"{place}.grid")
+        lengths, checkpoints = {}, {}
+        for point in points:
+            self._check_names(point, place)
+            lengths[point.name] = self._length(point, settings, place)
+            training = self._training(point, settings, lengths[point.name], place)
+            checkpoints[point.name] = training.checkpoints
+            self._share(training, place)
+        self.experiments[name] = Experiment(
+            name,
+            tuple(points),
+            settings["replicates"],
+            lengths,
+            checkpoints,
+            tuple(settings["analyses"]),
+            settings.get("compare", "all"),
+        )
+        _check_analyses(self.experiments[name], place)
+
+    def _check_names(self, point: Point, place: str) -> None:
+        for kind in ("dataset", "model"):
+            known = self.config[f"{kind}s"]
+            found = getattr(point, kind)
+            if found not in known:
+                raise InputError(f"{place}.{kind}: found the unknown {kind} {found!r}; allowed: {', '.join(known)}")
+        try:
+            ModelSpec.from_config(self.config["models"][point.model])
+        except InputError as error:
+            raise InputError(f"config: models.{point.model}: {error}") from None
+
+    def _clock(self, point: Point) -> Clock:
+        return Clock(point.intrinsic_lr, lambda: self._steps_per_epoch(point))
+
+    def _length(self, point: Point, settings: Mapping[str, Any], place: str) -> int:
+        (steps,) = self._moments(self._clock(point), settings["length"], f"{place}.length")
+        if steps < 1:
+            raise InputError(
+                f"{place}.length: found {dict(settings['length'])}, which is {steps} steps for {point.name}; "
+                "allowed is at least 1 step"
+            )
+        return steps
+
+    def _training(self, point: Point, settings: Mapping[str, Any], steps: int, place: str) -> Training:
+        clock = self._clock(point)
+        planned = tuple(self._moments(clock, settings["checkpoints"], f"{place}.checkpoints"))
+        if max(planned) > steps:
+            raise InputError(
+                f"{place}.checkpoints: found a checkpoint at step {max(planned)}, past the end of {point.name}; "
+                f"allowed are steps 0 to {steps}"
+            )
+        if len(set(planned)) < len(planned) or list(planned) != sorted(planned):
+            raise InputError(f"{place}.checkpoints: found the steps {list(planned)} for {point.name}; "
+                             "allowed are different steps in ascending order")
+        try:
+            definition = lookup(point.schedule, self.config["schedules"])
+            timeline = compile_schedule(
+                definition, point.lr, point.weight_decay, point.momentum, self._merged_steps(point, steps), clock
+            )
+        except InputError as error:
+            raise InputError(f"{place}: schedule {point.schedule!r}: {error}") from None
+        self._check_batch(point, place)
+        return Training(
+            point,
+            timeline,
+            planned,
+            math.ceil(steps / settings.get("history_points", HISTORY_POINTS)),
+            settings.get("block_size", self.config["block_size"]),
+            settings["replicates"],
+        )
+
+    def _merged_steps(self, point: Point, steps: int) -> int:
+        earlier = self.trainings.get(point.name)
+        return max(steps, earlier.timeline.steps) if earlier else steps
+
+    def _moments(self, clock: Clock, moments: Mapping[str, Any], place: str) -> list[int]:
+        try:
+            return clock.read(moments)
+        except InputError as error:
+            raise InputError(f"{place}: {error}") from None
+
+    def _train_count(self, dataset: str) -> int | None:
+        if dataset not in self._counts:
+            spec = self.config["datasets"][dataset]
+            self._counts[dataset] = dataset_sizes.train_count(spec, f"config: datasets.{dataset}")
+        return self._counts[dataset]
+
+    def _steps_per_epoch(self, point: Point) -> int:
+        if point.batch_size == "full":
+            return 1
+        count = self._train_count(point.dataset)
+        if count is None:
+            raise InputError(
+                f"found epochs, but the size of data set {point.dataset!r} is not known beforehand; "
+                f"allowed: steps, inverse_intrinsic_lr, or epochs with datasets.{point.dataset}.train_count given"
+            )
+        return count // int(point.batch_size)
+
+    def _check_batch(self, point: Point, place: str) -> None:
+        count = self._train_count(point.dataset)
+        if count is not None and point.batch_size != "full" and int(point.batch_size) > count:
+            raise InputError(
+                f"{place}.batch_size: found {point.batch_size}; allowed are 2 to {count}, the training images "
+                f"of {point.dataset}, or full"
+            )
+
+    def _share(self, training: Training, place: str) -> None:
+        """Merge what this experiment wants of a point with what others want of it."""
+        name = training.point.name
+        earlier = self.trainings.get(name)
+        if earlier is None:
+            self.trainings[name] = training
+            return
+        if earlier.block_size != training.block_size:
+            raise InputError(
+                f"{place}.block_size: found {training.block_size}, but another experiment trains {name} in "
+                f"blocks of {earlier.block_size}; allowed is one block size for a shared point"
+            )
+        self.trainings[name] = Training(
+            training.point,
+            training.timeline,
+            tuple(sorted({*earlier.checkpoints, *training.checkpoints})),
+            min(earlier.log_every, training.log_every),
+            training.block_size,
+            max(earlier.replicates, training.replicates),
+        )
+
+
+def validate(config: Mapping[str, Any]) -> None:
+    """Check a configuration against the schema; raise `InputError` for the first mistake.
+
+    The line names the key, the value found and what is allowed.
+    """
+    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    errors = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.path)))
+    if errors:
+        raise InputError(f"config: {_explain(_deepest(errors[0]))}")
+    _check_finite(config, "config")
+
+
+def _deepest(error: ValidationError) -> ValidationError:
+    """Follow a failed alternative down to the mistake, unless no alternative was meant."""
+    while error.context:
+        meant = [inner for inner in error.context if inner.relative_path or inner.validator not in _SHAPE]
+        if not meant:
+            return error
+        error = max(meant, key=lambda inner: len(inner.relative_path))
+    return error
+
+
+_SHAPE = ("type", "const", "enum")
+
+
+def _explain(error: ValidationError) -> str:
+    place = ".".join(map(str, error.absolute_path)) or "top level"
+    if error.validator == "additionalProperties":
+        allowed = error.schema["properties"]
+        unknown = next(key for key in error.instance if key not in allowed)
+        return f"{place}: found the unknown key {unknown!r}; allowed: {', '.join(allowed)}"
+    if error.validator == "required":
+        missing = next(key for key in error.validator_value if key not in error.instance)
+        return f"{place}: the key {missing!r} is missing; allowed: {', '.join(error.schema['properties'])}"
+    allowed = error.schema.get("description", error.message)
+    return f"{place}: found {_show(error.instance)}; allowed: {allowed}{_hint(error.instance)}"
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _hint(value: Any) -> str:
+    """Explain the commonest surprise of YAML: 1e-3 without a point is text."""
+    try:
+        is_number = isinstance(value, str) and math.isfinite(float(value))
+    except ValueError:
+        is_number = False
+    return " (this is text in YAML: write 1.0e-3 or 0.001, without quotes)" if is_number else ""
+
+
+def _check_finite(value: Any, place: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{place}: found {value}; allowed: a finite number")
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        _check_finite(inner, f"{place}.{key}" if place != "config" else f"config: {key}")
+
+
+def _check_analyses(experiment: Experiment, place: str) -> None:
+    """Refuse analyses that the experiment's design cannot feed."""
+    planned = min(len(steps) for steps in experiment.checkpoints.values())
+    for analysis in {"swa", "distance"} & set(experiment.analyses):
+        if planned < 3:
+            raise InputError(f"{place}.analyses: found {analysis} with {planned} checkpoints; allowed from 3 on")
+    if "disagreement" in experiment.analyses and (experiment.replicates < 2 or len(experiment.points) < 2):
+        raise InputError(
+            f"{place}.analyses: found disagreement with {experiment.replicates} replicates of "
+            f"{len(experiment.points)} points; allowed from 2 replicates of 2 points on"
+        )
+
+
+def check_targets(targets: list[str], study: Study) -> None:
+    """Refuse a requested run file whose point or block is not in the configured grid.
+
+    Raises:
+        InputError: naming the target and some of the points that are configured.
+    """
+    for target in targets:
+        parts = Path(target).parts
+        if parts[:2] != ("results", "runs") or len(parts) < 4:
+            continue
+        point, block = parts[2], parts[3]
+        training = study.trainings.get(point)
+        if training is None:
+            known = list(study.trainings)
+            raise InputError(
+                f"target {target}: found the point {point!r}, which no experiment of the config has; "
+                f"allowed are the {len(known)} configured points, such as {', '.join(known[:3])}"
+            )
+        if block not in {f"block_{index:04d}" for index in training.blocks}:
+            raise InputError(
+                f"target {target}: found {block!r}; allowed are block_0000 to block_{training.blocks[-1]:04d}"
+            )

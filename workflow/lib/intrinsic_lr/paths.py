@@ -1,0 +1,29 @@
+"""Where each result lies, relative to the working directory: the one module that spells it."""
+
+BLOCK = "results/runs/{point}/block_{block}"
+DATA = "results/data/{dataset}.safetensors"
+DATA_INFO = "results/data/{dataset}.json"
+CHECKPOINTS = f"{BLOCK}/checkpoints.safetensors"
+HISTORY = f"{BLOCK}/history.parquet"
+RUN = f"{BLOCK}/run.json"
+PREDICTIONS = f"{BLOCK}/predictions.safetensors"
+STATISTICS = f"{BLOCK}/statistics.safetensors"
+EXTRACT = f"{BLOCK}/extract.json"
+TABLE = "results/tables/{name}.csv"
+FIGURE = "results/figures/{name}"
+FORMATS = ("svg", "pdf", "png")
+
+
+def block_name(block: int) -> str:
+    """Return the wildcard text of a block's index."""
+    return f"{block:04d}"
+
+
+def block_dir(point: str, block: int) -> str:
+    """Return the folder of one block of a point."""
+    return BLOCK.format(point=point, block=block_name(block))
+
+
+def figure_files(name: str) -> list[str]:
+    """Return a figure's files, one for each format."""
+    return [f"{FIGURE.format(name=name)}.{extension}" for extension in FORMATS]

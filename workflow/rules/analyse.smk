@@ -1,0 +1,108 @@
+rule curves:
+    input:
+        ensemble(paths.HISTORY, paths.RUN),
+    output:
+        table=paths.TABLE.format(name="curves_{experiment}"),
+    params:
+        spec=lambda w: STUDY.describe(w.experiment),
+        analysis=config["analysis"],
+    log:
+        "results/logs/curves/{experiment}.log",
+    benchmark:
+        "results/benchmarks/curves/{experiment}.tsv"
+    wildcard_constraints:
+        experiment=one_of(STUDY.with_analysis("curves")),
+    conda:
+        "../../envs/intrinsic-lr.yaml"
+    script:
+        "../scripts/curves.py"
+
+
+rule grid:
+    input:
+        ensemble(paths.HISTORY, paths.RUN),
+    output:
+        table=paths.TABLE.format(name="grid_{experiment}"),
+    params:
+        spec=lambda w: STUDY.describe(w.experiment),
+        analysis=config["analysis"],
+    log:
+        "results/logs/grid/{experiment}.log",
+    benchmark:
+        "results/benchmarks/grid/{experiment}.tsv"
+    wildcard_constraints:
+        experiment=one_of(STUDY.with_analysis("grid")),
+    conda:
+        "../../envs/intrinsic-lr.yaml"
+    script:
+        "../scripts/grid.py"
+
+
+rule swa:
+    input:
+        ensemble(paths.CHECKPOINTS, paths.RUN),
+        data=ancient(datasets_of_experiment(paths.DATA)),
+        info=datasets_of_experiment(paths.DATA_INFO),
+    output:
+        table=paths.TABLE.format(name="swa_{experiment}"),
+        summary=paths.TABLE.format(name="swa_summary_{experiment}"),
+    params:
+        spec=lambda w: STUDY.describe(w.experiment),
+        analysis=config["analysis"],
+    log:
+        "results/logs/swa/{experiment}.log",
+    benchmark:
+        "results/benchmarks/swa/{experiment}.tsv"
+    threads: config["threads"]
+    wildcard_constraints:
+        experiment=one_of(STUDY.with_analysis("swa")),
+    conda:
+        "../../envs/intrinsic-lr.yaml"
+    script:
+        "../scripts/swa.py"
+
+
+rule distance:
+    input:
+        ensemble(paths.CHECKPOINTS, paths.RUN),
+    output:
+        table=paths.TABLE.format(name="distance_{experiment}"),
+        across=paths.TABLE.format(name="distance_across_{experiment}"),
+        summary=paths.TABLE.format(name="distance_summary_{experiment}"),
+    params:
+        spec=lambda w: STUDY.describe(w.experiment),
+        analysis=config["analysis"],
+    log:
+        "results/logs/distance/{experiment}.log",
+    benchmark:
+        "results/benchmarks/distance/{experiment}.tsv"
+    threads: config["threads"]
+    wildcard_constraints:
+        experiment=one_of(STUDY.with_analysis("distance")),
+    conda:
+        "../../envs/intrinsic-lr.yaml"
+    script:
+        "../scripts/distance.py"
+
+
+rule disagreement:
+    input:
+        ensemble(paths.PREDICTIONS, paths.EXTRACT, paths.RUN),
+        data=ancient(datasets_of_experiment(paths.DATA)),
+        info=datasets_of_experiment(paths.DATA_INFO),
+    output:
+        table=paths.TABLE.format(name="disagreement_{experiment}"),
+    params:
+        spec=lambda w: STUDY.describe(w.experiment),
+        analysis=config["analysis"],
+        seed=config["seed"],
+    log:
+        "results/logs/disagreement/{experiment}.log",
+    benchmark:
+        "results/benchmarks/disagreement/{experiment}.tsv"
+    wildcard_constraints:
+        experiment=one_of(STUDY.with_analysis("disagreement")),
+    conda:
+        "../../envs/intrinsic-lr.yaml"
+    script:
+        "../scripts/disagreement.py"

@@ -1,0 +1,93 @@
+import os
+import re
+import sys
+
+LIBRARY = os.path.join(workflow.basedir, "workflow", "lib")
+sys.path.insert(0, LIBRARY)
+
+from intrinsic_lr import paths
+from intrinsic_lr.config import Study, check_targets
+from intrinsic_lr.errors import InputError
+from intrinsic_lr.version import EXTRACT_VERSION, TRAINING_VERSION
+
+# Every job imports the library from the repository, also under --directory.
+shell.prefix(f"export PYTHONPATH={LIBRARY!r}${{PYTHONPATH:+:$PYTHONPATH}}; ")
+
+try:
+    STUDY = Study.read(config)
+    check_targets([str(target) for target in workflow.dag_settings.targets], STUDY)
+except InputError as error:
+    # One line for a user's mistake, where an exception would print the workflow's own stack.
+    sys.exit(f"error: {error}")
+
+
+# For each analysis: the tables and the figures that it makes, named <product>_<experiment>.
+PRODUCTS = {
+    "curves": (["curves"], ["curves"]),
+    "swa": (["swa", "swa_summary"], ["swa"]),
+    "distance": (["distance", "distance_across", "distance_summary"], ["distance"]),
+    "disagreement": (["disagreement"], ["total_variation", "disagreement"]),
+    "grid": (["grid"], ["grid"]),
+}
+
+
+def wanted_tables():
+    return [
+        paths.TABLE.format(name=f"{table}_{experiment}")
+        for analysis, (tables, _) in PRODUCTS.items()
+        for experiment in STUDY.with_analysis(analysis)
+        for table in tables
+    ]
+
+
+def wanted_figures():
+    return [
+        path
+        for analysis, (_, figures) in PRODUCTS.items()
+        for experiment in STUDY.with_analysis(analysis)
+        for figure in figures
+        for path in paths.figure_files(f"{figure}_{experiment}")
+    ]
+
+
+def all_blocks():
+    return [(name, paths.block_name(block)) for name, training in STUDY.trainings.items() for block in training.blocks]
+
+
+def ensemble(*patterns):
+    """Input function: these files of every block that an experiment's replicates lie in."""
+
+    def files(wildcards):
+        experiment = STUDY.experiments[wildcards.experiment]
+        size = {point.name: STUDY.trainings[point.name].block_size for point in experiment.points}
+        return [
+            pattern.format(point=point, block=paths.block_name(block))
+            for pattern in patterns
+            for point in size
+            for block in range(-(-experiment.replicates // size[point]))
+        ]
+
+    return files
+
+
+def dataset_of_point(pattern):
+    return lambda wildcards: pattern.format(dataset=STUDY.trainings[wildcards.point].point.dataset)
+
+
+def datasets_of_experiment(pattern):
+    return lambda wildcards: [
+        pattern.format(dataset=name)
+        for name in sorted({point.dataset for point in STUDY.experiments[wildcards.experiment].points})
+    ]
+
+
+def one_of(names):
+    """Regular expression of a wildcard that may only take these values."""
+    return "|".join(map(re.escape, names)) or "none"
+
+
+wildcard_constraints:
+    dataset=one_of(STUDY.datasets),
+    point=one_of(STUDY.trainings),
+    block="[0-9]{4}",
+    experiment=one_of(STUDY.experiments),

@@ -1,0 +1,112 @@
+rule figure_curves:
+    input:
+        table=paths.TABLE.format(name="curves_{experiment}"),
+    output:
+        paths.figure_files("curves_{experiment}"),
+    params:
+        spec=lambda w: STUDY.describe(w.experiment),
+    log:
+        "results/logs/figure_curves/{experiment}.log",
+    benchmark:
+        "results/benchmarks/figure_curves/{experiment}.tsv"
+    wildcard_constraints:
+        experiment=one_of(STUDY.with_analysis("curves")),
+    conda:
+        "../../envs/intrinsic-lr.yaml"
+    script:
+        "../scripts/figure_curves.py"
+
+
+rule figure_swa:
+    input:
+        table=paths.TABLE.format(name="swa_summary_{experiment}"),
+    output:
+        paths.figure_files("swa_{experiment}"),
+    params:
+        spec=lambda w: STUDY.describe(w.experiment),
+    log:
+        "results/logs/figure_swa/{experiment}.log",
+    benchmark:
+        "results/benchmarks/figure_swa/{experiment}.tsv"
+    wildcard_constraints:
+        experiment=one_of(STUDY.with_analysis("swa")),
+    conda:
+        "../../envs/intrinsic-lr.yaml"
+    script:
+        "../scripts/figure_swa.py"
+
+
+rule figure_distance:
+    input:
+        table=paths.TABLE.format(name="distance_summary_{experiment}"),
+    output:
+        paths.figure_files("distance_{experiment}"),
+    params:
+        spec=lambda w: STUDY.describe(w.experiment),
+    log:
+        "results/logs/figure_distance/{experiment}.log",
+    benchmark:
+        "results/benchmarks/figure_distance/{experiment}.tsv"
+    wildcard_constraints:
+        experiment=one_of(STUDY.with_analysis("distance")),
+    conda:
+        "../../envs/intrinsic-lr.yaml"
+    script:
+        "../scripts/figure_distance.py"
+
+
+rule figure_total_variation:
+    input:
+        table=paths.TABLE.format(name="disagreement_{experiment}"),
+    output:
+        paths.figure_files("total_variation_{experiment}"),
+    params:
+        spec=lambda w: STUDY.describe(w.experiment),
+    log:
+        "results/logs/figure_total_variation/{experiment}.log",
+    benchmark:
+        "results/benchmarks/figure_total_variation/{experiment}.tsv"
+    wildcard_constraints:
+        experiment=one_of(STUDY.with_analysis("disagreement")),
+    conda:
+        "../../envs/intrinsic-lr.yaml"
+    script:
+        "../scripts/figure_total_variation.py"
+
+
+rule figure_disagreement:
+    input:
+        table=paths.TABLE.format(name="disagreement_{experiment}"),
+    output:
+        paths.figure_files("disagreement_{experiment}"),
+    params:
+        spec=lambda w: STUDY.describe(w.experiment),
+    log:
+        "results/logs/figure_disagreement/{experiment}.log",
+    benchmark:
+        "results/benchmarks/figure_disagreement/{experiment}.tsv"
+    wildcard_constraints:
+        experiment=one_of(STUDY.with_analysis("disagreement")),
+    conda:
+        "../../envs/intrinsic-lr.yaml"
+    script:
+        "../scripts/figure_disagreement.py"
+
+
+rule figure_grid:
+    input:
+        table=paths.TABLE.format(name="grid_{experiment}"),
+    output:
+        paths.figure_files("grid_{experiment}"),
+    params:
+        spec=lambda w: STUDY.describe(w.experiment),
+    log:
+        "results/logs/figure_grid/{experiment}.log",
+    benchmark:
+        "results/benchmarks/figure_grid/{experiment}.tsv"
+    wildcard_constraints:
+        experiment=one_of(STUDY.with_analysis("grid")),
+    conda:
+        "../../envs/intrinsic-lr.yaml"
+    script:
+        "../scripts/figure_grid.py"

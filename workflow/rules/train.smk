@@ -1,0 +1,23 @@
+rule train:
+    # The content of the data is pinned by the checksum in the small info file, whose bytes the workflow
+    # compares; the large file itself is no trigger.
+    input:
+        data=ancient(dataset_of_point(paths.DATA)),
+        info=dataset_of_point(paths.DATA_INFO),
+    output:
+        checkpoints=paths.CHECKPOINTS,
+        history=paths.HISTORY,
+        run=paths.RUN,
+    params:
+        flags=lambda w: STUDY.training_flags(w.point, int(w.block)),
+        version=TRAINING_VERSION,
+    log:
+        "results/logs/train/{point}/block_{block}.log",
+    benchmark:
+        "results/benchmarks/train/{point}/block_{block}.tsv"
+    threads: config["threads"]
+    conda:
+        "../../envs/intrinsic-lr.yaml"
+    shell:
+        "python -m intrinsic_lr.train {params.flags} --data {input.data:q} --info {input.info:q}"
+        " --out $(dirname {output.run:q}) --device {config[device]} --threads {threads} 2> {log:q}"
