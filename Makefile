@@ -21,6 +21,7 @@ help: ## list what can be asked for
 	@echo "variables:  CORES=$(CORES) (cores to use), CONFIG=FILE (laid over config/config.yaml), PYTHON=$(PYTHON)"
 
 results: $(VENV)/runtime.stamp ## train everything and draw the figures of the study into results/
+	@test -z "$(CONFIG)" || test -f "$(CONFIG)" || { echo "error: CONFIG=$(CONFIG): no such file; allowed is a YAML file like config/smoke.yaml" >&2; exit 1; }
 	@echo "== running the workflow: snakemake --cores $(CORES)$(if $(CONFIG), --configfile $(CONFIG))"
 	@$(SNAKEMAKE)
 	@echo "== done: figures in results/figures, tables in results/tables"

@@ -3,9 +3,6 @@ rule curves:
         ensemble(paths.HISTORY, paths.RUN),
     output:
         table=paths.TABLE.format(name="curves_{experiment}"),
-    params:
-        spec=lambda w: STUDY.describe(w.experiment),
-        analysis=config["analysis"],
     log:
         "results/logs/curves/{experiment}.log",
     benchmark:
@@ -14,6 +11,9 @@ rule curves:
         experiment=one_of(STUDY.with_analysis("curves")),
     conda:
         "../../envs/intrinsic-lr.yaml"
+    params:
+        spec=lambda w: STUDY.describe(w.experiment),
+        analysis=config["analysis"],
     script:
         "../scripts/curves.py"
 
@@ -23,9 +23,6 @@ rule grid:
         ensemble(paths.HISTORY, paths.RUN),
     output:
         table=paths.TABLE.format(name="grid_{experiment}"),
-    params:
-        spec=lambda w: STUDY.describe(w.experiment),
-        analysis=config["analysis"],
     log:
         "results/logs/grid/{experiment}.log",
     benchmark:
@@ -34,6 +31,9 @@ rule grid:
         experiment=one_of(STUDY.with_analysis("grid")),
     conda:
         "../../envs/intrinsic-lr.yaml"
+    params:
+        spec=lambda w: STUDY.describe(w.experiment),
+        analysis=config["analysis"],
     script:
         "../scripts/grid.py"
 
@@ -46,18 +46,18 @@ rule swa:
     output:
         table=paths.TABLE.format(name="swa_{experiment}"),
         summary=paths.TABLE.format(name="swa_summary_{experiment}"),
-    params:
-        spec=lambda w: STUDY.describe(w.experiment),
-        analysis=config["analysis"],
     log:
         "results/logs/swa/{experiment}.log",
     benchmark:
         "results/benchmarks/swa/{experiment}.tsv"
-    threads: config["threads"]
     wildcard_constraints:
         experiment=one_of(STUDY.with_analysis("swa")),
     conda:
         "../../envs/intrinsic-lr.yaml"
+    threads: config["threads"]
+    params:
+        spec=lambda w: STUDY.describe(w.experiment),
+        analysis=config["analysis"],
     script:
         "../scripts/swa.py"
 
@@ -69,18 +69,18 @@ rule distance:
         table=paths.TABLE.format(name="distance_{experiment}"),
         across=paths.TABLE.format(name="distance_across_{experiment}"),
         summary=paths.TABLE.format(name="distance_summary_{experiment}"),
-    params:
-        spec=lambda w: STUDY.describe(w.experiment),
-        analysis=config["analysis"],
     log:
         "results/logs/distance/{experiment}.log",
     benchmark:
         "results/benchmarks/distance/{experiment}.tsv"
-    threads: config["threads"]
     wildcard_constraints:
         experiment=one_of(STUDY.with_analysis("distance")),
     conda:
         "../../envs/intrinsic-lr.yaml"
+    threads: config["threads"]
+    params:
+        spec=lambda w: STUDY.describe(w.experiment),
+        analysis=config["analysis"],
     script:
         "../scripts/distance.py"
 
@@ -92,10 +92,6 @@ rule disagreement:
         info=datasets_of_experiment(paths.DATA_INFO),
     output:
         table=paths.TABLE.format(name="disagreement_{experiment}"),
-    params:
-        spec=lambda w: STUDY.describe(w.experiment),
-        analysis=config["analysis"],
-        seed=config["seed"],
     log:
         "results/logs/disagreement/{experiment}.log",
     benchmark:
@@ -104,5 +100,9 @@ rule disagreement:
         experiment=one_of(STUDY.with_analysis("disagreement")),
     conda:
         "../../envs/intrinsic-lr.yaml"
+    params:
+        spec=lambda w: STUDY.describe(w.experiment),
+        analysis=config["analysis"],
+        seed=config["seed"],
     script:
         "../scripts/disagreement.py"

@@ -51,7 +51,11 @@ def wanted_figures():
 
 
 def all_blocks():
-    return [(name, paths.block_name(block)) for name, training in STUDY.trainings.items() for block in training.blocks]
+    return [
+        (name, paths.block_name(block))
+        for name, training in STUDY.trainings.items()
+        for block in training.blocks
+    ]
 
 
 def ensemble(*patterns):
@@ -59,7 +63,10 @@ def ensemble(*patterns):
 
     def files(wildcards):
         experiment = STUDY.experiments[wildcards.experiment]
-        size = {point.name: STUDY.trainings[point.name].block_size for point in experiment.points}
+        size = {
+            point.name: STUDY.trainings[point.name].block_size
+            for point in experiment.points
+        }
         return [
             pattern.format(point=point, block=paths.block_name(block))
             for pattern in patterns
@@ -71,13 +78,17 @@ def ensemble(*patterns):
 
 
 def dataset_of_point(pattern):
-    return lambda wildcards: pattern.format(dataset=STUDY.trainings[wildcards.point].point.dataset)
+    return lambda wildcards: pattern.format(
+        dataset=STUDY.trainings[wildcards.point].point.dataset
+    )
 
 
 def datasets_of_experiment(pattern):
     return lambda wildcards: [
         pattern.format(dataset=name)
-        for name in sorted({point.dataset for point in STUDY.experiments[wildcards.experiment].points})
+        for name in sorted(
+            {point.dataset for point in STUDY.experiments[wildcards.experiment].points}
+        )
     ]
 
 

@@ -2,14 +2,14 @@ rule prepare_data:
     output:
         data=paths.DATA,
         info=paths.DATA_INFO,
-    params:
-        spec=lambda w: STUDY.dataset_spec(w.dataset),
     log:
         "results/logs/prepare_data/{dataset}.log",
     benchmark:
         "results/benchmarks/prepare_data/{dataset}.tsv"
     conda:
         "../../envs/intrinsic-lr.yaml"
+    params:
+        spec=lambda w: STUDY.dataset_spec(w.dataset),
     shell:
         "python -m intrinsic_lr.prepare_data --name {wildcards.dataset} --spec {params.spec:q}"
         " --data {output.data:q} --info {output.info:q} 2> {log:q}"

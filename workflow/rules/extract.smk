@@ -8,15 +8,15 @@ rule extract:
         predictions=paths.PREDICTIONS,
         statistics=paths.STATISTICS,
         extract=paths.EXTRACT,
-    params:
-        version=EXTRACT_VERSION,
     log:
         "results/logs/extract/{point}/block_{block}.log",
     benchmark:
         "results/benchmarks/extract/{point}/block_{block}.tsv"
-    threads: config["threads"]
     conda:
         "../../envs/intrinsic-lr.yaml"
+    threads: config["threads"]
+    params:
+        version=EXTRACT_VERSION,
     shell:
         "python -m intrinsic_lr.extract --run $(dirname {input.run:q}) --data {input.data:q}"
         " --info {input.info:q} --device {config[device]} --threads {threads} 2> {log:q}"

@@ -3,8 +3,6 @@ rule figure_curves:
         table=paths.TABLE.format(name="curves_{experiment}"),
     output:
         paths.figure_files("curves_{experiment}"),
-    params:
-        spec=lambda w: STUDY.describe(w.experiment),
     log:
         "results/logs/figure_curves/{experiment}.log",
     benchmark:
@@ -13,6 +11,8 @@ rule figure_curves:
         experiment=one_of(STUDY.with_analysis("curves")),
     conda:
         "../../envs/intrinsic-lr.yaml"
+    params:
+        spec=lambda w: STUDY.describe(w.experiment),
     script:
         "../scripts/figure_curves.py"
 
@@ -22,8 +22,6 @@ rule figure_swa:
         table=paths.TABLE.format(name="swa_summary_{experiment}"),
     output:
         paths.figure_files("swa_{experiment}"),
-    params:
-        spec=lambda w: STUDY.describe(w.experiment),
     log:
         "results/logs/figure_swa/{experiment}.log",
     benchmark:
@@ -32,6 +30,8 @@ rule figure_swa:
         experiment=one_of(STUDY.with_analysis("swa")),
     conda:
         "../../envs/intrinsic-lr.yaml"
+    params:
+        spec=lambda w: STUDY.describe(w.experiment),
     script:
         "../scripts/figure_swa.py"
 
@@ -41,8 +41,6 @@ rule figure_distance:
         table=paths.TABLE.format(name="distance_summary_{experiment}"),
     output:
         paths.figure_files("distance_{experiment}"),
-    params:
-        spec=lambda w: STUDY.describe(w.experiment),
     log:
         "results/logs/figure_distance/{experiment}.log",
     benchmark:
@@ -51,6 +49,8 @@ rule figure_distance:
         experiment=one_of(STUDY.with_analysis("distance")),
     conda:
         "../../envs/intrinsic-lr.yaml"
+    params:
+        spec=lambda w: STUDY.describe(w.experiment),
     script:
         "../scripts/figure_distance.py"
 
@@ -60,8 +60,6 @@ rule figure_total_variation:
         table=paths.TABLE.format(name="disagreement_{experiment}"),
     output:
         paths.figure_files("total_variation_{experiment}"),
-    params:
-        spec=lambda w: STUDY.describe(w.experiment),
     log:
         "results/logs/figure_total_variation/{experiment}.log",
     benchmark:
@@ -70,6 +68,8 @@ rule figure_total_variation:
         experiment=one_of(STUDY.with_analysis("disagreement")),
     conda:
         "../../envs/intrinsic-lr.yaml"
+    params:
+        spec=lambda w: STUDY.describe(w.experiment),
     script:
         "../scripts/figure_total_variation.py"
 
@@ -79,8 +79,6 @@ rule figure_disagreement:
         table=paths.TABLE.format(name="disagreement_{experiment}"),
     output:
         paths.figure_files("disagreement_{experiment}"),
-    params:
-        spec=lambda w: STUDY.describe(w.experiment),
     log:
         "results/logs/figure_disagreement/{experiment}.log",
     benchmark:
@@ -89,6 +87,8 @@ rule figure_disagreement:
         experiment=one_of(STUDY.with_analysis("disagreement")),
     conda:
         "../../envs/intrinsic-lr.yaml"
+    params:
+        spec=lambda w: STUDY.describe(w.experiment),
     script:
         "../scripts/figure_disagreement.py"
 
@@ -98,8 +98,6 @@ rule figure_grid:
         table=paths.TABLE.format(name="grid_{experiment}"),
     output:
         paths.figure_files("grid_{experiment}"),
-    params:
-        spec=lambda w: STUDY.describe(w.experiment),
     log:
         "results/logs/figure_grid/{experiment}.log",
     benchmark:
@@ -108,5 +106,7 @@ rule figure_grid:
         experiment=one_of(STUDY.with_analysis("grid")),
     conda:
         "../../envs/intrinsic-lr.yaml"
+    params:
+        spec=lambda w: STUDY.describe(w.experiment),
     script:
         "../scripts/figure_grid.py"

@@ -8,16 +8,16 @@ rule train:
         checkpoints=paths.CHECKPOINTS,
         history=paths.HISTORY,
         run=paths.RUN,
-    params:
-        flags=lambda w: STUDY.training_flags(w.point, int(w.block)),
-        version=TRAINING_VERSION,
     log:
         "results/logs/train/{point}/block_{block}.log",
     benchmark:
         "results/benchmarks/train/{point}/block_{block}.tsv"
-    threads: config["threads"]
     conda:
         "../../envs/intrinsic-lr.yaml"
+    threads: config["threads"]
+    params:
+        flags=lambda w: STUDY.training_flags(w.point, int(w.block)),
+        version=TRAINING_VERSION,
     shell:
         "python -m intrinsic_lr.train {params.flags} --data {input.data:q} --info {input.info:q}"
         " --out $(dirname {output.run:q}) --device {config[device]} --threads {threads} 2> {log:q}"

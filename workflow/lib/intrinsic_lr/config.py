@@ -106,7 +106,9 @@ class Study:
             return known
         for name in self.config["run"]:
             if name not in known:
-                raise InputError(f"config: run: found the unknown experiment {name!r}; allowed: {', '.join(known)}")
+                raise InputError(
+                    f"config: run: found the unknown experiment {name!r}; allowed: {', '.join(known)}"
+                )
         return [name for name in known if name in self.config["run"]]
 
     def with_analysis(self, analysis: str) -> list[str]:
@@ -202,7 +204,9 @@ class Study:
             known = self.config[f"{kind}s"]
             found = getattr(point, kind)
             if found not in known:
-                raise InputError(f"{place}.{kind}: found the unknown {kind} {found!r}; allowed: {', '.join(known)}")
+                raise InputError(
+                    f"{place}.{kind}: found the unknown {kind} {found!r}; allowed: {', '.join(known)}"
+                )
         try:
             ModelSpec.from_config(self.config["models"][point.model])
         except InputError as error:
@@ -225,16 +229,23 @@ class Study:
         planned = tuple(self._moments(clock, settings["checkpoints"], f"{place}.checkpoints"))
         if max(planned) > steps:
             raise InputError(
-                f"{place}.checkpoints: found a checkpoint at step {max(planned)}, past the end of {point.name}; "
-                f"allowed are steps 0 to {steps}"
+                f"{place}.checkpoints: found a checkpoint at step {max(planned)}, past the end of "
+                f"{point.name}; allowed are steps 0 to {steps}"
             )
         if len(set(planned)) < len(planned) or list(planned) != sorted(planned):
-            raise InputError(f"{place}.checkpoints: found the steps {list(planned)} for {point.name}; "
-                             "allowed are different steps in ascending order")
+            raise InputError(
+                f"{place}.checkpoints: found the steps {list(planned)} for {point.name}; "
+                "allowed are different steps in ascending order"
+            )
         try:
             definition = lookup(point.schedule, self.config["schedules"])
             timeline = compile_schedule(
-                definition, point.lr, point.weight_decay, point.momentum, self._merged_steps(point, steps), clock
+                definition,
+                point.lr,
+                point.weight_decay,
+                point.momentum,
+                self._merged_steps(point, steps),
+                clock,
             )
         except InputError as error:
             raise InputError(f"{place}: schedule {point.schedule!r}: {error}") from None
@@ -270,8 +281,8 @@ class Study:
         count = self._train_count(point.dataset)
         if count is None:
             raise InputError(
-                f"found epochs, but the size of data set {point.dataset!r} is not known beforehand; "
-                f"allowed: steps, inverse_intrinsic_lr, or epochs with datasets.{point.dataset}.train_count given"
+                f"found epochs, but the size of data set {point.dataset!r} is not known beforehand; allowed: "
+                f"steps, inverse_intrinsic_lr, or epochs with datasets.{point.dataset}.train_count given"
             )
         return count // int(point.batch_size)
 
@@ -279,8 +290,8 @@ class Study:
         count = self._train_count(point.dataset)
         if count is not None and point.batch_size != "full" and int(point.batch_size) > count:
             raise InputError(
-                f"{place}.batch_size: found {point.batch_size}; allowed are 2 to {count}, the training images "
-                f"of {point.dataset}, or full"
+                f"{place}.batch_size: found {point.batch_size}; allowed are 2 to {count}, the training "
+                f"images of {point.dataset}, or full"
             )
 
     def _share(self, training: Training, place: str) -> None:
@@ -311,7 +322,9 @@ def validate(config: Mapping[str, Any]) -> None:
     The line names the key, the value found and what is allowed.
     """
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
-    errors = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.path)))
+    errors = sorted(
+        Draft202012Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.path))
+    )
     if errors:
         raise InputError(f"config: {_explain(_deepest(errors[0]))}")
     _check_finite(config, "config")
@@ -360,7 +373,9 @@ def _hint(value: Any) -> str:
 def _check_finite(value: Any, place: str) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{place}: found {value}; allowed: a finite number")
-    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    items = (
+        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    )
     for key, inner in items:
         _check_finite(inner, f"{place}.{key}" if place != "config" else f"config: {key}")
 
@@ -370,7 +385,9 @@ def _check_analyses(experiment: Experiment, place: str) -> None:
     planned = min(len(steps) for steps in experiment.checkpoints.values())
     for analysis in {"swa", "distance"} & set(experiment.analyses):
         if planned < 3:
-            raise InputError(f"{place}.analyses: found {analysis} with {planned} checkpoints; allowed from 3 on")
+            raise InputError(
+                f"{place}.analyses: found {analysis} with {planned} checkpoints; allowed from 3 on"
+            )
     if "disagreement" in experiment.analyses and (experiment.replicates < 2 or len(experiment.points) < 2):
         raise InputError(
             f"{place}.analyses: found disagreement with {experiment.replicates} replicates of "

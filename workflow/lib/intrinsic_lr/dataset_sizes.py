@@ -43,10 +43,13 @@ def check(spec: Mapping[str, Any], place: str) -> None:
             )
     for key in required:
         if key not in spec:
-            raise InputError(f"{place}: the key {key!r} is missing; the kind {spec['kind']} needs {', '.join(required)}")
+            raise InputError(
+                f"{place}: the key {key!r} is missing; the kind {spec['kind']} needs {', '.join(required)}"
+            )
     if spec["kind"] == "torchvision" and spec["dataset"] not in TORCHVISION:
         raise InputError(
-            f"{place}.dataset: found the unknown data set {spec['dataset']!r}; allowed: {', '.join(TORCHVISION)}"
+            f"{place}.dataset: found the unknown data set {spec['dataset']!r}; "
+            f"allowed: {', '.join(TORCHVISION)}"
         )
     if spec["kind"] == "image_folder":
         for part in ("train", "test"):

@@ -1,7 +1,7 @@
 """Points of the grid: what identifies one training ensemble, and its canonical name."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -71,15 +71,14 @@ class Point:
         return "-".join(parts + [text for differs, text in optional if differs])
 
 
-AXES = tuple(field.name for field in fields(Point)) + ("intrinsic_lr",)
-
-
 def canonical(value: float) -> float:
     """Round to the 12 significant digits that names carry, so that name and value agree."""
     return float(number(value))
 
 
-def expand(grid: Mapping[str, Any] | list[Mapping[str, Any]], defaults: Mapping[str, Any], place: str) -> list[Point]:
+def expand(
+    grid: Mapping[str, Any] | list[Mapping[str, Any]], defaults: Mapping[str, Any], place: str
+) -> list[Point]:
     """Return the points of a grid in the order given.
 
     A grid is a mapping from axis to value or list of values, whose product is taken, or a list of such
@@ -131,7 +130,9 @@ def _point(values: dict[str, Any], place: str) -> Point:
     intrinsic = values.pop("intrinsic_lr", None)
     if "lr" not in values:
         if values["weight_decay"] == 0:
-            raise InputError(f"{place}.weight_decay: found 0; allowed is a number above 0 where lr follows from it")
+            raise InputError(
+                f"{place}.weight_decay: found 0; allowed is a number above 0 where lr follows from it"
+            )
         values["lr"] = intrinsic / values["weight_decay"]
     elif "weight_decay" not in values:
         values["weight_decay"] = intrinsic / values["lr"]

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from intrinsic_lr.errors import InputError
@@ -42,7 +43,7 @@ class Timeline:
         return sum(segment.steps for segment in self.segments)
 
     def at(self, step: int) -> tuple[float, float]:
-        """Return learning rate and weight decay of update `step` (the one from state `step` to `step + 1`)."""
+        """Return learning rate and weight decay of the update from state `step` to state `step + 1`."""
         for segment in self.segments:
             if step < segment.steps:
                 return segment.lr_at(step), segment.weight_decay
@@ -78,7 +79,9 @@ class Timeline:
             try:
                 segment = Segment(int(fields[0]), *(float(field) for field in fields[1:]))
             except (ValueError, TypeError):
-                raise InputError(f"timeline: segment {part!r} is not STEPS@LR@WEIGHT_DECAY[@GROWTH]") from None
+                raise InputError(
+                    f"timeline: segment {part!r} is not STEPS@LR@WEIGHT_DECAY[@GROWTH]"
+                ) from None
             if len(fields) < 3 or segment.steps < 1:
                 raise InputError(f"timeline: segment {part!r} is not STEPS@LR@WEIGHT_DECAY[@GROWTH]")
             segments.append(segment)
@@ -165,7 +168,9 @@ def lookup(name: str, schedules: Mapping[str, Mapping[str, Any]]) -> Mapping[str
             "lr_milestones": {"epochs": [z, u]},
         }
     known = ", ".join(["constant", *schedules])
-    raise InputError(f"found the unknown schedule {name!r}; allowed: {known}, or wd_x_y_lr_z_u with four epochs")
+    raise InputError(
+        f"found the unknown schedule {name!r}; allowed: {known}, or wd_x_y_lr_z_u with four epochs"
+    )
 
 
 def compile_schedule(
@@ -206,7 +211,7 @@ def _multi_step(
             _decayed(lr, factor, sum(edge <= start for edge in lr_at)),
             _decayed(weight_decay, factor, sum(edge <= start for edge in weight_decay_at)),
         )
-        for start, end in zip(edges, edges[1:], strict=False)
+        for start, end in pairwise(edges)
     ]
 
 
@@ -225,7 +230,9 @@ def _phases(
             Segment(
                 min(length, left),
                 phase.get("lr", float(number(lr * phase.get("lr_factor", 1.0)))),
-                phase.get("weight_decay", float(number(weight_decay * phase.get("weight_decay_factor", 1.0)))),
+                phase.get(
+                    "weight_decay", float(number(weight_decay * phase.get("weight_decay_factor", 1.0)))
+                ),
             )
         )
         left -= segments[-1].steps

@@ -11,6 +11,13 @@ from typing import Any
 from intrinsic_lr.errors import InputError
 
 _CHUNK = 1 << 20
+_DTYPES = {
+    "torch.float32": "F32",
+    "torch.float64": "F64",
+    "torch.uint8": "U8",
+    "torch.int16": "I16",
+    "torch.int64": "I64",
+}
 
 
 @contextmanager
@@ -52,8 +59,9 @@ def read_json(path: Path | str) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error}); remake it with "
-                         f"`snakemake --cores 1 --force {path}`") from None
+        raise InputError(
+            f"{path}: cannot be read as JSON ({error}); remake it with `snakemake --cores 1 --force {path}`"
+        ) from None
 
 
 def verify(path: Path | str, expected_sha256: str, repair: str) -> None:
@@ -82,13 +90,12 @@ class TensorWriter:
         metadata: strings kept in the file's header.
     """
 
-    _NAMES = {
-        "torch.float32": "F32", "torch.float64": "F64", "torch.uint8": "U8",
-        "torch.int16": "I16", "torch.int64": "I64",
-    }
-
-    def __init__(self, path: Path | str, layout: dict[str, tuple[Any, tuple[int, ...]]],
-                 metadata: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        layout: dict[str, tuple[Any, tuple[int, ...]]],
+        metadata: dict[str, str] | None = None,
+    ) -> None:
         header: dict[str, Any] = {"__metadata__": metadata or {}}
         offset = 0
         self._offsets: dict[str, int] = {}
@@ -97,8 +104,11 @@ class TensorWriter:
             size = dtype.itemsize
             for extent in shape:
                 size *= extent
-            header[name] = {"dtype": self._NAMES[str(dtype)], "shape": list(shape),
-                            "data_offsets": [offset, offset + size]}
+            header[name] = {
+                "dtype": _DTYPES[str(dtype)],
+                "shape": list(shape),
+                "data_offsets": [offset, offset + size],
+            }
             self._offsets[name] = offset
             offset += size
         text = json.dumps(header).encode()
@@ -109,7 +119,7 @@ class TensorWriter:
 
     def __enter__(self) -> "TensorWriter":
         self._temporary = self._context.__enter__()
-        self._handle = open(self._temporary, "wb")  # noqa: SIM115 - closed in __exit__
+        self._handle = open(self._temporary, "wb")
         self._handle.write(self._prefix)
         self._missing = set(self._layout)
         return self

@@ -56,7 +56,9 @@ def same_intrinsic_lr(a: dict[str, Any], b: dict[str, Any]) -> bool:
     return abs(a["intrinsic_lr"] - b["intrinsic_lr"]) <= 1e-9 * a["intrinsic_lr"]
 
 
-def across_pairs(spec: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any], str, list[tuple[int, int]]]]:
+def across_pairs(
+    spec: dict[str, Any],
+) -> Iterator[tuple[dict[str, Any], dict[str, Any], str, list[tuple[int, int]]]]:
     """Yield the pairs whose weights are compared across trajectories: (point, partner, relation, members).
 
     Replicates k and k + 1 of one point start at different weights when initialisations are independent, and

@@ -1,0 +1,202 @@
+"""The configuration: what it lays out, and one clear line for every mistake."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from intrinsic_lr.config import SCHEMA, Study, check_targets
+from intrinsic_lr.errors import InputError
+
+CONFIG = Path(__file__).parents[1] / "config"
+
+
+def default_config():
+    return yaml.safe_load((CONFIG / "config.yaml").read_text())
+
+
+def small_config():
+    config = default_config()
+    config["experiments"] = {
+        "one": {
+            "dataset": "digits",
+            "model": "mlp",
+            "batch_size": 32,
+            "replicates": 4,
+            "block_size": 2,
+            "grid": {"lr": [0.1, 0.2], "weight_decay": 0.01},
+            "length": {"steps": 100},
+            "checkpoints": {"steps": [50, 100]},
+            "analyses": ["curves"],
+        }
+    }
+    return config
+
+
+def edited(path, value, config=None):
+    """Return the small config with one key set."""
+    config = config or small_config()
+    target = config
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = value
+    return config
+
+
+def test_default_config_reads():
+    study = Study.read(default_config())
+    assert list(study.experiments) == list(default_config()["experiments"])
+
+
+def test_overlay_of_the_smoke_config_reads():
+    config = default_config()
+    for key, value in yaml.safe_load((CONFIG / "smoke.yaml").read_text()).items():
+        config[key] = {**config[key], **value} if isinstance(value, dict) else value
+    assert all(name.startswith("smoke_") for name in Study.read(config).experiments)
+
+
+def test_experiments_share_their_points():
+    config = small_config()
+    other = copy.deepcopy(config["experiments"]["one"])
+    other |= {"replicates": 7, "length": {"steps": 200}, "checkpoints": {"steps": [75, 200]}}
+    other["grid"] = {"lr": 0.2, "intrinsic_lr": 0.002}
+    config["experiments"]["two"] = other
+    study = Study.read(config)
+    assert len(study.trainings) == 2
+    shared = study.trainings["digits-mlp-b32-lr0.2-wd0.01"]
+    assert (shared.timeline.steps, shared.checkpoints, shared.replicates) == (200, (50, 75, 100, 200), 7)
+    assert list(shared.blocks) == [0, 1, 2, 3]
+    config["experiments"] = dict(reversed(config["experiments"].items()))
+    assert Study.read(config).trainings[shared.point.name] == shared
+
+
+def test_flags_do_not_depend_on_spelling_or_on_other_points():
+    flags = Study.read(small_config()).training_flags("digits-mlp-b32-lr0.1-wd0.01", 1)
+    assert "--replicates 2:4 " in flags
+    assert "--timeline 100@0.1@0.01 " in flags
+    config = small_config()
+    config["experiments"]["one"]["grid"] = {"weight_decay": 1.0e-2, "lr": [0.3, 0.10, 0.2], "init_scale": 1.0}
+    config["experiments"]["one"]["checkpoints"] = {"steps": [50.0, 100]}
+    config["models"]["mlp"]["affine"] = False
+    assert Study.read(config).training_flags("digits-mlp-b32-lr0.1-wd0.01", 1) == flags
+
+
+def test_more_replicates_are_more_blocks():
+    before, after = Study.read(small_config()), Study.read(edited(["experiments", "one", "replicates"], 6))
+    name = "digits-mlp-b32-lr0.1-wd0.01"
+    assert len(after.trainings[name].blocks) == len(before.trainings[name].blocks) + 1
+    assert after.training_flags(name, 0) == before.training_flags(name, 0)
+
+
+def test_epochs_of_digits_and_multiples_of_the_intrinsic_time():
+    config = edited(["experiments", "one", "length"], {"epochs": 2})
+    config["experiments"]["one"]["checkpoints"] = {"inverse_intrinsic_lr": [0.05]}
+    training = Study.read(config).trainings["digits-mlp-b32-lr0.1-wd0.01"]
+    assert training.timeline.steps == 2 * (1437 // 32)
+    assert training.checkpoints == (50,)
+
+
+ONE = ["experiments", "one"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (["sede"], 1, ["top level", "'sede'", "allowed: seed"]),
+        ([*ONE, "replicats"], 4, ["experiments.one", "'replicats'", "replicates"]),
+        ([*ONE, "replicates"], 0, ["experiments.one.replicates", "found 0", "from 1 on"]),
+        ([*ONE, "replicates"], "many", ["experiments.one.replicates", '"many"', "whole number"]),
+        ([*ONE, "grid", "lr"], "1e-3", ["experiments.one.grid.lr", '"1e-3"', "number above 0", "1.0e-3"]),
+        ([*ONE, "grid", "lr"], [0.1, "1e-3"], ["experiments.one.grid.lr.1", '"1e-3"', "1.0e-3"]),
+        ([*ONE, "grid", "lr"], -0.1, ["experiments.one.grid.lr", "found -0.1", "above 0"]),
+        ([*ONE, "grid", "lr"], float("nan"), ["grid.lr", "nan", "finite"]),
+        ([*ONE, "grid", "lr"], [], ["experiments.one.grid.lr", "empty list"]),
+        ([*ONE, "grid"], [], ["experiments.one.grid", "empty list"]),
+        ([*ONE, "grid", "leraning_rate"], 1, ["experiments.one.grid", "'leraning_rate'", "lr"]),
+        ([*ONE, "grid", "momentum"], 1.0, ["momentum", "found 1.0", "below 1"]),
+        ([*ONE, "dataset"], "digit", ["experiments.one.dataset", "'digit'", "allowed: digits"]),
+        ([*ONE, "model"], "resnet", ["experiments.one.model", "'resnet'", "allowed: mlp"]),
+        ([*ONE, "grid", "schedule"], "cosine", ["experiments.one", "'cosine'", "constant"]),
+        ([*ONE, "analyses"], ["swap"], ["experiments.one.analyses.0", '"swap"', "swa"]),
+        ([*ONE, "analyses"], ["swa"], ["experiments.one.analyses", "2 checkpoints", "from 3"]),
+        ([*ONE, "checkpoints"], {"steps": [101]}, ["experiments.one.checkpoints", "101", "0 to 100"]),
+        (
+            [*ONE, "checkpoints"],
+            {"steps": [50, 50]},
+            ["experiments.one.checkpoints", "[50, 50]", "ascending"],
+        ),
+        ([*ONE, "checkpoints"], {"minutes": [1]}, ["experiments.one.checkpoints", "'minutes'", "epochs"]),
+        ([*ONE, "length"], {"steps": 0.2}, ["experiments.one.length", "0 steps", "at least 1"]),
+        ([*ONE, "grid", "lr"], [0.1, 0.1], ["two points with one name"]),
+        ([*ONE, "batch_size"], 2000, ["experiments.one.batch_size", "2000", "1437"]),
+        ([*ONE, "batch_size"], "half", ["experiments.one.batch_size", '"half"', "full"]),
+        (["datasets", "digits", "kind"], "digit", ["datasets.digits.kind", '"digit"', "torchvision"]),
+        (["datasets", "digits", "root"], "x", ["datasets.digits.root", "digits does not have"[:6]]),
+        (
+            ["datasets", "digits"],
+            {"kind": "torchvision", "dataset": "MNISTT", "root": "x"},
+            ["'MNISTT'", "MNIST"],
+        ),
+        (["datasets", "digits"], {"kind": "torchvision", "dataset": "MNIST"}, ["'root' is missing"]),
+        (
+            ["datasets", "digits"],
+            {"kind": "image_folder", "root": "no/where"},
+            ["no/where/train", "train/<class>"],
+        ),
+        (["models", "mlp", "kind"], "vgg", ["models.mlp.kind", '"vgg"', "preresnet"]),
+        (["models", "mlp", "blocks"], 3, ["models.mlp", "blocks"]),
+        (["models", "mlp"], {"kind": "mlp", "norm": "group", "groups": 7}, ["models.mlp", "7"]),
+        (["device"], "gpu", ["device", '"gpu"', "cuda:N"]),
+        (["run"], ["on"], ["run", "'on'", "allowed: one"]),
+        (["experiments", "Bad name"], {}, ["Bad name", "lower-case"]),
+        (["analysis", "confidence"], 95, ["analysis.confidence", "95", "between 0 and 1"]),
+    ],
+)
+def test_mistakes_get_one_clear_line(path, value, words):
+    with pytest.raises(InputError) as caught:
+        Study.read(edited(path, value))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert [word for word in words if word not in message] == [], message
+
+
+def test_shared_point_needs_one_block_size():
+    config = small_config()
+    config["experiments"]["two"] = {**copy.deepcopy(config["experiments"]["one"]), "block_size": 4}
+    with pytest.raises(InputError, match=r"experiments\.two\.block_size: found 4, .* blocks of 2"):
+        Study.read(config)
+
+
+def test_epochs_of_a_set_of_unknown_size():
+    config = edited(["datasets", "digits"], {"kind": "torchvision", "dataset": "Food101", "root": "x"})
+    config["experiments"]["one"]["length"] = {"epochs": 1}
+    with pytest.raises(InputError, match=r"length: found epochs, .* train_count"):
+        Study.read(config)
+
+
+def test_targets_off_the_grid():
+    study = Study.read(small_config())
+    known = "results/runs/digits-mlp-b32-lr0.1-wd0.01"
+    check_targets([f"{known}/block_0001/run.json", "results/figures/x.svg", "all"], study)
+    with pytest.raises(InputError, match="'digits-mlp-b32-lr9-wd9', which no experiment"):
+        check_targets(["results/runs/digits-mlp-b32-lr9-wd9/block_0000/run.json"], study)
+    with pytest.raises(InputError, match="'block_0002'; allowed are block_0000 to block_0001"):
+        check_targets([f"{known}/block_0002/run.json"], study)
+
+
+def test_every_key_of_the_schema_is_documented():
+    """config/README.md names each key, so that no key is added in silence."""
+    readme = (CONFIG / "README.md").read_text()
+    schema = yaml.safe_load(SCHEMA.read_text())
+
+    def keys(node):
+        if isinstance(node, dict):
+            yield from node.get("properties", {})
+            for inner in node.values():
+                yield from keys(inner)
+        elif isinstance(node, list):
+            for inner in node:
+                yield from keys(inner)
+
+    assert sorted(key for key in set(keys(schema)) if f"`{key}`" not in readme) == []

@@ -1,0 +1,183 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from intrinsic_lr.distance import across, coordinates, pairwise
+from intrinsic_lr.theory import fit_ou_null, sphere_walk_cosine, sphere_walk_distance
+
+GROUPS = {"first": ("a.weight",), "stream": ("b.weight", "c.weight")}
+SHAPES = {"a.weight": (7, 3), "b.weight": (4, 2, 3, 3), "c.weight": (5,), "head.weight": (10, 4)}
+
+
+def ensemble(seed, replicates=3, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: torch.randn(replicates, *shape, generator=generator).to(dtype) for name, shape in SHAPES.items()
+    }
+
+
+def vectors(weights, replicate, layer):
+    """Return a layer's vector in float64, written out naively as the reference."""
+    if layer in GROUPS:
+        parts = [weights[name][replicate].double().numpy().ravel() for name in GROUPS[layer]]
+        return np.concatenate(parts)
+    parts = [vectors(weights, replicate, group) for group in GROUPS]
+    if layer == "all":
+        return np.concatenate(parts)
+    return np.concatenate([part / np.linalg.norm(part) for part in parts]) / np.sqrt(len(parts))
+
+
+def reference(x, y):
+    """Return (l2, l2_unit_norm, cosine) in extended precision."""
+    x, y = x.astype(np.longdouble), y.astype(np.longdouble)
+    length_x, length_y = np.sqrt((x**2).sum()), np.sqrt((y**2).sum())
+    unit = np.sqrt(((x / length_x - y / length_y) ** 2).sum())
+    return [float(v) for v in (np.sqrt(((x - y) ** 2).sum()), unit, (x * y).sum() / (length_x * length_y))]
+
+
+def compared(checkpoints, step, later, replicate, layer):
+    return reference(*(vectors(checkpoints[s], replicate, layer) for s in (step, later)))
+
+
+LAYERS = [*GROUPS, "all", "all_layer_normalised"]
+
+
+def test_pairwise_equals_naive_loops():
+    checkpoints = {step: ensemble(step) for step in (40, 0, 10)}
+    frame = pairwise(checkpoints, GROUPS)
+    rows = [
+        [step, later - step, replicate, layer, *compared(checkpoints, step, later, replicate, layer)]
+        for step, later in [(0, 10), (0, 40), (10, 40)]
+        for replicate in range(3)
+        for layer in LAYERS
+    ]
+    columns = ["step", "delta", "replicate", "layer", "l2", "l2_unit_norm", "cosine"]
+    pd.testing.assert_frame_equal(frame, pd.DataFrame(rows, columns=columns), rtol=1e-12, check_dtype=False)
+
+
+def test_across_equals_naive_loops():
+    a, b = ensemble(1), ensemble(2, replicates=2)
+    pairs = [(2, 0), (0, 1)]
+    rows = [
+        [i, j, layer, *reference(vectors(a, i, layer), vectors(b, j, layer))]
+        for i, j in pairs
+        for layer in LAYERS
+    ]
+    columns = ["replicate_a", "replicate_b", "layer", "l2", "l2_unit_norm", "cosine"]
+    expected = pd.DataFrame(rows, columns=columns)
+    pd.testing.assert_frame_equal(across(a, b, GROUPS, pairs), expected, rtol=1e-12, check_dtype=False)
+
+
+def test_a_layer_that_is_scaled_moves_in_l2_alone():
+    a = ensemble(3)
+    b = {name: 2.0 * tensor for name, tensor in a.items()}
+    frame = across(a, b, GROUPS, [(1, 1)]).set_index("layer")
+    assert frame.loc["first", "l2"] == pytest.approx(a["a.weight"][1].double().norm().item(), rel=1e-12)
+    assert (frame["l2_unit_norm"] < 1e-14).all()
+    assert frame["cosine"].to_numpy() == pytest.approx(1.0, abs=1e-15)
+    assert frame.loc["all_layer_normalised", "l2"] < 1e-14
+
+
+@pytest.mark.parametrize("changed", [1, 100, 20_000])
+def test_float32_weights_that_differ_by_single_roundings_keep_their_distance(changed):
+    start = torch.randn(20_000, generator=torch.Generator().manual_seed(4))
+    near = start.clone()
+    near[:changed] = torch.nextafter(start[:changed], torch.tensor(torch.inf))
+    far = torch.randn(20_000, generator=torch.Generator().manual_seed(5))
+    checkpoints = {step: {"w": w[None]} for step, w in enumerate([far, start, near])}
+    frame = pairwise(checkpoints, {"w": ("w",)}).query("step == 1 and layer == 'w'").iloc[0]
+    l2, unit, _ = reference(start.double().numpy(), near.double().numpy())
+    assert 0 < unit < 1e-7
+    assert frame["l2"] == pytest.approx(l2, rel=1e-6)
+    assert frame["l2_unit_norm"] == pytest.approx(unit, rel=1e-6)
+    assert 1.0 - frame["cosine"] == pytest.approx(unit**2 / 2, abs=3e-16)
+
+
+def test_orthogonal_vectors_have_closed_forms():
+    q = torch.linalg.qr(
+        torch.randn(50, 50, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    ).Q
+    checkpoints = {step: {"w": (step + 1) * q[None, step]} for step in range(3)}
+    frame = pairwise(checkpoints, {"w": ("w",)}).query("layer == 'w'")
+    lengths = (frame["step"] + 1, frame["step"] + frame["delta"] + 1)
+    assert frame["l2"].to_numpy() == pytest.approx(np.hypot(*lengths).to_numpy(), rel=1e-12)
+    assert frame["l2_unit_norm"].to_numpy() == pytest.approx(2**0.5, rel=1e-12)
+    assert frame["cosine"].to_numpy() == pytest.approx(0.0, abs=1e-14)
+
+
+@pytest.mark.parametrize("shape", [(4, 30), (30, 4), (1, 5)])
+def test_coordinates_keep_inner_products(shape):
+    stack = torch.randn(*shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    points = coordinates(stack)
+    assert points.shape == (shape[0], min(shape))
+    torch.testing.assert_close(points @ points.T, stack @ stack.T, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_weights_that_are_not_finite_give_nan_to_their_own_rows_alone(bad):
+    checkpoints = {step: ensemble(step) for step in range(3)}
+    clean = pairwise(checkpoints, GROUPS)
+    checkpoints[1]["a.weight"][2, 0, 0] = bad
+    frame = pairwise(checkpoints, GROUPS)
+    touches = ((frame["step"] == 1) | (frame["step"] + frame["delta"] == 1)) & (frame["replicate"] == 2)
+    touches &= frame["layer"] != "stream"
+    numbers = ["l2", "l2_unit_norm", "cosine"]
+    assert frame.loc[touches, numbers].isna().all(axis=None)
+    pd.testing.assert_frame_equal(frame[~touches], clean[~touches], rtol=1e-12)
+
+
+def test_zero_weights_have_a_distance_and_no_direction():
+    a, b = ({"w": torch.full((1, 4), value)} for value in (0.0, 1.0))
+    row = across(a, b, {"w": ("w",)}, [(0, 0)]).iloc[0]
+    assert row["l2"] == pytest.approx(2.0)
+    assert row[["l2_unit_norm", "cosine"]].isna().all()
+
+
+def test_a_replicate_does_not_depend_on_its_block():
+    checkpoints = {step: ensemble(step) for step in range(4)}
+    alone = {step: {name: w[1:2] for name, w in weights.items()} for step, weights in checkpoints.items()}
+    whole = pairwise(checkpoints, GROUPS).query("replicate == 1").assign(replicate=0).reset_index(drop=True)
+    pd.testing.assert_frame_equal(whole, pairwise(alone, GROUPS), check_exact=True)
+
+
+def test_one_checkpoint_has_no_pairs():
+    frame = pairwise({5: ensemble(0)}, GROUPS)
+    assert len(frame) == 0
+    assert list(frame.columns) == ["step", "delta", "replicate", "layer", "l2", "l2_unit_norm", "cosine"]
+
+
+def test_ou_processes_level_off_where_the_fit_of_short_lags_says():
+    generator = torch.Generator().manual_seed(8)
+    rate, replicates, size = 0.05, 16, 300
+    w = torch.randn(replicates, size, generator=generator)
+    checkpoints = {0: {"w": w}}
+    for step in range(1, 101):
+        kick = (1 - (1 - rate) ** 2) ** 0.5 * torch.randn(replicates, size, generator=generator)
+        w = (1 - rate) * w + kick
+        if step % 5 == 0:
+            checkpoints[step] = {"w": w}
+    frame = pairwise(checkpoints, {"w": ("w",)}).query("layer == 'w'")
+    squared = frame.assign(squared=frame["l2"] ** 2).groupby("delta")["squared"].mean()
+    short = squared[squared.index <= 35]
+    plateau, fitted = fit_ou_null(short.index, short)
+    assert plateau == pytest.approx(2 * size, rel=0.05)
+    assert fitted == pytest.approx(rate, rel=0.1)
+
+
+def test_a_walk_on_the_sphere_follows_its_null():
+    generator = torch.Generator().manual_seed(9)
+    rate, replicates, size = 0.02, 16, 400
+    w = torch.randn(replicates, size, generator=generator)
+    w /= w.norm(dim=1, keepdim=True)
+    checkpoints = {0: {"w": w}}
+    for step in range(1, 101):
+        noise = torch.randn(replicates, size, generator=generator)
+        noise -= (noise * w).sum(dim=1, keepdim=True) * w
+        noise *= (1 - (1 - rate) ** 2) ** 0.5 / noise.norm(dim=1, keepdim=True)
+        w = (1 - rate) * w + noise
+        if step % 20 == 0:
+            checkpoints[step] = {"w": w}
+    mean = pairwise(checkpoints, {"w": ("w",)}).query("layer == 'w'").groupby("delta").mean(numeric_only=True)
+    np.testing.assert_allclose(mean["cosine"], sphere_walk_cosine(rate, mean.index), atol=0.02)
+    np.testing.assert_allclose(mean["l2_unit_norm"], sphere_walk_distance(rate, mean.index), rtol=0.02)

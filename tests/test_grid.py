@@ -1,0 +1,78 @@
+"""Names of points and the expansion of grids."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from intrinsic_lr.errors import InputError
+from intrinsic_lr.grid import Point, expand
+
+DEFAULTS = {"dataset": "digits", "model": "mlp", "batch_size": 32}
+rates = st.floats(1e-6, 10, allow_nan=False)
+
+
+def points(grid):
+    return expand(grid, DEFAULTS, "grid")
+
+
+def test_names_are_pinned():
+    """Names are paths of trained ensembles: a change here orphans every user's results."""
+    plain = Point("digits", "mlp", 32, 0.1, 0.01)
+    assert plain.name == "digits-mlp-b32-lr0.1-wd0.01"
+    full = Point(
+        "digits", "mlp", "full", 1.0, 1e-5, "wd_1_2_lr_3_4", 0.9, 1, "shared", 3.0, "crop=4,flip", "float64"
+    )
+    assert full.name == (
+        "digits-mlp-bfull-lr1-wd1e-05-schedule_wd_1_2_lr_3_4-momentum0.9-init1-shared-scale3-crop=4_flip-float64"
+    )
+
+
+@given(rates, rates)
+def test_names_need_no_quoting(lr, weight_decay):
+    assert re.fullmatch(r"[A-Za-z0-9._=-]+", points({"lr": lr, "weight_decay": weight_decay})[0].name)
+
+
+@given(rates, rates)
+def test_two_of_three_rates_give_the_third(lr, weight_decay):
+    given_both = points({"lr": lr, "weight_decay": weight_decay})[0]
+    by_lr = points({"lr": lr, "intrinsic_lr": lr * weight_decay})[0]
+    by_decay = points({"weight_decay": weight_decay, "intrinsic_lr": lr * weight_decay})[0]
+    assert by_lr.weight_decay == pytest.approx(given_both.weight_decay, rel=1e-10)
+    assert by_decay.lr == pytest.approx(given_both.lr, rel=1e-10)
+
+
+def test_spelling_of_numbers_does_not_change_the_name():
+    spellings = [{"lr": 1, "weight_decay": 0.3}, {"lr": 1.0, "weight_decay": 0.1 * 3}]
+    assert len({points(spelling)[0].name for spelling in spellings}) == 1
+
+
+def test_product_and_union():
+    grid = [{"lr": [0.1, 0.2], "weight_decay": [0.01, 0.02]}, {"lr": 1, "weight_decay": 0.5, "init_seed": 3}]
+    assert [(p.lr, p.weight_decay, p.init_seed) for p in points(grid)] == [
+        (0.1, 0.01, 0),
+        (0.1, 0.02, 0),
+        (0.2, 0.01, 0),
+        (0.2, 0.02, 0),
+        (1, 0.5, 3),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("grid", "words"),
+    [
+        ({"lr": [], "weight_decay": 0.1}, ["grid.lr", "empty list", "at least one"]),
+        ([], ["grid", "empty list"]),
+        ({"lr": 0.1}, ["found lr of the rates", "exactly two"]),
+        ({"lr": 0.1, "weight_decay": 0.1, "intrinsic_lr": 0.01}, ["exactly two"]),
+        ({"weight_decay": 0, "intrinsic_lr": 0.01}, ["weight_decay", "found 0"]),
+        ({"lr": [0.1, 0.1], "weight_decay": 0.1}, ["two points with one name", "digits-mlp-b32-lr0.1-wd0.1"]),
+        ([{"lr": 1, "weight_decay": 0.1}, {"lr": 1.0, "intrinsic_lr": 0.1}], ["grid[1]", "first in grid[0]"]),
+    ],
+)
+def test_refusals_name_place_value_and_allowed(grid, words):
+    with pytest.raises(InputError) as caught:
+        points(grid)
+    assert all(word in str(caught.value) for word in words)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,215 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.integrate import solve_ivp
+
+from intrinsic_lr import theory
+
+LR, WEIGHT_DECAY, NOISE = 0.3, 0.02, 5.0
+INTRINSIC_LR = LR * WEIGHT_DECAY
+
+
+def loss(weights, target):
+    """Return a scale-invariant loss: squared distance of the direction from a target."""
+    return ((weights / weights.norm() - target) ** 2).sum()
+
+
+def gradient(weights, target):
+    weights = weights.clone().requires_grad_()
+    return torch.autograd.grad(loss(weights, target), weights)[0]
+
+
+def random_steps(lr, weight_decay, start, targets):
+    """Return the iterates of plain SGD on `loss`, one target a step."""
+    iterates = [start]
+    for target in targets:
+        w = iterates[-1]
+        iterates.append((1 - lr * weight_decay) * w - lr * gradient(w, target))
+    return iterates
+
+
+@pytest.fixture
+def targets():
+    return torch.randn(20, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def start():
+    return torch.randn(6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def test_rates():
+    assert theory.intrinsic_learning_rate(0.8, 5e-4) == pytest.approx(4e-4)
+    assert theory.effective_learning_rate(0.8, 16.0) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-14), (torch.float32, 1e-5)])
+def test_norm_recursion_is_exact_for_a_scale_invariant_loss(targets, start, dtype, tolerance):
+    iterates = random_steps(LR, WEIGHT_DECAY, start.to(dtype), targets.to(dtype))
+    for w, after, target in zip(iterates, iterates[1:], targets.to(dtype), strict=False):
+        unit_gradient = (w.norm() * gradient(w, target)).square().sum()
+        norms = w.square().sum(), after.square().sum()
+        assert theory.norm_recursion_residual(*norms, LR, WEIGHT_DECAY, unit_gradient) < tolerance
+        assert theory.norm_recursion_residual(*norms, LR, 2 * WEIGHT_DECAY, unit_gradient) > 1e-3
+
+
+def test_rescaled_rates_give_rescaled_iterates(targets, start):
+    c = 3.7
+    lr, weight_decay = theory.rescaled(LR, WEIGHT_DECAY, c)
+    assert lr * weight_decay == pytest.approx(INTRINSIC_LR, rel=1e-14)
+    plain = random_steps(LR, WEIGHT_DECAY, start, targets)[-1]
+    scaled = random_steps(lr, weight_decay, c * start, targets)[-1]
+    torch.testing.assert_close(scaled, c * plain, rtol=1e-11, atol=0.0)
+
+
+def test_gamma_solves_its_differential_equation():
+    t = np.linspace(0.0, 300.0, 20)
+    solution = solve_ivp(
+        lambda _, g: -4 * INTRINSIC_LR * g + 2 * NOISE, (0, 300), [40.0], t_eval=t, rtol=1e-10, atol=1e-10
+    )
+    np.testing.assert_allclose(theory.relaxed_gamma(t, 40.0, INTRINSIC_LR, NOISE), solution.y[0], rtol=1e-8)
+
+
+def test_gamma_grows_linearly_without_weight_decay():
+    assert theory.relaxed_gamma(7.0, 40.0, 0.0, NOISE) == pytest.approx(40.0 + 2 * NOISE * 7.0)
+
+
+def test_gamma_ends_at_the_equilibrium():
+    rest = theory.equilibrium_effective_lr(LR, WEIGHT_DECAY, NOISE)
+    assert theory.relaxed_gamma(1e4, 1.0, INTRINSIC_LR, NOISE) == pytest.approx(rest**-2)
+    norm = theory.equilibrium_squared_norm(LR, WEIGHT_DECAY, NOISE)
+    assert theory.effective_learning_rate(LR, norm) == pytest.approx(rest)
+
+
+def test_equilibrium_is_the_fixed_point_of_the_norm_recursion():
+    lr, weight_decay = 0.1, 1e-4
+    rest = theory.equilibrium_squared_norm(lr, weight_decay, NOISE)
+    # The closed form leaves out lambda_e^2, hence the tolerance.
+    assert theory.next_squared_norm(rest, lr, weight_decay, NOISE) == pytest.approx(rest, rel=1e-8)
+    assert theory.next_squared_norm(1.1 * rest, lr, weight_decay, NOISE) < 1.1 * rest
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+def test_angular_update_of_simulated_noise_walks(momentum):
+    """PyTorch's SGD on random gradients of one unit-norm length, orthogonal to the weights, to rest."""
+    generator = torch.Generator().manual_seed(3)
+    lr, weight_decay, size = 0.5, 4e-3, 3000
+    w = torch.randn(size, dtype=torch.float64, generator=generator)
+    w.requires_grad_()
+    optimiser = torch.optim.SGD([w], lr=lr, momentum=momentum, weight_decay=weight_decay)
+    angles = []
+    for _ in range(2500):
+        direction = w.detach() / w.detach().norm()
+        noise = torch.randn(size, dtype=torch.float64, generator=generator)
+        noise -= (noise @ direction) * direction
+        w.grad = noise / w.detach().norm()
+        optimiser.step()
+        angles.append(torch.arccos(direction @ w.detach() / w.detach().norm()).item())
+    assert np.mean(angles[1500:]) == pytest.approx(
+        theory.angular_update(lr, weight_decay, momentum), rel=0.02
+    )
+
+
+def test_effective_lr_response_to_a_decay():
+    k, t = 10.0, np.linspace(0.0, 2000.0, 9)
+    after = INTRINSIC_LR / k
+    rest = theory.equilibrium_effective_lr(LR, WEIGHT_DECAY, NOISE)
+    gamma_after_drop = (rest / k) ** -2
+    reference = theory.relaxed_gamma(t, gamma_after_drop, after, NOISE) ** -0.5 / rest
+    response = theory.effective_lr_response(k, after, t)
+    np.testing.assert_allclose(response, reference, rtol=1e-12)
+    assert response[0] == pytest.approx(1 / k)
+    assert theory.effective_lr_response(k, after, 1e6) == pytest.approx(k**-0.5)
+
+
+def test_sphere_walk_at_known_lags():
+    assert theory.sphere_walk_cosine(0.25, np.array([0, 1, 2])) == pytest.approx([1.0, 0.75, 0.5625])
+    assert theory.sphere_walk_distance(0.25, np.array([0, 1, 1000])) == pytest.approx([0, 0.5**0.5, 2**0.5])
+    assert theory.sphere_walk_distance(1e-18, 1) == pytest.approx((2e-18) ** 0.5)
+    series = pd.Series([0.25, 0.0])
+    assert theory.sphere_walk_distance(series, pd.Series([1, 5])).tolist() == pytest.approx([0.5**0.5, 0.0])
+
+
+def test_sphere_walk_of_simulated_noise():
+    generator = torch.Generator().manual_seed(4)
+    lr, weight_decay, size, walks = 0.5, 0.02, 400, 50
+    rate = lr * weight_decay
+    rest = theory.equilibrium_squared_norm(lr, weight_decay, size - 1.0)
+    w = torch.randn(walks, size, dtype=torch.float64, generator=generator)
+    w *= rest**0.5 / w.norm(dim=1, keepdim=True)
+    directions = []
+    for _ in range(301):
+        u = w / w.norm(dim=1, keepdim=True)
+        directions.append(u)
+        noise = torch.randn(walks, size, dtype=torch.float64, generator=generator)
+        noise -= (noise * u).sum(dim=1, keepdim=True) * u
+        w = (1 - rate) * w - lr * noise / w.norm(dim=1, keepdim=True)
+    lags = np.array([1, 10, 50, 100, 200, 300])
+    cosines = [(directions[0] * directions[lag]).sum(dim=1).mean().item() for lag in lags]
+    np.testing.assert_allclose(cosines, theory.sphere_walk_cosine(rate, lags), atol=0.02)
+
+
+def ou_paths(rate, stationary_deviation, steps, shape, rng):
+    """Return a stationary Ornstein-Uhlenbeck process, shape (steps + 1, *shape)."""
+    paths = [stationary_deviation * rng.standard_normal(shape)]
+    kick = stationary_deviation * (1 - (1 - rate) ** 2) ** 0.5
+    for _ in range(steps):
+        paths.append((1 - rate) * paths[-1] + kick * rng.standard_normal(shape))
+    return np.stack(paths)
+
+
+def test_fit_recovers_simulated_ou_processes_and_extrapolates():
+    rate, deviation, size = 0.02, 0.3, 200
+    paths = ou_paths(rate, deviation, 300, (40, size), np.random.default_rng(5))
+    lags = np.arange(5, 301, 5)
+    squared = ((paths[lags] - paths[0]) ** 2).sum(-1).mean(-1)
+    plateau, fitted = theory.fit_ou_null(lags, squared)
+    assert plateau == pytest.approx(2 * size * deviation**2, rel=0.03)
+    assert fitted == pytest.approx(rate, rel=0.1)
+    short = lags <= 100
+    extrapolated = theory.ou_squared_distance(lags, *theory.fit_ou_null(lags[short], squared[short]))
+    np.testing.assert_allclose(extrapolated, squared, rtol=0.1)
+
+
+@pytest.mark.parametrize("rate", [1e-5, 1e-3, 0.1, 0.9])
+def test_fit_is_exact_on_exact_data(rate):
+    lags = np.array([1.0, 2.0, 3.0]) / rate / 5
+    plateau, fitted = theory.fit_ou_null(lags, theory.ou_squared_distance(lags, 1e-7, rate))
+    assert (plateau, fitted) == pytest.approx((1e-7, rate), rel=1e-5)
+
+
+def test_fit_of_distances_that_do_not_bend_keeps_their_slope():
+    lags = np.arange(100.0, 1001.0, 100.0)
+    plateau, rate = theory.fit_ou_null(lags, 2.0 * lags)
+    assert rate == pytest.approx(1e-3 / 1000, rel=1e-3)
+    np.testing.assert_allclose(theory.ou_squared_distance(lags, plateau, rate), 2.0 * lags, rtol=1e-3)
+    assert theory.ou_squared_distance(1e4, plateau, rate) == pytest.approx(2e4, rel=1e-2)
+
+
+def test_fit_of_a_plateau_finds_its_height():
+    plateau, rate = theory.fit_ou_null([10, 20, 30], [4.0, 4.0, 4.0])
+    assert plateau == pytest.approx(4.0)
+    assert theory.ou_squared_distance(10, plateau, rate) == pytest.approx(4.0)
+
+
+def test_fit_leaves_out_what_says_nothing():
+    lags = np.array([0, 10, 20, 40, 80])
+    squared = theory.ou_squared_distance(lags, 3.0, 0.02)
+    squared[-1] = np.nan
+    assert theory.fit_ou_null(lags, squared) == pytest.approx((3.0, 0.02), rel=1e-5)
+    assert np.isnan(theory.fit_ou_null([10, 20], [1.0, np.nan])).all()
+    assert np.isnan(theory.fit_ou_null([], [])).all()
+
+
+def test_sampling_floor_of_the_worked_example():
+    p = np.array([0.95] + [0.05 / 9] * 9)
+    assert theory.sampling_floor(p, 500) == pytest.approx(0.045, abs=5e-4)
+    assert theory.sampling_floor(np.eye(3), 10).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_sampling_floor_of_drawn_distributions():
+    rng = np.random.default_rng(6)
+    p, n = np.array([[0.6, 0.3, 0.1], [0.2, 0.4, 0.4]]), 200
+    a, b = (rng.multinomial(n, p, size=(4000, 2)) / n for _ in range(2))
+    np.testing.assert_allclose(theory.sampling_floor(p, n), np.abs(a - b).sum(-1).mean(0), rtol=0.03)

@@ -1,0 +1,256 @@
+"""The workflow as its user runs it: end to end, what is made again, determinism, and mistakes."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+pytestmark = pytest.mark.workflow
+
+REPOSITORY = Path(__file__).parents[1]
+SMOKE = yaml.safe_load((REPOSITORY / "config" / "smoke.yaml").read_text())
+
+
+def snakemake(project, *arguments, config="config/smoke.yaml", **environment):
+    """Run Snakemake in a project folder; return the finished process with its output as text."""
+    # The user's environment, not the test runner's: the workflow must find the library by itself.
+    variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{variables['PATH']}"
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", config],
+        cwd=project,
+        env={**variables, "PATH": path, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+    )
+
+
+def planned(project, *arguments, config="config/smoke.yaml"):
+    """Return the number of jobs of each rule that a dry run plans."""
+    done = snakemake(project, "--dry-run", *arguments, config=config)
+    assert done.returncode == 0, done.stdout
+    if "Nothing to be done" in done.stdout:
+        return {}
+    table = done.stdout.split("Job stats:")[1].split("\n\n")[0]
+    return {
+        rule: int(count)
+        for rule, count in re.findall(r"^(\w+)\s+(\d+)$", table, re.MULTILINE)
+        if rule != "total"
+    }
+
+
+def overlay(project, **changes):
+    """Write a variant of the smoke config and return its name."""
+    text = yaml.safe_dump({**SMOKE, **changes}, sort_keys=False)
+    (project / "variant.yaml").write_text(text)
+    return "variant.yaml"
+
+
+def experiments(**changes):
+    """Return the smoke experiments with some of them changed or added."""
+    merged = {name: {**settings, **changes.pop(name, {})} for name, settings in SMOKE["experiments"].items()}
+    return {**merged, **changes}
+
+
+def new_project(folder):
+    for name in ("workflow", "config", "envs"):
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy2(REPOSITORY / "Snakefile", folder)
+    return folder
+
+
+def tables(project):
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (project / "results/tables").glob("*.csv")
+    }
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A project in which the smoke workflow has run to its end."""
+    project = new_project(tmp_path_factory.mktemp("finished") / "project")
+    done = snakemake(project)
+    assert done.returncode == 0, done.stdout
+    return project
+
+
+@pytest.fixture
+def project(finished, tmp_path):
+    """A copy of the finished project elsewhere, to be changed by a test."""
+    return shutil.copytree(finished, tmp_path / "elsewhere", symlinks=True)
+
+
+def test_end_to_end(finished):
+    made = {path.name for path in (finished / "results/figures").iterdir()}
+    figures = [
+        "curves_smoke_trajectory",
+        "swa_smoke_trajectory",
+        "distance_smoke_trajectory",
+        "grid_smoke_grid",
+    ]
+    figures += ["total_variation_smoke_mixing", "disagreement_smoke_mixing"]
+    assert made == {f"{figure}.{extension}" for figure in figures for extension in ("svg", "pdf", "png")}
+    assert set(tables(finished)) == {
+        "curves_smoke_trajectory.csv",
+        "swa_smoke_trajectory.csv",
+        "swa_summary_smoke_trajectory.csv",
+        "distance_smoke_trajectory.csv",
+        "distance_across_smoke_trajectory.csv",
+        "distance_summary_smoke_trajectory.csv",
+        "disagreement_smoke_mixing.csv",
+        "grid_smoke_grid.csv",
+    }
+
+
+def test_tables_have_the_rows_that_the_grid_asks_for(finished):
+    folder = finished / "results/tables"
+    distance = pd.read_csv(folder / "distance_smoke_trajectory.csv")
+    assert len(distance[distance["layer"] == "all"]) == 6 * 4  # pairs of four checkpoints, replicates
+    swa = pd.read_csv(folder / "swa_smoke_trajectory.csv")
+    within = swa[(swa["relation"] == "within") & (swa["average"] == "pair")]
+    assert len(within) == 6 * 4 * 2  # raw and per layer
+    assert set(swa["relation"]) == {"within", "across_initialisations"}
+    assert len(pd.read_csv(folder / "disagreement_smoke_mixing.csv")) == 2
+    assert len(pd.read_csv(folder / "grid_smoke_grid.csv")) == 2
+
+
+def test_same_config_twice_gives_the_same_tables(finished, tmp_path):
+    again = new_project(tmp_path / "again")
+    done = snakemake(again, "tables")
+    assert done.returncode == 0, done.stdout
+    assert tables(again) == tables(finished)
+
+
+class TestReruns:
+    """Counts of the jobs that a dry run plans after a change."""
+
+    def test_nothing_changed_or_moved(self, project):
+        assert planned(project) == {}
+
+    def test_other_cores_and_device(self, project):
+        assert planned(project, "--cores", "1", config=overlay(project, device="cpu")) == {}
+
+    def test_config_respelt_reordered_commented(self, project):
+        settings = experiments(
+            smoke_trajectory={"grid": {"intrinsic_lr": 2.0e-2, "lr": [1e-1], "momentum": 0.0}}
+        )
+        name = overlay(project, experiments=dict(reversed(settings.items())))
+        (project / name).write_text("# a comment\n" + (project / name).read_text())
+        assert planned(project, config=name) == {}
+
+    def test_library_edited_and_touched(self, project):
+        for path in (project / "workflow/lib/intrinsic_lr").rglob("*.py"):
+            path.write_text(path.read_text() + "\n# a comment\n")
+        assert planned(project) == {}
+
+    def test_more_replicates(self, project):
+        name = overlay(project, experiments=experiments(smoke_mixing={"replicates": 8}))
+        jobs = planned(project, config=name)
+        assert (jobs["train"], jobs["extract"], jobs["disagreement"]) == (2, 2, 1)
+        assert not {"swa", "distance", "grid", "curves", "prepare_data"} & set(jobs)
+
+    def test_new_grid_value(self, project):
+        grid = {"lr": 0.1, "weight_decay": [0.01, 0.1, 0.2], "schedule": "late_decay"}
+        jobs = planned(project, config=overlay(project, experiments=experiments(smoke_grid={"grid": grid})))
+        assert jobs == {"all": 1, "train": 1, "grid": 1, "figure_grid": 1}
+
+    def test_new_experiment_that_shares_a_point(self, project):
+        shared = {**SMOKE["experiments"]["smoke_mixing"], "analyses": ["curves"], "grid": {"lr": 0.1}}
+        shared["grid"] = {"lr": 0.1, "weight_decay": [0.2, 0.3], "init_sharing": "shared"}
+        name = overlay(project, run="all", experiments={**experiments(), "added": shared})
+        jobs = planned(project, "results/tables/curves_added.csv", config=name)
+        assert jobs == {"train": 1, "curves": 1}
+
+    def test_figure_script_edited(self, project):
+        script = project / "workflow/scripts/figure_grid.py"
+        script.write_text(script.read_text() + "\n# a comment\n")
+        assert planned(project) == {"all": 1, "figure_grid": 1}
+
+    def test_training_version_raised(self, project):
+        version = project / "workflow/lib/intrinsic_lr/version.py"
+        version.write_text(
+            re.sub(r"TRAINING_VERSION = (\d+)", r"TRAINING_VERSION = 1\1", version.read_text())
+        )
+        assert planned(project)["train"] == 5
+
+    def test_definition_of_the_model_changed(self, project):
+        models = {**SMOKE["models"], "small": {**SMOKE["models"]["small"], "width": 17}}
+        assert planned(project, config=overlay(project, models=models))["train"] == 3
+
+    def test_data_prepared_again_with_the_same_content(self, project):
+        done = snakemake(project, "--force", "results/data/digits_300.safetensors")
+        assert done.returncode == 0, done.stdout
+        assert planned(project) == {}
+
+    def test_one_figure_alone(self, project):
+        (project / "results/figures/swa_smoke_trajectory.svg").unlink()
+        done = snakemake(project, "results/figures/swa_smoke_trajectory.svg")
+        assert done.returncode == 0, done.stdout
+        assert (project / "results/figures/swa_smoke_trajectory.svg").is_file()
+
+
+class TestMistakes:
+    """A mistake gives one clear line, a non-zero exit and no traceback, and nothing is trained."""
+
+    @staticmethod
+    def refused(done, *words):
+        assert done.returncode != 0
+        assert "Traceback" not in done.stdout
+        lines = [line for line in done.stdout.splitlines() if all(word in line for word in words)]
+        assert lines, done.stdout
+        assert not re.search(r"^rule train:", done.stdout, re.MULTILINE)
+
+    def test_unknown_key(self, tmp_path):
+        project = new_project(tmp_path / "project")
+        settings = experiments(smoke_grid={"replicats": 3})
+        done = snakemake(project, config=overlay(project, experiments=settings))
+        self.refused(done, "error: config: experiments.smoke_grid", "'replicats'", "replicates")
+        assert not (project / "results").exists()
+
+    def test_number_as_text(self, tmp_path):
+        project = new_project(tmp_path / "project")
+        settings = experiments(smoke_grid={"grid": {"lr": "1e-3", "weight_decay": 0.1}})
+        done = snakemake(project, config=overlay(project, experiments=settings))
+        self.refused(done, "experiments.smoke_grid.grid.lr", '"1e-3"', "1.0e-3")
+
+    def test_target_outside_the_grid(self, tmp_path):
+        project = new_project(tmp_path / "project")
+        target = "results/runs/digits_300-small-b20-lr9-wd9/block_0000/run.json"
+        done = snakemake(project, target)
+        self.refused(done, "digits_300-small-b20-lr9-wd9", "allowed")
+
+    def test_missing_device(self, tmp_path):
+        project = new_project(tmp_path / "project")
+        done = snakemake(project, "trainings", config=overlay(project, device="cuda:99"))
+        assert done.returncode != 0
+        assert "Traceback" not in done.stdout
+        assert re.search(r"error: .*cuda:99", done.stdout), done.stdout
+        assert not list(project.glob("results/runs/*/*/run.json"))
+
+    def test_damaged_data(self, project):
+        data = project / "results/data/digits_300.safetensors"
+        content = bytearray(data.read_bytes())
+        content[-1] ^= 1
+        data.write_bytes(content)
+        done = snakemake(project, "--forcerun", "train")
+        assert done.returncode != 0
+        assert "Traceback" not in done.stdout
+        assert re.search(r"error: .*digits_300\.safetensors.*damaged", done.stdout), done.stdout
+
+    def test_damaged_checkpoints(self, project):
+        (path,) = project.glob("results/runs/digits_300-small-*wd0.2/block_0000/checkpoints.safetensors")
+        path.write_bytes(path.read_bytes()[:-10])
+        done = snakemake(project, "--forcerun", "distance")
+        assert done.returncode != 0
+        assert "Traceback" not in done.stdout
+        assert re.search(r"error: .*checkpoints\.safetensors.*snakemake", done.stdout), done.stdout
