@@ -107,7 +107,7 @@ ONE = ["experiments", "one"]
         ([*ONE, "replicats"], 4, ["experiments.one", "'replicats'", "replicates"]),
         ([*ONE, "replicates"], 0, ["experiments.one.replicates", "found 0", "from 1 on"]),
         ([*ONE, "replicates"], "many", ["experiments.one.replicates", '"many"', "whole number"]),
-        ([*ONE, "grid", "lr"], "1e-3", ["experiments.one.grid.lr", '"1e-3"', "number above 0", "1.0e-3"]),
+        ([*ONE, "grid", "lr"], "1e-3", ["experiments.one.grid.lr", '"1e-3"', "numbers above 0", "1.0e-3"]),
         ([*ONE, "grid", "lr"], [0.1, "1e-3"], ["experiments.one.grid.lr.1", '"1e-3"', "1.0e-3"]),
         ([*ONE, "grid", "lr"], -0.1, ["experiments.one.grid.lr", "found -0.1", "above 0"]),
         ([*ONE, "grid", "lr"], float("nan"), ["grid.lr", "nan", "finite"]),
@@ -171,7 +171,7 @@ def test_shared_point_needs_one_block_size():
 def test_epochs_of_a_set_of_unknown_size():
     config = edited(["datasets", "digits"], {"kind": "torchvision", "dataset": "Food101", "root": "x"})
     config["experiments"]["one"]["length"] = {"epochs": 1}
-    with pytest.raises(InputError, match=r"length: found epochs, .* train_count"):
+    with pytest.raises(InputError, match=r"length: found epochs, .*train_count"):
         Study.read(config)
 
 

@@ -12,9 +12,7 @@ SHAPES = {"a.weight": (7, 3), "b.weight": (4, 2, 3, 3), "c.weight": (5,), "head.
 
 def ensemble(seed, replicates=3, dtype=torch.float32):
     generator = torch.Generator().manual_seed(seed)
-    return {
-        name: torch.randn(replicates, *shape, generator=generator).to(dtype) for name, shape in SHAPES.items()
-    }
+    return {name: torch.randn(replicates, *shape, generator=generator).to(dtype) for name, shape in SHAPES.items()}
 
 
 def vectors(weights, replicate, layer):
@@ -60,9 +58,7 @@ def test_across_equals_naive_loops():
     a, b = ensemble(1), ensemble(2, replicates=2)
     pairs = [(2, 0), (0, 1)]
     rows = [
-        [i, j, layer, *reference(vectors(a, i, layer), vectors(b, j, layer))]
-        for i, j in pairs
-        for layer in LAYERS
+        [i, j, layer, *reference(vectors(a, i, layer), vectors(b, j, layer))] for i, j in pairs for layer in LAYERS
     ]
     columns = ["replicate_a", "replicate_b", "layer", "l2", "l2_unit_norm", "cosine"]
     expected = pd.DataFrame(rows, columns=columns)
@@ -95,9 +91,7 @@ def test_float32_weights_that_differ_by_single_roundings_keep_their_distance(cha
 
 
 def test_orthogonal_vectors_have_closed_forms():
-    q = torch.linalg.qr(
-        torch.randn(50, 50, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
-    ).Q
+    q = torch.linalg.qr(torch.randn(50, 50, generator=torch.Generator().manual_seed(6), dtype=torch.float64)).Q
     checkpoints = {step: {"w": (step + 1) * q[None, step]} for step in range(3)}
     frame = pairwise(checkpoints, {"w": ("w",)}).query("layer == 'w'")
     lengths = (frame["step"] + 1, frame["step"] + frame["delta"] + 1)

@@ -13,9 +13,7 @@ def test_tensor_writer_agrees_with_the_safetensors_library(tmp_path, dtype):
     tensors = {f"{step:03d}/layer": (torch.randn(3, 4, 5) * 50).to(dtype) for step in range(4)}
     tensors["scalar"] = torch.tensor(3).to(dtype)
     path = tmp_path / "file.safetensors"
-    with TensorWriter(
-        path, {name: (t.dtype, t.shape) for name, t in tensors.items()}, {"key": "value"}
-    ) as writer:
+    with TensorWriter(path, {name: (t.dtype, t.shape) for name, t in tensors.items()}, {"key": "value"}) as writer:
         for name in reversed(tensors):
             writer.write(name, tensors[name])
         assert not path.exists()

@@ -106,9 +106,7 @@ def test_angular_update_of_simulated_noise_walks(momentum):
         w.grad = noise / w.detach().norm()
         optimiser.step()
         angles.append(torch.arccos(direction @ w.detach() / w.detach().norm()).item())
-    assert np.mean(angles[1500:]) == pytest.approx(
-        theory.angular_update(lr, weight_decay, momentum), rel=0.02
-    )
+    assert np.mean(angles[1500:]) == pytest.approx(theory.angular_update(lr, weight_decay, momentum), rel=0.02)
 
 
 def test_effective_lr_response_to_a_decay():

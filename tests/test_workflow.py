@@ -42,9 +42,7 @@ def planned(project, *arguments, config="config/smoke.yaml"):
         return {}
     table = done.stdout.split("Job stats:")[1].split("\n\n")[0]
     return {
-        rule: int(count)
-        for rule, count in re.findall(r"^(\w+)\s+(\d+)$", table, re.MULTILINE)
-        if rule != "total"
+        rule: int(count) for rule, count in re.findall(r"^(\w+)\s+(\d+)$", table, re.MULTILINE) if rule != "total"
     }
 
 
@@ -141,9 +139,7 @@ class TestReruns:
         assert planned(project, "--cores", "1", config=overlay(project, device="cpu")) == {}
 
     def test_config_respelt_reordered_commented(self, project):
-        settings = experiments(
-            smoke_trajectory={"grid": {"intrinsic_lr": 2.0e-2, "lr": [1e-1], "momentum": 0.0}}
-        )
+        settings = experiments(smoke_trajectory={"grid": {"intrinsic_lr": 2.0e-2, "lr": [1e-1], "momentum": 0.0}})
         name = overlay(project, experiments=dict(reversed(settings.items())))
         (project / name).write_text("# a comment\n" + (project / name).read_text())
         assert planned(project, config=name) == {}
@@ -178,9 +174,7 @@ class TestReruns:
 
     def test_training_version_raised(self, project):
         version = project / "workflow/lib/intrinsic_lr/version.py"
-        version.write_text(
-            re.sub(r"TRAINING_VERSION = (\d+)", r"TRAINING_VERSION = 1\1", version.read_text())
-        )
+        version.write_text(re.sub(r"TRAINING_VERSION = (\d+)", r"TRAINING_VERSION = 1\1", version.read_text()))
         assert planned(project)["train"] == 5
 
     def test_definition_of_the_model_changed(self, project):

@@ -1,5 +1,6 @@
 import os
 import re
+import shlex
 import sys
 
 LIBRARY = os.path.join(workflow.basedir, "workflow", "lib")
@@ -11,11 +12,12 @@ from intrinsic_lr.errors import InputError
 from intrinsic_lr.version import EXTRACT_VERSION, TRAINING_VERSION
 
 # Every job imports the library from the repository, also under --directory.
-shell.prefix(f"export PYTHONPATH={LIBRARY!r}${{PYTHONPATH:+:$PYTHONPATH}}; ")
+shell.prefix(f"export PYTHONPATH={shlex.quote(LIBRARY)}; ")
 
 try:
     STUDY = Study.read(config)
-    check_targets([str(target) for target in workflow.dag_settings.targets], STUDY)
+    # The targets are not known to the workflow while this file is read, only to the command line.
+    check_targets(sys.argv[1:], STUDY)
 except InputError as error:
     # One line for a user's mistake, where an exception would print the workflow's own stack.
     sys.exit(f"error: {error}")

@@ -36,9 +36,7 @@ def between(spec, ensembles):
 
 def add_nulls(summary):
     """Add the sphere walk (science: cosine (1 - lambda_e)^delta) and the OU process fitted on short lags."""
-    walking = (
-        (summary["relation"] == "within") & (summary["momentum"] == 0) & (summary["schedule"] == "constant")
-    )
+    walking = (summary["relation"] == "within") & (summary["momentum"] == 0) & (summary["schedule"] == "constant")
     rate, delta = summary["intrinsic_lr"], summary["delta"]
     summary["sphere_walk_cosine"] = sphere_walk_cosine(rate, delta).where(walking)
     summary["sphere_walk_l2_unit_norm"] = sphere_walk_distance(rate, delta).where(walking)
@@ -58,9 +56,7 @@ with reported(snakemake.log[0]):
     folders = block_folders(snakemake.input)
     ensembles = {p["name"]: open_ensemble(folders[p["name"]], spec["replicates"]) for p in spec["points"]}
     inside = pd.concat([within(p, ensembles[p["name"]]) for p in spec["points"]])
-    outside = pd.concat(
-        [inside.head(0).rename(columns={"replicate": "replicate_a"}), *between(spec, ensembles)]
-    )
+    outside = pd.concat([inside.head(0).rename(columns={"replicate": "replicate_a"}), *between(spec, ensembles)])
     by = [c for c in inside.columns if c not in [*QUANTITIES, "replicate"]]
     both = pd.concat([inside, outside.rename(columns={"replicate_a": "replicate"})])
     summary = add_nulls(summarise(both, by, QUANTITIES, snakemake.params.analysis["confidence"]))

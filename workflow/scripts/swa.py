@@ -44,8 +44,7 @@ with reported(snakemake.log[0]):
     loaded = [load(*files) for files in zip(snakemake.input.data, snakemake.input.info, strict=True)]
     datasets = {data.info["name"]: data for data in loaded}
     inside = [
-        within(p, ensembles[p["name"]], datasets[p["dataset"]], analysis["interpolation"])
-        for p in spec["points"]
+        within(p, ensembles[p["name"]], datasets[p["dataset"]], analysis["interpolation"]) for p in spec["points"]
     ]
     table = pd.concat([*inside, *between(spec, ensembles, datasets, analysis["interpolation"])])
     identity = [c for c in table.columns if c in ("point", *KEYS) or c in spec["points"][0]]

@@ -6,7 +6,7 @@ Parsed by every job of the workflow, so nothing here imports torch, pandas or nu
 import json
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -322,9 +322,7 @@ def validate(config: Mapping[str, Any]) -> None:
     The line names the key, the value found and what is allowed.
     """
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
-    errors = sorted(
-        Draft202012Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.path))
-    )
+    errors = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.path)))
     if errors:
         raise InputError(f"config: {_explain(_deepest(errors[0]))}")
     _check_finite(config, "config")
@@ -352,8 +350,16 @@ def _explain(error: ValidationError) -> str:
     if error.validator == "required":
         missing = next(key for key in error.validator_value if key not in error.instance)
         return f"{place}: the key {missing!r} is missing; allowed: {', '.join(error.schema['properties'])}"
-    allowed = error.schema.get("description", error.message)
+    described = next((node for node in _lineage(error) if "description" in node.schema), None)
+    allowed = described.schema["description"] if described else error.message
     return f"{place}: found {_show(error.instance)}; allowed: {allowed}{_hint(error.instance)}"
+
+
+def _lineage(error: ValidationError) -> Iterator[ValidationError]:
+    node: ValidationError | None = error
+    while node is not None:
+        yield node
+        node = node.parent
 
 
 def _show(value: Any) -> str:
@@ -373,9 +379,7 @@ def _hint(value: Any) -> str:
 def _check_finite(value: Any, place: str) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{place}: found {value}; allowed: a finite number")
-    items = (
-        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
-    )
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in items:
         _check_finite(inner, f"{place}.{key}" if place != "config" else f"config: {key}")
 
@@ -385,9 +389,7 @@ def _check_analyses(experiment: Experiment, place: str) -> None:
     planned = min(len(steps) for steps in experiment.checkpoints.values())
     for analysis in {"swa", "distance"} & set(experiment.analyses):
         if planned < 3:
-            raise InputError(
-                f"{place}.analyses: found {analysis} with {planned} checkpoints; allowed from 3 on"
-            )
+            raise InputError(f"{place}.analyses: found {analysis} with {planned} checkpoints; allowed from 3 on")
     if "disagreement" in experiment.analyses and (experiment.replicates < 2 or len(experiment.points) < 2):
         raise InputError(
             f"{place}.analyses: found disagreement with {experiment.replicates} replicates of "

@@ -48,8 +48,7 @@ def check(spec: Mapping[str, Any], place: str) -> None:
             )
     if spec["kind"] == "torchvision" and spec["dataset"] not in TORCHVISION:
         raise InputError(
-            f"{place}.dataset: found the unknown data set {spec['dataset']!r}; "
-            f"allowed: {', '.join(TORCHVISION)}"
+            f"{place}.dataset: found the unknown data set {spec['dataset']!r}; allowed: {', '.join(TORCHVISION)}"
         )
     if spec["kind"] == "image_folder":
         for part in ("train", "test"):

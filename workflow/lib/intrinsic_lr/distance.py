@@ -53,9 +53,7 @@ def pairwise(checkpoints: Mapping[int, Weights], scale_groups: ScaleGroups) -> p
     return _assemble(keys, {"replicate": np.arange(replicates)}, values)
 
 
-def across(
-    a: Weights, b: Weights, scale_groups: ScaleGroups, pairs: Sequence[tuple[int, int]]
-) -> pd.DataFrame:
+def across(a: Weights, b: Weights, scale_groups: ScaleGroups, pairs: Sequence[tuple[int, int]]) -> pd.DataFrame:
     """Compare replicates of two ensembles at one step.
 
     Args:

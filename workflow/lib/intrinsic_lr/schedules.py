@@ -79,9 +79,7 @@ class Timeline:
             try:
                 segment = Segment(int(fields[0]), *(float(field) for field in fields[1:]))
             except (ValueError, TypeError):
-                raise InputError(
-                    f"timeline: segment {part!r} is not STEPS@LR@WEIGHT_DECAY[@GROWTH]"
-                ) from None
+                raise InputError(f"timeline: segment {part!r} is not STEPS@LR@WEIGHT_DECAY[@GROWTH]") from None
             if len(fields) < 3 or segment.steps < 1:
                 raise InputError(f"timeline: segment {part!r} is not STEPS@LR@WEIGHT_DECAY[@GROWTH]")
             segments.append(segment)
@@ -168,9 +166,7 @@ def lookup(name: str, schedules: Mapping[str, Mapping[str, Any]]) -> Mapping[str
             "lr_milestones": {"epochs": [z, u]},
         }
     known = ", ".join(["constant", *schedules])
-    raise InputError(
-        f"found the unknown schedule {name!r}; allowed: {known}, or wd_x_y_lr_z_u with four epochs"
-    )
+    raise InputError(f"found the unknown schedule {name!r}; allowed: {known}, or wd_x_y_lr_z_u with four epochs")
 
 
 def compile_schedule(
@@ -230,9 +226,7 @@ def _phases(
             Segment(
                 min(length, left),
                 phase.get("lr", float(number(lr * phase.get("lr_factor", 1.0)))),
-                phase.get(
-                    "weight_decay", float(number(weight_decay * phase.get("weight_decay_factor", 1.0)))
-                ),
+                phase.get("weight_decay", float(number(weight_decay * phase.get("weight_decay_factor", 1.0)))),
             )
         )
         left -= segments[-1].steps

@@ -1,0 +1,31 @@
+"""The device that a computation runs on."""
+
+import torch
+
+from intrinsic_lr.errors import InputError
+
+
+def resolve(text: str) -> torch.device:
+    """Return the device named `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; auto is CUDA where there is one.
+
+    Raises:
+        InputError: for a device that is not there, with those that are.
+    """
+    if text == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    present = available()
+    if text not in present:
+        raise InputError(f"device: found {text!r}; available here: auto, {', '.join(present)}")
+    return torch.device(text)
+
+
+def available() -> list[str]:
+    """Return the names of the devices of this machine."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    names = ["cpu"] + (["cuda"] if count else []) + [f"cuda:{index}" for index in range(count)]
+    return names + (["mps"] if torch.backends.mps.is_available() else [])
+
+
+def describe(device: torch.device) -> str:
+    """Return the device's product name where it has one."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

@@ -1,0 +1,108 @@
+"""Evaluation of ensembles, with batch-norm statistics recomputed on the training set."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from intrinsic_lr.data import Dataset
+from intrinsic_lr.models.ensemble import EnsembleModel
+from intrinsic_lr.models.normalisation import CollectedStatistics, FixedStatistics, Statistics
+
+EVALUATION_BATCH = 2048
+"""Images in one pass. A training set that fits in one batch gets its exact statistics."""
+MEMBER_IMAGES = 1 << 17
+"""Members times images that are evaluated at once: bounds the memory of the activations."""
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """A data set normalised for evaluation: images (N, C, H, W) and labels (N,)."""
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+
+    @staticmethod
+    def of(data: Dataset) -> "EvaluationData":
+        """Normalise a data set once; no augmentation."""
+        return EvaluationData(
+            data.normalise(data.train_images),
+            data.train_labels,
+            data.normalise(data.test_images),
+            data.test_labels,
+        )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean loss (nats) and accuracy of each member, tensors of shape (R,) in float64."""
+
+    train_loss: Tensor
+    train_accuracy: Tensor
+    test_loss: Tensor
+    test_accuracy: Tensor
+
+
+@torch.no_grad()
+def recompute_statistics(
+    model: EnsembleModel, params: Mapping[str, Tensor], images: Tensor
+) -> tuple[dict[str, Statistics], Tensor | None]:
+    """Return every batch-norm layer's statistics over the training images, and the logits if one pass gave them.
+
+    The images pass in fixed order in batches of `EVALUATION_BATCH`, each normalised by its own statistics, whose
+    totals are pooled (Izmailov et al. 2018, section 3.2). The logits (R, N, K) come with it where one batch
+    holds all images: they are then exactly those under the pooled statistics.
+    """
+    collected = CollectedStatistics()
+    logits = [model.forward(params, batch, collected) for batch in images.split(EVALUATION_BATCH)]
+    return collected.result(), logits[0] if len(logits) == 1 else None
+
+
+@torch.no_grad()
+def predict(
+    model: EnsembleModel, params: Mapping[str, Tensor], statistics: Mapping[str, Statistics], images: Tensor
+) -> Tensor:
+    """Return logits (R, N, K) of images (N, C, H, W) under fixed statistics."""
+    normaliser = FixedStatistics(statistics)
+    return torch.cat([model.forward(params, batch, normaliser) for batch in images.split(EVALUATION_BATCH)], dim=1)
+
+
+def losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross-entropy (R, N), in nats, of logits (R, N, K) and labels (N,), in the logits' dtype."""
+    return -F.log_softmax(logits, dim=-1).gather(-1, labels.expand(len(logits), -1).unsqueeze(-1)).squeeze(-1)
+
+
+def member_chunks(params: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """Yield the ensemble in parts of as many members as `MEMBER_IMAGES` allows."""
+    size = max(1, MEMBER_IMAGES // EVALUATION_BATCH)
+    members = len(next(iter(params.values())))
+    for start in range(0, members, size):
+        yield {name: value[start : start + size] for name, value in params.items()}
+
+
+def evaluate(model: EnsembleModel, params: Mapping[str, Tensor], data: EvaluationData) -> Evaluation:
+    """Evaluate every member on the whole training and test set, under statistics recomputed on the former."""
+    parts = [_evaluate(model, chunk, data) for chunk in member_chunks(params)]
+    return Evaluation(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+
+@torch.no_grad()
+def _evaluate(
+    model: EnsembleModel, params: Mapping[str, Tensor], data: EvaluationData
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    statistics, train_logits = recompute_statistics(model, params, data.train_images)
+    if train_logits is None:
+        train_logits = predict(model, params, statistics, data.train_images)
+    test_logits = predict(model, params, statistics, data.test_images)
+    return *_score(train_logits, data.train_labels), *_score(test_logits, data.test_labels)
+
+
+def _score(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean loss and accuracy (R,); both NaN for a member whose logits are not finite."""
+    loss = losses(logits, labels).double().mean(dim=1)
+    accuracy = (logits.argmax(dim=-1) == labels).double().mean(dim=1)
+    return loss, torch.where(loss.isfinite(), accuracy, torch.nan)

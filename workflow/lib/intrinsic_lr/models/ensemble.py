@@ -1,0 +1,230 @@
+"""Networks with a leading replicate axis: R members of one architecture as one program."""
+
+from collections.abc import Mapping, Sequence
+from math import prod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from intrinsic_lr.models.module import build_module
+from intrinsic_lr.models.normalisation import Normaliser, standardise
+from intrinsic_lr.models.spec import ModelSpec
+
+Params = Mapping[str, Tensor]
+
+
+def build(spec: ModelSpec, image_shape: tuple[int, int, int], classes: int) -> "EnsembleModel":
+    """Return the ensemble model of a spec for images (C, H, W) and a number of classes."""
+    return {"mlp": Mlp, "cnn4": Cnn4, "preresnet": PreResNet}[spec.kind](spec, image_shape, classes)
+
+
+class EnsembleModel:
+    """A network whose parameters carry a leading replicate axis R.
+
+    Attributes:
+        shapes: shape of each parameter of one member, in forward order.
+        frozen: parameters that are not trained.
+        scale_groups: for each group, the parameters that are scale-invariant together.
+        norms: channels of each normalisation layer.
+    """
+
+    def __init__(self, spec: ModelSpec, image_shape: tuple[int, int, int], classes: int) -> None:
+        self.spec = spec
+        self.image_shape = image_shape
+        self.classes = classes
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.scale_groups: dict[str, tuple[str, ...]] = {}
+        self.norms: dict[str, int] = {}
+        features = self._declare()
+        self.shapes["head.weight"] = (classes, features)
+        self.frozen = frozenset({"head.weight"} if spec.head == "fixed" else set())
+
+    @property
+    def trainable(self) -> tuple[str, ...]:
+        """Names of the trained parameters, in forward order."""
+        return tuple(name for name in self.shapes if name not in self.frozen)
+
+    def initialise(self, seeds: Sequence[int], scale: float, dtype: torch.dtype) -> dict[str, Tensor]:
+        """Return the initial parameters of one member per seed, tensors of shape (R, ...).
+
+        Weights are drawn from N(0, 2/fan_in) in float64 from each member's own generator, so that a seed gives
+        one network in any block and dtype. `scale` multiplies the scale-invariant weights.
+        """
+        scaled = {name for group in self.scale_groups.values() for name in group}
+        members = [self._initialise_member(seed, scale, scaled) for seed in seeds]
+        return {name: torch.stack([member[name] for member in members]).to(dtype) for name in self.shapes}
+
+    def forward(self, params: Params, images: Tensor, normaliser: Normaliser) -> Tensor:
+        """Return logits (R, B, K) for images (R, B, C, H, W), or (B, C, H, W) shared by all members."""
+        features = self._features(params, images, normaliser)
+        return torch.bmm(features, params["head.weight"].transpose(1, 2))
+
+    def module(self) -> nn.Module:
+        """Return one member as an ordinary network with the same parameter names."""
+        return build_module(self.spec, self.image_shape, self.classes)
+
+    def _declare(self) -> int:
+        raise AssertionError("abstract")
+
+    def _features(self, params: Params, images: Tensor, normaliser: Normaliser) -> Tensor:
+        raise AssertionError("abstract")
+
+    def _initialise_member(self, seed: int, scale: float, scaled: set[str]) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        member = {}
+        for name, shape in self.shapes.items():
+            if len(shape) == 1:
+                member[name] = torch.full(shape, float(name.endswith(".weight")), dtype=torch.float64)
+                continue
+            draw = torch.randn(shape, generator=generator, dtype=torch.float64)
+            member[name] = draw * ((2.0 / prod(shape[1:])) ** 0.5 * (scale if name in scaled else 1.0))
+        return member
+
+    def _declare_layer(self, name: str, shape: tuple[int, ...], group: str | None = None) -> None:
+        self.shapes[f"{name}.weight"] = shape
+        group = group or name
+        self.scale_groups[group] = (*self.scale_groups.get(group, ()), f"{name}.weight")
+
+    def _declare_norm(self, name: str, channels: int) -> None:
+        self.norms[name] = channels
+        if self.spec.affine:
+            self.shapes[f"{name}.weight"] = (channels,)
+            self.shapes[f"{name}.bias"] = (channels,)
+
+
+class Mlp(EnsembleModel):
+    """Linear layers without bias, each followed by norm and ReLU; activations are (R, B, width)."""
+
+    def _declare(self) -> int:
+        fan_in = prod(self.image_shape)
+        for layer in range(1, self.spec.depth + 1):
+            self._declare_layer(f"linear{layer}", (self.spec.width, fan_in))
+            self._declare_norm(f"norm{layer}", self.spec.width)
+            fan_in = self.spec.width
+        return fan_in
+
+    def _features(self, params: Params, images: Tensor, normaliser: Normaliser) -> Tensor:
+        x = images.flatten(-3)
+        for layer in range(1, self.spec.depth + 1):
+            # A shared batch (B, F) broadcasts against (R, F, width) without being copied R times.
+            x = torch.matmul(x, params[f"linear{layer}.weight"].transpose(1, 2))
+            x = torch.relu(self._norm(f"norm{layer}", params, x, normaliser))
+        return x
+
+    def _norm(self, name: str, params: Params, x: Tensor, normaliser: Normaliser) -> Tensor:
+        if self.spec.norm == "batch":
+            x = normaliser(name, x, (1,))
+        else:
+            x = standardise(x.unflatten(2, (self.spec.group_count, -1)), (3,)).flatten(2)
+        if self.spec.affine:
+            x = x * params[f"{name}.weight"].unsqueeze(1) + params[f"{name}.bias"].unsqueeze(1)
+        return x
+
+
+class ConvolutionalModel(EnsembleModel):
+    """Convolutions without bias as grouped convolutions; activations are (B, R * C, H, W)."""
+
+    def forward(self, params: Params, images: Tensor, normaliser: Normaliser) -> Tensor:
+        """Return logits (R, B, K) for images (R, B, C, H, W), or (B, C, H, W) shared by all members."""
+        return super().forward(
+            params, images if images.dim() == 4 else images.transpose(0, 1).flatten(1, 2), normaliser
+        )
+
+    def _conv(self, name: str, params: Params, x: Tensor, stride: int = 1) -> Tensor:
+        weight = params[f"{name}.weight"]
+        # The input of the first layer may be shared by all members; then one plain convolution serves all.
+        groups = x.shape[1] // weight.shape[2]
+        return F.conv2d(x, weight.flatten(0, 1), stride=stride, padding=weight.shape[-1] // 2, groups=groups)
+
+    def _norm(self, name: str, params: Params, x: Tensor, normaliser: Normaliser, channels: int) -> Tensor:
+        members = x.unflatten(1, (-1, channels))
+        if self.spec.norm == "batch":
+            members = normaliser(name, members, (0, 3, 4))
+        else:
+            grouped = members.unflatten(2, (self.spec.group_count, -1))
+            members = standardise(grouped, (3, 4, 5)).flatten(2, 3)
+        if self.spec.affine:
+            members = members * params[f"{name}.weight"][..., None, None] + params[f"{name}.bias"][..., None, None]
+        return members.flatten(1, 2)
+
+    @staticmethod
+    def _pool(x: Tensor, channels: int) -> Tensor:
+        return x.mean(dim=(2, 3)).unflatten(1, (-1, channels)).transpose(0, 1)
+
+
+class Cnn4(ConvolutionalModel):
+    """Four 3x3 convolutions, each followed by norm and ReLU; strides 1, 2, 1, 2; global average pool."""
+
+    STRIDES = (1, 2, 1, 2)
+
+    def _declare(self) -> int:
+        channels = self.image_shape[0]
+        for layer, width in enumerate(self._widths, start=1):
+            self._declare_layer(f"conv{layer}", (width, channels, 3, 3))
+            self._declare_norm(f"norm{layer}", width)
+            channels = width
+        return channels
+
+    @property
+    def _widths(self) -> tuple[int, ...]:
+        width = self.spec.width
+        return (width, width, 2 * width, 2 * width)
+
+    def _features(self, params: Params, images: Tensor, normaliser: Normaliser) -> Tensor:
+        x = images
+        for layer, (width, stride) in enumerate(zip(self._widths, self.STRIDES, strict=True), start=1):
+            x = self._conv(f"conv{layer}", params, x, stride)
+            x = torch.relu(self._norm(f"norm{layer}", params, x, normaliser, width))
+        return self._pool(x, self._widths[-1])
+
+
+class PreResNet(ConvolutionalModel):
+    """Pre-activation residual network of 6n + 2 layers, as the paper's authors use it in later work.
+
+    A shape-changing shortcut normalises before its 1x1 convolution. All weights that write to the residual
+    stream are scale-invariant together, the first convolution of each block by itself.
+    """
+
+    STREAM = "stream"
+
+    def _declare(self) -> int:
+        channels = self.spec.width
+        self._declare_layer("conv", (channels, self.image_shape[0], 3, 3), self.STREAM)
+        for name, width, _, changes in self._blocks():
+            self._declare_norm(f"{name}.norm1", channels)
+            self._declare_layer(f"{name}.conv1", (width, channels, 3, 3))
+            self._declare_norm(f"{name}.norm2", width)
+            self._declare_layer(f"{name}.conv2", (width, width, 3, 3), self.STREAM)
+            if changes:
+                self._declare_norm(f"{name}.shortcut_norm", channels)
+                self._declare_layer(f"{name}.shortcut", (width, channels, 1, 1), self.STREAM)
+            channels = width
+        self._declare_norm("norm", channels)
+        return channels
+
+    def _blocks(self) -> list[tuple[str, int, int, bool]]:
+        """Return (name, width, stride, whether the shape changes) of every block."""
+        blocks = self.spec.blocks or 0
+        return [
+            (f"stage{stage}.block{block}", self.spec.width * 2 ** (stage - 1), 2 if changes else 1, changes)
+            for stage in (1, 2, 3)
+            for block in range(1, blocks + 1)
+            for changes in [stage > 1 and block == 1]
+        ]
+
+    def _features(self, params: Params, images: Tensor, normaliser: Normaliser) -> Tensor:
+        x = self._conv("conv", params, images)
+        channels = self.spec.width
+        for name, width, stride, changes in self._blocks():
+            branch = torch.relu(self._norm(f"{name}.norm1", params, x, normaliser, channels))
+            branch = self._conv(f"{name}.conv1", params, branch, stride)
+            branch = torch.relu(self._norm(f"{name}.norm2", params, branch, normaliser, width))
+            branch = self._conv(f"{name}.conv2", params, branch)
+            if changes:
+                x = self._norm(f"{name}.shortcut_norm", params, x, normaliser, channels)
+                x = self._conv(f"{name}.shortcut", params, x, stride)
+            x = x + branch
+            channels = width
+        x = self._norm("norm", params, x, normaliser, channels)
+        return self._pool(torch.relu(x) if self.spec.final_relu else x, channels)
