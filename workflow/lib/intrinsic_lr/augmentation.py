@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own abbreviation
+import torch.nn.functional as F
 
 from intrinsic_lr.errors import InputError
 
