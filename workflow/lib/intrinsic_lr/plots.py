@@ -1,0 +1,438 @@
+"""The figures: from a table and the experiment's description to a matplotlib figure.
+
+One look for all: a page's width, a palette safe for colour-blind readers, ordered quantities in a truncated
+viridis, intervals as bands or bars, and the null or floor drawn wherever there is one.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from intrinsic_lr.errors import InputError
+from intrinsic_lr.storage import atomic_path
+from intrinsic_lr.theory import equilibrium_effective_lr
+
+WIDTH = 7.2
+"""Width of a figure in inches: the text width of a page."""
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9,
+    "legend.fontsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "figure.titlesize": 10.5,
+    "axes.grid": True,
+    "grid.color": "0.9",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "intrinsic-lr",
+    "pdf.fonttype": 42,
+    "figure.constrained_layout.use": True,
+}
+TRAJECTORIES = 4
+"""At most so many starting times T are drawn."""
+DASHES = ["-", "--", ":", "-."]
+MARKERS = ["o", "s", "^", "D", "v", "P"]
+_SYMBOLS = {
+    "lr": r"$\eta$",
+    "weight_decay": r"$\lambda$",
+    "intrinsic_lr": r"$\lambda_e$",
+    "init_seed": "initialisation",
+    "init_scale": "initial scale",
+    "momentum": r"$\mu$",
+}
+_METADATA: dict[str, dict[str, Any]] = {
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "png": {"Software": None},
+}
+
+
+def save(figure: Figure, paths: Iterable[str]) -> None:
+    """Write a figure to files whose endings say the format; the same figure gives the same bytes."""
+    with plt.rc_context(STYLE):
+        for path in paths:
+            extension = str(path).rsplit(".", 1)[1]
+            with atomic_path(path) as temporary:
+                figure.savefig(temporary, format=extension, dpi=200, metadata=_METADATA[extension])
+    plt.close(figure)
+
+
+def _panels(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, np.ndarray]:
+    with sns.axes_style("ticks"), plt.rc_context(STYLE):
+        figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False, **options)
+    sns.despine(figure)
+    return figure, axes
+
+
+def _ordered_colours(values: Sequence[Any]) -> dict[Any, Any]:
+    """Return a colour for each of some ordered values, none too light to be seen on white."""
+    return dict(zip(values, sns.color_palette("viridis", n_colors=max(len(values), 2) + 1), strict=False))
+
+
+def _note(figure: Figure, text: str) -> None:
+    with plt.rc_context(STYLE):
+        figure.supxlabel(text, fontsize=7.5, color="0.35", x=0.01, ha="left")
+
+
+def _replicates(table: pd.DataFrame) -> str:
+    low, high = int(table["replicates"].min()), int(table["replicates"].max())
+    missing = int(table["missing"].max()) if "missing" in table else 0
+    count = f"{high}" if low == high else f"{low} to {high}"
+    return f"{count} replicates" + (f", up to {missing} not finite and left out" if missing else "")
+
+
+def _scientific(value: float) -> str:
+    """Spell a rate for mathtext: 0.001 as 10^-3, 0.003 as 3 10^-3, 0.1 as 0.1."""
+    if value == 0 or 0.01 < abs(value) < 1000:
+        return f"{value:.3g}"
+    mantissa, exponent = f"{value:.2e}".split("e")
+    factor = f"{float(mantissa):.3g}"
+    power = f"10^{{{int(exponent)}}}"
+    return f"${power}$" if factor == "1" else rf"${factor}\times {power}$"
+
+
+def _band(axes: Axes, table: pd.DataFrame, x: str, quantity: str, **style: Any) -> None:
+    table = table.sort_values(x)
+    (line,) = axes.plot(table[x], table[f"{quantity}_mean"], **style)
+    axes.fill_between(
+        table[x], table[f"{quantity}_low"], table[f"{quantity}_high"], color=line.get_color(), alpha=0.2, lw=0
+    )
+
+
+def _spread(values: Sequence[Any], count: int) -> list[Any]:
+    """Return at most `count` of the sorted values, spread evenly over their ranks."""
+    values = sorted(set(values))
+    if len(values) <= count:
+        return values
+    return [values[index] for index in np.unique(np.linspace(0, len(values) - 1, count).round().astype(int))]
+
+
+def _legend_below(figure: Figure, handles: list[Any], columns: int) -> None:
+    with plt.rc_context(STYLE):
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=max(1, min(columns, len(handles))), frameon=False
+        )
+
+
+def _grow(figure: Figure, inches: float) -> None:
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + inches)
+
+
+def _variant(point: pd.Series, reference: pd.Series) -> str:
+    """Name what sets a point apart from the first one of its intrinsic learning rate."""
+    parts = []
+    for axis in ("lr", "momentum", "init_seed", "init_scale", "batch_size", "schedule", "model"):
+        if point[axis] != reference[axis]:
+            value = point[axis]
+            text = _scientific(value) if isinstance(value, float) else value
+            parts.append(f"{_SYMBOLS.get(axis, axis.replace('_', ' '))} {text}")
+    return ", ".join(parts) or "reference"
+
+
+def curves_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
+    """Draw squared norm and effective learning rate over time, with the equilibrium that theory expects."""
+    points = table.drop_duplicates("point").reset_index(drop=True)
+    timed = bool((points["intrinsic_lr"] > 0).all())
+    x, label = ("intrinsic_time", r"$\lambda_e t$") if timed else ("step", "steps")
+    rates = sorted(points["intrinsic_lr"].unique())
+    colours = _ordered_colours(rates)
+    references = {rate: points[points["intrinsic_lr"] == rate].iloc[0] for rate in rates}
+    variants = list(dict.fromkeys(_variant(p, references[p["intrinsic_lr"]]) for _, p in points.iterrows()))
+    dashes = {variant: DASHES[index % len(DASHES)] for index, variant in enumerate(variants)}
+    figure, ((norm, effective),) = _panels(1, 2, 3.0)
+    for _, point in points.iterrows():
+        rows = table[table["point"] == point["point"]]
+        rate = point["intrinsic_lr"]
+        style = {"color": colours[rate], "ls": dashes[_variant(point, references[rate])], "lw": 1.4}
+        _band(norm, rows, x, "squared_norm", **style)
+        _band(effective, rows, x, "effective_lr", **style)
+    for rate, point in references.items():
+        expected = _expected_effective_lr(table[table["point"] == point["point"]], point)
+        if np.isfinite(expected):
+            effective.axhline(expected, color=colours[rate], lw=3, alpha=0.35, zorder=0)
+    norm.set(yscale="log", xlabel=label, ylabel=r"squared norm $\|w\|^2$", title="Norm of the weights")
+    effective.set(
+        yscale="log", xlabel=label, ylabel=r"$\eta / \|w\|^2$ (per step)", title="Effective learning rate"
+    )
+    handles = [Line2D([], [], color=colours[rate], label=rf"$\lambda_e$ = {_scientific(rate)}") for rate in rates]
+    if len(variants) > 1:
+        handles += [Line2D([], [], color="0.3", ls=dashes[variant], label=variant) for variant in variants]
+    handles.append(
+        Line2D([], [], color="0.5", lw=3, alpha=0.5, label=r"expected: $(2\lambda_e/E\|\hat g\|^2)^{1/2}$")
+    )
+    _grow(figure, 0.2 * -(-len(handles) // 4))
+    _legend_below(figure, handles, 4)
+    figure.suptitle(f"Norm and effective learning rate settle at an equilibrium ({spec['experiment']})")
+    _note(figure, f"Mean and 95 % band over {_replicates(table)} per setting.")
+    return figure
+
+
+def _expected_effective_lr(rows: pd.DataFrame, point: pd.Series) -> float:
+    """Return the equilibrium of the paper's equation for the squared gradient norm measured late in the run."""
+    if point["momentum"] != 0 or point["weight_decay"] == 0 or point["schedule"] != "constant":
+        return float("nan")
+    late = rows[rows["step"] >= 0.75 * rows["step"].max()]["unit_gradient_squared_norm_mean"].mean()
+    return float(equilibrium_effective_lr(point["lr"], point["weight_decay"], late)) if late > 0 else float("nan")
+
+
+def swa_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
+    """Draw accuracy and loss of two-checkpoint averages within a trajectory and across trajectories."""
+    table = _first_point(table)
+    table = table[(table["average"] == "pair") & (table["normalisation"] == "raw")]
+    within = table[table["relation"] == "within"]
+    across = table[table["relation"] != "within"]
+    across = across[across["step"] == across["step"].max()]
+    starts = _spread(within["step"].to_list(), TRAJECTORIES + 1)[:TRAJECTORIES]
+    colours = _ordered_colours(starts)
+    figure, axes = _panels(2, 2, 4.6, width_ratios=[3.2, 1], sharey="row")
+    percent = [c for c in table if c.startswith("test_accuracy") and "gain" not in c]
+    within, across = (part.assign(**{c: part[c] * 100 for c in percent}) for part in (within, across))
+    for row, (quantity, label) in enumerate(
+        (("test_accuracy", "test accuracy (%)"), ("test_loss", "test loss (nats)"))
+    ):
+        left, right = axes[row]
+        for start in starts:
+            rows = within[within["step"] == start]
+            _band(left, rows, "delta", quantity, color=colours[start], marker="o", ms=3, lw=1.4)
+            left.plot(rows["delta"], rows[f"{quantity}_end_mean"], color=colours[start], ls=":", lw=1.2)
+        left.set(ylabel=label, xlabel=r"$\Delta$ (steps)" if row else "")
+        _across_bars(right, across, quantity)
+        if quantity == "test_loss" and len(within) and len(across):
+            left.set_yscale("log")
+    axes[0, 0].set_title("within a trajectory: average of $T$ and $T + \\Delta$")
+    axes[0, 1].set_title("across, at the last $T$")
+    handles = [Line2D([], [], color=colours[start], marker="o", ms=3, label=f"$T$ = {start}") for start in starts]
+    handles.append(Line2D([], [], color="0.3", ls=":", label=r"the later end, $T + \Delta$, alone"))
+    handles.append(Line2D([], [], color=_AVERAGE, marker="o", ls="", label="average of two trajectories"))
+    handles.append(Line2D([], [], color=_END, marker="s", ls="", label="their ends alone"))
+    _grow(figure, 0.2 * -(-len(handles) // 4))
+    _legend_below(figure, handles, 4)
+    figure.suptitle(f"Averaging weights helps within a trajectory, not across ({spec['experiment']})")
+    if len(table):
+        _note(figure, f"Mean and 95 % interval over {_replicates(table)}; batch-norm statistics recomputed.")
+    return figure
+
+
+_AVERAGE, _END = sns.color_palette("colorblind")[3], sns.color_palette("colorblind")[7]
+
+
+def _across_bars(axes: Axes, across: pd.DataFrame, quantity: str) -> None:
+    """Draw the average and its ends for each relation, with intervals."""
+    relations = sorted(across["relation"].unique())
+    for index, relation in enumerate(relations):
+        rows = across[across["relation"] == relation]
+        for offset, suffix, colour, marker in ((-0.12, "", _AVERAGE, "o"), (0.12, "_start", _END, "s")):
+            mean, low, high = (rows[f"{quantity}{suffix}_{part}"].mean() for part in ("mean", "low", "high"))
+            error = np.nan_to_num([[mean - low], [high - mean]])
+            axes.errorbar(index + offset, mean, yerr=error, color=colour, marker=marker, ms=5, capsize=3, ls="")
+    names = {"across_initialisations": "two initial-\nisations", "across_replicates": "one initial-\nisation"}
+    axes.set_xticks(range(len(relations)), [names.get(relation, relation) for relation in relations])
+    axes.set_xlim(-0.6, max(len(relations), 1) - 0.4)
+
+
+def _first_point(table: pd.DataFrame) -> pd.DataFrame:
+    """Keep the rows of the first point: one message a figure; the table holds the others."""
+    return table[table["point"] == table["point"].iloc[0]] if len(table) else table
+
+
+def distance_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
+    """Draw distance and cosine between checkpoints against their lag, with both nulls."""
+    table = _first_point(table)
+    within = table[table["relation"] == "within"]
+    raw = within[within["layer"] == "all"]
+    starts = _spread(raw["step"].to_list(), TRAJECTORIES + 1)[:TRAJECTORIES]
+    colours = _ordered_colours(starts)
+    figure, ((distance, cosine),) = _panels(1, 2, 3.2)
+    for start in starts:
+        rows = raw[raw["step"] == start].sort_values("delta")
+        _band(distance, rows, "delta", "l2", color=colours[start], marker="o", ms=3, lw=1.4)
+        distance.plot(rows["delta"], rows["ou_l2"], color=colours[start], ls="--", lw=1.1)
+        _band(cosine, rows, "delta", "cosine", color=colours[start], marker="o", ms=3, lw=1.4)
+    walk = raw.drop_duplicates("delta").sort_values("delta")
+    cosine.plot(walk["delta"], walk["sphere_walk_cosine"], color="black", ls=":", lw=1.4)
+    across = table[(table["relation"] == "across_initialisations") & (table["layer"] == "all")]
+    if len(across):
+        last = across[across["step"] == across["step"].max()]
+        distance.axhline(last["l2_mean"].mean(), color=_AVERAGE, lw=1.2, ls=(0, (6, 2)))
+        cosine.axhline(last["cosine_mean"].mean(), color=_AVERAGE, lw=1.2, ls=(0, (6, 2)))
+    distance.set(xlabel=r"$\Delta$ (steps)", ylabel=r"$\|w_T - w_{T+\Delta}\|$", title="Distance", ylim=(0, None))
+    cosine.set(xlabel=r"$\Delta$ (steps)", ylabel=r"$\cos(w_T, w_{T+\Delta})$", title="Cosine")
+    handles = [Line2D([], [], color=colours[start], marker="o", ms=3, label=f"$T$ = {start}") for start in starts]
+    handles += [
+        Line2D([], [], color="0.3", ls="--", label="Ornstein-Uhlenbeck process fitted to the short lags"),
+        Line2D([], [], color="black", ls=":", label=r"noise-only walk on the sphere, $(1-\lambda_e)^\Delta$"),
+        Line2D([], [], color=_AVERAGE, ls=(0, (6, 2)), label="two initialisations at the last $T$"),
+    ]
+    _grow(figure, 0.2 * -(-len(handles) // 3))
+    _legend_below(figure, handles, 3)
+    figure.suptitle(f"Distances within a trajectory against the lag ({spec['experiment']})")
+    if len(table):
+        _note(figure, f"Mean and 95 % band over {_replicates(table)}; all scale-invariant weights, raw.")
+    return figure
+
+
+def total_variation_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
+    """Draw the total variation between settings of equal lambda_e against lambda_e t, with its floor."""
+    rows = _against_reference(table, spec)
+    kinds = list(dict.fromkeys(rows["differs"]))[:3]
+    rates = sorted(rows["intrinsic_lr_a"].unique())
+    colours = _ordered_colours(rates)
+    figure, axes = _panels(1, max(len(kinds), 1), 3.0, sharey=True)
+    for panel, kind in zip(axes[0], kinds, strict=False):
+        for index, rate in enumerate(rates):
+            chosen = rows[(rows["differs"] == kind) & (rows["intrinsic_lr_a"] == rate)]
+            chosen = chosen.sort_values("intrinsic_time_a")
+            time, colour = chosen["intrinsic_time_a"], colours[rate]
+            errors = chosen["total_variation_low"], chosen["total_variation_high"]
+            panel.plot(time, chosen["total_variation"], color=colour, marker=MARKERS[index % 6], ms=4, lw=1.4)
+            panel.vlines(time, *errors, color=colour, lw=1)
+            panel.fill_between(time, chosen["null_mean"], chosen["null_q95"], color=colour, alpha=0.25, lw=0)
+        panel.set(xscale="log", xlabel=r"$\lambda_e t$", title=_differs_title(kind))
+        panel.xaxis.set_major_formatter("{x:g}")
+    axes[0, 0].set(ylabel="total variation of predicted labels", ylim=(0, None))
+    handles = [
+        Line2D(
+            [], [], color=colours[rate], marker=MARKERS[i % 6], ms=4, label=rf"$\lambda_e$ = {_scientific(rate)}"
+        )
+        for i, rate in enumerate(rates)
+    ]
+    handles.append(
+        plt.Rectangle((0, 0), 1, 1, color="0.5", alpha=0.4, lw=0, label="floor: permutation null, mean to 95 %")
+    )
+    _grow(figure, 0.2 * -(-len(handles) // 4))
+    _legend_below(figure, handles, 4)
+    figure.suptitle(f"Distance in function space between settings of equal $\\lambda_e$ ({spec['experiment']})")
+    if len(rows):
+        runs, count = int(rows["replicates_a"].min()), int(rows["permutations"].max())
+        _note(figure, f"{runs} runs a side, {count} permutations; bars: 95 % bootstrap intervals over runs.")
+    return figure
+
+
+def _against_reference(table: pd.DataFrame, spec: dict[str, Any]) -> pd.DataFrame:
+    """Keep the pairs whose first point is the first of its intrinsic learning rate; at equal rates only."""
+    reference: dict[float, str] = {}
+    for point in spec["points"]:
+        reference.setdefault(point["intrinsic_lr"], point["name"])
+    same = table[table["same_intrinsic_lr"]]
+    return same[same["point_a"].isin(list(reference.values()))]
+
+
+def _differs_title(kind: str) -> str:
+    titles = {
+        "init_seed": "another initialisation",
+        "init_scale": "a larger initialisation",
+        "lr": r"another $\eta$ at equal $\lambda_e$",
+    }
+    return titles.get(kind, "differs in " + kind.replace("_", " ").replace("+", ", "))
+
+
+def disagreement_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
+    """Draw how often runs disagree within and across settings beside what independent errors would give."""
+    rows = _against_reference(table, spec)
+    if (rows["differs"] == "init_seed").any():
+        rows = rows[rows["differs"] == "init_seed"]
+    rows = rows[rows["checkpoint"] == rows["checkpoint"].max()].reset_index(drop=True)
+    bars = (
+        ("within one setting", (rows["within_a"] + rows["within_b"]) / 2, None, None),
+        ("across", rows["across"], rows["across_low"], rows["across_high"]),
+        ("excess of across", rows["excess"], rows["excess_low"], rows["excess_high"]),
+        ("test error $e$", (rows["error_a"] + rows["error_b"]) / 2, None, None),
+        ("independent errors, $2e(1-e)$", rows["independent_errors"], None, None),
+    )
+    figure, ((axes,),) = _panels(1, 1, 3.0)
+    colours = sns.color_palette("colorblind")
+    for index, (label, values, low, high) in enumerate(bars):
+        place = np.arange(len(rows)) + (index - 2) * 0.16
+        axes.bar(place, values * 100, width=0.15, color=colours[index], label=label)
+        if low is not None and high is not None:
+            error = np.nan_to_num(np.array([values - low, high - values]) * 100).clip(min=0)
+            axes.errorbar(place, values * 100, yerr=error, color="black", ls="", capsize=2, lw=1)
+    axes.axhline(0, color="0.3", lw=0.8)
+    axes.set_xticks(range(len(rows)), [_pair_label(row, rows) for _, row in rows.iterrows()])
+    axes.grid(axis="x", visible=False)
+    axes.set(ylabel="share of test images (%)")
+    _grow(figure, 0.4)
+    _legend_below(figure, axes.get_legend_handles_labels()[0], 3)
+    figure.suptitle(f"Disagreement of runs within and across settings ({spec['experiment']})")
+    if len(rows):
+        runs, step = int(rows["replicates_a"].min()), rows["intrinsic_time_a"].max()
+        _note(
+            figure, f"{runs} runs a side at $\\lambda_e t$ = {step:g}; bars: 95 % bootstrap intervals over runs."
+        )
+    return figure
+
+
+def _pair_label(row: pd.Series, rows: pd.DataFrame) -> str:
+    label = rf"$\lambda_e$ = {_scientific(row['intrinsic_lr_a'])}"
+    return label if rows["differs"].nunique() == 1 else f"{label}\n{_differs_title(row['differs'])}"
+
+
+def grid_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
+    """Draw test accuracy over learning rate and weight decay, and against the intrinsic learning rate."""
+    if not len(table):
+        raise InputError("grid: found an empty table; allowed is at least one point")
+    figure, (heat, line) = _panels(1, 2, 3.3, width_ratios=[1.25, 1])[0], None
+    heat, line = figure.axes
+    cells = table.pivot_table(index="lr", columns="weight_decay", values="test_accuracy_mean", sort=True) * 100
+    image = heat.pcolormesh(cells.to_numpy(), cmap="viridis", edgecolors="white", linewidth=0.5)
+    middle = np.nanmean([np.nanmin(cells), np.nanmax(cells)])
+    _diagonals(heat, cells)
+    for y, x in np.ndindex(cells.shape):
+        value = cells.to_numpy()[y, x]
+        if np.isfinite(value):
+            colour = "black" if value > middle else "white"
+            face = image.cmap(image.norm(value))
+            heat.text(
+                x + 0.5,
+                y + 0.5,
+                f"{value:.1f}",
+                ha="center",
+                va="center",
+                color=colour,
+                fontsize=8,
+                bbox={"facecolor": face, "edgecolor": "none", "pad": 1.2},
+            )
+    heat.set_xticks(np.arange(cells.shape[1]) + 0.5, [f"{value:g}" for value in cells.columns])
+    heat.set_yticks(np.arange(cells.shape[0]) + 0.5, [f"{value:g}" for value in cells.index])
+    heat.grid(visible=False)
+    heat.set(xlabel=r"weight decay $\lambda$", ylabel=r"learning rate $\eta$", title="test accuracy (%)")
+    rates = sorted(table["lr"].unique())
+    colours = _ordered_colours(rates)
+    for index, rate in enumerate(rates):
+        rows = table[table["lr"] == rate].sort_values("intrinsic_lr")
+        values = {f"test_accuracy_{part}": rows[f"test_accuracy_{part}"] * 100 for part in ("mean", "low", "high")}
+        style = {"marker": MARKERS[index % 6], "ms": 4, "lw": 1.2, "label": rf"$\eta$ = {rate:g}"}
+        _band(line, rows.assign(**values), "intrinsic_lr", "test_accuracy", color=colours[rate], **style)
+    line.set(
+        xscale="log",
+        xlabel=r"intrinsic learning rate $\lambda_e = \eta\lambda$",
+        title="the same, against $\\lambda_e$",
+    )
+    with plt.rc_context(STYLE):
+        line.legend(frameon=False, handlelength=1.5)
+    figure.suptitle(f"Test accuracy after {int(table['step'].max())} steps ({spec['experiment']})")
+    _note(figure, f"Mean and 95 % band over {_replicates(table)} per cell; white lines: equal $\\lambda_e$.")
+    return figure
+
+
+def _diagonals(axes: Axes, cells: pd.DataFrame) -> None:
+    """Draw white lines through the cells of equal intrinsic learning rate."""
+    products = np.log10(np.outer(cells.index, cells.columns))
+    # Cells whose products agree to a hundredth of a decade count as one diagonal: grids are rounded.
+    for level in np.unique(products[np.isfinite(products)].round(1)):
+        y, x = np.nonzero(np.isclose(products, level, atol=0.06))
+        if len(x) > 1:
+            axes.plot(x + 0.5, y + 0.5, color="white", lw=1, ls="--")

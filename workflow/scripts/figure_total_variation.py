@@ -1,0 +1,14 @@
+"""Draw the figure `total_variation` of an experiment."""
+
+import json
+
+import pandas as pd
+
+from intrinsic_lr.plots import save, total_variation_figure
+from intrinsic_lr.reporting import reported
+
+with reported(snakemake.log[0]):
+    save(
+        total_variation_figure(pd.read_csv(snakemake.input.table), json.loads(snakemake.params.spec)),
+        snakemake.output,
+    )
