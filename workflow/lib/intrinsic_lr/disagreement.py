@@ -1,10 +1,10 @@
 """Function space: how often runs disagree, and how far apart two settings' predictions are.
 
-The function that a setting learns is random; at a test point x it is the distribution p_x(k) of the label
-predicted over runs. Two settings a and b with distributions p and q are compared by their total variation, and by how
-often two runs disagree within a, within b, and across: the across disagreement exceeds the mean of the within
-ones by half the squared distance ||p - q||^2 (derived). Independent runs of one setting disagree about as
-often as they err, so the raw disagreement says nothing by itself.
+The function that a setting learns is random: at a test point x it is the distribution p_x(k) of the label
+predicted over runs. Two settings with distributions p and q are compared by their total variation, and by
+how often two runs disagree within each and across them: the across disagreement exceeds the mean of the
+within ones by half the squared distance ||p - q||^2 (derived). Independent runs of one setting disagree
+about as often as they err, so the raw disagreement says nothing by itself.
 
 Imports no torch. Arrays of labels are (runs, points); -1 marks a run that was not finite.
 """

@@ -384,8 +384,7 @@ def grid_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     """Draw test accuracy over learning rate and weight decay, and against the intrinsic learning rate."""
     if not len(table):
         raise InputError("grid: found an empty table; allowed is at least one point")
-    figure, (heat, line) = _panels(1, 2, 3.3, width_ratios=[1.25, 1])[0], None
-    heat, line = figure.axes
+    figure, ((heat, line),) = _panels(1, 2, 3.3, width_ratios=[1.25, 1])
     cells = table.pivot_table(index="lr", columns="weight_decay", values="test_accuracy_mean", sort=True) * 100
     image = heat.pcolormesh(cells.to_numpy(), cmap="viridis", edgecolors="white", linewidth=0.5)
     middle = np.nanmean([np.nanmin(cells), np.nanmax(cells)])

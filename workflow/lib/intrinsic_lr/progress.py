@@ -6,6 +6,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 LOG_SECONDS = 10.0
+_LINE = "{desc}: {n_fmt} of {total_fmt} {unit}s ({percentage:.0f} %), {rate_fmt}, {elapsed} gone, {remaining} left"
 
 
 class _Lines:
@@ -34,6 +35,5 @@ def progress(total: int, initial: int, description: str, unit: str = "step") -> 
         file=sys.stderr if terminal else _Lines(sys.stderr),
         mininterval=0.2 if terminal else LOG_SECONDS,
         maxinterval=LOG_SECONDS,
-        ascii=not terminal,
-        ncols=None if terminal else 100,
+        bar_format=None if terminal else _LINE,
     )

@@ -1,0 +1,277 @@
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from intrinsic_lr.averaging import across_table, interpolate, normalised, swa_table
+from intrinsic_lr.evaluation import EvaluationData, evaluate
+from intrinsic_lr.models.ensemble import build
+from intrinsic_lr.models.spec import ModelSpec
+
+CLASSES = 4
+IMAGE = (1, 4, 4)
+TINY = 1e-300  # torch.nn refuses an eps of 0 in training; this one is lost to rounding
+QUANTITIES = ["train_loss", "train_accuracy", "test_loss", "test_accuracy"]
+MLP = "mlp:depth=2,width=6,norm=batch"
+RESNET = "preresnet:width=2,blocks=1,norm=batch"
+AFFINE = "mlp:depth=2,width=6,norm=batch,affine=true,head=trained"
+
+
+@pytest.fixture(scope="module")
+def data():
+    generator = torch.Generator().manual_seed(3)
+
+    def images(count):
+        return torch.randn(count, *IMAGE, generator=generator, dtype=torch.float64)
+
+    def labels(count):
+        return torch.randint(CLASSES, (count,), generator=generator)
+
+    return EvaluationData(images(40), labels(40), images(30), labels(30))
+
+
+def ensemble_model(text):
+    return build(ModelSpec.parse(text), IMAGE, CLASSES)
+
+
+def trajectory(model, steps, replicates=3, seed=0):
+    """Return unrelated weights at each step, with affine parameters away from their initial 1 and 0."""
+    checkpoints = {}
+    for step in steps:
+        seeds = [1000 * seed + 10 * step + replicate for replicate in range(replicates)]
+        weights = model.initialise(seeds, 1.0, torch.float64)
+        generator = torch.Generator().manual_seed(seed + step)
+        checkpoints[step] = {
+            name: value + 0.3 * torch.randn(value.shape, generator=generator, dtype=torch.float64)
+            for name, value in weights.items()
+        }
+    return checkpoints
+
+
+def member(weights, index):
+    return {name: value[index] for name, value in weights.items()}
+
+
+def plain_scores(weights, data):
+    """Score one member of the MLP with torch's own layers, its running statistics refreshed by one pass."""
+    width, hidden = weights["head.weight"].shape[1], ("linear1.weight", "linear2.weight")
+    layers = [nn.Flatten()]
+    for name in hidden:
+        linear = nn.Linear(weights[name].shape[1], width, bias=False, dtype=torch.float64)
+        linear.weight.data = weights[name]
+        norm = nn.BatchNorm1d(width, eps=TINY, momentum=1.0, affine=False, dtype=torch.float64)
+        layers += [linear, norm, nn.ReLU()]
+    network = nn.Sequential(*layers)
+    count = len(data.train_images)
+    with torch.no_grad():
+        network.train()(data.train_images)
+        for layer in network:
+            if isinstance(layer, nn.BatchNorm1d):
+                layer.running_var *= (count - 1) / count
+        network.eval()
+        scores = []
+        for images, labels in ((data.train_images, data.train_labels), (data.test_images, data.test_labels)):
+            logits = network(images) @ weights["head.weight"].T
+            scores += [F.cross_entropy(logits, labels).item(), (logits.argmax(1) == labels).double().mean().item()]
+    return dict(zip(QUANTITIES, scores, strict=True))
+
+
+def unit_layers(weights):
+    """Bring every hidden layer of one member of the MLP to unit norm."""
+    return {name: value if name == "head.weight" else value / value.norm() for name, value in weights.items()}
+
+
+def mean(members):
+    return {name: torch.stack([weights[name] for weights in members]).mean(dim=0) for name in members[0]}
+
+
+def plain_pair(a, b, data, interpolation):
+    """Return the quantities of a pair's row for two members, written out naively."""
+    alphas = [index / (interpolation + 1) for index in range(1, interpolation + 1)]
+    start, end = plain_scores(a, data), plain_scores(b, data)
+    inner = [plain_scores({n: (1 - alpha) * a[n] + alpha * b[n] for n in a}, data) for alpha in alphas]
+    middle = inner[interpolation // 2]
+    row = {**middle, **{f"{q}_start": start[q] for q in start}, **{f"{q}_end": end[q] for q in end}}
+    row["test_loss_gain"] = min(start["test_loss"], end["test_loss"]) - middle["test_loss"]
+    row["test_accuracy_gain"] = middle["test_accuracy"] - max(start["test_accuracy"], end["test_accuracy"])
+    for loss in ("train_loss", "test_loss"):
+        above = [
+            point[loss] - ((1 - alpha) * start[loss] + alpha * end[loss])
+            for alpha, point in zip(alphas, inner, strict=True)
+        ]
+        row[f"{loss}_barrier"] = max(above)
+    return row
+
+
+def assert_rows(table, expected):
+    """Compare a table with rows in any order."""
+    expected = pd.DataFrame(expected)
+    keys = [c for c in ("average", "normalisation", "step", "delta", "replicate", "partner") if c in expected]
+    table = table[list(expected.columns)].sort_values(keys, ignore_index=True)
+    expected = expected.sort_values(keys, ignore_index=True)
+    pd.testing.assert_frame_equal(table, expected, rtol=1e-10, atol=1e-12, check_dtype=False)
+
+
+def test_pairs_equal_plain_networks(data):
+    model = ensemble_model(MLP)
+    checkpoints = trajectory(model, [30, 0, 10], replicates=2)
+    table = swa_table(model, checkpoints, data, interpolation=3)
+    expected = [
+        {
+            **{"replicate": index, "partner": index, "relation": "within", "average": "pair"},
+            **{"normalisation": normalisation, "step": step, "delta": later - step, "averaged": 2},
+            **plain_pair(*(scale(member(checkpoints[s], index)) for s in (step, later)), data, 3),
+        }
+        for normalisation, scale in (("raw", dict), ("per_layer", unit_layers))
+        for step, later in combinations([0, 10, 30], 2)
+        for index in range(2)
+    ]
+    assert_rows(table[table["average"] == "pair"], expected)
+
+
+def test_windows_are_plain_means_of_all_checkpoints_between(data):
+    model = ensemble_model(MLP)
+    steps = [0, 10, 30, 40]
+    checkpoints = trajectory(model, steps, replicates=2)
+    table = swa_table(model, checkpoints, data, interpolation=1)
+    windows = [(first, last) for first, last in combinations(range(4), 2) if last - first >= 2]
+    expected = [
+        {
+            **{"replicate": index, "average": "window", "normalisation": normalisation, "step": steps[first]},
+            **{"delta": steps[last] - steps[first], "averaged": last - first + 1},
+            **plain_scores(mean([scale(member(checkpoints[s], index)) for s in steps[first : last + 1]]), data),
+        }
+        for normalisation, scale in (("raw", dict), ("per_layer", unit_layers))
+        for first, last in windows
+        for index in range(2)
+    ]
+    found = table[table["average"] == "window"]
+    assert_rows(found, expected)
+    assert found[["train_loss_barrier", "test_loss_barrier"]].isna().all(axis=None)
+    assert len(table) == 2 * 2 * (6 + len(windows))
+
+
+def test_across_equals_naive_loops(data):
+    model = ensemble_model(MLP)
+    a, b = trajectory(model, [0, 20], seed=1), trajectory(model, [20, 0], seed=2)
+    pairs = [(0, 1), (2, 0), (2, 2), (1, 0)]
+    table = across_table(model, a, b, pairs, data, 3, "across_initialisations")
+    expected = [
+        {
+            **{"replicate": i, "partner": j, "relation": "across_initialisations", "average": "pair"},
+            **{"normalisation": normalisation, "step": step, "delta": 0, "averaged": 2},
+            **plain_pair(scale(member(a[step], i)), scale(member(b[step], j)), data, 3),
+        }
+        for normalisation, scale in (("raw", dict), ("per_layer", unit_layers))
+        for step in (0, 20)
+        for i, j in pairs
+    ]
+    assert_rows(table, expected)
+
+
+@pytest.mark.parametrize("text", [MLP, RESNET, AFFINE])
+def test_averages_of_identical_weights_change_nothing(text, data):
+    model = ensemble_model(text)
+    weights = trajectory(model, [0], replicates=2)[0]
+    assert all(torch.equal(interpolate(weights, weights, 0.25)[name], weights[name]) for name in weights)
+    table = swa_table(model, {0: weights, 5: weights, 9: weights}, data, interpolation=3)
+    scores = evaluate(model, weights, data)
+    for name in QUANTITIES:
+        reference = getattr(scores, name).numpy()[table["replicate"]]
+        np.testing.assert_allclose(table[name], reference, rtol=1e-11)
+    zero = table[["test_loss_gain", "test_accuracy_gain", "train_loss_barrier", "test_loss_barrier"]]
+    assert zero.fillna(0.0).abs().to_numpy().max() < 1e-11
+
+
+@pytest.mark.parametrize("text", [MLP, RESNET, AFFINE])
+def test_normalised_groups_have_unit_norm_and_the_same_function(text, data):
+    model = ensemble_model(text)
+    weights = trajectory(model, [0], replicates=3)[0]
+    scaled = normalised(weights, model.scale_groups)
+    inside = {name for names in model.scale_groups.values() for name in names}
+    for names in model.scale_groups.values():
+        for index in range(3):
+            vector = torch.cat([scaled[name][index].flatten() for name in names])
+            assert vector.norm().item() == pytest.approx(1.0, rel=1e-14)
+    assert all(torch.equal(scaled[name], weights[name]) for name in set(weights) - inside)
+    before, after = evaluate(model, weights, data), evaluate(model, scaled, data)
+    for name in QUANTITIES:
+        torch.testing.assert_close(getattr(after, name), getattr(before, name), rtol=1e-11, atol=0)
+
+
+@pytest.mark.parametrize("factor", [0.01, 50.0])
+@pytest.mark.parametrize("text", [MLP, RESNET, AFFINE])
+def test_only_normalised_averages_ignore_the_scale_of_a_group(text, factor, data):
+    model = ensemble_model(text)
+    checkpoints = trajectory(model, [0, 1, 2], replicates=2)
+    group = "stream" if "stream" in model.scale_groups else next(iter(model.scale_groups))
+    scaled = dict(checkpoints[2])
+    for name in model.scale_groups[group]:
+        scaled[name] = scaled[name] * factor
+    tables = [swa_table(model, {**checkpoints, 2: last}, data, 1) for last in (checkpoints[2], scaled)]
+    before, after = (table[table["step"] + table["delta"] == 2] for table in tables)
+    free = before["normalisation"] == "per_layer"
+    numeric = before.select_dtypes("number").columns
+    np.testing.assert_allclose(after[free][numeric], before[free][numeric], rtol=1e-9, atol=1e-12)
+    change = (after[~free]["test_loss"] - before[~free]["test_loss"]).abs()
+    assert (change > 1e-3).all()
+    np.testing.assert_allclose(after["test_loss_end"], before["test_loss_end"], rtol=1e-10)
+
+
+class Parabola:
+    """A model of one weight w whose loss on an image of value x, labelled 0, is exactly 5 + x w^2."""
+
+    def __init__(self):
+        self.scale_groups = {}
+
+    def forward(self, params, images, normaliser):
+        loss = 5 + images.flatten() * params["w"].square()
+        return torch.stack([torch.zeros_like(loss), loss + torch.log1p(-torch.exp(-loss))], dim=-1)
+
+
+def constant_images(train, test, dtype):
+    return EvaluationData(
+        torch.full((3, 1, 1, 1), train, dtype=dtype),
+        torch.zeros(3, dtype=torch.int64),
+        torch.full((2, 1, 1, 1), test, dtype=dtype),
+        torch.zeros(2, dtype=torch.int64),
+    )
+
+
+@pytest.mark.parametrize("points", [1, 3, 5])
+def test_barrier_of_a_parabola_is_the_closed_form(points):
+    concave, convex = -0.5, 2.0
+    a, b = (torch.tensor(values, dtype=torch.float64).unsqueeze(1) for values in ([1.0, -2.0], [-0.5, 2.5]))
+    data = constant_images(concave, convex, torch.float64)
+    table = swa_table(Parabola(), {0: {"w": a}, 7: {"w": b}}, data, points)
+    # The excess is -x alpha (1 - alpha) (a - b)^2: largest in the middle for x < 0, beside an end for x > 0.
+    squared = ((a - b).square().flatten().numpy())[table["replicate"]]
+    np.testing.assert_allclose(table["train_loss_barrier"], -concave * squared / 4, rtol=1e-12)
+    np.testing.assert_allclose(
+        table["test_loss_barrier"], -convex * points / (points + 1) ** 2 * squared, rtol=1e-12
+    )
+    middle = ((a + b) / 2).square().flatten().numpy()[table["replicate"]]
+    np.testing.assert_allclose(table["test_loss"], 5 + convex * middle, rtol=1e-12)
+
+
+def test_running_means_do_not_lose_small_weights_to_float32():
+    steps = {0: 3e7, 1: 1.0, 2: -3e7}
+    checkpoints = {step: {"w": torch.tensor([[value]])} for step, value in steps.items()}
+    table = swa_table(Parabola(), checkpoints, constant_images(1.0, 1.0, torch.float32), 1)
+    windows = table[table["average"] == "window"]
+    np.testing.assert_allclose(windows["test_loss"], 5 + 1 / 9, rtol=1e-6)
+
+
+def test_a_diverged_replicate_is_missing_and_leaves_the_others_alone(data):
+    model = ensemble_model(MLP)
+    checkpoints = trajectory(model, [0, 1, 2], replicates=2)
+    healthy = swa_table(model, checkpoints, data, 1)
+    checkpoints[1]["linear1.weight"][1] = torch.nan
+    table = swa_table(model, checkpoints, data, 1)
+    pd.testing.assert_frame_equal(table[table["replicate"] == 0], healthy[healthy["replicate"] == 0])
+    touched = table[(table["replicate"] == 1) & ((table["step"] == 1) | (table["average"] == "window"))]
+    assert touched[["test_loss", "test_accuracy", "test_loss_gain", "test_accuracy_gain"]].isna().all(axis=None)

@@ -1,0 +1,146 @@
+"""Function-space estimators against double loops, closed forms and simulated truth."""
+
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from intrinsic_lr import disagreement as dis
+from intrinsic_lr.theory import sampling_floor
+
+K = 4
+
+
+def draw(generator, p, runs):
+    """Draw labels (runs, N) from label distributions (N, K)."""
+    uniform = generator.random((runs, len(p), 1))
+    return (uniform > p.cumsum(axis=1)[None, :, :-1]).sum(axis=2).astype(np.int16)
+
+
+def dirichlet(generator, points):
+    return generator.dirichlet(np.full(K, 0.5), points)
+
+
+def row(a, b, truth, **changes):
+    settings = {"permutations": 200, "bootstrap": 200, "confidence": 0.95, "seed": 1, **changes}
+    return dis.compare(a, b, truth, K, **settings)
+
+
+def test_disagreements_equal_loops_over_pairs_of_runs():
+    generator = np.random.default_rng(0)
+    a, b = generator.integers(0, K, (5, 7)), generator.integers(0, K, (6, 7))
+    p, q = dis.label_distribution(a, K), dis.label_distribution(b, K)
+    within = np.mean([(first != second).mean() for first, second in combinations(a, 2)])
+    across = np.mean([(first != second).mean() for first, second in product(a, b)])
+    assert dis.within_disagreement(p, 5) == pytest.approx(within)
+    assert dis.across_disagreement(p, q) == pytest.approx(across)
+    tv = np.mean([sum(abs((a[:, x] == k).mean() - (b[:, x] == k).mean()) for k in range(K)) for x in range(7)]) / 2
+    assert dis.total_variation(p, q) == pytest.approx(tv)
+    assert dis.l1_distance(p, q) == pytest.approx(2 * tv)
+
+
+def test_excess_is_half_the_squared_distance_without_bias():
+    generator = np.random.default_rng(1)
+    p, q = dirichlet(generator, 30), dirichlet(generator, 30)
+    truth = np.square(p - q).sum(axis=1).mean() / 2
+    estimates = []
+    for _ in range(400):
+        a, b = draw(generator, p, 6), draw(generator, q, 9)
+        estimates.append(dis.excess_disagreement(dis.label_distribution(a, K), dis.label_distribution(b, K), 6, 9))
+    assert np.mean(estimates) == pytest.approx(truth, abs=4 * np.std(estimates) / 20)
+
+
+def test_null_mean_is_the_sampling_floor():
+    generator = np.random.default_rng(2)
+    p = np.tile([0.9, 0.1, 0.0, 0.0], (50, 1))
+    a, b = draw(generator, p, 200), draw(generator, p, 200)
+    null = dis.permutation_null(a, b, K, 200, generator)
+    assert 2 * null.mean() == pytest.approx(sampling_floor(p, 200).mean(), rel=0.05)
+
+
+def test_null_equals_a_loop_over_splits_in_any_chunks(monkeypatch):
+    generator = np.random.default_rng(3)
+    a, b = generator.integers(0, K, (3, 5)), generator.integers(0, K, (4, 5))
+    pooled = np.concatenate([a, b])
+    order = np.random.default_rng(9).permuted(np.tile(np.arange(7), (20, 1)), axis=1)
+    expected = [
+        dis.total_variation(dis.label_distribution(pooled[s[:3]], K), dis.label_distribution(pooled[s[3:]], K))
+        for s in order
+    ]
+    assert dis.permutation_null(a, b, K, 20, np.random.default_rng(9)) == pytest.approx(
+        np.array(expected), rel=1e-5
+    )
+    monkeypatch.setattr(dis, "CHUNK_VALUES", 2 * K * 20)
+    assert dis.permutation_null(a, b, K, 20, np.random.default_rng(9)) == pytest.approx(
+        np.array(expected), rel=1e-5
+    )
+
+
+def test_p_values_are_uniform_under_the_null():
+    generator = np.random.default_rng(4)
+    p = dirichlet(generator, 20)
+    values = [
+        row(draw(generator, p, 8), draw(generator, p, 8), np.zeros(20), permutations=99, bootstrap=2, seed=i)[
+            "p_value"
+        ]
+        for i in range(300)
+    ]
+    assert stats.kstest(values, "uniform").pvalue > 0.01
+
+
+def test_difference_is_found_and_its_size_recovered():
+    generator = np.random.default_rng(5)
+    p, q = dirichlet(generator, 200), dirichlet(generator, 200)
+    found = row(draw(generator, p, 100), draw(generator, q, 100), np.zeros(200))
+    truth = np.square(p - q).sum(axis=1).mean() / 2
+    assert found["p_value"] == pytest.approx(1 / 201)
+    assert found["excess_low"] < truth < found["excess_high"]
+    assert found["total_variation_low"] < dis.total_variation(p, q) < found["total_variation_high"]
+    same = row(draw(generator, p, 100), draw(generator, p, 100), np.zeros(200))
+    assert same["p_value"] > 0.01
+    assert same["excess_low"] < 0 < same["excess_high"]
+
+
+def test_intervals_cover_the_truth():
+    generator = np.random.default_rng(6)
+    p, q = dirichlet(generator, 40), dirichlet(generator, 40)
+    truth = np.square(p - q).sum(axis=1).mean() / 2
+    hits = 0
+    for seed in range(150):
+        found = row(draw(generator, p, 20), draw(generator, q, 20), np.zeros(40), permutations=1, seed=seed)
+        hits += found["excess_low"] <= truth <= found["excess_high"]
+    assert stats.binomtest(hits, 150, 0.95).pvalue > 0.001
+
+
+def test_resamples_have_the_estimate_as_their_mean():
+    generator = np.random.default_rng(7)
+    a, b = draw(generator, dirichlet(generator, 30), 10), draw(generator, dirichlet(generator, 30), 12)
+    drawn = dis.bootstrap_resamples(a, b, K, 4000, generator)
+    estimate = dis.excess_disagreement(dis.label_distribution(a, K), dis.label_distribution(b, K), 10, 12)
+    assert drawn["excess"].mean() == pytest.approx(estimate, abs=4 * drawn["excess"].std() / 4000**0.5)
+
+
+def test_errors_and_independent_errors():
+    truth = np.array([0, 1, 2, 3])
+    a, b = np.array([[0, 1, 2, 0], [0, 1, 2, 3]]), np.array([[0, 0, 0, 0], [0, 0, 2, 3]])
+    found = row(a, b, truth)
+    assert (found["error_a"], found["error_b"]) == (1 / 8, 1 / 2)
+    assert found["independent_errors"] == pytest.approx(1 / 8 * 1 / 2 + 1 / 2 * 7 / 8)
+
+
+def test_runs_that_are_not_finite_are_left_out_and_counted():
+    generator = np.random.default_rng(8)
+    a, b = generator.integers(0, K, (6, 9)), generator.integers(0, K, (5, 9))
+    lost = np.concatenate([a, np.full((2, 9), -1)])
+    found, clean = row(lost, b, np.zeros(9)), row(a, b, np.zeros(9))
+    assert (found["missing_a"], found["missing_b"], found["replicates_a"]) == (2, 0, 6)
+    assert found | {"missing_a": 0} == clean
+    assert np.isnan(row(np.full((3, 9), -1), b, np.zeros(9))["total_variation"])
+
+
+def test_same_seed_same_row():
+    generator = np.random.default_rng(10)
+    a, b = generator.integers(0, K, (6, 9)), generator.integers(0, K, (5, 9))
+    assert row(a, b, np.zeros(9)) == row(a, b, np.zeros(9))
+    assert row(a, b, np.zeros(9), seed=2)["null_mean"] != row(a, b, np.zeros(9))["null_mean"]

@@ -1,0 +1,133 @@
+"""Figures: complete on plausible and on degenerate tables, and the same bytes twice."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from intrinsic_lr import plots
+from intrinsic_lr.grid import Point
+from intrinsic_lr.tables import with_point
+
+INTERVAL = ("mean", "low", "high")
+
+
+def described(**changes):
+    rates = {"lr": 0.1, "weight_decay": 0.01, **changes}
+    point = Point(**{"dataset": "digits", "model": "mlp", "batch_size": 32, **rates})
+    return {**vars(point), "name": point.name, "intrinsic_lr": point.intrinsic_lr, "steps": [100, 200]}
+
+
+POINTS = [described(weight_decay=w, init_seed=seed) for w, seed in itertools.product((0.1, 0.01), (0, 1))]
+SPEC = {"experiment": "example", "replicates": 8, "compare": "all", "points": POINTS}
+
+
+def with_intervals(keys, quantities, spread=0.1):
+    """Return a summary table: for each row of keys, quantities with an interval around them."""
+    frame = pd.DataFrame(keys)
+    for name, values in quantities.items():
+        for part, shift in zip(INTERVAL, (0, -spread, spread), strict=True):
+            frame[f"{name}_{part}"] = np.asarray(values, float) * (1 + shift)
+    return frame.assign(replicates=8, missing=0)
+
+
+def curves():
+    steps = np.arange(0, 1001, 100)
+    parts = []
+    for point in POINTS:
+        norm = 200 * np.exp(-2 * point["intrinsic_lr"] * steps) + 20
+        keys = {"step": steps, "intrinsic_time": steps * point["intrinsic_lr"]}
+        gradient = np.where(steps == 0, np.nan, 50.0)
+        quantities = {"squared_norm": norm, "effective_lr": 0.1 / norm, "unit_gradient_squared_norm": gradient}
+        parts.append(with_point(with_intervals(keys, quantities), point))
+    return pd.concat(parts)
+
+
+def lagged(quantities):
+    keys = [(step, delta) for step in (100, 200, 300) for delta in (100, 200, 400)]
+    frame = pd.DataFrame(keys, columns=["step", "delta"]).assign(relation="within")
+    across = pd.DataFrame({"step": [300], "delta": [0], "relation": ["across_initialisations"]})
+    keys = pd.concat([frame, across], ignore_index=True).assign(partner_point=POINTS[0]["name"])
+    return with_point(
+        with_intervals(keys, {name: value + 0 * keys["step"] for name, value in quantities.items()}), POINTS[0]
+    )
+
+
+def swa():
+    ends = ["test_accuracy", "test_loss"]
+    names = [f"{name}{suffix}" for name in ends for suffix in ("", "_start", "_end")]
+    table = lagged({name: 0.9 if "accuracy" in name else 0.2 for name in names})
+    return table.assign(average="pair", normalisation="raw")
+
+
+def distance():
+    table = lagged({"l2": 2.0, "cosine": 0.5}).assign(layer="all")
+    nulls = {name: 1.0 for name in ("sphere_walk_cosine", "sphere_walk_l2_unit_norm", "ou_l2")}
+    return table.assign(**nulls)
+
+
+def disagreement():
+    rows = []
+    for weight_decay, checkpoint in itertools.product((0.1, 0.01), (0, 1)):
+        a, b = (described(weight_decay=weight_decay, init_seed=seed) for seed in (0, 1))
+        rows.append({
+            "point_a": a["name"], "point_b": b["name"], "differs": "init_seed", "same_intrinsic_lr": True,
+            "intrinsic_lr_a": a["intrinsic_lr"], "checkpoint": checkpoint, "intrinsic_time_a": checkpoint + 1,
+            "replicates_a": 8, "permutations": 99, "total_variation": 0.1, "total_variation_low": 0.08,
+            "total_variation_high": 0.12, "null_mean": 0.02, "null_q95": 0.03, "within_a": 0.05, "within_b": 0.05,
+            "across": 0.06, "across_low": 0.05, "across_high": 0.07, "excess": 0.01, "excess_low": 0.0,
+            "excess_high": 0.02, "error_a": 0.03, "error_b": 0.03, "independent_errors": 0.06,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def grid():
+    cells = list(itertools.product((0.1, 1.0), (0.01, 0.1)))
+    keys = {"lr": [c[0] for c in cells], "weight_decay": [c[1] for c in cells], "step": 100}
+    keys["intrinsic_lr"] = [lr * weight_decay for lr, weight_decay in cells]
+    return with_intervals(keys, {"test_accuracy": [0.9, 0.95, np.nan, 0.8]}, 0.01)
+
+
+FIGURES = {
+    "curves": (plots.curves_figure, curves),
+    "swa": (plots.swa_figure, swa),
+    "distance": (plots.distance_figure, distance),
+    "total_variation": (plots.total_variation_figure, disagreement),
+    "disagreement": (plots.disagreement_figure, disagreement),
+    "grid": (plots.grid_figure, grid),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_have_titles_labels_and_the_same_bytes_twice(name, tmp_path):
+    draw, table = FIGURES[name]
+    written = []
+    for attempt in ("first", "second"):
+        figure = draw(table(), SPEC)
+        assert "example" in figure.get_suptitle()
+        assert all(axes.get_xlabel() or axes.get_xticklabels() for axes in figure.axes)
+        assert any(axes.get_ylabel() for axes in figure.axes)
+        paths = [tmp_path / f"{attempt}.{extension}" for extension in ("svg", "pdf", "png")]
+        plots.save(figure, paths)
+        written.append([path.read_bytes() for path in paths])
+    assert written[0] == written[1]
+    assert all(len(content) > 1000 for content in written[0])
+    assert {path.name.split(".")[0] for path in tmp_path.iterdir()} == {"first", "second"}
+
+
+@pytest.mark.parametrize("name", ["curves", "swa", "distance", "total_variation", "disagreement", "grid"])
+def test_one_row_is_enough(name, tmp_path):
+    draw, table = FIGURES[name]
+    plots.save(draw(table().head(1), SPEC), [tmp_path / "one.svg"])
+    assert (tmp_path / "one.svg").is_file()
+
+
+def test_no_pair_of_equal_intrinsic_rate_leaves_an_empty_figure(tmp_path):
+    table = disagreement().assign(same_intrinsic_lr=False)
+    for draw in (plots.total_variation_figure, plots.disagreement_figure):
+        plots.save(draw(table, SPEC), [tmp_path / "none.png"])
+
+
+def test_numbers_are_spelt_for_readers():
+    assert [plots._scientific(value) for value in (0.1, 1e-3, 3e-3)] == ["0.1", "$10^{-3}$", r"$3\times 10^{-3}$"]
