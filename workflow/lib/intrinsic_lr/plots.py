@@ -4,7 +4,8 @@ One look for all: a page's width, a palette safe for colour-blind readers, order
 viridis, intervals as bands or bars, and the null or floor drawn wherever there is one.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
 from typing import Any
 
 import matplotlib
@@ -18,6 +19,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
 
 from intrinsic_lr.errors import InputError
 from intrinsic_lr.storage import atomic_path
@@ -69,9 +71,21 @@ def save(figure: Figure, paths: Iterable[str]) -> None:
     plt.close(figure)
 
 
+def _styled(
+    draw: Callable[[pd.DataFrame, dict[str, Any]], Figure],
+) -> Callable[[pd.DataFrame, dict[str, Any]], Figure]:
+    """Make a drawing function draw in the look of all figures."""
+
+    @wraps(draw)
+    def styled(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
+        with sns.axes_style("ticks"), plt.rc_context(STYLE):
+            return draw(table, spec)
+
+    return styled
+
+
 def _panels(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, np.ndarray]:
-    with sns.axes_style("ticks"), plt.rc_context(STYLE):
-        figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False, **options)
+    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False, **options)
     sns.despine(figure)
     return figure, axes
 
@@ -79,11 +93,6 @@ def _panels(rows: int, columns: int, height: float, **options: Any) -> tuple[Fig
 def _ordered_colours(values: Sequence[Any]) -> dict[Any, Any]:
     """Return a colour for each of some ordered values, none too light to be seen on white."""
     return dict(zip(values, sns.color_palette("viridis", n_colors=max(len(values), 2) + 1), strict=False))
-
-
-def _note(figure: Figure, text: str) -> None:
-    with plt.rc_context(STYLE):
-        figure.supxlabel(text, fontsize=7.5, color="0.35", x=0.01, ha="left")
 
 
 def _replicates(table: pd.DataFrame) -> str:
@@ -119,16 +128,29 @@ def _spread(values: Sequence[Any], count: int) -> list[Any]:
     return [values[index] for index in np.unique(np.linspace(0, len(values) - 1, count).round().astype(int))]
 
 
-def _legend_below(figure: Figure, handles: list[Any], columns: int) -> None:
-    with plt.rc_context(STYLE):
-        figure.legend(
-            handles=handles, loc="outside lower center", ncols=max(1, min(columns, len(handles))), frameon=False
-        )
-
-
-def _grow(figure: Figure, inches: float) -> None:
+def _legend_below(figure: Figure, handles: list[Any], columns: int, note: str) -> None:
+    """Put the legend under the panels, headed by a note on what the intervals are."""
+    rows = -(-len(handles) // columns)
     width, height = figure.get_size_inches()
-    figure.set_size_inches(width, height + inches)
+    figure.set_size_inches(width, height + 0.2 * (rows + 1))
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=max(1, min(columns, len(handles))),
+        frameon=False,
+        title=note,
+        title_fontsize=7.5,
+    )
+
+
+def _ticks(axes: Axes, values: Iterable[float]) -> None:
+    """Put plain tick labels on a logarithmic axis, at most about one for each doubling."""
+    kept: list[float] = []
+    for value in sorted(set(values)):
+        if not kept or value >= 1.9 * kept[-1]:
+            kept.append(value)
+    axes.set_xticks(kept, [f"{value:.3g}" for value in kept])
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _variant(point: pd.Series, reference: pd.Series) -> str:
@@ -142,6 +164,7 @@ def _variant(point: pd.Series, reference: pd.Series) -> str:
     return ", ".join(parts) or "reference"
 
 
+@_styled
 def curves_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     """Draw squared norm and effective learning rate over time, with the equilibrium that theory expects."""
     points = table.drop_duplicates("point").reset_index(drop=True)
@@ -173,10 +196,8 @@ def curves_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     handles.append(
         Line2D([], [], color="0.5", lw=3, alpha=0.5, label=r"expected: $(2\lambda_e/E\|\hat g\|^2)^{1/2}$")
     )
-    _grow(figure, 0.2 * -(-len(handles) // 4))
-    _legend_below(figure, handles, 4)
-    figure.suptitle(f"Norm and effective learning rate settle at an equilibrium ({spec['experiment']})")
-    _note(figure, f"Mean and 95 % band over {_replicates(table)} per setting.")
+    _legend_below(figure, handles, 4, f"mean and 95 % band over {_replicates(table)} per setting")
+    figure.suptitle(f"Norm and effective learning rate over time ({spec['experiment']})")
     return figure
 
 
@@ -188,6 +209,7 @@ def _expected_effective_lr(rows: pd.DataFrame, point: pd.Series) -> float:
     return float(equilibrium_effective_lr(point["lr"], point["weight_decay"], late)) if late > 0 else float("nan")
 
 
+@_styled
 def swa_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     """Draw accuracy and loss of two-checkpoint averages within a trajectory and across trajectories."""
     table = _first_point(table)
@@ -197,7 +219,7 @@ def swa_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     across = across[across["step"] == across["step"].max()]
     starts = _spread(within["step"].to_list(), TRAJECTORIES + 1)[:TRAJECTORIES]
     colours = _ordered_colours(starts)
-    figure, axes = _panels(2, 2, 4.6, width_ratios=[3.2, 1], sharey="row")
+    figure, axes = _panels(2, 2, 4.6, width_ratios=[2.4, 1])
     percent = [c for c in table if c.startswith("test_accuracy") and "gain" not in c]
     within, across = (part.assign(**{c: part[c] * 100 for c in percent}) for part in (within, across))
     for row, (quantity, label) in enumerate(
@@ -210,19 +232,15 @@ def swa_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
             left.plot(rows["delta"], rows[f"{quantity}_end_mean"], color=colours[start], ls=":", lw=1.2)
         left.set(ylabel=label, xlabel=r"$\Delta$ (steps)" if row else "")
         _across_bars(right, across, quantity)
-        if quantity == "test_loss" and len(within) and len(across):
-            left.set_yscale("log")
-    axes[0, 0].set_title("within a trajectory: average of $T$ and $T + \\Delta$")
-    axes[0, 1].set_title("across, at the last $T$")
+    axes[0, 0].set_title("Within a trajectory: average of $T$ and $T + \\Delta$")
+    axes[0, 1].set_title("Across, at the last $T$")
     handles = [Line2D([], [], color=colours[start], marker="o", ms=3, label=f"$T$ = {start}") for start in starts]
     handles.append(Line2D([], [], color="0.3", ls=":", label=r"the later end, $T + \Delta$, alone"))
     handles.append(Line2D([], [], color=_AVERAGE, marker="o", ls="", label="average of two trajectories"))
     handles.append(Line2D([], [], color=_END, marker="s", ls="", label="their ends alone"))
-    _grow(figure, 0.2 * -(-len(handles) // 4))
-    _legend_below(figure, handles, 4)
-    figure.suptitle(f"Averaging weights helps within a trajectory, not across ({spec['experiment']})")
-    if len(table):
-        _note(figure, f"Mean and 95 % interval over {_replicates(table)}; batch-norm statistics recomputed.")
+    note = f"mean and 95 % interval over {_replicates(table)}; batch-norm statistics recomputed for every network"
+    _legend_below(figure, handles, 4, note)
+    figure.suptitle(f"Averages of two checkpoints, within a trajectory and across two ({spec['experiment']})")
     return figure
 
 
@@ -248,6 +266,7 @@ def _first_point(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["point"] == table["point"].iloc[0]] if len(table) else table
 
 
+@_styled
 def distance_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     """Draw distance and cosine between checkpoints against their lag, with both nulls."""
     table = _first_point(table)
@@ -272,18 +291,17 @@ def distance_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     cosine.set(xlabel=r"$\Delta$ (steps)", ylabel=r"$\cos(w_T, w_{T+\Delta})$", title="Cosine")
     handles = [Line2D([], [], color=colours[start], marker="o", ms=3, label=f"$T$ = {start}") for start in starts]
     handles += [
-        Line2D([], [], color="0.3", ls="--", label="Ornstein-Uhlenbeck process fitted to the short lags"),
-        Line2D([], [], color="black", ls=":", label=r"noise-only walk on the sphere, $(1-\lambda_e)^\Delta$"),
-        Line2D([], [], color=_AVERAGE, ls=(0, (6, 2)), label="two initialisations at the last $T$"),
+        Line2D([], [], color="0.3", ls="--", label="OU process, fitted\nto the short lags"),
+        Line2D([], [], color="black", ls=":", label="noise-only walk on\nthe sphere"),
+        Line2D([], [], color=_AVERAGE, ls=(0, (6, 2)), label="two initialisations,\nat the last $T$"),
     ]
-    _grow(figure, 0.2 * -(-len(handles) // 3))
-    _legend_below(figure, handles, 3)
+    note = f"mean and 95 % band over {_replicates(table)}; all scale-invariant weights, raw"
+    _legend_below(figure, handles, 4, note)
     figure.suptitle(f"Distances within a trajectory against the lag ({spec['experiment']})")
-    if len(table):
-        _note(figure, f"Mean and 95 % band over {_replicates(table)}; all scale-invariant weights, raw.")
     return figure
 
 
+@_styled
 def total_variation_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     """Draw the total variation between settings of equal lambda_e against lambda_e t, with its floor."""
     rows = _against_reference(table, spec)
@@ -300,9 +318,9 @@ def total_variation_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
             panel.plot(time, chosen["total_variation"], color=colour, marker=MARKERS[index % 6], ms=4, lw=1.4)
             panel.vlines(time, *errors, color=colour, lw=1)
             panel.fill_between(time, chosen["null_mean"], chosen["null_q95"], color=colour, alpha=0.25, lw=0)
-        panel.set(xscale="log", xlabel=r"$\lambda_e t$", title=_differs_title(kind))
-        panel.xaxis.set_major_formatter("{x:g}")
-    axes[0, 0].set(ylabel="total variation of predicted labels", ylim=(0, None))
+        panel.set(xscale="log", yscale="log", xlabel=r"$\lambda_e t$", title=_differs_title(kind))
+        _ticks(panel, rows["intrinsic_time_a"])
+    axes[0, 0].set(ylabel="total variation of predicted labels")
     handles = [
         Line2D(
             [], [], color=colours[rate], marker=MARKERS[i % 6], ms=4, label=rf"$\lambda_e$ = {_scientific(rate)}"
@@ -312,12 +330,12 @@ def total_variation_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     handles.append(
         plt.Rectangle((0, 0), 1, 1, color="0.5", alpha=0.4, lw=0, label="floor: permutation null, mean to 95 %")
     )
-    _grow(figure, 0.2 * -(-len(handles) // 4))
-    _legend_below(figure, handles, 4)
-    figure.suptitle(f"Distance in function space between settings of equal $\\lambda_e$ ({spec['experiment']})")
+    note = "no pair of settings at equal intrinsic learning rate"
     if len(rows):
         runs, count = int(rows["replicates_a"].min()), int(rows["permutations"].max())
-        _note(figure, f"{runs} runs a side, {count} permutations; bars: 95 % bootstrap intervals over runs.")
+        note = f"{runs} runs a side, {count} permutations; bars: 95 % bootstrap intervals over runs"
+    _legend_below(figure, handles, 4, note)
+    figure.suptitle(f"Distance in function space between settings of equal $\\lambda_e$ ({spec['experiment']})")
     return figure
 
 
@@ -339,6 +357,7 @@ def _differs_title(kind: str) -> str:
     return titles.get(kind, "differs in " + kind.replace("_", " ").replace("+", ", "))
 
 
+@_styled
 def disagreement_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     """Draw how often runs disagree within and across settings beside what independent errors would give."""
     rows = _against_reference(table, spec)
@@ -364,14 +383,12 @@ def disagreement_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     axes.set_xticks(range(len(rows)), [_pair_label(row, rows) for _, row in rows.iterrows()])
     axes.grid(axis="x", visible=False)
     axes.set(ylabel="share of test images (%)")
-    _grow(figure, 0.4)
-    _legend_below(figure, axes.get_legend_handles_labels()[0], 3)
-    figure.suptitle(f"Disagreement of runs within and across settings ({spec['experiment']})")
+    note = "no pair of settings at equal intrinsic learning rate"
     if len(rows):
-        runs, step = int(rows["replicates_a"].min()), rows["intrinsic_time_a"].max()
-        _note(
-            figure, f"{runs} runs a side at $\\lambda_e t$ = {step:g}; bars: 95 % bootstrap intervals over runs."
-        )
+        runs, time = int(rows["replicates_a"].min()), rows["intrinsic_time_a"].max()
+        note = f"{runs} runs a side at $\\lambda_e t$ = {time:g}; bars: 95 % bootstrap intervals over runs"
+    _legend_below(figure, axes.get_legend_handles_labels()[0], 3, note)
+    figure.suptitle(f"Disagreement of runs within and across settings ({spec['experiment']})")
     return figure
 
 
@@ -380,6 +397,7 @@ def _pair_label(row: pd.Series, rows: pd.DataFrame) -> str:
     return label if rows["differs"].nunique() == 1 else f"{label}\n{_differs_title(row['differs'])}"
 
 
+@_styled
 def grid_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     """Draw test accuracy over learning rate and weight decay, and against the intrinsic learning rate."""
     if not len(table):
@@ -407,7 +425,7 @@ def grid_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     heat.set_xticks(np.arange(cells.shape[1]) + 0.5, [f"{value:g}" for value in cells.columns])
     heat.set_yticks(np.arange(cells.shape[0]) + 0.5, [f"{value:g}" for value in cells.index])
     heat.grid(visible=False)
-    heat.set(xlabel=r"weight decay $\lambda$", ylabel=r"learning rate $\eta$", title="test accuracy (%)")
+    heat.set(xlabel=r"weight decay $\lambda$", ylabel=r"learning rate $\eta$", title="Test accuracy (%)")
     rates = sorted(table["lr"].unique())
     colours = _ordered_colours(rates)
     for index, rate in enumerate(rates):
@@ -418,12 +436,12 @@ def grid_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     line.set(
         xscale="log",
         xlabel=r"intrinsic learning rate $\lambda_e = \eta\lambda$",
-        title="the same, against $\\lambda_e$",
+        title="The same, against $\\lambda_e$",
     )
-    with plt.rc_context(STYLE):
-        line.legend(frameon=False, handlelength=1.5)
+    line.legend(frameon=False, handlelength=1.5)
     figure.suptitle(f"Test accuracy after {int(table['step'].max())} steps ({spec['experiment']})")
-    _note(figure, f"Mean and 95 % band over {_replicates(table)} per cell; white lines: equal $\\lambda_e$.")
+    note = f"mean and 95 % band over {_replicates(table)} per cell; white lines join cells of equal $\\lambda_e$"
+    figure.supxlabel(note, fontsize=7.5)
     return figure
 
 
