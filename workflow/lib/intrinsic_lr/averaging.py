@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from intrinsic_lr.devices import in_float64
 from intrinsic_lr.evaluation import Evaluation, EvaluationData, evaluate
 from intrinsic_lr.models.ensemble import EnsembleModel
 
@@ -31,16 +32,16 @@ def normalised(weights: Weights, scale_groups: Mapping[str, Sequence[str]]) -> d
     """
     result = dict(weights)
     for names in scale_groups.values():
-        squares = sum(weights[name].double().flatten(1).square().sum(dim=1) for name in names)
+        squares = sum(in_float64(weights[name]).flatten(1).square().sum(dim=1) for name in names)
         for name in names:
             norm = squares.sqrt().view(-1, *[1] * (weights[name].dim() - 1))
-            result[name] = (weights[name].double() / norm).to(weights[name].dtype)
+            result[name] = (in_float64(weights[name]) / norm).to(weights[name])
     return result
 
 
 def interpolate(a: Weights, b: Weights, alpha: float) -> dict[str, Tensor]:
     """Return (1 - alpha) a + alpha b, computed in float64 and kept in the dtype of a."""
-    return {name: torch.lerp(a[name].double(), b[name].double(), alpha).to(a[name].dtype) for name in a}
+    return {name: torch.lerp(in_float64(a[name]), in_float64(b[name]), alpha).to(a[name]) for name in a}
 
 
 def pick(weights: Weights, members: Sequence[int]) -> dict[str, Tensor]:
@@ -71,7 +72,7 @@ def swa_table(
     for normalisation, ends in _normalisations(model, checkpoints):
         scores = {step: evaluate(model, ends[step], data) for step in steps}
         for first, start in enumerate(steps):
-            total = {name: value.double() for name, value in ends[start].items()}
+            total = {name: in_float64(value) for name, value in ends[start].items()}
             for count, end in enumerate(steps[first + 1 :], start=2):
                 labels = {
                     "relation": "within",
@@ -82,9 +83,9 @@ def swa_table(
                 both = scores[start], scores[end]
                 inner = _segment(model, ends[start], ends[end], data, interpolation)
                 parts.append(_rows(members, members, {**labels, "average": "pair", "averaged": 2}, inner, *both))
-                total = {name: value + ends[end][name] for name, value in total.items()}
+                total = {name: value + in_float64(ends[end][name]) for name, value in total.items()}
                 if count > 2:
-                    mean = {name: (value / count).to(ends[end][name].dtype) for name, value in total.items()}
+                    mean = {name: (value / count).to(ends[end][name]) for name, value in total.items()}
                     window = [evaluate(model, mean, data)]
                     labels = {**labels, "average": "window", "averaged": count}
                     parts.append(_rows(members, members, labels, window, *both))

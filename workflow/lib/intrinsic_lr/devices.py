@@ -29,3 +29,8 @@ def available() -> list[str]:
 def describe(device: torch.device) -> str:
     """Return the device's product name where it has one."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def in_float64(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor in float64, on the CPU where the device has no float64 (mps)."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from intrinsic_lr.data import Dataset
+from intrinsic_lr.devices import in_float64
 from intrinsic_lr.models.ensemble import EnsembleModel
 from intrinsic_lr.models.normalisation import CollectedStatistics, FixedStatistics, Statistics
 
@@ -103,6 +104,6 @@ def _evaluate(
 
 def _score(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean loss and accuracy (R,); both NaN for a member whose logits are not finite."""
-    loss = losses(logits, labels).double().mean(dim=1)
-    accuracy = (logits.argmax(dim=-1) == labels).double().mean(dim=1)
+    loss = in_float64(losses(logits, labels)).mean(dim=1)
+    accuracy = in_float64(logits.argmax(dim=-1) == labels).mean(dim=1)
     return loss, torch.where(loss.isfinite(), accuracy, torch.nan)

@@ -149,7 +149,7 @@ def _ticks(axes: Axes, values: Iterable[float]) -> None:
     for value in sorted(set(values)):
         if not kept or value >= 1.9 * kept[-1]:
             kept.append(value)
-    axes.set_xticks(kept, [f"{value:.3g}" for value in kept])
+    axes.set_xticks(kept, [f"{value:.2g}" for value in kept])
     axes.xaxis.set_minor_locator(NullLocator())
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from intrinsic_lr.augmentation import Augmentation
 from intrinsic_lr.data import Dataset
+from intrinsic_lr.devices import in_float64
 from intrinsic_lr.errors import InputError
 from intrinsic_lr.evaluation import EvaluationData, evaluate
 from intrinsic_lr.models.ensemble import EnsembleModel
@@ -211,7 +212,7 @@ def take_step(state: State, plan: TrainingPlan, model: EnsembleModel, batches: B
 def squared_norms(tensors: dict[str, Tensor], groups: dict[str, tuple[str, ...]]) -> dict[str, Tensor]:
     """Return the squared norm of each group of parameters, (R,) in float64."""
     return {
-        group: sum(tensors[name].double().flatten(1).square().sum(dim=1) for name in names)
+        group: sum(in_float64(tensors[name]).flatten(1).square().sum(dim=1) for name in names)
         for group, names in groups.items()
     }
 
@@ -226,7 +227,7 @@ def angles(
     """
 
     def unit(tensors: dict[str, Tensor], names: Sequence[str]) -> Tensor:
-        vector = torch.cat([tensors[name].double().flatten(1) for name in names], dim=1)
+        vector = torch.cat([in_float64(tensors[name]).flatten(1) for name in names], dim=1)
         return vector / vector.norm(dim=1, keepdim=True)
 
     found = {}
@@ -275,7 +276,7 @@ class Recorder:
             "effective_lr": lr / norms[self.ALL],
             **{f"squared_norm:{group}": norms[group] for group in self._model.scale_groups},
         }
-        columns = {name: value.double().cpu().tolist() for name, value in values.items()}
+        columns = {name: in_float64(value).tolist() for name, value in values.items()}
         for row, replicate in enumerate(self._plan.members):
             self.rows.append(
                 {
