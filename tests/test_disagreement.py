@@ -40,6 +40,38 @@ def test_disagreements_equal_loops_over_pairs_of_runs():
     assert dis.l1_distance(p, q) == pytest.approx(2 * tv)
 
 
+def test_row_without_intervals_equals_loops_over_pairs_of_runs():
+    generator = np.random.default_rng(11)
+    truth = generator.integers(0, K, 7)
+    a, b = generator.integers(0, K, (5, 7)), generator.integers(0, K, (6, 7))
+    found = dis.disagreement(a, b, truth, K)
+    within = [np.mean([(x != y).mean() for x, y in combinations(runs, 2)]) for runs in (a, b)]
+    across = np.mean([(x != y).mean() for x, y in product(a, b)])
+    assert (found["within_a"], found["within_b"]) == pytest.approx(tuple(within))
+    assert found["across"] == pytest.approx(across)
+    assert found["excess"] == pytest.approx(across - np.mean(within))
+    assert found["error_a"] == pytest.approx(np.mean([(run != truth).mean() for run in a]))
+    assert found["l1"] == 2 * found["total_variation"]
+    assert np.isnan(dis.disagreement(a[:1], b, truth, K)["excess"])
+
+
+def test_squared_distance_is_the_textbook_form_and_unbiased():
+    generator = np.random.default_rng(12)
+    p, q = dirichlet(generator, 30), dirichlet(generator, 30)
+    spread = np.square(p - q) - p * (1 - p) / 5 - q * (1 - q) / 8
+    assert dis.squared_distance_unbiased(p, 6, q, 9) == pytest.approx(spread.sum(axis=1).mean())
+    estimates = [
+        dis.squared_distance_unbiased(
+            dis.label_distribution(draw(generator, p, 2), K),
+            2,
+            dis.label_distribution(draw(generator, q, 3), K),
+            3,
+        )
+        for _ in range(400)
+    ]
+    assert np.mean(estimates) == pytest.approx(np.square(p - q).sum(axis=1).mean(), abs=4 * np.std(estimates) / 20)
+
+
 def test_excess_is_half_the_squared_distance_without_bias():
     generator = np.random.default_rng(1)
     p, q = dirichlet(generator, 30), dirichlet(generator, 30)
@@ -77,6 +109,22 @@ def test_null_equals_a_loop_over_splits_in_any_chunks(monkeypatch):
     )
 
 
+@pytest.mark.parametrize(("n", "m"), [(500, 500), (97, 61)])
+def test_splits_that_tie_with_the_data_count(n, m):
+    """One undecided point among unanimous ones: whole numbers decide what ties."""
+    for seed in range(60):
+        generator = np.random.default_rng(seed)
+        pooled = np.zeros((n + m, 3), int)
+        pooled[:, 0] = generator.integers(0, 2, n + m)
+        splits = np.random.default_rng(np.random.SeedSequence(seed).spawn(2)[0])
+        order = splits.permuted(np.tile(np.arange(n + m), (199, 1)), axis=1)
+        first = pooled[order[:, :n], 0].sum(axis=1)
+        gaps = np.abs(m * first - n * (pooled[:, 0].sum() - first))
+        observed = abs(m * pooled[:n, 0].sum() - n * pooled[n:, 0].sum())
+        found = row(pooled[:n], pooled[n:], np.zeros(3), permutations=199, bootstrap=2, seed=seed)
+        assert found["p_value"] == pytest.approx((1 + (gaps >= observed).sum()) / 200)
+
+
 def test_p_values_are_uniform_under_the_null():
     generator = np.random.default_rng(4)
     p = dirichlet(generator, 20)
@@ -107,10 +155,40 @@ def test_intervals_cover_the_truth():
     p, q = dirichlet(generator, 40), dirichlet(generator, 40)
     truth = np.square(p - q).sum(axis=1).mean() / 2
     hits = 0
-    for seed in range(150):
-        found = row(draw(generator, p, 20), draw(generator, q, 20), np.zeros(40), permutations=1, seed=seed)
-        hits += found["excess_low"] <= truth <= found["excess_high"]
+    for _ in range(150):
+        a, b = draw(generator, p, 20), draw(generator, q, 20)
+        low, high = dis.bootstrap_intervals(a, b, K, 200, 0.95, generator)["excess"]
+        hits += low <= truth <= high
     assert stats.binomtest(hits, 150, 0.95).pvalue > 0.001
+
+
+@pytest.mark.parametrize("mix", [0.0, 0.1, 1.0])
+def test_intervals_of_total_variation_cover_its_expectation_and_hold_the_estimate(mix):
+    generator = np.random.default_rng(13)
+    p = dirichlet(generator, 100)
+    q = (1 - mix) * p + mix * dirichlet(generator, 100)
+
+    def sample():
+        a, b = draw(generator, p, 30), draw(generator, q, 30)
+        return a, b, dis.total_variation(dis.label_distribution(a, K), dis.label_distribution(b, K))
+
+    expectation = np.mean([sample()[2] for _ in range(300)])
+    covered = {"total_variation": 0, "excess": 0, "within_a": 0, "within_b": 0, "across": 0}
+    truth = {
+        "total_variation": expectation,
+        "excess": np.square(p - q).sum(axis=1).mean() / 2,
+        "within_a": 1 - np.square(p).sum(axis=1).mean(),
+        "within_b": 1 - np.square(q).sum(axis=1).mean(),
+        "across": 1 - (p * q).sum(axis=1).mean(),
+    }
+    for _ in range(60):
+        a, b, estimate = sample()
+        intervals = dis.bootstrap_intervals(a, b, K, 200, 0.95, generator)
+        assert intervals["total_variation"][0] <= estimate <= intervals["total_variation"][1]
+        for name, (low, high) in intervals.items():
+            covered[name] += low <= truth[name] <= high
+    # 50 of 60 or fewer happen once in 10^4 at coverage 0.95; near zero the intervals are wide on purpose.
+    assert min(covered.values()) > 50, covered
 
 
 def test_resamples_have_the_estimate_as_their_mean():
@@ -119,6 +197,27 @@ def test_resamples_have_the_estimate_as_their_mean():
     drawn = dis.bootstrap_resamples(a, b, K, 4000, generator)
     estimate = dis.excess_disagreement(dis.label_distribution(a, K), dis.label_distribution(b, K), 10, 12)
     assert drawn["excess"].mean() == pytest.approx(estimate, abs=4 * drawn["excess"].std() / 4000**0.5)
+    within = dis.within_disagreement(dis.label_distribution(a, K), 10)
+    assert drawn["within_a"].mean() == pytest.approx(within, abs=4 * drawn["within_a"].std() / 4000**0.5)
+
+
+def test_resamples_equal_a_loop_over_drawn_runs_in_any_chunks(monkeypatch):
+    generator = np.random.default_rng(14)
+    a, b = generator.integers(0, K, (5, 9)), generator.integers(0, K, (7, 9))
+    drawn = dis.bootstrap_resamples(a, b, K, 20, np.random.default_rng(9))
+    repeat = np.random.default_rng(9)
+    times_a, times_b = (repeat.multinomial(n, np.full(n, 1 / n), 20) for n in (5, 7))
+    for index in range(20):
+        p = dis.label_distribution(np.repeat(a, times_a[index], axis=0), K)
+        q = dis.label_distribution(np.repeat(b, times_b[index], axis=0), K)
+        within_a, within_b = (1 - np.square(p).sum(axis=1)).mean(), (1 - np.square(q).sum(axis=1)).mean()
+        across = dis.across_disagreement(p, q)
+        excess = across - (within_a * (5 / 4) ** 2 + within_b * (7 / 6) ** 2) / 2
+        assert drawn["total_variation"][index] == pytest.approx(dis.total_variation(p, q))
+        assert (drawn["across"][index], drawn["excess"][index]) == pytest.approx((across, excess))
+    monkeypatch.setattr(dis, "CHUNK_VALUES", 2 * K * 20)
+    again = dis.bootstrap_resamples(a, b, K, 20, np.random.default_rng(9))
+    assert all(np.array_equal(drawn[name], again[name]) for name in drawn)
 
 
 def test_errors_and_independent_errors():
@@ -136,7 +235,10 @@ def test_runs_that_are_not_finite_are_left_out_and_counted():
     found, clean = row(lost, b, np.zeros(9)), row(a, b, np.zeros(9))
     assert (found["missing_a"], found["missing_b"], found["replicates_a"]) == (2, 0, 6)
     assert found | {"missing_a": 0} == clean
-    assert np.isnan(row(np.full((3, 9), -1), b, np.zeros(9))["total_variation"])
+    empty = row(np.full((3, 9), -1), b, np.zeros(9))
+    assert np.isnan(empty["total_variation"])
+    assert list(empty) == list(clean)
+    assert (empty["permutations"], empty["bootstrap"], empty["missing_a"]) == (200, 200, 3)
 
 
 def test_same_seed_same_row():

@@ -60,7 +60,7 @@ def experiments(**changes):
 
 
 def new_project(folder):
-    for name in ("workflow", "config", "envs"):
+    for name in ("workflow", "config", "envs", "profiles"):
         shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy2(REPOSITORY / "Snakefile", folder)
     return folder

@@ -6,12 +6,15 @@ how often two runs disagree within each and across them: the across disagreement
 within ones by half the squared distance ||p - q||^2 (derived). Independent runs of one setting disagree
 about as often as they err, so the raw disagreement says nothing by itself.
 
+Splits and resamples are counted in whole numbers, which float32 holds exactly up to 2^24 (n m for n and m runs,
+so 4,000 runs a side): ties are exact and a table does not depend on the machine's matrix product.
+
 Imports no torch. Arrays of labels are (runs, points); -1 marks a run that was not finite.
 """
 
 import numpy as np
 
-CHUNK_VALUES = 20_000_000
+CHUNK_VALUES = 2_000_000
 """Bound on the float32 values of an intermediate array: test points are taken in chunks that keep to it."""
 
 
@@ -22,7 +25,8 @@ def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
 
 def label_distribution(labels: np.ndarray, classes: int) -> np.ndarray:
     """Return p_x(k), shape (N, K): the fraction of runs that give test point x the label k."""
-    return one_hot(labels, classes).mean(axis=0, dtype=np.float64).reshape(-1, classes)
+    counts = [np.count_nonzero(labels == label, axis=0) for label in range(classes)]
+    return np.stack(counts, axis=1) / len(labels)
 
 
 def l1_distance(p: np.ndarray, q: np.ndarray) -> float:
@@ -48,9 +52,44 @@ def across_disagreement(p: np.ndarray, q: np.ndarray) -> float:
     return float((1 - (p * q).sum(axis=1)).mean())
 
 
+def squared_distance_unbiased(p: np.ndarray, n: int, q: np.ndarray, m: int) -> float:
+    """Return ||p - q||^2, mean over points, of the distributions that n and m runs estimate by p and q (N, K).
+
+    sum_k (p-q)^2 - p(1-p)/(n-1) - q(1-q)/(m-1), unbiased and so at times negative (derived); the noise of p is
+    its within disagreement over n. NaN for a single run.
+    """
+    noise = within_disagreement(p, n) / n + within_disagreement(q, m) / m
+    return float(np.square(p - q).sum(axis=1).mean() - noise)
+
+
 def excess_disagreement(p: np.ndarray, q: np.ndarray, n: int, m: int) -> float:
     """Return the across disagreement less the mean of the within ones: half of ||p - q||^2, unbiased (derived)."""
-    return across_disagreement(p, q) - (within_disagreement(p, n) + within_disagreement(q, m)) / 2
+    return squared_distance_unbiased(p, n, q, m) / 2
+
+
+def disagreement(
+    labels_a: np.ndarray, labels_b: np.ndarray, true_labels: np.ndarray, classes: int
+) -> dict[str, float]:
+    """Return the quantities of two settings' finite runs, labels (n, N) and (m, N), that take no resampling.
+
+    `l1`, `total_variation`, `within_a`, `within_b`, `across`, `excess`, the mean errors `error_a` and `error_b`
+    against true_labels (N,), and `independent_errors`: how often one of two runs alone would err were their
+    errors independent, e_a (1 - e_b) + e_b (1 - e_a). Within and excess are NaN for a single run.
+    """
+    n, m = len(labels_a), len(labels_b)
+    p, q = label_distribution(labels_a, classes), label_distribution(labels_b, classes)
+    error_a, error_b = (float((labels != true_labels).mean()) for labels in (labels_a, labels_b))
+    return {
+        "l1": l1_distance(p, q),
+        "total_variation": total_variation(p, q),
+        "within_a": within_disagreement(p, n),
+        "within_b": within_disagreement(q, m),
+        "across": across_disagreement(p, q),
+        "excess": excess_disagreement(p, q, n, m),
+        "error_a": error_a,
+        "error_b": error_b,
+        "independent_errors": error_a * (1 - error_b) + error_b * (1 - error_a),
+    }
 
 
 def permutation_null(
@@ -72,41 +111,77 @@ def permutation_null(
     order = generator.permuted(np.tile(np.arange(n + m), (permutations, 1)), axis=1)
     first = np.zeros((permutations, n + m), np.float32)
     np.put_along_axis(first, order[:, :n], 1.0, axis=1)
-    null = np.zeros(permutations)
+    gaps = np.zeros(permutations)
     for points in _chunks(pooled.shape[1], classes * max(permutations, n + m)):
         indicators = one_hot(pooled[:, points], classes)
-        # Counts of at most some thousand runs are exact in float32.
         counts = first @ indicators
-        rest = indicators.sum(axis=0) - counts
-        null += np.abs(counts / n - rest / m).sum(axis=1, dtype=np.float64)
-    return null / 2 / pooled.shape[1]
+        gaps += _gaps(counts, indicators.sum(axis=0) - counts, n, m)
+    return gaps / (2 * n * m * pooled.shape[1])
 
 
 def bootstrap_resamples(
     a: np.ndarray, b: np.ndarray, classes: int, resamples: int, generator: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """Resample the runs of both settings; return `total_variation`, `across` and `excess` of each resample.
+    """Resample the runs of both settings; return each quantity of every resample, arrays (resamples,).
 
-    A resample repeats runs, and a run never disagrees with itself: 1 - sum p*^2 is too small by (n-1)/n on top
-    of the usual factor. Corrected twice, the within disagreement and the excess have the estimate itself as
-    their mean over resamples (derived).
+    The quantities are `total_variation`, `within_a`, `within_b`, `across` and `excess`. A resample repeats
+    runs, and a run never disagrees with itself: 1 - sum p*^2 is too small by (n-1)/n on top of the usual
+    factor. Corrected twice, the within disagreement and the excess have the estimate itself as their mean
+    over resamples (derived). The total variation has a mean above the estimate.
     """
     n, m = len(a), len(b)
-    drawn_a = generator.multinomial(n, np.full(n, 1 / n), resamples).astype(np.float32) / n
-    drawn_b = generator.multinomial(m, np.full(m, 1 / m), resamples).astype(np.float32) / m
-    sums = {name: np.zeros(resamples) for name in ("l1", "pp", "qq", "pq")}
+    times_a, times_b = (
+        generator.multinomial(runs, np.full(runs, 1 / runs), resamples).astype(np.float32) for runs in (n, m)
+    )
+    gaps, same_a, same_b, same = np.zeros((4, resamples))
     for points in _chunks(a.shape[1], classes * max(resamples, n, m)):
-        p = drawn_a @ one_hot(a[:, points], classes)
-        q = drawn_b @ one_hot(b[:, points], classes)
-        sums["l1"] += np.abs(p - q).sum(axis=1, dtype=np.float64)
-        for name, product in (("pp", p * p), ("qq", q * q), ("pq", p * q)):
-            sums[name] += product.sum(axis=1, dtype=np.float64)
+        counts_a = times_a @ one_hot(a[:, points], classes)
+        counts_b = times_b @ one_hot(b[:, points], classes)
+        gaps += _gaps(counts_a, counts_b, n, m)
+        same_a += (counts_a * counts_a).sum(axis=1, dtype=np.float64)
+        same_b += (counts_b * counts_b).sum(axis=1, dtype=np.float64)
+        same += (counts_a * counts_b).sum(axis=1, dtype=np.float64)
     points = a.shape[1]
-    within = [
-        (count / max(count - 1, 1)) ** 2 * (1 - sums[name] / points) for count, name in ((n, "pp"), (m, "qq"))
-    ]
-    across = 1 - sums["pq"] / points
-    return {"total_variation": sums["l1"] / 2 / points, "across": across, "excess": across - sum(within) / 2}
+    within_a, within_b = (
+        (runs / max(runs - 1, 1)) ** 2 * (1 - pairs / (runs**2 * points))
+        for runs, pairs in ((n, same_a), (m, same_b))
+    )
+    across = 1 - same / (n * m * points)
+    return {
+        "total_variation": gaps / (2 * n * m * points),
+        "within_a": within_a,
+        "within_b": within_b,
+        "across": across,
+        "excess": across - (within_a + within_b) / 2,
+    }
+
+
+def bootstrap_intervals(
+    a: np.ndarray,
+    b: np.ndarray,
+    classes: int,
+    resamples: int,
+    confidence: float,
+    generator: np.random.Generator,
+) -> dict[str, tuple[float, float]]:
+    """Return (low, high) of each quantity of `bootstrap_resamples`, from resampled runs.
+
+    The intervals of the within, across and excess disagreement are percentile intervals, and cover the value
+    of infinitely many runs; near zero excess that interval is wider than it need be, because resampled
+    settings differ even where the settings do not.
+
+    An estimated total variation exceeds the true one by up to the floor of the permutation null, by an amount
+    that depends on the true one, and resampling adds as much again. Its percentile interval is therefore
+    shifted so that the resamples have the estimate as their mean. It covers the expected estimate of n and m
+    runs, which is the quantity to hold against the permutation null, and not the total variation of
+    infinitely many runs: no interval made of resamples covers that near zero. The excess is the measure of the true
+    distance.
+    """
+    drawn = bootstrap_resamples(a, b, classes, resamples, generator)
+    estimate = total_variation(label_distribution(a, classes), label_distribution(b, classes))
+    drawn["total_variation"] = np.maximum(estimate + drawn["total_variation"] - drawn["total_variation"].mean(), 0)
+    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+    return {name: tuple(map(float, np.quantile(values, tails))) for name, values in drawn.items()}
 
 
 def compare(
@@ -122,10 +197,9 @@ def compare(
 ) -> dict[str, float | int]:
     """Compare two settings at one checkpoint: one row of the disagreement table.
 
-    Intervals come from resampling runs. Those of the across and the excess disagreement are percentile
-    intervals; that of the total variation is the basic (reflected) one, because resampling adds noise that
-    a distance can only grow by, as sampling already did to the estimate. The p-value is that of the
-    permutation test, (1 + splits at least as far apart) / (1 + splits).
+    The intervals are those of `bootstrap_intervals`. `null_mean` and `null_q95` are the mean and the 0.95
+    quantile of the permutation null, and the p-value is (1 + splits at least as far apart) / (1 + splits).
+    With fewer than two finite runs on a side every quantity is NaN.
 
     Args:
         labels_a: predicted labels (n, N) of the first setting's runs; runs with a -1 are left out.
@@ -134,54 +208,26 @@ def compare(
         classes: number of labels K.
         permutations: splits behind the null.
         bootstrap: resamples behind the intervals.
-        confidence: coverage of the intervals, and quantile of the null in `null_q95` is 0.95.
+        confidence: coverage of the intervals, between 0 and 1.
         seed: of the splits and resamples.
     """
     a, b = (labels[(labels >= 0).all(axis=1)] for labels in (labels_a, labels_b))
-    row = {
-        "replicates_a": len(a),
-        "replicates_b": len(b),
-        "missing_a": len(labels_a) - len(a),
-        "missing_b": len(labels_b) - len(b),
-    }
-    if min(len(a), len(b)) < 2:
-        return row | dict.fromkeys(_QUANTITIES, float("nan"))
-    p, q = label_distribution(a, classes), label_distribution(b, classes)
-    splits, resamples = (np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2))
-    observed = total_variation(p, q)
-    null = permutation_null(a, b, classes, permutations, splits)
-    drawn = bootstrap_resamples(a, b, classes, bootstrap, resamples)
-    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-    low, high = 2 * observed - np.quantile(drawn["total_variation"], tails)[::-1]
-    error_a, error_b = (float((labels != true_labels).mean()) for labels in (a, b))
-    # Rounding must not decide whether a split that ties with the data counts.
-    as_far = np.count_nonzero(null >= observed * (1 - 1e-6))
-    values = (
-        2 * observed,
-        observed,
-        max(low, 0.0),
-        max(high, 0.0),
-        null.mean(),
-        np.quantile(null, 0.95),
-        (1 + as_far) / (1 + permutations),
-        within_disagreement(p, len(a)),
-        within_disagreement(q, len(b)),
-        across_disagreement(p, q),
-        *np.quantile(drawn["across"], tails),
-        excess_disagreement(p, q, len(a), len(b)),
-        *np.quantile(drawn["excess"], tails),
-        error_a,
-        error_b,
-        error_a * (1 - error_b) + error_b * (1 - error_a),
-    )
-    return (
-        row
-        | dict(zip(_QUANTITIES, map(float, values), strict=True))
-        | {
-            "permutations": permutations,
-            "bootstrap": bootstrap,
-        }
-    )
+    n, m = len(a), len(b)
+    row = {"replicates_a": n, "replicates_b": m, "missing_a": len(labels_a) - n, "missing_b": len(labels_b) - m}
+    values = dict.fromkeys(_QUANTITIES, float("nan"))
+    if min(n, m) > 1:
+        splits, resamples = (np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2))
+        values |= disagreement(a, b, true_labels, classes)
+        null = permutation_null(a, b, classes, permutations, splits)
+        # Total variations are whole multiples of 1/(n m N): half of that tells a tie from rounding.
+        as_far = np.count_nonzero(null > values["total_variation"] - 0.5 / (n * m * a.shape[1]))
+        values["null_mean"] = float(null.mean())
+        values["null_q95"] = float(np.quantile(null, 0.95))
+        values["p_value"] = (1 + as_far) / (1 + permutations)
+        intervals = bootstrap_intervals(a, b, classes, bootstrap, confidence, resamples)
+        for name in ("total_variation", "across", "excess"):
+            values[f"{name}_low"], values[f"{name}_high"] = intervals[name]
+    return row | values | {"permutations": permutations, "bootstrap": bootstrap}
 
 
 _QUANTITIES = (
@@ -204,6 +250,12 @@ _QUANTITIES = (
     "error_b",
     "independent_errors",
 )
+
+
+def _gaps(counts_a: np.ndarray, counts_b: np.ndarray, n: int, m: int) -> np.ndarray:
+    """Return sum |m counts_a - n counts_b| of each row of counts (S, N * K): 2 n m N total variations."""
+    gaps = m * counts_a - n * counts_b
+    return np.abs(gaps, out=gaps).sum(axis=1, dtype=np.float64)
 
 
 def _chunks(points: int, values_per_point: int):
