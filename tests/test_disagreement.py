@@ -163,6 +163,18 @@ def test_intervals_cover_the_truth():
 
 
 @pytest.mark.parametrize("mix", [0.0, 0.1, 1.0])
+def test_rows_hold_the_true_total_variation(mix):
+    generator = np.random.default_rng(15)
+    p = dirichlet(generator, 100)
+    q = (1 - mix) * p + mix * dirichlet(generator, 100)
+    for seed in range(20):
+        a, b = draw(generator, p, 30), draw(generator, q, 30)
+        found = row(a, b, np.zeros(100), permutations=50, bootstrap=50, seed=seed)
+        assert found["total_variation_low"] <= dis.total_variation(p, q) <= found["total_variation_high"]
+        assert found["total_variation_low"] <= found["total_variation"] <= found["total_variation_high"]
+
+
+@pytest.mark.parametrize("mix", [0.0, 0.1, 1.0])
 def test_intervals_of_total_variation_cover_its_expectation_and_hold_the_estimate(mix):
     generator = np.random.default_rng(13)
     p = dirichlet(generator, 100)
@@ -187,7 +199,7 @@ def test_intervals_of_total_variation_cover_its_expectation_and_hold_the_estimat
         assert intervals["total_variation"][0] <= estimate <= intervals["total_variation"][1]
         for name, (low, high) in intervals.items():
             covered[name] += low <= truth[name] <= high
-    # 50 of 60 or fewer happen once in 10^4 at coverage 0.95; near zero the intervals are wide on purpose.
+    # 50 of 60 or fewer happen once in 1,000 at coverage 0.95; near zero the intervals are wide on purpose.
     assert min(covered.values()) > 50, covered
 
 

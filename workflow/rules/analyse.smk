@@ -55,6 +55,8 @@ rule swa:
     conda:
         "../../envs/intrinsic-lr.yaml"
     threads: config["threads"]
+    resources:
+        device=config["device"],
     params:
         spec=lambda w: STUDY.describe(w.experiment),
         analysis=config["analysis"],

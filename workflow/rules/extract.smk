@@ -15,8 +15,10 @@ rule extract:
     conda:
         "../../envs/intrinsic-lr.yaml"
     threads: config["threads"]
+    resources:
+        device=config["device"],
     params:
         version=EXTRACT_VERSION,
     shell:
         "python -m intrinsic_lr.extract --run $(dirname {input.run:q}) --data {input.data:q}"
-        " --info {input.info:q} --device {config[device]} --threads {threads} 2> {log:q}"
+        " --info {input.info:q} --device {resources.device} --threads {threads} 2> {log:q}"

@@ -15,9 +15,11 @@ rule train:
     conda:
         "../../envs/intrinsic-lr.yaml"
     threads: config["threads"]
+    resources:
+        device=config["device"],
     params:
         flags=lambda w: STUDY.training_flags(w.point, int(w.block)),
         version=TRAINING_VERSION,
     shell:
         "python -m intrinsic_lr.train {params.flags} --data {input.data:q} --info {input.info:q}"
-        " --out $(dirname {output.run:q}) --device {config[device]} --threads {threads} 2> {log:q}"
+        " --out $(dirname {output.run:q}) --device {resources.device} --threads {threads} 2> {log:q}"

@@ -54,7 +54,7 @@ with reported(snakemake.log[0]):
         Path(info).stem: (data, info)
         for data, info in zip(snakemake.input.data, snakemake.input.info, strict=True)
     }
-    device = resolve(snakemake.config["device"])
+    device = resolve(snakemake.resources.device)
     datasets = {
         (name, dtype): EvaluationData.of(load(*files[name], device, DTYPES[dtype]))
         for name, dtype in {(p["dataset"], p["dtype"]) for p in spec["points"]}

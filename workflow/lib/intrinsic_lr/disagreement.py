@@ -170,12 +170,9 @@ def bootstrap_intervals(
     of infinitely many runs; near zero excess that interval is wider than it need be, because resampled
     settings differ even where the settings do not.
 
-    An estimated total variation exceeds the true one by up to the floor of the permutation null, by an amount
-    that depends on the true one, and resampling adds as much again. Its percentile interval is therefore
-    shifted so that the resamples have the estimate as their mean. It covers the expected estimate of n and m
-    runs, which is the quantity to hold against the permutation null, and not the total variation of
-    infinitely many runs: no interval made of resamples covers that near zero. The excess is the measure of the true
-    distance.
+    An estimated total variation is on average above the true one, and resampling adds as much again. Its
+    percentile interval is therefore shifted so that the resamples have the estimate as their mean, and covers
+    the expected estimate of n and m runs, not the total variation of infinitely many (see `compare`).
     """
     drawn = bootstrap_resamples(a, b, classes, resamples, generator)
     estimate = total_variation(label_distribution(a, classes), label_distribution(b, classes))
@@ -197,7 +194,11 @@ def compare(
 ) -> dict[str, float | int]:
     """Compare two settings at one checkpoint: one row of the disagreement table.
 
-    The intervals are those of `bootstrap_intervals`. `null_mean` and `null_q95` are the mean and the 0.95
+    The intervals are those of `bootstrap_intervals`, except that the lower end of the total variation's is
+    lower by `null_mean`, but not below zero. The expected estimate lies above the true total variation by
+    something between zero (Jensen's inequality) and the expected distance of the sampling noise alone (triangle
+    inequality), which is the null's mean for equal numbers of runs (derived); so the interval covers the true
+    value, near zero as well as far from it, at the price of being wide. `null_mean` and `null_q95` are the mean and the 0.95
     quantile of the permutation null, and the p-value is (1 + splits at least as far apart) / (1 + splits).
     With fewer than two finite runs on a side every quantity is NaN.
 
@@ -227,6 +228,7 @@ def compare(
         intervals = bootstrap_intervals(a, b, classes, bootstrap, confidence, resamples)
         for name in ("total_variation", "across", "excess"):
             values[f"{name}_low"], values[f"{name}_high"] = intervals[name]
+        values["total_variation_low"] = max(values["total_variation_low"] - values["null_mean"], 0.0)
     return row | values | {"permutations": permutations, "bootstrap": bootstrap}
 
 
