@@ -194,13 +194,15 @@ def compare(
 ) -> dict[str, float | int]:
     """Compare two settings at one checkpoint: one row of the disagreement table.
 
+    `null_mean` and `null_q95` are the mean and the 0.95 quantile of the permutation null, and the p-value is
+    (1 + splits at least as far apart) / (1 + splits). With fewer than two finite runs on a side every quantity
+    is NaN.
+
     The intervals are those of `bootstrap_intervals`, except that the lower end of the total variation's is
-    lower by `null_mean`, but not below zero. The expected estimate lies above the true total variation by
+    lower by `null_mean`, but not below zero. The expected estimate exceeds the true total variation by
     something between zero (Jensen's inequality) and the expected distance of the sampling noise alone (triangle
-    inequality), which is the null's mean for equal numbers of runs (derived); so the interval covers the true
-    value, near zero as well as far from it, at the price of being wide. `null_mean` and `null_q95` are the mean and the 0.95
-    quantile of the permutation null, and the p-value is (1 + splits at least as far apart) / (1 + splits).
-    With fewer than two finite runs on a side every quantity is NaN.
+    inequality), which the null's mean bounds for equal numbers of runs (derived, noise taken as normal). So the
+    interval covers the true value near zero as well as far from it, at the price of being wide.
 
     Args:
         labels_a: predicted labels (n, N) of the first setting's runs; runs with a -1 are left out.

@@ -165,6 +165,7 @@ def _provenance(plan, data, device, seconds: float) -> dict:
         "training_version": TRAINING_VERSION,
         "plan": {**asdict(plan), "timeline": plan.timeline.spell()},
         "steps": plan.timeline.steps,
+        "head_seed": plan.head_seed(),
         "seeds": [
             {"replicate": k, "init": init, "order_epoch_0": order, "augmentation_epoch_0": augmentation}
             for k, init, order, augmentation in zip(

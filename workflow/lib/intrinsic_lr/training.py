@@ -65,6 +65,10 @@ class TrainingPlan:
         shared = self.init_sharing == "shared"
         return [stream_seed(self.seed, "init", self.init_seed, "shared" if shared else k) for k in self.members]
 
+    def head_seed(self) -> int:
+        """Return the seed of a fixed head, one for all networks of a study."""
+        return stream_seed(self.seed, "head")
+
     def epoch_seeds(self, stream: str, epoch: int) -> list[int]:
         """Return the seed of each member's `order` or `augmentation` in an epoch."""
         return [stream_seed(self.seed, stream, self.point, k, epoch) for k in self.members]
@@ -87,7 +91,7 @@ class State:
     @staticmethod
     def initial(plan: TrainingPlan, model: EnsembleModel, device: torch.device) -> "State":
         """Return the state before the first step."""
-        params = model.initialise(plan.init_seeds(), plan.init_scale, DTYPES[plan.dtype])
+        params = model.initialise(plan.init_seeds(), plan.init_scale, DTYPES[plan.dtype], plan.head_seed())
         return State(0, {name: value.to(device) for name, value in params.items()})
 
 

@@ -45,15 +45,22 @@ class EnsembleModel:
         """Names of the trained parameters, in forward order."""
         return tuple(name for name in self.shapes if name not in self.frozen)
 
-    def initialise(self, seeds: Sequence[int], scale: float, dtype: torch.dtype) -> dict[str, Tensor]:
+    def initialise(
+        self, seeds: Sequence[int], scale: float, dtype: torch.dtype, head_seed: int = 0
+    ) -> dict[str, Tensor]:
         """Return the initial parameters of one member per seed, tensors of shape (R, ...).
 
         Weights are drawn from N(0, 2/fan_in) in float64 from each member's own generator, so that a seed gives
-        one network in any block and dtype. `scale` multiplies the scale-invariant weights.
+        one network in any block and dtype. `scale` multiplies the scale-invariant weights. A fixed head comes
+        from `head_seed` and is the same for all members: what is never trained is no initial condition that
+        training could forget, but a part of the architecture.
         """
-        scaled = {name for group in self.scale_groups.values() for name in group}
-        members = [self._initialise_member(seed, scale, scaled) for seed in seeds]
-        return {name: torch.stack([member[name] for member in members]).to(dtype) for name in self.shapes}
+        members = [self._initialise_member(seed, scale) for seed in seeds]
+        params = {name: torch.stack([member[name] for member in members]) for name in self.shapes}
+        for name in self.frozen:
+            shared = self._draw(name, torch.Generator().manual_seed(head_seed))
+            params[name] = shared.expand(len(seeds), *shared.shape).clone()
+        return {name: value.to(dtype) for name, value in params.items()}
 
     def forward(self, params: Params, images: Tensor, normaliser: Normaliser) -> Tensor:
         """Return logits (R, B, K) for images (R, B, C, H, W), or (B, C, H, W) shared by all members."""
@@ -70,16 +77,17 @@ class EnsembleModel:
     def _features(self, params: Params, images: Tensor, normaliser: Normaliser) -> Tensor:
         raise AssertionError("abstract")
 
-    def _initialise_member(self, seed: int, scale: float, scaled: set[str]) -> dict[str, Tensor]:
+    def _initialise_member(self, seed: int, scale: float) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(seed)
-        member = {}
-        for name, shape in self.shapes.items():
-            if len(shape) == 1:
-                member[name] = torch.full(shape, float(name.endswith(".weight")), dtype=torch.float64)
-                continue
-            draw = torch.randn(shape, generator=generator, dtype=torch.float64)
-            member[name] = draw * ((2.0 / prod(shape[1:])) ** 0.5 * (scale if name in scaled else 1.0))
-        return member
+        scaled = {name for group in self.scale_groups.values() for name in group}
+        return {name: self._draw(name, generator) * (scale if name in scaled else 1.0) for name in self.shapes}
+
+    def _draw(self, name: str, generator: torch.Generator) -> Tensor:
+        """Draw a weight; scales and shifts of a norm begin at 1 and 0."""
+        shape = self.shapes[name]
+        if len(shape) == 1:
+            return torch.full(shape, float(name.endswith(".weight")), dtype=torch.float64)
+        return torch.randn(shape, generator=generator, dtype=torch.float64) * (2.0 / prod(shape[1:])) ** 0.5
 
     def _declare_layer(self, name: str, shape: tuple[int, ...], group: str | None = None) -> None:
         self.shapes[f"{name}.weight"] = shape
