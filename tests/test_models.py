@@ -1,0 +1,235 @@
+"""Ensemble networks against ordinary modules, and their scale invariance in float64."""
+
+import itertools
+
+import pytest
+import torch
+
+from intrinsic_lr.errors import InputError
+from intrinsic_lr.models.ensemble import build
+from intrinsic_lr.models.normalisation import BatchStatistics, CollectedStatistics, FixedStatistics, standardise
+from intrinsic_lr.models.spec import ModelSpec
+
+KINDS = {"mlp": "mlp:width=8", "cnn4": "cnn4:width=4", "preresnet": "preresnet:width=4,blocks=1"}
+NORMS = {"batch": "norm=batch", "group": "norm=group,groups=2", "layer": "norm=layer"}
+SHAPE, CLASSES, R, B = (2, 8, 8), 5, 3, 6
+every_model = pytest.mark.parametrize(("kind", "norm"), list(itertools.product(KINDS, NORMS)))
+
+
+def network(kind, norm, **options):
+    extra = "".join(f",{key}={value}" for key, value in options.items())
+    return build(ModelSpec.parse(f"{KINDS[kind]},{NORMS[norm]}{extra}"), SHAPE, CLASSES)
+
+
+def images(shared=False, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*(() if shared else (R,)), B, *SHAPE, generator=generator, dtype=torch.float64)
+
+
+def loss_and_gradients(model, params, x):
+    leaves = {name: value.clone().requires_grad_() for name, value in params.items()}
+    logits = model.forward(leaves, x, BatchStatistics())
+    weights = torch.linspace(-1, 1, logits[0].numel(), dtype=logits.dtype).view_as(logits[0])
+    loss = (torch.log_softmax(logits, -1) * weights).sum(dim=(1, 2))
+    gradients = torch.autograd.grad(loss.sum(), list(leaves.values()))
+    return logits.detach(), dict(zip(leaves, gradients, strict=True))
+
+
+@every_model
+@pytest.mark.parametrize("affine", ["false", "true"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_member_equals_an_ordinary_module(kind, norm, affine, shared):
+    model = network(kind, norm, affine=affine)
+    params = model.initialise([1, 2, 3], 1.0, torch.float64)
+    x = images(shared)
+    logits, gradients = loss_and_gradients(model, params, x)
+    for k in range(R):
+        module = model.module().double().train()
+        missing = module.load_state_dict({name: value[k] for name, value in params.items()}, strict=False)
+        assert all("running" in name for name in missing.missing_keys)
+        output = module(x if shared else x[k])
+        assert torch.allclose(output, logits[k], rtol=1e-10, atol=1e-10)
+        weights = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output)
+        (torch.log_softmax(output, -1) * weights).sum().backward()
+        for name, parameter in module.named_parameters():
+            assert torch.allclose(parameter.grad, gradients[name][k], rtol=1e-9, atol=1e-9), name
+
+
+@every_model
+@pytest.mark.parametrize("c", [0.1, 3.0, 10.0])
+def test_scale_invariance(kind, norm, c):
+    """L(cw) = L(w), grad L(cw) = grad L(w)/c, and <w, grad L> = 0, for each group alone."""
+    model = network(kind, norm)
+    params = model.initialise([1, 2, 3], 1.0, torch.float64)
+    logits, gradients = loss_and_gradients(model, params, images())
+    for names in model.scale_groups.values():
+        scaled = {name: value * c if name in names else value for name, value in params.items()}
+        again, moved = loss_and_gradients(model, scaled, images())
+        assert torch.allclose(again, logits, rtol=1e-8, atol=1e-8)
+        along = sum((params[name] * gradients[name]).flatten(1).sum(dim=1) for name in names)
+        size = sum(gradients[name].flatten(1).square().sum(dim=1) for name in names).sqrt()
+        assert (along.abs() <= 1e-10 * size.clamp(min=1e-3)).all()
+        for name in names:
+            assert torch.allclose(moved[name], gradients[name] / c, rtol=1e-6, atol=1e-9)
+    assert {n for names in model.scale_groups.values() for n in names} == set(model.trainable)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_partial_invariance(kind):
+    """With trained affine parameters and head, the weights stay invariant and the others are not."""
+    model = network(kind, "batch", affine="true", head="trained")
+    params = model.initialise([1, 2, 3], 1.0, torch.float64)
+    logits, _ = loss_and_gradients(model, params, images())
+    groups = {name for names in model.scale_groups.values() for name in names}
+    scaled = {name: value * 5 if name in groups else value for name, value in params.items()}
+    assert torch.allclose(loss_and_gradients(model, scaled, images())[0], logits, rtol=1e-8, atol=1e-8)
+    others = set(model.trainable) - groups
+    assert "head.weight" in others
+    assert len(others) > 2
+    changed = {name: value * 5 if name in others else value for name, value in params.items()}
+    assert not torch.allclose(loss_and_gradients(model, changed, images())[0], logits, rtol=1e-3)
+
+
+@every_model
+def test_constant_images_do_no_harm(kind, norm):
+    model = network(kind, norm)
+    params = model.initialise([1, 2, 3], 1.0, torch.float32)
+    x = torch.full((R, B, *SHAPE), 0.3)
+    logits, gradients = loss_and_gradients(model, params, x)
+    assert logits.isfinite().all()
+    assert all(value.isfinite().all() for value in gradients.values())
+
+
+def test_what_counts_as_constant():
+    """Constant up to rounding becomes 0; a relative spread of a thousandth is real variation."""
+    constant = torch.full((1, 50, 1), 0.1) * torch.tensor([1.0, 3.0, 1e-20, 1e10])
+    assert (standardise(constant + 0, (1,)) == 0).all()
+    rounded = (torch.full((1, 50, 1), 0.1) + torch.rand(1, 50, 1) * 1e-8) * 7
+    assert (standardise(rounded, (1,)) == 0).all()
+    varied = 100 + 0.1 * torch.randn(1, 500, 1, generator=torch.Generator().manual_seed(0))
+    assert standardise(varied, (1,)).std(correction=0) == pytest.approx(1, rel=1e-3)
+
+
+@every_model
+def test_diverged_member_leaves_the_others_alone(kind, norm):
+    model = network(kind, norm)
+    params = model.initialise([1, 2, 3], 1.0, torch.float64)
+    logits, gradients = loss_and_gradients(model, params, images())
+    poisoned = {name: value.clone() for name, value in params.items()}
+    poisoned[model.trainable[0]][1] = torch.nan
+    again, moved = loss_and_gradients(model, poisoned, images())
+    for k in (0, 2):
+        assert torch.equal(again[k], logits[k])
+        assert all(torch.equal(moved[name][k], gradients[name][k]) for name in gradients)
+    assert again[1].isnan().any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_seed_gives_one_network_in_any_block_and_dtype(kind):
+    model = network(kind, "batch", head="trained")
+    block = model.initialise([7, 8, 9], 2.0, torch.float64)
+    alone = model.initialise([8], 2.0, torch.float32)
+    assert all(torch.equal(block[name][1].float(), alone[name][0]) for name in block)
+    unscaled = model.initialise([8], 1.0, torch.float32)
+    assert torch.equal(alone["head.weight"], unscaled["head.weight"])
+    assert torch.equal(alone[model.trainable[0]], 2 * unscaled[model.trainable[0]])
+
+
+def test_fixed_head_is_shared_and_frozen():
+    model = network("mlp", "batch")
+    params = model.initialise([1, 2], 1.0, torch.float64, head_seed=5)
+    assert torch.equal(params["head.weight"][0], params["head.weight"][1])
+    assert not torch.equal(params["linear1.weight"][0], params["linear1.weight"][1])
+    assert "head.weight" not in model.trainable
+
+
+def test_weights_have_the_variance_of_he():
+    model = build(ModelSpec.parse("mlp:width=200"), (1, 20, 20), 10)
+    weight = model.initialise([0], 1.0, torch.float64)["linear1.weight"]
+    assert weight.var() == pytest.approx(2 / 400, rel=0.03)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pooled_statistics_give_the_module_in_evaluation_mode(kind):
+    model = network(kind, "batch")
+    params = model.initialise([1, 2, 3], 1.0, torch.float64)
+    collected = CollectedStatistics()
+    for seed in (0, 1):
+        model.forward(params, images(shared=True, seed=seed), collected)
+    statistics = collected.result()
+    x = images(shared=True, seed=2)
+    logits = model.forward(params, x, FixedStatistics(statistics))
+    for k in range(R):
+        module = model.module().double()
+        state = {name: value[k] for name, value in params.items()}
+        for name, layer in statistics.items():
+            state |= {f"{name}.running_mean": layer.mean[k], f"{name}.running_var": layer.variance[k]}
+        module.load_state_dict(state)
+        assert torch.allclose(module.eval()(x), logits[k], rtol=1e-10, atol=1e-10)
+
+
+def test_pooling_gives_the_total_variance():
+    x = torch.randn(2, 30, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 100
+    collected = CollectedStatistics()
+    for part in x.split([7, 20, 3], dim=1):
+        collected("norm", part, (1,))
+    pooled = collected.result()["norm"]
+    assert torch.allclose(pooled.mean, x.mean(dim=1))
+    assert torch.allclose(pooled.variance, x.var(dim=1, correction=0), rtol=1e-10)
+
+
+@every_model
+def test_hessian_vector_product_by_double_backward(kind, norm):
+    model = network(kind, norm)
+    params = model.initialise([1], 1.0, torch.float64)
+    name = model.trainable[0]
+    x = images()[:1]
+    direction = torch.randn(params[name].shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+    def gradient(weight, create_graph=False):
+        logits = model.forward({**params, name: weight}, x, BatchStatistics())
+        return torch.autograd.grad(torch.logsumexp(logits, -1).sum(), weight, create_graph=create_graph)[0]
+
+    weight = params[name].clone().requires_grad_()
+    (product,) = torch.autograd.grad((gradient(weight, True) * direction).sum(), weight)
+    step = 1e-6
+    ends = [gradient((params[name] + sign * step * direction).requires_grad_()) for sign in (1, -1)]
+    assert torch.allclose(product, (ends[0] - ends[1]) / (2 * step), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32)])
+def test_any_input_size(kind, shape):
+    model = build(ModelSpec.parse(KINDS[kind]), shape, CLASSES)
+    params = model.initialise([1, 2], 1.0, torch.float32)
+    assert model.forward(params, torch.randn(2, 3, *shape), BatchStatistics()).shape == (2, 3, CLASSES)
+
+
+def test_preresnet32_has_thirty_two_layers():
+    shapes = build(ModelSpec.parse("preresnet"), (3, 32, 32), 10).shapes
+    assert len([name for name in shapes if "shortcut" not in name]) == 32
+    assert shapes["stage3.block1.shortcut.weight"] == (64, 32, 1, 1)
+
+
+@pytest.mark.parametrize("text", ["mlp:width=3", "cnn4:norm=layer", "preresnet:final_relu=false,norm=group"])
+def test_spec_round_trip(text):
+    spec = ModelSpec.parse(text)
+    assert ModelSpec.parse(spec.spell()) == spec
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("vgg", ["'vgg'", "preresnet"]),
+        ("mlp:blocks=3", ["blocks", "depth"]),
+        ("mlp:norm=instance", ["'instance'", "batch, group, layer"]),
+        ("mlp:norm=group,groups=7", ["7", "64"]),
+        ("mlp:groups=8", ["groups", "allowed"]),
+        ("mlp:width=0", ["width", "from 1"]),
+        ("mlp:affine=maybe", ["affine", "true, false"]),
+    ],
+)
+def test_spec_refusals(text, words):
+    with pytest.raises(InputError) as caught:
+        ModelSpec.parse(text)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
