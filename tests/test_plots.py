@@ -2,13 +2,22 @@
 
 import itertools
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
 from intrinsic_lr import plots
+from intrinsic_lr.errors import InputError
 from intrinsic_lr.grid import Point
 from intrinsic_lr.tables import with_point
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    yield
+    plt.close("all")
+
 
 INTERVAL = ("mean", "low", "high")
 
@@ -75,7 +84,8 @@ def disagreement():
             "point_a": a["name"], "point_b": b["name"], "differs": "init_seed", "same_intrinsic_lr": True,
             "intrinsic_lr_a": a["intrinsic_lr"], "checkpoint": checkpoint, "intrinsic_time_a": checkpoint + 1,
             "replicates_a": 8, "permutations": 99, "total_variation": 0.1, "total_variation_low": 0.08,
-            "total_variation_high": 0.12, "null_mean": 0.02, "null_q95": 0.03, "within_a": 0.05, "within_b": 0.05,
+            "total_variation_high": 0.12, "null_mean": 0.02, "null_q95": 0.03, "p_value": 0.01,
+            "within_a": 0.05, "within_b": 0.05,
             "across": 0.06, "across_low": 0.05, "across_high": 0.07, "excess": 0.01, "excess_low": 0.0,
             "excess_high": 0.02, "error_a": 0.03, "error_b": 0.03, "independent_errors": 0.06,
         })  # fmt: skip
@@ -131,3 +141,103 @@ def test_no_pair_of_equal_intrinsic_rate_leaves_an_empty_figure(tmp_path):
 
 def test_numbers_are_spelt_for_readers():
     assert [plots._scientific(value) for value in (0.1, 1e-3, 3e-3)] == ["0.1", "$10^{-3}$", r"$3\times 10^{-3}$"]
+
+
+def shown_texts(figure):
+    """Return the texts that a reader sees: (text, box in pixels)."""
+    figure.canvas.draw()
+    texts = [*figure.texts, *(part for box in figure.legends for part in (*box.get_texts(), box.get_title()))]
+    for axes in figure.axes:
+        texts += [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts]
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            for minor in (False, True):
+                labels = axis.get_ticklabels(minor=minor)
+                places = axis.get_ticklocs(minor=minor)
+                texts += [label for label, at in zip(labels, places, strict=True) if low <= at <= high]
+    unique = {id(text): text for text in texts if text.get_visible() and text.get_text().strip()}
+    return [(text.get_text(), text.get_window_extent()) for text in unique.values()]
+
+
+def collisions(figure):
+    boxes = shown_texts(figure)
+    width, height = figure.bbox.size
+    found = [a for a, box in boxes if min(box.x0, box.y0) < -1 or box.x1 > width + 1 or box.y1 > height + 1]
+    for (a, p), (b, q) in itertools.combinations(boxes, 2):
+        if min(p.x1, q.x1) - max(p.x0, q.x0) > 1 and min(p.y1, q.y1) - max(p.y0, q.y0) > 1:
+            found.append((a, b))
+    return found
+
+
+def many_pairs():
+    kinds = ("init_scale", "lr", "lr+init_scale", "batch_size")
+    return pd.concat([disagreement().assign(differs=kind, point_b=kind) for kind in kinds])
+
+
+@pytest.mark.parametrize(
+    ("draw", "table"), [*FIGURES.values(), (plots.disagreement_figure, many_pairs)], ids=[*FIGURES, "many pairs"]
+)
+def test_no_text_is_clipped_or_overlaps_another(draw, table):
+    assert collisions(draw(table(), SPEC)) == []
+
+
+@pytest.mark.parametrize("name", [name for name in FIGURES if name != "grid"])
+def test_an_empty_table_gives_an_empty_figure(name):
+    draw, table = FIGURES[name]
+    assert collisions(draw(table().head(0), SPEC)) == []
+
+
+def test_an_empty_grid_is_refused():
+    with pytest.raises(InputError, match="empty table"):
+        plots.grid_figure(grid().head(0), SPEC)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_runs_that_all_diverged_are_drawn_without_complaint(name):
+    draw, table = FIGURES[name]
+    frame = table()
+    quantities = [c for c in frame if c.endswith(("_mean", "_low", "_high", "_q95")) or c.startswith("total_var")]
+    assert collisions(draw(frame.assign(**dict.fromkeys(quantities, np.nan)), SPEC)) == []
+
+
+def test_a_rate_whose_runs_all_diverged_keeps_its_row_of_the_grid():
+    table = grid()
+    quantities = [c for c in table if c.startswith("test_accuracy")]
+    table.loc[table["lr"] == 1.0, quantities] = np.nan
+    heat = plots.grid_figure(table, SPEC).axes[0]
+    assert [label.get_text() for label in heat.get_yticklabels()] == ["0.1", "1"]
+    assert sum(bool(patch.get_hatch()) for patch in heat.patches) == 2
+
+
+def test_diagonals_of_the_grid_carry_their_intrinsic_rate():
+    table = grid().fillna(0.9).assign(intrinsic_lr=[1e-3, 1e-2, 1e-2, 1e-1])
+    texts = [text.get_text() for text in plots.grid_figure(table, SPEC).axes[0].texts]
+    assert "$10^{-2}$" in texts
+
+
+def test_a_weight_decay_of_zero_has_cells_but_no_diagonal():
+    table = grid().replace({"weight_decay": {0.01: 0.0}})
+    table["intrinsic_lr"] = table["lr"] * table["weight_decay"]
+    labels = plots.grid_figure(table, SPEC).axes[0].get_xticklabels()
+    assert [label.get_text() for label in labels] == ["0", "0.1"]
+
+
+def test_pairs_with_fewer_checkpoints_are_shown_at_their_own_last():
+    table = disagreement()
+    shorter = table[(table["intrinsic_lr_a"] < 0.005) | (table["checkpoint"] == 0)]
+    labels = plots.disagreement_figure(shorter, SPEC).axes[0].get_xticklabels()
+    assert len(labels) == 2
+
+
+def test_open_markers_say_what_is_not_above_the_floor():
+    table = disagreement().assign(p_value=[0.001, 0.5, 0.001, 0.001])
+    lines = plots.total_variation_figure(table, SPEC).axes[0].get_lines()
+    open_points = sum(len(line.get_xdata()) for line in lines if line.get_markerfacecolor() == "white")
+    assert open_points == 1
+
+
+def test_rates_equal_to_two_digits_share_a_colour():
+    table = curves()
+    table.loc[table["intrinsic_lr"] == 1e-3, "intrinsic_lr"] = 0.00099856
+    labels = [text.get_text() for text in plots.curves_figure(table, SPEC).legends[0].get_texts()]
+    assert r"$\lambda_e$ = $10^{-3}$" in labels

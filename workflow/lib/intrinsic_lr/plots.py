@@ -6,6 +6,7 @@ viridis, intervals as bands or bars, and the null or floor drawn wherever there 
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
+from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -17,6 +18,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
@@ -44,7 +46,10 @@ STYLE = {
 }
 TRAJECTORIES = 4
 """At most so many starting times T are drawn."""
-DASHES = ["-", "--", ":", "-."]
+DASHES = ["-", (0, (5, 2)), ":", "-."]
+HEAT = ListedColormap(plt.get_cmap("viridis")(np.linspace(0.05, 0.92, 256)))
+SIGNIFICANCE = 0.05
+"""Below this p-value a total variation counts as above the floor (a filled marker)."""
 MARKERS = ["o", "s", "^", "D", "v", "P"]
 _SYMBOLS = {
     "lr": r"$\eta$",
@@ -92,10 +97,13 @@ def _panels(rows: int, columns: int, height: float, **options: Any) -> tuple[Fig
 
 def _ordered_colours(values: Sequence[Any]) -> dict[Any, Any]:
     """Return a colour for each of some ordered values, none too light to be seen on white."""
-    return dict(zip(values, sns.color_palette("viridis", n_colors=max(len(values), 2) + 1), strict=False))
+    places = np.linspace(0.1, 0.78, max(len(values), 2))
+    return dict(zip(values, map(tuple, plt.get_cmap("viridis")(places)), strict=False))
 
 
 def _replicates(table: pd.DataFrame) -> str:
+    if not len(table):
+        return "no replicates"
     low, high = int(table["replicates"].min()), int(table["replicates"].max())
     missing = int(table["missing"].max()) if "missing" in table else 0
     count = f"{high}" if low == high else f"{low} to {high}"
@@ -118,6 +126,19 @@ def _band(axes: Axes, table: pd.DataFrame, x: str, quantity: str, **style: Any) 
     axes.fill_between(
         table[x], table[f"{quantity}_low"], table[f"{quantity}_high"], color=line.get_color(), alpha=0.2, lw=0
     )
+
+
+def _logarithmic(axes: Axes, axis: str, values: Any) -> None:
+    """Make an axis logarithmic if any of its values can be shown there: diverged runs leave none."""
+    values = np.asarray(values, dtype=float)
+    if (np.isfinite(values) & (values > 0)).any():
+        axes.set(**{f"{axis}scale": "log"})
+
+
+def _starts(within: pd.DataFrame) -> list[Any]:
+    """Return the starting times T to draw: spread out, of those with a third of the most lags or more."""
+    lags = within.groupby("step")["delta"].nunique()
+    return _spread(lags[lags >= lags.max() / 3].index, TRAJECTORIES)
 
 
 def _spread(values: Sequence[Any], count: int) -> list[Any]:
@@ -146,7 +167,7 @@ def _legend_below(figure: Figure, handles: list[Any], columns: int, note: str) -
 def _ticks(axes: Axes, values: Iterable[float]) -> None:
     """Put plain tick labels on a logarithmic axis, at most about one for each doubling."""
     kept: list[float] = []
-    for value in sorted(set(values)):
+    for value in sorted({value for value in values if value > 0}):
         if not kept or value >= 1.9 * kept[-1]:
             kept.append(value)
     axes.set_xticks(kept, [f"{value:.2g}" for value in kept])
@@ -160,13 +181,16 @@ def _variant(point: pd.Series, reference: pd.Series) -> str:
         if point[axis] != reference[axis]:
             value = point[axis]
             text = _scientific(value) if isinstance(value, float) else value
-            parts.append(f"{_SYMBOLS.get(axis, axis.replace('_', ' '))} {text}")
+            sign = " = " if axis in ("lr", "momentum") else " "
+            parts.append(f"{_SYMBOLS.get(axis, axis.replace('_', ' '))}{sign}{text}")
     return ", ".join(parts) or "reference"
 
 
 @_styled
 def curves_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     """Draw squared norm and effective learning rate over time, with the equilibrium that theory expects."""
+    # Grids are rounded: rates that agree to two digits are one.
+    table = table.assign(intrinsic_lr=[float(f"{rate:.1e}") for rate in table["intrinsic_lr"]])
     points = table.drop_duplicates("point").reset_index(drop=True)
     timed = bool((points["intrinsic_lr"] > 0).all())
     x, label = ("intrinsic_time", r"$\lambda_e t$") if timed else ("step", "steps")
@@ -179,26 +203,36 @@ def curves_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     for _, point in points.iterrows():
         rows = table[table["point"] == point["point"]]
         rate = point["intrinsic_lr"]
-        style = {"color": colours[rate], "ls": dashes[_variant(point, references[rate])], "lw": 1.4}
+        variant = _variant(point, references[rate])
+        # The first line is broad and pale, so that one that coincides with it shows on top.
+        first = variant == variants[0] and len(variants) > 1
+        style = {"color": colours[rate], "ls": dashes[variant], **_REFERENCE} if first else {
+            "color": colours[rate], "ls": dashes[variant], "lw": 1.3,
+        }  # fmt: skip
         _band(norm, rows, x, "squared_norm", **style)
         _band(effective, rows, x, "effective_lr", **style)
     for rate, point in references.items():
         expected = _expected_effective_lr(table[table["point"] == point["point"]], point)
         if np.isfinite(expected):
-            effective.axhline(expected, color=colours[rate], lw=3, alpha=0.35, zorder=0)
-    norm.set(yscale="log", xlabel=label, ylabel=r"squared norm $\|w\|^2$", title="Norm of the weights")
-    effective.set(
-        yscale="log", xlabel=label, ylabel=r"$\eta / \|w\|^2$ (per step)", title="Effective learning rate"
-    )
+            effective.axhline(expected, color=colours[rate], **_EXPECTED)
+    _logarithmic(norm, "y", table["squared_norm_mean"])
+    _logarithmic(effective, "y", table["effective_lr_mean"])
+    norm.set(xlabel=label, ylabel=r"squared norm $\|w\|^2$", title="Norm of the weights")
+    effective.set(xlabel=label, ylabel=r"$\eta / \|w\|^2$ (per step)", title="Effective learning rate")
     handles = [Line2D([], [], color=colours[rate], label=rf"$\lambda_e$ = {_scientific(rate)}") for rate in rates]
     if len(variants) > 1:
-        handles += [Line2D([], [], color="0.3", ls=dashes[variant], label=variant) for variant in variants]
-    handles.append(
-        Line2D([], [], color="0.5", lw=3, alpha=0.5, label=r"expected: $(2\lambda_e/E\|\hat g\|^2)^{1/2}$")
-    )
+        handles.append(Line2D([], [], color="0.3", label=variants[0], **_REFERENCE))
+        handles += [Line2D([], [], color="0.3", ls=dashes[name], lw=1.3, label=name) for name in variants[1:]]
+    if effective.get_lines() and any(line.get_gid() == _EXPECTED["gid"] for line in effective.get_lines()):
+        label = r"expected: $(2\lambda_e/E\|\hat g\|^2)^{1/2}$"
+        handles.append(Line2D([], [], color="0.3", label=label, **_EXPECTED))
     _legend_below(figure, handles, 4, f"mean and 95 % band over {_replicates(table)} per setting")
     figure.suptitle(f"Norm and effective learning rate over time ({spec['experiment']})")
     return figure
+
+
+_REFERENCE = {"lw": 3.2, "alpha": 0.45}
+_EXPECTED = {"lw": 1.0, "ls": (0, (8, 3)), "alpha": 0.9, "gid": "expected"}
 
 
 def _expected_effective_lr(rows: pd.DataFrame, point: pd.Series) -> float:
@@ -217,7 +251,7 @@ def swa_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     within = table[table["relation"] == "within"]
     across = table[table["relation"] != "within"]
     across = across[across["step"] == across["step"].max()]
-    starts = _spread(within["step"].to_list(), TRAJECTORIES + 1)[:TRAJECTORIES]
+    starts = _starts(within)
     colours = _ordered_colours(starts)
     figure, axes = _panels(2, 2, 4.6, width_ratios=[2.4, 1])
     percent = [c for c in table if c.startswith("test_accuracy") and "gain" not in c]
@@ -235,9 +269,11 @@ def swa_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     axes[0, 0].set_title("Within a trajectory: average of $T$ and $T + \\Delta$")
     axes[0, 1].set_title("Across, at the last $T$")
     handles = [Line2D([], [], color=colours[start], marker="o", ms=3, label=f"$T$ = {start}") for start in starts]
-    handles.append(Line2D([], [], color="0.3", ls=":", label=r"the later end, $T + \Delta$, alone"))
-    handles.append(Line2D([], [], color=_AVERAGE, marker="o", ls="", label="average of two trajectories"))
-    handles.append(Line2D([], [], color=_END, marker="s", ls="", label="their ends alone"))
+    if starts:
+        handles.append(Line2D([], [], color="0.3", ls=":", label=r"the later end, $T + \Delta$, alone"))
+    if len(across):
+        handles.append(Line2D([], [], color=_AVERAGE, marker="o", ls="", label="average of two trajectories"))
+        handles.append(Line2D([], [], color=_END, marker="s", ls="", label="their ends alone"))
     note = f"mean and 95 % interval over {_replicates(table)}; batch-norm statistics recomputed for every network"
     _legend_below(figure, handles, 4, note)
     figure.suptitle(f"Averages of two checkpoints, within a trajectory and across two ({spec['experiment']})")
@@ -272,7 +308,7 @@ def distance_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     table = _first_point(table)
     within = table[table["relation"] == "within"]
     raw = within[within["layer"] == "all"]
-    starts = _spread(raw["step"].to_list(), TRAJECTORIES + 1)[:TRAJECTORIES]
+    starts = _starts(raw)
     colours = _ordered_colours(starts)
     figure, ((distance, cosine),) = _panels(1, 2, 3.2)
     for start in starts:
@@ -290,11 +326,13 @@ def distance_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     distance.set(xlabel=r"$\Delta$ (steps)", ylabel=r"$\|w_T - w_{T+\Delta}\|$", title="Distance", ylim=(0, None))
     cosine.set(xlabel=r"$\Delta$ (steps)", ylabel=r"$\cos(w_T, w_{T+\Delta})$", title="Cosine")
     handles = [Line2D([], [], color=colours[start], marker="o", ms=3, label=f"$T$ = {start}") for start in starts]
-    handles += [
-        Line2D([], [], color="0.3", ls="--", label="OU process, fitted\nto the short lags"),
-        Line2D([], [], color="black", ls=":", label="noise-only walk on\nthe sphere"),
-        Line2D([], [], color=_AVERAGE, ls=(0, (6, 2)), label="two initialisations,\nat the last $T$"),
-    ]
+    if raw.loc[raw["step"].isin(starts), "ou_l2"].notna().any():
+        handles.append(Line2D([], [], color="0.3", ls="--", label="OU process, fitted\nto the short lags"))
+    if walk["sphere_walk_cosine"].notna().any():
+        handles.append(Line2D([], [], color="black", ls=":", label="noise-only walk on\nthe sphere"))
+    if len(across):
+        label = "two initialisations,\nat the last $T$"
+        handles.append(Line2D([], [], color=_AVERAGE, ls=(0, (6, 2)), label=label))
     note = f"mean and 95 % band over {_replicates(table)}; all scale-invariant weights, raw"
     _legend_below(figure, handles, 4, note)
     figure.suptitle(f"Distances within a trajectory against the lag ({spec['experiment']})")
@@ -304,7 +342,7 @@ def distance_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
 @_styled
 def total_variation_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     """Draw the total variation between settings of equal lambda_e against lambda_e t, with its floor."""
-    rows = _against_reference(table, spec)
+    rows = _against_reference(table, spec).dropna(subset=["total_variation"])
     kinds = list(dict.fromkeys(rows["differs"]))[:3]
     rates = sorted(rows["intrinsic_lr_a"].unique())
     colours = _ordered_colours(rates)
@@ -315,10 +353,16 @@ def total_variation_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
             chosen = chosen.sort_values("intrinsic_time_a")
             time, colour = chosen["intrinsic_time_a"], colours[rate]
             errors = chosen["total_variation_low"], chosen["total_variation_high"]
-            panel.plot(time, chosen["total_variation"], color=colour, marker=MARKERS[index % 6], ms=4, lw=1.4)
+            panel.plot(time, chosen["total_variation"], color=colour, lw=1.4)
+            for above, face in ((True, colour), (False, "white")):
+                part = chosen[(chosen["p_value"] <= SIGNIFICANCE) == above]
+                style = {"color": colour, "mfc": face, "marker": MARKERS[index % 6], "ms": 4.5, "ls": ""}
+                panel.plot(part["intrinsic_time_a"], part["total_variation"], **style)
             panel.vlines(time, *errors, color=colour, lw=1)
             panel.fill_between(time, chosen["null_mean"], chosen["null_q95"], color=colour, alpha=0.25, lw=0)
-        panel.set(xscale="log", yscale="log", xlabel=r"$\lambda_e t$", title=_differs_title(kind))
+        _logarithmic(panel, "x", rows["intrinsic_time_a"])
+        _logarithmic(panel, "y", rows["total_variation"])
+        panel.set(xlabel=r"$\lambda_e t$", title=_differs_title(kind))
         _ticks(panel, rows["intrinsic_time_a"])
     axes[0, 0].set(ylabel="total variation of predicted labels")
     handles = [
@@ -330,10 +374,13 @@ def total_variation_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     handles.append(
         plt.Rectangle((0, 0), 1, 1, color="0.5", alpha=0.4, lw=0, label="floor: permutation null, mean to 95 %")
     )
-    note = "no pair of settings at equal intrinsic learning rate"
+    note = "no pair of settings with finite runs at equal intrinsic learning rate"
     if len(rows):
-        runs, count = int(rows["replicates_a"].min()), int(rows["permutations"].max())
-        note = f"{runs} runs a side, {count} permutations; bars: 95 % bootstrap intervals over runs"
+        runs, count = int(rows["replicates_a"].min()), int(np.nan_to_num(rows["permutations"].max()))
+        note = (
+            f"{runs} runs a side; open markers: not above the floor (p > {SIGNIFICANCE:g}, {count} permutations)\n"
+            "bars: conservative 95 % intervals of the true distance"
+        )
     _legend_below(figure, handles, 4, note)
     figure.suptitle(f"Distance in function space between settings of equal $\\lambda_e$ ({spec['experiment']})")
     return figure
@@ -351,7 +398,7 @@ def _against_reference(table: pd.DataFrame, spec: dict[str, Any]) -> pd.DataFram
 def _differs_title(kind: str) -> str:
     titles = {
         "init_seed": "another initialisation",
-        "init_scale": "a larger initialisation",
+        "init_scale": "another initial scale",
         "lr": r"another $\eta$ at equal $\lambda_e$",
     }
     return titles.get(kind, "differs in " + kind.replace("_", " ").replace("+", ", "))
@@ -363,7 +410,9 @@ def disagreement_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     rows = _against_reference(table, spec)
     if (rows["differs"] == "init_seed").any():
         rows = rows[rows["differs"] == "init_seed"]
-    rows = rows[rows["checkpoint"] == rows["checkpoint"].max()].reset_index(drop=True)
+    # Each pair at its own last checkpoint: settings need not have equally many.
+    rows = rows.sort_values("checkpoint", kind="stable").drop_duplicates(["point_a", "point_b"], keep="last")
+    rows = rows.sort_index().reset_index(drop=True)
     bars = (
         ("within one setting", (rows["within_a"] + rows["within_b"]) / 2, None, None),
         ("across", rows["across"], rows["across_low"], rows["across_high"]),
@@ -380,13 +429,18 @@ def disagreement_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
             error = np.nan_to_num(np.array([values - low, high - values]) * 100).clip(min=0)
             axes.errorbar(place, values * 100, yerr=error, color="black", ls="", capsize=2, lw=1)
     axes.axhline(0, color="0.3", lw=0.8)
-    axes.set_xticks(range(len(rows)), [_pair_label(row, rows) for _, row in rows.iterrows()])
+    upright = 90 if len(rows) > _WRAPPED else 0
+    labels = [_pair_label(row, rows) for _, row in rows.iterrows()]
+    axes.set_xticks(range(len(rows)), labels, rotation=upright)
+    axes.set_xlim(-0.9, max(len(rows), 1) - 0.1)
     axes.grid(axis="x", visible=False)
     axes.set(ylabel="share of test images (%)")
-    note = "no pair of settings at equal intrinsic learning rate"
+    note = "no pair of settings with finite runs at equal intrinsic learning rate"
     if len(rows):
-        runs, time = int(rows["replicates_a"].min()), rows["intrinsic_time_a"].max()
-        note = f"{runs} runs a side at $\\lambda_e t$ = {time:g}; bars: 95 % bootstrap intervals over runs"
+        runs, times = int(rows["replicates_a"].min()), rows["intrinsic_time_a"]
+        low, high = f"{times.min():.2g}", f"{times.max():.2g}"
+        time = high if low == high else f"{low} to {high}"
+        note = f"{runs} runs a side at $\\lambda_e t$ = {time}; error bars: 95 % bootstrap intervals over runs"
     _legend_below(figure, axes.get_legend_handles_labels()[0], 3, note)
     figure.suptitle(f"Disagreement of runs within and across settings ({spec['experiment']})")
     return figure
@@ -394,7 +448,14 @@ def disagreement_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
 
 def _pair_label(row: pd.Series, rows: pd.DataFrame) -> str:
     label = rf"$\lambda_e$ = {_scientific(row['intrinsic_lr_a'])}"
-    return label if rows["differs"].nunique() == 1 else f"{label}\n{_differs_title(row['differs'])}"
+    if rows["differs"].nunique() == 1:
+        return label
+    width = 30 if len(rows) > _WRAPPED else 76 // len(rows)
+    return f"{label}\n{fill(_differs_title(row['differs']), width, break_long_words=False)}"
+
+
+_WRAPPED = 6
+"""Labels of up to so many groups of bars stand level and wrapped; of more, upright."""
 
 
 @_styled
@@ -402,54 +463,80 @@ def grid_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     """Draw test accuracy over learning rate and weight decay, and against the intrinsic learning rate."""
     if not len(table):
         raise InputError("grid: found an empty table; allowed is at least one point")
-    figure, ((heat, line),) = _panels(1, 2, 3.3, width_ratios=[1.25, 1])
-    cells = table.pivot_table(index="lr", columns="weight_decay", values="test_accuracy_mean", sort=True) * 100
-    image = heat.pcolormesh(cells.to_numpy(), cmap="viridis", edgecolors="white", linewidth=0.5)
-    middle = np.nanmean([np.nanmin(cells), np.nanmax(cells)])
+    figure, ((heat, line),) = _panels(1, 2, 3.5, width_ratios=[1.25, 1])
+    # Every rate keeps its row and column, though all its runs diverged.
+    cells = 100 * table.groupby(["lr", "weight_decay"])["test_accuracy_mean"].mean().unstack()
+    hatched = _heat_map(heat, cells)
     _diagonals(heat, cells)
-    for y, x in np.ndindex(cells.shape):
-        value = cells.to_numpy()[y, x]
-        if np.isfinite(value):
-            colour = "black" if value > middle else "white"
-            face = image.cmap(image.norm(value))
-            heat.text(
-                x + 0.5,
-                y + 0.5,
-                f"{value:.1f}",
-                ha="center",
-                va="center",
-                color=colour,
-                fontsize=8,
-                bbox={"facecolor": face, "edgecolor": "none", "pad": 1.2},
-            )
-    heat.set_xticks(np.arange(cells.shape[1]) + 0.5, [f"{value:g}" for value in cells.columns])
-    heat.set_yticks(np.arange(cells.shape[0]) + 0.5, [f"{value:g}" for value in cells.index])
-    heat.grid(visible=False)
-    heat.set(xlabel=r"weight decay $\lambda$", ylabel=r"learning rate $\eta$", title="Test accuracy (%)")
     rates = sorted(table["lr"].unique())
     colours = _ordered_colours(rates)
     for index, rate in enumerate(rates):
-        rows = table[table["lr"] == rate].sort_values("intrinsic_lr")
+        rows = table[(table["lr"] == rate) & (table["intrinsic_lr"] > 0)].sort_values("intrinsic_lr")
         values = {f"test_accuracy_{part}": rows[f"test_accuracy_{part}"] * 100 for part in ("mean", "low", "high")}
-        style = {"marker": MARKERS[index % 6], "ms": 4, "lw": 1.2, "label": rf"$\eta$ = {rate:g}"}
-        _band(line, rows.assign(**values), "intrinsic_lr", "test_accuracy", color=colours[rate], **style)
+        style = {"marker": MARKERS[index % len(MARKERS)], "ms": 4, "lw": 1.2, "color": colours[rate]}
+        _band(line, rows.assign(**values), "intrinsic_lr", "test_accuracy", **style)
+    _logarithmic(line, "x", table.loc[table["test_accuracy_mean"].notna(), "intrinsic_lr"])
     line.set(
-        xscale="log",
         xlabel=r"intrinsic learning rate $\lambda_e = \eta\lambda$",
+        ylabel="test accuracy (%)",
         title="The same, against $\\lambda_e$",
     )
-    line.legend(frameon=False, handlelength=1.5)
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=colours[rate],
+            marker=MARKERS[i % len(MARKERS)],
+            ms=4,
+            lw=1.2,
+            label=rf"$\eta$ = {rate:g}",
+        )
+        for i, rate in enumerate(rates)
+    ]
+    note = f"mean and 95 % band over {_replicates(table)} per cell; dashed: equal $\\lambda_e$"
+    _legend_below(figure, handles, 5, note + ("; hatched: no finite result" if hatched else ""))
     figure.suptitle(f"Test accuracy after {int(table['step'].max())} steps ({spec['experiment']})")
-    note = f"mean and 95 % band over {_replicates(table)} per cell; white lines join cells of equal $\\lambda_e$"
-    figure.supxlabel(note, fontsize=7.5)
     return figure
 
 
+def _heat_map(axes: Axes, cells: pd.DataFrame) -> bool:
+    """Draw and annotate the cells, those without a value grey and hatched; return whether there are any."""
+    values = cells.to_numpy()
+    image = axes.pcolormesh(np.ma.masked_invalid(values), cmap=HEAT, edgecolors="white", linewidth=0.5)
+    for y, x in np.ndindex(values.shape):
+        if not np.isfinite(values[y, x]):
+            axes.add_patch(
+                plt.Rectangle((x, y), 1, 1, facecolor="0.88", edgecolor="0.6", hatch="////", linewidth=0)
+            )
+            continue
+        face = image.cmap(image.norm(values[y, x]))
+        # Rec. 709 luma decides whether the cell is dark.
+        colour = "white" if np.dot(face[:3], [0.2126, 0.7152, 0.0722]) < 0.45 else "black"
+        box = {"facecolor": face, "edgecolor": "none", "pad": 1.2}
+        text = f"{values[y, x]:.1f}"
+        axes.text(x + 0.5, y + 0.5, text, ha="center", va="center", color=colour, fontsize=8, bbox=box, zorder=4)
+    axes.set_xticks(np.arange(cells.shape[1]) + 0.5, [f"{value:g}" for value in cells.columns])
+    axes.set_yticks(np.arange(cells.shape[0]) + 0.5, [f"{value:g}" for value in cells.index])
+    axes.grid(visible=False)
+    axes.set(xlabel=r"weight decay $\lambda$", ylabel=r"learning rate $\eta$", title="Test accuracy (%)")
+    return not np.isfinite(values).all()
+
+
 def _diagonals(axes: Axes, cells: pd.DataFrame) -> None:
-    """Draw white lines through the cells of equal intrinsic learning rate."""
-    products = np.log10(np.outer(cells.index, cells.columns))
-    # Cells whose products agree to a hundredth of a decade count as one diagonal: grids are rounded.
-    for level in np.unique(products[np.isfinite(products)].round(1)):
-        y, x = np.nonzero(np.isclose(products, level, atol=0.06))
-        if len(x) > 1:
-            axes.plot(x + 0.5, y + 0.5, color="white", lw=1, ls="--")
+    """Draw lines through the cells of equal intrinsic learning rate, and label them between two cells."""
+    products = np.outer(cells.index, cells.columns)
+    # A zero weight decay lies on no diagonal.
+    exponents = np.log10(products, out=np.full(products.shape, np.nan), where=products > 0)
+    # Cells whose products agree to a tenth of a decade count as one diagonal: grids are rounded.
+    for level in np.unique(exponents[np.isfinite(exponents)].round(1)):
+        y, x = np.nonzero(np.isclose(exponents, level, atol=0.06))
+        if len(x) < 2:
+            continue
+        order = np.argsort(x)
+        x, y = x[order] + 0.5, y[order] + 0.5
+        axes.plot(x, y, color="0.15", lw=0.8, ls=(0, (4, 2)), zorder=3)
+        between = (len(x) - 1) // 2
+        place = (x[between : between + 2].mean(), y[between : between + 2].mean())
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
+        text = _scientific(float(f"{10**level:.0e}"))
+        axes.text(*place, text, ha="center", va="center", fontsize=6.5, bbox=box, zorder=4)
