@@ -178,11 +178,15 @@ def test_epochs_of_a_set_of_unknown_size():
 def test_targets_off_the_grid():
     study = Study.read(small_config())
     known = "results/runs/digits-mlp-b32-lr0.1-wd0.01"
-    check_targets([f"{known}/block_0001/run.json", "results/figures/x.svg", "all"], study)
+    check_targets(
+        [f"{known}/block_0001/run.json", "results/figures/x.svg", "all"], study, ["results/figures/x.svg"]
+    )
     with pytest.raises(InputError, match="'digits-mlp-b32-lr9-wd9', which no experiment"):
-        check_targets(["results/runs/digits-mlp-b32-lr9-wd9/block_0000/run.json"], study)
+        check_targets(["results/runs/digits-mlp-b32-lr9-wd9/block_0000/run.json"], study, [])
     with pytest.raises(InputError, match="'block_0002'; allowed are block_0000 to block_0001"):
-        check_targets([f"{known}/block_0002/run.json"], study)
+        check_targets([f"{known}/block_0002/run.json"], study, [])
+    with pytest.raises(InputError, match=r"results/tables/y\.csv: .* allowed: results/tables/x\.csv"):
+        check_targets(["results/tables/y.csv"], study, ["results/figures/x.svg", "results/tables/x.csv"])
 
 
 def test_every_key_of_the_schema_is_documented():

@@ -16,8 +16,6 @@ shell.prefix(f"export PYTHONPATH={shlex.quote(LIBRARY)}; ")
 
 try:
     STUDY = Study.read(config)
-    # The targets are not known to the workflow while this file is read, only to the command line.
-    check_targets(sys.argv[1:], STUDY)
 except InputError as error:
     # One line for a user's mistake, where an exception would print the workflow's own stack.
     sys.exit(f"error: {error}")
@@ -97,6 +95,13 @@ def datasets_of_experiment(pattern):
 def one_of(names):
     """Regular expression of a wildcard that may only take these values."""
     return "|".join(map(re.escape, names)) or "none"
+
+
+try:
+    # The targets are not known to the workflow while this file is read, only to the command line.
+    check_targets(sys.argv[1:], STUDY, wanted_figures() + wanted_tables())
+except InputError as error:
+    sys.exit(f"error: {error}")
 
 
 wildcard_constraints:

@@ -6,7 +6,7 @@ Parsed by every job of the workflow, so nothing here imports torch, pandas or nu
 import json
 import math
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -397,25 +397,37 @@ def _check_analyses(experiment: Experiment, place: str) -> None:
         )
 
 
-def check_targets(targets: list[str], study: Study) -> None:
-    """Refuse a requested run file whose point or block is not in the configured grid.
+def check_targets(targets: Iterable[str], study: Study, products: Sequence[str]) -> None:
+    """Refuse a requested result that the configured grid does not have; other targets are left to Snakemake.
+
+    Args:
+        targets: what was asked for on the command line.
+        study: the configured study.
+        products: the figures and tables that it makes.
 
     Raises:
-        InputError: naming the target and some of the points that are configured.
+        InputError: naming the target and what is configured.
     """
     for target in targets:
         parts = Path(target).parts
-        if parts[:2] != ("results", "runs") or len(parts) < 4:
-            continue
-        point, block = parts[2], parts[3]
-        training = study.trainings.get(point)
-        if training is None:
-            known = list(study.trainings)
+        if parts[:2] == ("results", "runs") and len(parts) >= 4:
+            _check_run(target, parts[2], parts[3], study)
+        elif parts[:2] in (("results", "figures"), ("results", "tables")) and target not in products:
+            known = [product for product in products if Path(product).parts[:2] == parts[:2]]
             raise InputError(
-                f"target {target}: found the point {point!r}, which no experiment of the config has; "
-                f"allowed are the {len(known)} configured points, such as {', '.join(known[:3])}"
+                f"target {target}: found a result that the config does not make; allowed: {', '.join(known)}"
             )
-        if block not in {f"block_{index:04d}" for index in training.blocks}:
-            raise InputError(
-                f"target {target}: found {block!r}; allowed are block_0000 to block_{training.blocks[-1]:04d}"
-            )
+
+
+def _check_run(target: str, point: str, block: str, study: Study) -> None:
+    training = study.trainings.get(point)
+    if training is None:
+        known = list(study.trainings)
+        raise InputError(
+            f"target {target}: found the point {point!r}, which no experiment of the config has; "
+            f"allowed are the {len(known)} configured points, such as {', '.join(known[:3])}"
+        )
+    if block not in {f"block_{index:04d}" for index in training.blocks}:
+        raise InputError(
+            f"target {target}: found {block!r}; allowed are block_0000 to block_{training.blocks[-1]:04d}"
+        )

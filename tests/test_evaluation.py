@@ -1,0 +1,65 @@
+"""Evaluation of ensembles: pooled statistics over several batches, and members in parts."""
+
+import pytest
+import torch
+
+from intrinsic_lr import devices, evaluation
+from intrinsic_lr.errors import InputError
+from intrinsic_lr.models.ensemble import build
+from intrinsic_lr.models.normalisation import FixedStatistics
+from intrinsic_lr.models.spec import ModelSpec
+
+
+@pytest.fixture
+def setting():
+    model = build(ModelSpec.parse("cnn4:width=4"), (1, 6, 6), 3)
+    params = model.initialise(range(5), 1.0, torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(41, 1, 6, 6, generator=generator, dtype=torch.float64)
+    labels = torch.randint(3, (41,), generator=generator)
+    return model, params, evaluation.EvaluationData(images[:30], labels[:30], images[30:], labels[30:])
+
+
+def test_evaluation_equals_plain_networks(setting):
+    """A module in training mode on the whole set has the set's statistics: losses and accuracies must agree."""
+    model, params, data = setting
+    found = evaluation.evaluate(model, params, data)
+    for k in range(5):
+        module = model.module().double().train()
+        module.load_state_dict({name: value[k] for name, value in params.items()}, strict=False)
+        logits = module(data.train_images)
+        loss = torch.nn.functional.cross_entropy(logits, data.train_labels)
+        assert found.train_loss[k].item() == pytest.approx(loss.item(), rel=1e-10)
+        accuracy = (logits.argmax(1) == data.train_labels).double().mean().item()
+        assert found.train_accuracy[k].item() == pytest.approx(accuracy)
+
+
+def test_large_sets_pool_the_statistics_of_their_batches(setting, monkeypatch):
+    model, params, data = setting
+    monkeypatch.setattr(evaluation, "EVALUATION_BATCH", 8)
+    statistics, logits = evaluation.recompute_statistics(model, params, data.train_images)
+    assert logits is None
+    # The first layer sees the images themselves, so its pooled statistics are those of the whole set.
+    weight = params["conv1.weight"].flatten(0, 1)
+    activations = torch.nn.functional.conv2d(data.train_images, weight, padding=1).unflatten(1, (5, 4))
+    assert torch.allclose(statistics["norm1"].mean, activations.mean(dim=(0, 3, 4)))
+    assert torch.allclose(statistics["norm1"].variance, activations.var(dim=(0, 3, 4), correction=0))
+    expected = model.forward(params, data.test_images, FixedStatistics(statistics))
+    found = evaluation.evaluate(model, params, data).test_loss
+    assert torch.allclose(found, evaluation.losses(expected, data.test_labels).mean(dim=1), rtol=1e-10)
+
+
+def test_members_in_parts_give_the_same(setting, monkeypatch):
+    model, params, data = setting
+    whole = evaluation.evaluate(model, params, data)
+    monkeypatch.setattr(evaluation, "MEMBER_IMAGES", 2 * evaluation.EVALUATION_BATCH)
+    parts = evaluation.evaluate(model, params, data)
+    assert torch.allclose(whole.test_loss, parts.test_loss, rtol=1e-10)
+    assert len(parts.test_loss) == 5
+
+
+def test_devices():
+    assert devices.resolve("cpu") == torch.device("cpu")
+    assert devices.resolve("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(InputError, match=r"found 'cuda:99'; available here: auto, cpu"):
+        devices.resolve("cuda:99")
