@@ -110,6 +110,58 @@ def test_what_counts_as_constant():
     assert standardise(varied, (1,)).std(correction=0) == pytest.approx(1, rel=1e-3)
 
 
+LAYOUTS = [((2, 6, 3), (1,)), ((2, 3, 2, 4), (3,)), ((3, 2, 2, 2, 2), (0, 3, 4)), ((2, 2, 2, 2, 3, 1), (3, 4, 5))]
+
+
+@pytest.mark.parametrize(("shape", "dims"), LAYOUTS)
+def test_standardise_and_its_derivatives(shape, dims):
+    """Against the textbook formula in NumPy, and against finite differences, once and twice."""
+    x = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 3 + 5
+    a = x.numpy()
+    expected = (a - a.mean(dims, keepdims=True)) / a.std(dims, keepdims=True)
+    assert torch.allclose(standardise(x, dims), torch.from_numpy(expected), rtol=1e-12, atol=1e-12)
+    x.requires_grad_()
+    assert torch.autograd.gradcheck(lambda value: standardise(value, dims), x)
+    assert torch.autograd.gradgradcheck(lambda value: standardise(value, dims), x)
+    assert torch.autograd.gradgradcheck(lambda value: value * standardise(value, dims).sin(), x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("count", [1, 7, 2048, 100_003])
+def test_constant_channel_is_zero_with_zero_gradient(dtype, count):
+    """The third channel varies: its neighbours' constancy does not touch it."""
+    x = torch.full((1, count, 3), 0.1, dtype=dtype) * torch.tensor([1.0, -7e3, 1.0], dtype=dtype)
+    x[0, count // 2 :, 2] = 0.2
+    x.requires_grad_()
+    y = standardise(x, (1,))
+    slope = torch.randn(y.shape, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    (gradient,) = torch.autograd.grad(y, x, slope, create_graph=True)
+    (second,) = torch.autograd.grad((gradient * slope).sum(), x)
+    for value in (y, gradient, second):
+        assert (value[..., :2] == 0).all()
+        assert value.isfinite().all()
+        assert count == 1 or (value[..., 2] != 0).any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_constant_statistics_are_marked_by_infinity(kind):
+    """Black images make every channel constant: later images then have logits of exactly 0, in the module too."""
+    model = network(kind, "batch")
+    params = model.initialise([1, 2, 3], 1.0, torch.float32)
+    collected = CollectedStatistics()
+    model.forward(params, torch.zeros(B, *SHAPE), collected)
+    statistics = collected.result()
+    assert all(layer.variance.isinf().all() for layer in statistics.values())
+    x = images(shared=True).float()
+    assert (model.forward(params, x, FixedStatistics(statistics)) == 0).all()
+    module = model.module()
+    state = {name: value[0] for name, value in params.items()}
+    for name, layer in statistics.items():
+        state |= {f"{name}.running_mean": layer.mean[0], f"{name}.running_var": layer.variance[0]}
+    module.load_state_dict(state)
+    assert (module.eval()(x) == 0).all()
+
+
 @every_model
 def test_diverged_member_leaves_the_others_alone(kind, norm):
     model = network(kind, norm)
@@ -227,9 +279,28 @@ def test_spec_round_trip(text):
         ("mlp:groups=8", ["groups", "allowed"]),
         ("mlp:width=0", ["width", "from 1"]),
         ("mlp:affine=maybe", ["affine", "true, false"]),
+        ("mlp:affine=1", ["affine", "true, false"]),
+        ("mlp:width=²", ["width", "from 1"]),
     ],
 )
 def test_spec_refusals(text, words):
     with pytest.raises(InputError) as caught:
         ModelSpec.parse(text)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({}, ["kind", "None", "preresnet"]),
+        ({"kind": ["mlp"]}, ["kind", "['mlp']", "preresnet"]),
+        ({"kind": "mlp", "width": None}, ["width", "None", "from 1"]),
+        ({"kind": "mlp", "width": True}, ["width", "True", "from 1"]),
+        ({"kind": "mlp", "affine": None}, ["affine", "None", "true, false"]),
+        ({"kind": "preresnet", "final_relu": 1}, ["final_relu", "1", "true, false"]),
+    ],
+)
+def test_config_refusals(config, words):
+    with pytest.raises(InputError) as caught:
+        ModelSpec.from_config(config)
     assert all(word in str(caught.value) for word in words), str(caught.value)

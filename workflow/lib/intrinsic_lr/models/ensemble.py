@@ -1,5 +1,6 @@
 """Networks with a leading replicate axis: R members of one architecture as one program."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from math import prod
 
@@ -19,7 +20,7 @@ def build(spec: ModelSpec, image_shape: tuple[int, int, int], classes: int) -> "
     return {"mlp": Mlp, "cnn4": Cnn4, "preresnet": PreResNet}[spec.kind](spec, image_shape, classes)
 
 
-class EnsembleModel:
+class EnsembleModel(ABC):
     """A network whose parameters carry a leading replicate axis R.
 
     Attributes:
@@ -71,11 +72,13 @@ class EnsembleModel:
         """Return one member as an ordinary network with the same parameter names."""
         return build_module(self.spec, self.image_shape, self.classes)
 
+    @abstractmethod
     def _declare(self) -> int:
-        raise AssertionError("abstract")
+        """Declare layers and norms in forward order; return the number of features that the head sees."""
 
+    @abstractmethod
     def _features(self, params: Params, images: Tensor, normaliser: Normaliser) -> Tensor:
-        raise AssertionError("abstract")
+        """Return features (R, B, F) for images as `forward` takes them."""
 
     def _initialise_member(self, seed: int, scale: float) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(seed)

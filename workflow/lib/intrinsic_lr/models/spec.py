@@ -1,6 +1,6 @@
 """What a model is: its kind and options, as the config and the command line spell them. Imports no torch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -46,7 +46,7 @@ class ModelSpec:
     def from_config(config: Mapping[str, Any]) -> "ModelSpec":
         """Fill in the defaults of a model's definition; raise `InputError` for what its kind does not allow."""
         kind = config.get("kind")
-        if kind not in _DEFAULTS:
+        if not isinstance(kind, str) or kind not in _DEFAULTS:
             raise InputError(f"kind: found the unknown model {kind!r}; allowed: {', '.join(_DEFAULTS)}")
         options = {key: value for key, value in config.items() if key != "kind"}
         allowed = dict(_DEFAULTS[kind])
@@ -58,7 +58,7 @@ class ModelSpec:
                     f"{key}: found an option that {kind} does not have here; allowed: {', '.join(allowed)}"
                 )
         spec = ModelSpec(kind=kind, **{**allowed, **options})
-        spec._check()
+        spec._check(allowed.keys())
         return spec
 
     @staticmethod
@@ -71,7 +71,7 @@ class ModelSpec:
             if value in ("true", "false"):
                 options[key] = value == "true"
             else:
-                options[key] = int(value) if value.isdigit() else value
+                options[key] = int(value) if value.isdecimal() else value
         return ModelSpec.from_config({"kind": kind, **options})
 
     def spell(self) -> str:
@@ -89,16 +89,16 @@ class ModelSpec:
         """Groups over which group and layer norm take their statistics."""
         return self.groups if self.groups is not None else 1
 
-    def _check(self) -> None:
+    def _check(self, options: Set[str]) -> None:
         for key, choices in _CHOICES.items():
             if getattr(self, key) not in choices:
                 raise InputError(f"{key}: found {getattr(self, key)!r}; allowed: {', '.join(choices)}")
-        for key in ("width", "depth", "blocks", "groups"):
+        for key in sorted(options & {"width", "depth", "blocks", "groups"}):
             value = getattr(self, key)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InputError(f"{key}: found {value!r}; allowed: a whole number from 1 on")
-        for key in ("affine", "final_relu"):
-            if getattr(self, key) not in (None, True, False):
+        for key in sorted(options & {"affine", "final_relu"}):
+            if not isinstance(getattr(self, key), bool):
                 raise InputError(f"{key}: found {getattr(self, key)!r}; allowed: true, false")
         if self.groups is not None and self.width % self.groups:
             raise InputError(f"groups: found {self.groups}; allowed are divisors of the width {self.width}")
