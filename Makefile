@@ -21,7 +21,6 @@ help: ## list what can be asked for
 	@echo "variables:  CORES=$(CORES) (cores to use), CONFIG=FILE (laid over config/config.yaml), PYTHON=$(PYTHON)"
 
 results: $(VENV)/runtime.stamp ## train everything and draw the figures of the study into results/
-	@test -z "$(CONFIG)" || test -f "$(CONFIG)" || { echo "error: CONFIG=$(CONFIG): no such file; allowed is a YAML file like config/smoke.yaml" >&2; exit 1; }
 	@echo "== running the workflow: snakemake --cores $(CORES)$(if $(CONFIG), --configfile $(CONFIG))"
 	@$(SNAKEMAKE)
 	@echo "== done: figures in results/figures, tables in results/tables"
@@ -58,3 +57,4 @@ check:
 	@command -v "$(PYTHON)" > /dev/null || { echo "error: $(PYTHON) not found; needed is Python 3.11 or newer (make PYTHON=...)" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is $$("$(PYTHON)" --version 2>&1); needed is Python 3.11 or newer (make PYTHON=...)" >&2; exit 1; }
 	@free=$$(df -Pm . | awk 'NR == 2 {print $$4}'); test -e $(VENV)/runtime.stamp || test "$$free" -ge $(NEEDED_MB) || { echo "error: $$free MB free in $(CURDIR); needed are $(NEEDED_MB) MB for the environment and the results" >&2; exit 1; }
+	@test -z "$(CONFIG)" || test -f "$(CONFIG)" || { echo "error: CONFIG=$(CONFIG): no such file; allowed is a YAML file like config/smoke.yaml" >&2; exit 1; }
