@@ -14,6 +14,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/extract.smk"
 include: "workflow/rules/analyse.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/claims.smk"
 
 
 rule all:
@@ -21,6 +22,7 @@ rule all:
     input:
         figures=wanted_figures(),
         tables=wanted_tables(),
+        claims=scorecards(),
 
 
 rule tables:

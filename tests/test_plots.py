@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from intrinsic_lr import plots
+from intrinsic_lr import plots, style
 from intrinsic_lr.errors import InputError
 from intrinsic_lr.grid import Point
 from intrinsic_lr.tables import with_point
@@ -119,7 +119,7 @@ def test_figures_have_titles_labels_and_the_same_bytes_twice(name, tmp_path):
         assert all(axes.get_xlabel() or axes.get_xticklabels() for axes in figure.axes)
         assert any(axes.get_ylabel() for axes in figure.axes)
         paths = [tmp_path / f"{attempt}.{extension}" for extension in ("svg", "pdf", "png")]
-        plots.save(figure, paths)
+        style.save(figure, paths)
         written.append([path.read_bytes() for path in paths])
     assert written[0] == written[1]
     assert all(len(content) > 1000 for content in written[0])
@@ -129,18 +129,18 @@ def test_figures_have_titles_labels_and_the_same_bytes_twice(name, tmp_path):
 @pytest.mark.parametrize("name", ["curves", "swa", "distance", "total_variation", "disagreement", "grid"])
 def test_one_row_is_enough(name, tmp_path):
     draw, table = FIGURES[name]
-    plots.save(draw(table().head(1), SPEC), [tmp_path / "one.svg"])
+    style.save(draw(table().head(1), SPEC), [tmp_path / "one.svg"])
     assert (tmp_path / "one.svg").is_file()
 
 
 def test_no_pair_of_equal_intrinsic_rate_leaves_an_empty_figure(tmp_path):
     table = disagreement().assign(same_intrinsic_lr=False)
     for draw in (plots.total_variation_figure, plots.disagreement_figure):
-        plots.save(draw(table, SPEC), [tmp_path / "none.png"])
+        style.save(draw(table, SPEC), [tmp_path / "none.png"])
 
 
 def test_numbers_are_spelt_for_readers():
-    assert [plots._scientific(value) for value in (0.1, 1e-3, 3e-3)] == ["0.1", "$10^{-3}$", r"$3\times 10^{-3}$"]
+    assert [style.scientific(value) for value in (0.1, 1e-3, 3e-3)] == ["0.1", "$10^{-3}$", r"$3\times 10^{-3}$"]
 
 
 def shown_texts(figure):

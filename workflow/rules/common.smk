@@ -1,3 +1,4 @@
+import hashlib
 import os
 import re
 import shlex
@@ -7,6 +8,7 @@ LIBRARY = os.path.join(workflow.basedir, "workflow", "lib")
 sys.path.insert(0, LIBRARY)
 
 from intrinsic_lr import paths
+from intrinsic_lr.claims.catalogue import CLAIMS
 from intrinsic_lr.config import Study, check_targets
 from intrinsic_lr.errors import InputError
 from intrinsic_lr.version import EXTRACT_VERSION, TRAINING_VERSION
@@ -37,17 +39,22 @@ def wanted_tables():
         for analysis, (tables, _) in PRODUCTS.items()
         for experiment in STUDY.with_analysis(analysis)
         for table in tables
-    ]
+    ] + [paths.TABLE.format(name=claim) for claim in STUDY.claims]
 
 
 def wanted_figures():
-    return [
-        path
+    names = [
+        f"{figure}_{experiment}"
         for analysis, (_, figures) in PRODUCTS.items()
         for experiment in STUDY.with_analysis(analysis)
         for figure in figures
-        for path in paths.figure_files(f"{figure}_{experiment}")
     ]
+    names += [*STUDY.claims, "scorecard"] if STUDY.claims else []
+    return [path for name in names for path in paths.figure_files(name)]
+
+
+def scorecards():
+    return [paths.SCORECARD, paths.CONTROLS] if STUDY.claims else []
 
 
 def all_blocks():
@@ -58,23 +65,56 @@ def all_blocks():
     ]
 
 
+def files_of_experiment(name, patterns):
+    """These files of every block that an experiment's replicates lie in."""
+    experiment = STUDY.experiments[name]
+    size = {
+        point.name: STUDY.trainings[point.name].block_size
+        for point in experiment.points
+    }
+    return [
+        pattern.format(point=point, block=paths.block_name(block))
+        for pattern in patterns
+        for point in size
+        for block in range(-(-experiment.replicates // size[point]))
+    ]
+
+
 def ensemble(*patterns):
-    """Input function: these files of every block that an experiment's replicates lie in."""
+    """Input function: these files of an experiment's ensembles."""
+    return lambda wildcards: files_of_experiment(wildcards.experiment, patterns)
 
-    def files(wildcards):
-        experiment = STUDY.experiments[wildcards.experiment]
-        size = {
-            point.name: STUDY.trainings[point.name].block_size
-            for point in experiment.points
-        }
-        return [
-            pattern.format(point=point, block=paths.block_name(block))
-            for pattern in patterns
-            for point in size
-            for block in range(-(-experiment.replicates // size[point]))
-        ]
 
-    return files
+# What a claim's test may read of each block, besides run.json.
+CLAIM_FILES = {
+    "history": [paths.HISTORY],
+    "trace": [paths.TRACE],
+    "checkpoints": [paths.CHECKPOINTS],
+    "predictions": [paths.PREDICTIONS, paths.EXTRACT],
+}
+
+
+def claim_files(wildcards):
+    """Input function: the files that a claim's test reads, each once."""
+    wanted = [paths.RUN]
+    for kind in CLAIMS[wildcards.claim].files:
+        wanted += CLAIM_FILES[kind]
+    files = [
+        file
+        for experiment in STUDY.claim_experiments(wildcards.claim)
+        for file in files_of_experiment(experiment, wanted)
+    ]
+    for dataset in STUDY.claim_datasets(wildcards.claim):
+        files.append(paths.DATA_INFO.format(dataset=dataset))
+        files.append(ancient(paths.DATA.format(dataset=dataset)))
+    return list(dict.fromkeys(files))
+
+
+def claim_source(claim):
+    """Checksum of the module that tests and draws a claim, which no trigger of the workflow sees."""
+    source = os.path.join(LIBRARY, "intrinsic_lr", "claims", f"{claim}.py")
+    with open(source, "rb") as handle:
+        return hashlib.sha256(handle.read()).hexdigest()[:16]
 
 
 def dataset_of_point(pattern):
@@ -109,3 +149,4 @@ wildcard_constraints:
     point=one_of(STUDY.trainings),
     block="[0-9]{4}",
     experiment=one_of(STUDY.experiments),
+    claim=one_of(STUDY.claims),

@@ -4,8 +4,9 @@ import json
 
 import pandas as pd
 
-from intrinsic_lr.plots import curves_figure, save
+from intrinsic_lr.plots import curves_figure
 from intrinsic_lr.reporting import reported
+from intrinsic_lr.style import save
 
 with reported(snakemake.log[0]):
     save(curves_figure(pd.read_csv(snakemake.input.table), json.loads(snakemake.params.spec)), snakemake.output)

@@ -4,8 +4,9 @@ import json
 
 import pandas as pd
 
-from intrinsic_lr.plots import save, total_variation_figure
+from intrinsic_lr.plots import total_variation_figure
 from intrinsic_lr.reporting import reported
+from intrinsic_lr.style import save
 
 with reported(snakemake.log[0]):
     save(

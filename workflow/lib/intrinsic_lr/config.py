@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from intrinsic_lr import dataset_sizes
+from intrinsic_lr.claims.catalogue import CLAIMS
 from intrinsic_lr.errors import InputError
 from intrinsic_lr.grid import Point, expand
 from intrinsic_lr.models.spec import ModelSpec
@@ -96,6 +97,8 @@ class Study:
         study = Study(config)
         for name in study.selected:
             study._add(name, config["experiments"][name])
+        for name in config["claims"]:
+            study._check_claim(name)
         return study
 
     @property
@@ -116,9 +119,68 @@ class Study:
         return [name for name, experiment in self.experiments.items() if analysis in experiment.analyses]
 
     @cached_property
+    def claims(self) -> list[str]:
+        """Names of the claims to judge: those wanted by `judge` whose experiments are selected."""
+        configured, judge = self.config["claims"], self.config["judge"]
+        if judge == "all":
+            return [name for name in configured if not self._missing_experiments(name)]
+        for name in judge:
+            if name not in configured:
+                raise InputError(
+                    f"config: judge: found the claim {name!r}; allowed: {', '.join(configured) or 'none'}"
+                )
+            if missing := self._missing_experiments(name):
+                raise InputError(
+                    f"config: judge: found the claim {name!r}, whose experiment {missing[0]!r} is not run; "
+                    f"allowed are claims of the experiments {', '.join(self.experiments)}"
+                )
+        return [name for name in configured if name in judge]
+
+    def claim_experiments(self, claim: str) -> list[str]:
+        """Names of the experiments behind a claim, each once."""
+        return list(dict.fromkeys(self.config["claims"][claim].get("experiments", {}).values()))
+
+    def claim_datasets(self, claim: str) -> list[str]:
+        """Names of the data sets that a claim's test reads."""
+        if not CLAIMS[claim].reads_data:
+            return []
+        named = self.config["claims"][claim].get("settings", {}).get("dataset")
+        of_points = {
+            point.dataset for name in self.claim_experiments(claim) for point in self.experiments[name].points
+        }
+        return sorted(of_points | ({named} if named else set()))
+
+    def describe_claim(self, claim: str) -> str:
+        """Canonical JSON of a claim's question: all that its test takes from the config but the data."""
+        configured, stated = self.config["claims"][claim], CLAIMS[claim]
+        settings = dict(configured.get("settings", {}))
+        for key in ("model", "models"):
+            if key in settings:
+                names = settings[key] if isinstance(settings[key], list) else [settings[key]]
+                texts = [self.model_text(name) for name in names]
+                settings[key] = texts if isinstance(settings[key], list) else texts[0]
+        return json.dumps(
+            {
+                "name": claim,
+                "statement": stated.statement,
+                "source": stated.source,
+                "experiments": {
+                    role: json.loads(self.describe(name))
+                    for role, name in configured.get("experiments", {}).items()
+                },
+                "thresholds": {
+                    name: threshold["value"] for name, threshold in configured.get("thresholds", {}).items()
+                },
+                "settings": settings,
+            },
+            sort_keys=True,
+        )
+
+    @cached_property
     def datasets(self) -> list[str]:
         """Names of the data sets in use."""
-        return sorted({training.point.dataset for training in self.trainings.values()})
+        of_trainings = {training.point.dataset for training in self.trainings.values()}
+        return sorted(of_trainings.union(*map(self.claim_datasets, self.claims)))
 
     def dataset_spec(self, name: str) -> str:
         """Canonical JSON of a data set's definition, which the command that prepares it takes."""
@@ -176,6 +238,42 @@ class Study:
             },
             sort_keys=True,
         )
+
+    def _missing_experiments(self, claim: str) -> list[str]:
+        return [name for name in self.claim_experiments(claim) if name not in self.experiments]
+
+    def _check_claim(self, claim: str) -> None:
+        """Refuse a claim that nobody states, or one that is not given exactly what its test takes."""
+        place = f"config: claims.{claim}"
+        if claim not in CLAIMS:
+            raise InputError(f"{place}: found an unknown claim; allowed: {', '.join(CLAIMS)}")
+        for part in ("experiments", "thresholds", "settings"):
+            wanted, given = getattr(CLAIMS[claim], part), self.config["claims"][claim].get(part, {})
+            for key in given:
+                if key not in wanted:
+                    raise InputError(
+                        f"{place}.{part}: found the unknown key {key!r}; allowed: {', '.join(wanted) or 'none'}"
+                    )
+            for key, meaning in wanted.items():
+                if key not in given:
+                    raise InputError(f"{place}.{part}: the key {key!r} is missing ({meaning})")
+        for role, name in self.config["claims"][claim].get("experiments", {}).items():
+            if name not in self.config["experiments"]:
+                known = ", ".join(self.config["experiments"])
+                raise InputError(
+                    f"{place}.experiments.{role}: found the unknown experiment {name!r}; allowed: {known}"
+                )
+        self._check_claim_names(claim, place)
+
+    def _check_claim_names(self, claim: str, place: str) -> None:
+        """Refuse names of data sets and models, among a claim's settings, that the config does not have."""
+        settings = self.config["claims"][claim].get("settings", {})
+        for key, kind in (("dataset", "datasets"), ("model", "models"), ("models", "models")):
+            names = settings.get(key, [])
+            for name in names if isinstance(names, list) else [names]:
+                if name not in self.config[kind]:
+                    known = ", ".join(self.config[kind])
+                    raise InputError(f"{place}.settings.{key}: found {name!r}; allowed: {known}")
 
     def _add(self, name: str, settings: Mapping[str, Any]) -> None:
         place = f"config: experiments.{name}"

@@ -1,9 +1,14 @@
-"""Means over replicates with their confidence intervals."""
+"""Means over replicates with their confidence intervals, and the tests that claims have in common."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import ttost_ind
 
 
 def mean_interval(values: ArrayLike, confidence: float) -> tuple[float, float, float, int]:
@@ -62,3 +67,80 @@ def _half_width(deviation, count, confidence: float):
     """Return half the width of Student's t interval; a `deviation` of NaN (n < 2) stays NaN."""
     at_least_two = np.maximum(count, 2)
     return stats.t.ppf((1 + confidence) / 2, at_least_two - 1) * deviation / np.sqrt(at_least_two)
+
+
+def bootstrap_interval(
+    statistic: Callable[..., float],
+    groups: Sequence[int],
+    resamples: int,
+    confidence: float,
+    generator: np.random.Generator,
+) -> tuple[float, float]:
+    """Return the percentile interval (low, high) of a statistic of independent groups of replicates.
+
+    Replicates are resampled, not their single values, so a statistic may use all that was measured of them.
+
+    Args:
+        statistic: from one index array per group, the replicates drawn, to the statistic. Resamples that give
+            NaN are left out.
+        groups: number of replicates in each group; every group is resampled by itself.
+        resamples: number of bootstrap resamples.
+        confidence: coverage, between 0 and 1.
+        generator: source of the resamples.
+
+    Returns:
+        NaN for both when a group has fewer than two replicates.
+    """
+    if min(groups) < 2:
+        return np.nan, np.nan
+    drawn = [statistic(*(generator.integers(n, size=n) for n in groups)) for _ in range(resamples)]
+    drawn = np.asarray(drawn, np.float64)
+    drawn = drawn[np.isfinite(drawn)]
+    if not len(drawn):
+        return np.nan, np.nan
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of two means, b - a: its estimate, its interval, and p-values.
+
+    Attributes:
+        estimate, low, high: the difference with Welch's interval.
+        p_equal: two-sided, of equal means (Welch's t-test).
+        p_equivalent: of means further apart than the margin (two one-sided tests); NaN without a margin.
+        n: the smaller number of replicates.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    p_equal: float
+    p_equivalent: float
+    n: int
+
+
+def difference(a: ArrayLike, b: ArrayLike, confidence: float, margin: float = np.nan) -> Difference:
+    """Compare the means of two independent groups of replicates; values that are not finite are left out."""
+    a, b = (np.asarray(side, np.float64) for side in (a, b))
+    a, b = a[np.isfinite(a)], b[np.isfinite(b)]
+    n = min(len(a), len(b))
+    if n < 2:
+        return Difference(*[np.nan] * 5, n)
+    estimate = float(b.mean() - a.mean())
+    if a.std() == 0 and b.std() == 0:
+        # Two constants: nothing is random, and the t statistic is not defined.
+        return Difference(estimate, estimate, estimate, float(estimate == 0), float(not abs(estimate) < margin), n)
+    test = stats.ttest_ind(b, a, equal_var=False)
+    interval = test.confidence_interval(confidence)
+    equivalent = np.nan
+    if np.isfinite(margin):
+        # Two one-sided tests (Schuirmann 1987).
+        equivalent = float(ttost_ind(b, a, -margin, margin, usevar="unequal")[0])
+    return Difference(estimate, float(interval.low), float(interval.high), float(test.pvalue), equivalent, n)
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """Return p-values adjusted for their number by Holm's method, in their order."""
+    return multipletests(np.asarray(p_values, np.float64), method="holm")[1]

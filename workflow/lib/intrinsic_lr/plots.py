@@ -1,56 +1,41 @@
-"""The figures: from a table and the experiment's description to a matplotlib figure.
+"""The figures of the analyses: from a table and the experiment's description to a matplotlib figure.
 
-One look for all: a page's width, a palette safe for colour-blind readers, ordered quantities in a truncated
-viridis, intervals as bands or bars, and the null or floor drawn wherever there is one.
+Wherever there is a null or a floor it is drawn. The look is that of `style`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import wraps
 from textwrap import fill
 from typing import Any
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
 
 from intrinsic_lr.errors import InputError
-from intrinsic_lr.storage import atomic_path
+from intrinsic_lr.style import (
+    DASHES,
+    HEAT,
+    MARKERS,
+    band,
+    legend_below,
+    logarithmic,
+    ordered_colours,
+    panels,
+    replicates_text,
+    scientific,
+    spread,
+    styled,
+    ticks,
+)
 from intrinsic_lr.theory import equilibrium_effective_lr
 
-WIDTH = 7.2
-"""Width of a figure in inches: the text width of a page."""
-STYLE = {
-    "font.size": 9,
-    "axes.titlesize": 9.5,
-    "axes.labelsize": 9,
-    "legend.fontsize": 8,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "figure.titlesize": 10.5,
-    "axes.grid": True,
-    "grid.color": "0.9",
-    "svg.fonttype": "path",
-    "svg.hashsalt": "intrinsic-lr",
-    "pdf.fonttype": 42,
-    "figure.constrained_layout.use": True,
-}
 TRAJECTORIES = 4
 """At most so many starting times T are drawn."""
-DASHES = ["-", (0, (5, 2)), ":", "-."]
-HEAT = ListedColormap(plt.get_cmap("viridis")(np.linspace(0.05, 0.92, 256)))
 SIGNIFICANCE = 0.05
 """Below this p-value a total variation counts as above the floor (a filled marker)."""
-MARKERS = ["o", "s", "^", "D", "v", "P"]
 _SYMBOLS = {
     "lr": r"$\eta$",
     "weight_decay": r"$\lambda$",
@@ -59,119 +44,12 @@ _SYMBOLS = {
     "init_scale": "initial scale",
     "momentum": r"$\mu$",
 }
-_METADATA: dict[str, dict[str, Any]] = {
-    "svg": {"Date": None, "Creator": None},
-    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-    "png": {"Software": None},
-}
-
-
-def save(figure: Figure, paths: Iterable[str]) -> None:
-    """Write a figure to files whose endings say the format; the same figure gives the same bytes."""
-    with plt.rc_context(STYLE):
-        for path in paths:
-            extension = str(path).rsplit(".", 1)[1]
-            with atomic_path(path) as temporary:
-                figure.savefig(temporary, format=extension, dpi=200, metadata=_METADATA[extension])
-    plt.close(figure)
-
-
-def _styled(
-    draw: Callable[[pd.DataFrame, dict[str, Any]], Figure],
-) -> Callable[[pd.DataFrame, dict[str, Any]], Figure]:
-    """Make a drawing function draw in the look of all figures."""
-
-    @wraps(draw)
-    def styled(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
-        with sns.axes_style("ticks"), plt.rc_context(STYLE):
-            return draw(table, spec)
-
-    return styled
-
-
-def _panels(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, np.ndarray]:
-    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False, **options)
-    sns.despine(figure)
-    return figure, axes
-
-
-def _ordered_colours(values: Sequence[Any]) -> dict[Any, Any]:
-    """Return a colour for each of some ordered values, none too light to be seen on white."""
-    places = np.linspace(0.1, 0.78, max(len(values), 2))
-    return dict(zip(values, map(tuple, plt.get_cmap("viridis")(places)), strict=False))
-
-
-def _replicates(table: pd.DataFrame) -> str:
-    if not len(table):
-        return "no replicates"
-    low, high = int(table["replicates"].min()), int(table["replicates"].max())
-    missing = int(table["missing"].max()) if "missing" in table else 0
-    count = f"{high}" if low == high else f"{low} to {high}"
-    return f"{count} replicates" + (f", up to {missing} not finite and left out" if missing else "")
-
-
-def _scientific(value: float) -> str:
-    """Spell a rate for mathtext: 0.001 as 10^-3, 0.003 as 3 10^-3, 0.1 as 0.1."""
-    if value == 0 or 0.01 < abs(value) < 1000:
-        return f"{value:.3g}"
-    mantissa, exponent = f"{value:.2e}".split("e")
-    factor = f"{float(mantissa):.3g}"
-    power = f"10^{{{int(exponent)}}}"
-    return f"${power}$" if factor == "1" else rf"${factor}\times {power}$"
-
-
-def _band(axes: Axes, table: pd.DataFrame, x: str, quantity: str, **style: Any) -> None:
-    table = table.sort_values(x)
-    (line,) = axes.plot(table[x], table[f"{quantity}_mean"], **style)
-    axes.fill_between(
-        table[x], table[f"{quantity}_low"], table[f"{quantity}_high"], color=line.get_color(), alpha=0.2, lw=0
-    )
-
-
-def _logarithmic(axes: Axes, axis: str, values: Any) -> None:
-    """Make an axis logarithmic if any of its values can be shown there: diverged runs leave none."""
-    values = np.asarray(values, dtype=float)
-    if (np.isfinite(values) & (values > 0)).any():
-        axes.set(**{f"{axis}scale": "log"})
 
 
 def _starts(within: pd.DataFrame) -> list[Any]:
     """Return the starting times T to draw: spread out, of those with a third of the most lags or more."""
     lags = within.groupby("step")["delta"].nunique()
-    return _spread(lags[lags >= lags.max() / 3].index, TRAJECTORIES)
-
-
-def _spread(values: Sequence[Any], count: int) -> list[Any]:
-    """Return at most `count` of the sorted values, spread evenly over their ranks."""
-    values = sorted(set(values))
-    if len(values) <= count:
-        return values
-    return [values[index] for index in np.unique(np.linspace(0, len(values) - 1, count).round().astype(int))]
-
-
-def _legend_below(figure: Figure, handles: list[Any], columns: int, note: str) -> None:
-    """Put the legend under the panels, headed by a note on what the intervals are."""
-    rows = -(-len(handles) // columns)
-    width, height = figure.get_size_inches()
-    figure.set_size_inches(width, height + 0.2 * (rows + 1))
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=max(1, min(columns, len(handles))),
-        frameon=False,
-        title=note,
-        title_fontsize=7.5,
-    )
-
-
-def _ticks(axes: Axes, values: Iterable[float]) -> None:
-    """Put plain tick labels on a logarithmic axis, at most about one for each doubling."""
-    kept: list[float] = []
-    for value in sorted({value for value in values if value > 0}):
-        if not kept or value >= 1.9 * kept[-1]:
-            kept.append(value)
-    axes.set_xticks(kept, [f"{value:.2g}" for value in kept])
-    axes.xaxis.set_minor_locator(NullLocator())
+    return spread(lags[lags >= lags.max() / 3].index, TRAJECTORIES)
 
 
 def _variant(point: pd.Series, reference: pd.Series) -> str:
@@ -180,13 +58,13 @@ def _variant(point: pd.Series, reference: pd.Series) -> str:
     for axis in ("lr", "momentum", "init_seed", "init_scale", "batch_size", "schedule", "model"):
         if point[axis] != reference[axis]:
             value = point[axis]
-            text = _scientific(value) if isinstance(value, float) else value
+            text = scientific(value) if isinstance(value, float) else value
             sign = " = " if axis in ("lr", "momentum") else " "
             parts.append(f"{_SYMBOLS.get(axis, axis.replace('_', ' '))}{sign}{text}")
     return ", ".join(parts) or "reference"
 
 
-@_styled
+@styled
 def curves_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     """Draw squared norm and effective learning rate over time, with the equilibrium that theory expects."""
     # Grids are rounded: rates that agree to two digits are one.
@@ -195,11 +73,11 @@ def curves_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     timed = bool((points["intrinsic_lr"] > 0).all())
     x, label = ("intrinsic_time", r"$\lambda_e t$") if timed else ("step", "steps")
     rates = sorted(points["intrinsic_lr"].unique())
-    colours = _ordered_colours(rates)
+    colours = ordered_colours(rates)
     references = {rate: points[points["intrinsic_lr"] == rate].iloc[0] for rate in rates}
     variants = list(dict.fromkeys(_variant(p, references[p["intrinsic_lr"]]) for _, p in points.iterrows()))
     dashes = {variant: DASHES[index % len(DASHES)] for index, variant in enumerate(variants)}
-    figure, ((norm, effective),) = _panels(1, 2, 3.0)
+    figure, ((norm, effective),) = panels(1, 2, 3.0)
     for _, point in points.iterrows():
         rows = table[table["point"] == point["point"]]
         rate = point["intrinsic_lr"]
@@ -209,24 +87,24 @@ def curves_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
         style = {"color": colours[rate], "ls": dashes[variant], **_REFERENCE} if first else {
             "color": colours[rate], "ls": dashes[variant], "lw": 1.3,
         }  # fmt: skip
-        _band(norm, rows, x, "squared_norm", **style)
-        _band(effective, rows, x, "effective_lr", **style)
+        band(norm, rows, x, "squared_norm", **style)
+        band(effective, rows, x, "effective_lr", **style)
     for rate, point in references.items():
         expected = _expected_effective_lr(table[table["point"] == point["point"]], point)
         if np.isfinite(expected):
             effective.axhline(expected, color=colours[rate], **_EXPECTED)
-    _logarithmic(norm, "y", table["squared_norm_mean"])
-    _logarithmic(effective, "y", table["effective_lr_mean"])
+    logarithmic(norm, "y", table["squared_norm_mean"])
+    logarithmic(effective, "y", table["effective_lr_mean"])
     norm.set(xlabel=label, ylabel=r"squared norm $\|w\|^2$", title="Norm of the weights")
     effective.set(xlabel=label, ylabel=r"$\eta / \|w\|^2$ (per step)", title="Effective learning rate")
-    handles = [Line2D([], [], color=colours[rate], label=rf"$\lambda_e$ = {_scientific(rate)}") for rate in rates]
+    handles = [Line2D([], [], color=colours[rate], label=rf"$\lambda_e$ = {scientific(rate)}") for rate in rates]
     if len(variants) > 1:
         handles.append(Line2D([], [], color="0.3", label=variants[0], **_REFERENCE))
         handles += [Line2D([], [], color="0.3", ls=dashes[name], lw=1.3, label=name) for name in variants[1:]]
     if effective.get_lines() and any(line.get_gid() == _EXPECTED["gid"] for line in effective.get_lines()):
         label = r"expected: $(2\lambda_e/E\|\hat g\|^2)^{1/2}$"
         handles.append(Line2D([], [], color="0.3", label=label, **_EXPECTED))
-    _legend_below(figure, handles, 4, f"mean and 95 % band over {_replicates(table)} per setting")
+    legend_below(figure, handles, 4, f"mean and 95 % band over {replicates_text(table)} per setting")
     figure.suptitle(f"Norm and effective learning rate over time ({spec['experiment']})")
     return figure
 
@@ -243,7 +121,7 @@ def _expected_effective_lr(rows: pd.DataFrame, point: pd.Series) -> float:
     return float(equilibrium_effective_lr(point["lr"], point["weight_decay"], late)) if late > 0 else float("nan")
 
 
-@_styled
+@styled
 def swa_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     """Draw accuracy and loss of two-checkpoint averages within a trajectory and across trajectories."""
     table = _first_point(table)
@@ -252,8 +130,8 @@ def swa_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     across = table[table["relation"] != "within"]
     across = across[across["step"] == across["step"].max()]
     starts = _starts(within)
-    colours = _ordered_colours(starts)
-    figure, axes = _panels(2, 2, 4.6, width_ratios=[2.4, 1])
+    colours = ordered_colours(starts)
+    figure, axes = panels(2, 2, 4.6, width_ratios=[2.4, 1])
     percent = [c for c in table if c.startswith("test_accuracy") and "gain" not in c]
     within, across = (part.assign(**{c: part[c] * 100 for c in percent}) for part in (within, across))
     for row, (quantity, label) in enumerate(
@@ -262,7 +140,7 @@ def swa_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
         left, right = axes[row]
         for start in starts:
             rows = within[within["step"] == start]
-            _band(left, rows, "delta", quantity, color=colours[start], marker="o", ms=3, lw=1.4)
+            band(left, rows, "delta", quantity, color=colours[start], marker="o", ms=3, lw=1.4)
             left.plot(rows["delta"], rows[f"{quantity}_end_mean"], color=colours[start], ls=":", lw=1.2)
         left.set(ylabel=label, xlabel=r"$\Delta$ (steps)" if row else "")
         _across_bars(right, across, quantity)
@@ -274,8 +152,10 @@ def swa_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     if len(across):
         handles.append(Line2D([], [], color=_AVERAGE, marker="o", ls="", label="average of two trajectories"))
         handles.append(Line2D([], [], color=_END, marker="s", ls="", label="their ends alone"))
-    note = f"mean and 95 % interval over {_replicates(table)}; batch-norm statistics recomputed for every network"
-    _legend_below(figure, handles, 4, note)
+    note = (
+        f"mean and 95 % interval over {replicates_text(table)}; batch-norm statistics recomputed for every network"
+    )
+    legend_below(figure, handles, 4, note)
     figure.suptitle(f"Averages of two checkpoints, within a trajectory and across two ({spec['experiment']})")
     return figure
 
@@ -302,20 +182,20 @@ def _first_point(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["point"] == table["point"].iloc[0]] if len(table) else table
 
 
-@_styled
+@styled
 def distance_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     """Draw distance and cosine between checkpoints against their lag, with both nulls."""
     table = _first_point(table)
     within = table[table["relation"] == "within"]
     raw = within[within["layer"] == "all"]
     starts = _starts(raw)
-    colours = _ordered_colours(starts)
-    figure, ((distance, cosine),) = _panels(1, 2, 3.2)
+    colours = ordered_colours(starts)
+    figure, ((distance, cosine),) = panels(1, 2, 3.2)
     for start in starts:
         rows = raw[raw["step"] == start].sort_values("delta")
-        _band(distance, rows, "delta", "l2", color=colours[start], marker="o", ms=3, lw=1.4)
+        band(distance, rows, "delta", "l2", color=colours[start], marker="o", ms=3, lw=1.4)
         distance.plot(rows["delta"], rows["ou_l2"], color=colours[start], ls="--", lw=1.1)
-        _band(cosine, rows, "delta", "cosine", color=colours[start], marker="o", ms=3, lw=1.4)
+        band(cosine, rows, "delta", "cosine", color=colours[start], marker="o", ms=3, lw=1.4)
     walk = raw.drop_duplicates("delta").sort_values("delta")
     cosine.plot(walk["delta"], walk["sphere_walk_cosine"], color="black", ls=":", lw=1.4)
     across = table[(table["relation"] == "across_initialisations") & (table["layer"] == "all")]
@@ -333,20 +213,20 @@ def distance_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     if len(across):
         label = "two initialisations,\nat the last $T$"
         handles.append(Line2D([], [], color=_AVERAGE, ls=(0, (6, 2)), label=label))
-    note = f"mean and 95 % band over {_replicates(table)}; all scale-invariant weights, raw"
-    _legend_below(figure, handles, 4, note)
+    note = f"mean and 95 % band over {replicates_text(table)}; all scale-invariant weights, raw"
+    legend_below(figure, handles, 4, note)
     figure.suptitle(f"Distances within a trajectory against the lag ({spec['experiment']})")
     return figure
 
 
-@_styled
+@styled
 def total_variation_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     """Draw the total variation between settings of equal lambda_e against lambda_e t, with its floor."""
     rows = _against_reference(table, spec).dropna(subset=["total_variation"])
     kinds = list(dict.fromkeys(rows["differs"]))[:3]
     rates = sorted(rows["intrinsic_lr_a"].unique())
-    colours = _ordered_colours(rates)
-    figure, axes = _panels(1, max(len(kinds), 1), 3.0, sharey=True)
+    colours = ordered_colours(rates)
+    figure, axes = panels(1, max(len(kinds), 1), 3.0, sharey=True)
     for panel, kind in zip(axes[0], kinds, strict=False):
         for index, rate in enumerate(rates):
             chosen = rows[(rows["differs"] == kind) & (rows["intrinsic_lr_a"] == rate)]
@@ -360,14 +240,14 @@ def total_variation_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
                 panel.plot(part["intrinsic_time_a"], part["total_variation"], **style)
             panel.vlines(time, *errors, color=colour, lw=1)
             panel.fill_between(time, chosen["null_mean"], chosen["null_q95"], color=colour, alpha=0.25, lw=0)
-        _logarithmic(panel, "x", rows["intrinsic_time_a"])
-        _logarithmic(panel, "y", rows["total_variation"])
+        logarithmic(panel, "x", rows["intrinsic_time_a"])
+        logarithmic(panel, "y", rows["total_variation"])
         panel.set(xlabel=r"$\lambda_e t$", title=_differs_title(kind))
-        _ticks(panel, rows["intrinsic_time_a"])
+        ticks(panel, rows["intrinsic_time_a"])
     axes[0, 0].set(ylabel="total variation of predicted labels")
     handles = [
         Line2D(
-            [], [], color=colours[rate], marker=MARKERS[i % 6], ms=4, label=rf"$\lambda_e$ = {_scientific(rate)}"
+            [], [], color=colours[rate], marker=MARKERS[i % 6], ms=4, label=rf"$\lambda_e$ = {scientific(rate)}"
         )
         for i, rate in enumerate(rates)
     ]
@@ -381,7 +261,7 @@ def total_variation_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
             f"{runs} runs a side; open markers: not above the floor (p > {SIGNIFICANCE:g}, {count} permutations)\n"
             "bars: conservative 95 % intervals of the true distance"
         )
-    _legend_below(figure, handles, 4, note)
+    legend_below(figure, handles, 4, note)
     figure.suptitle(f"Distance in function space between settings of equal $\\lambda_e$ ({spec['experiment']})")
     return figure
 
@@ -404,7 +284,7 @@ def _differs_title(kind: str) -> str:
     return titles.get(kind, "differs in " + kind.replace("_", " ").replace("+", ", "))
 
 
-@_styled
+@styled
 def disagreement_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     """Draw how often runs disagree within and across settings beside what independent errors would give."""
     rows = _against_reference(table, spec)
@@ -420,7 +300,7 @@ def disagreement_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
         ("test error $e$", (rows["error_a"] + rows["error_b"]) / 2, None, None),
         ("independent errors, $2e(1-e)$", rows["independent_errors"], None, None),
     )
-    figure, ((axes,),) = _panels(1, 1, 3.0)
+    figure, ((axes,),) = panels(1, 1, 3.0)
     colours = sns.color_palette("colorblind")
     for index, (label, values, low, high) in enumerate(bars):
         place = np.arange(len(rows)) + (index - 2) * 0.16
@@ -441,13 +321,13 @@ def disagreement_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
         low, high = f"{times.min():.2g}", f"{times.max():.2g}"
         time = high if low == high else f"{low} to {high}"
         note = f"{runs} runs a side at $\\lambda_e t$ = {time}; error bars: 95 % bootstrap intervals over runs"
-    _legend_below(figure, axes.get_legend_handles_labels()[0], 3, note)
+    legend_below(figure, axes.get_legend_handles_labels()[0], 3, note)
     figure.suptitle(f"Disagreement of runs within and across settings ({spec['experiment']})")
     return figure
 
 
 def _pair_label(row: pd.Series, rows: pd.DataFrame) -> str:
-    label = rf"$\lambda_e$ = {_scientific(row['intrinsic_lr_a'])}"
+    label = rf"$\lambda_e$ = {scientific(row['intrinsic_lr_a'])}"
     if rows["differs"].nunique() == 1:
         return label
     width = 30 if len(rows) > _WRAPPED else 76 // len(rows)
@@ -458,24 +338,24 @@ _WRAPPED = 6
 """Labels of up to so many groups of bars stand level and wrapped; of more, upright."""
 
 
-@_styled
+@styled
 def grid_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     """Draw test accuracy over learning rate and weight decay, and against the intrinsic learning rate."""
     if not len(table):
         raise InputError("grid: found an empty table; allowed is at least one point")
-    figure, ((heat, line),) = _panels(1, 2, 3.5, width_ratios=[1.25, 1])
+    figure, ((heat, line),) = panels(1, 2, 3.5, width_ratios=[1.25, 1])
     # Every rate keeps its row and column, though all its runs diverged.
     cells = 100 * table.groupby(["lr", "weight_decay"])["test_accuracy_mean"].mean().unstack()
     hatched = _heat_map(heat, cells)
     _diagonals(heat, cells)
     rates = sorted(table["lr"].unique())
-    colours = _ordered_colours(rates)
+    colours = ordered_colours(rates)
     for index, rate in enumerate(rates):
         rows = table[(table["lr"] == rate) & (table["intrinsic_lr"] > 0)].sort_values("intrinsic_lr")
         values = {f"test_accuracy_{part}": rows[f"test_accuracy_{part}"] * 100 for part in ("mean", "low", "high")}
         style = {"marker": MARKERS[index % len(MARKERS)], "ms": 4, "lw": 1.2, "color": colours[rate]}
-        _band(line, rows.assign(**values), "intrinsic_lr", "test_accuracy", **style)
-    _logarithmic(line, "x", table.loc[table["test_accuracy_mean"].notna(), "intrinsic_lr"])
+        band(line, rows.assign(**values), "intrinsic_lr", "test_accuracy", **style)
+    logarithmic(line, "x", table.loc[table["test_accuracy_mean"].notna(), "intrinsic_lr"])
     line.set(
         xlabel=r"intrinsic learning rate $\lambda_e = \eta\lambda$",
         ylabel="test accuracy (%)",
@@ -493,8 +373,8 @@ def grid_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
         )
         for i, rate in enumerate(rates)
     ]
-    note = f"mean and 95 % band over {_replicates(table)} per cell; dashed: equal $\\lambda_e$"
-    _legend_below(figure, handles, 5, note + ("; hatched: no finite result" if hatched else ""))
+    note = f"mean and 95 % band over {replicates_text(table)} per cell; dashed: equal $\\lambda_e$"
+    legend_below(figure, handles, 5, note + ("; hatched: no finite result" if hatched else ""))
     figure.suptitle(f"Test accuracy after {int(table['step'].max())} steps ({spec['experiment']})")
     return figure
 
@@ -538,5 +418,5 @@ def _diagonals(axes: Axes, cells: pd.DataFrame) -> None:
         between = (len(x) - 1) // 2
         place = (x[between : between + 2].mean(), y[between : between + 2].mean())
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
-        text = _scientific(float(f"{10**level:.0e}"))
+        text = scientific(float(f"{10**level:.0e}"))
         axes.text(*place, text, ha="center", va="center", fontsize=6.5, bbox=box, zorder=4)

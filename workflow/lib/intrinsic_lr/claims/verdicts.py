@@ -1,0 +1,150 @@
+"""From estimates with their intervals to verdicts, and from these to the scorecard.
+
+A criterion is met when the whole interval of its estimate lies in the allowed range, failed when the interval
+and the range have nothing in common, and undecided when the interval straddles a bound. A control is the same
+test on data for which the claim is false; it has to be rejected.
+
+A claim is reproduced when all its criteria are met and all its controls are rejected (an intersection-union
+test, which needs no correction for its number of criteria); not reproduced when a criterion fails. Otherwise it
+is inconclusive: a test that its own control passes tells nothing.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from math import inf, isfinite
+from typing import Any
+
+import pandas as pd
+
+REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive"
+REJECTED, NOT_REJECTED = "rejected", "not rejected"
+CRITERION, CONTROL = "criterion", "control"
+SCORECARD_COLUMNS = (
+    "claim", "statement", "experiment", "statistic", "estimate", "ci_low", "ci_high", "null_or_threshold",
+    "p_value", "n", "verdict", "figure", "source",
+)  # fmt: skip
+_ORDER = (NOT_REPRODUCED, INCONCLUSIVE, REPRODUCED)
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that a criterion allows: low <= value <= high.
+
+    Attributes:
+        low, high: bounds; infinite where there is none.
+    """
+
+    low: float = -inf
+    high: float = inf
+
+    def judge(self, low: float, high: float) -> str:
+        """Return the verdict on an estimate with the interval from `low` to `high` (NaN: undecided)."""
+        if not (isfinite(low) and isfinite(high)):
+            return INCONCLUSIVE
+        if self.low <= low and high <= self.high:
+            return REPRODUCED
+        return NOT_REPRODUCED if high < self.low or low > self.high else INCONCLUSIVE
+
+    def __str__(self) -> str:
+        if self.high == inf:
+            return f">= {self.low:.4g}"
+        return f"<= {self.high:.4g}" if self.low == -inf else f"{self.low:.4g} to {self.high:.4g}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One criterion or control of a claim: a row of `results/claims/<claim>.csv`.
+
+    Attributes:
+        role: `criterion` or `control`.
+        statement: what is tested, in words.
+        experiment: name of the experiment behind it, several joined by ` + `; empty where none is trained.
+        statistic: what `estimate` is, with its unit.
+        estimate, ci_low, ci_high: the number and its interval; equal where nothing is random.
+        null_or_threshold: the null, or the allowed range.
+        p_value: of the test where there is one, otherwise NaN.
+        n: replicates behind the estimate.
+        verdict: of a criterion `reproduced`, `not reproduced`, `inconclusive`; of a control `rejected`,
+            `not rejected`, `inconclusive`.
+    """
+
+    role: str
+    statement: str
+    experiment: str
+    statistic: str
+    estimate: float
+    ci_low: float
+    ci_high: float
+    null_or_threshold: str
+    p_value: float
+    n: int
+    verdict: str
+
+
+def by_range(low: float, high: float, allowed: Range, role: str = CRITERION) -> str:
+    """Return the verdict of an interval against a range, in the words of a criterion or of a control."""
+    return _in_words(allowed.judge(low, high), role)
+
+
+def by_p_value(p_value: float, alpha: float, role: str = CRITERION) -> str:
+    """Return the verdict of a test whose null hypothesis is what the claim says (say, "the same").
+
+    The claim fails where the null is rejected, p < alpha. Not to be rejected is evidence only as far as the
+    test has power, which its controls show.
+    """
+    found = INCONCLUSIVE if p_value != p_value else NOT_REPRODUCED if p_value < alpha else REPRODUCED
+    return _in_words(found, role)
+
+
+def _in_words(verdict: str, role: str) -> str:
+    return (
+        verdict
+        if role == CRITERION
+        else {NOT_REPRODUCED: REJECTED, REPRODUCED: NOT_REJECTED}.get(verdict, verdict)
+    )
+
+
+def overall(findings: pd.DataFrame) -> str:
+    """Return the verdict on a claim from the rows of its criteria and controls."""
+    criteria = list(findings.loc[findings["role"] == CRITERION, "verdict"])
+    if NOT_REPRODUCED in criteria:
+        return NOT_REPRODUCED
+    controls = findings.loc[findings["role"] == CONTROL, "verdict"]
+    sound = bool(criteria) and (controls == REJECTED).all()
+    return REPRODUCED if sound and INCONCLUSIVE not in criteria else INCONCLUSIVE
+
+
+def findings_table(claim: str, source: str, figure: str, findings: Iterable[Finding]) -> pd.DataFrame:
+    """Lay out a claim's findings, the criteria first."""
+    rows = sorted(findings, key=lambda finding: finding.role != CRITERION)
+    table = pd.DataFrame([asdict(row) for row in rows], columns=[field.name for field in fields(Finding)])
+    table.insert(0, "claim", claim)
+    return table.assign(figure=figure, source=source)
+
+
+def scorecard(findings: Mapping[str, pd.DataFrame], statements: Mapping[str, str]) -> pd.DataFrame:
+    """Return one row per claim: its overall verdict, with the numbers of the criterion that decides it.
+
+    That is the worst criterion, the first of several equally good. Where only a control keeps a claim from being
+    reproduced, the row's threshold says so.
+
+    Args:
+        findings: for each claim, the table of `findings_table`.
+        statements: for each claim, what it states.
+    """
+    rows = []
+    for claim, table in findings.items():
+        verdict = overall(table)
+        criteria = table[table["role"] == CRITERION]
+        decides = criteria.iloc[criteria["verdict"].map(_ORDER.index).to_numpy().argmin()]
+        row: dict[str, Any] = {**decides, "statement": statements[claim], "verdict": verdict}
+        if verdict != decides["verdict"]:
+            row["null_or_threshold"] += "; a control was not rejected"
+        rows.append(row)
+    return pd.DataFrame(rows, columns=list(SCORECARD_COLUMNS))
+
+
+def controls(findings: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the controls of all claims, with the scorecard's columns."""
+    parts = [table[table["role"] == CONTROL] for table in findings.values()]
+    return pd.concat(parts, ignore_index=True)[list(SCORECARD_COLUMNS)]

@@ -1,0 +1,77 @@
+rule claim:
+    input:
+        claim_files,
+    output:
+        table=paths.TABLE.format(name="{claim}"),
+        findings=paths.FINDINGS,
+    log:
+        "results/logs/claim/{claim}.log",
+    benchmark:
+        "results/benchmarks/claim/{claim}.tsv"
+    conda:
+        "../../envs/intrinsic-lr.yaml"
+    threads: config["threads"]
+    resources:
+        device=config["device"],
+    params:
+        plan=lambda w: STUDY.describe_claim(w.claim),
+        analysis=config["analysis"],
+        seed=config["seed"],
+        source=lambda w: claim_source(w.claim),
+    script:
+        "../scripts/claim.py"
+
+
+rule figure_claim:
+    input:
+        table=paths.TABLE.format(name="{claim}"),
+        findings=paths.FINDINGS,
+    output:
+        paths.figure_files("{claim}"),
+    log:
+        "results/logs/figure_claim/{claim}.log",
+    benchmark:
+        "results/benchmarks/figure_claim/{claim}.tsv"
+    conda:
+        "../../envs/intrinsic-lr.yaml"
+    params:
+        plan=lambda w: STUDY.describe_claim(w.claim),
+        analysis=config["analysis"],
+        seed=config["seed"],
+        source=lambda w: claim_source(w.claim),
+    script:
+        "../scripts/figure_claim.py"
+
+
+rule scorecard:
+    input:
+        [paths.FINDINGS.format(claim=claim) for claim in STUDY.claims],
+    output:
+        claims=paths.SCORECARD,
+        controls=paths.CONTROLS,
+    log:
+        "results/logs/scorecard.log",
+    benchmark:
+        "results/benchmarks/scorecard.tsv"
+    conda:
+        "../../envs/intrinsic-lr.yaml"
+    params:
+        statements={claim: CLAIMS[claim].statement for claim in STUDY.claims},
+    script:
+        "../scripts/scorecard.py"
+
+
+rule figure_scorecard:
+    input:
+        claims=paths.SCORECARD,
+        controls=paths.CONTROLS,
+    output:
+        paths.figure_files("scorecard"),
+    log:
+        "results/logs/figure_scorecard.log",
+    benchmark:
+        "results/benchmarks/figure_scorecard.tsv"
+    conda:
+        "../../envs/intrinsic-lr.yaml"
+    script:
+        "../scripts/figure_scorecard.py"

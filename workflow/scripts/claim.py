@@ -1,0 +1,25 @@
+"""Test one claim: measure what it is about, and judge it."""
+
+from importlib import import_module
+
+from intrinsic_lr.claims.question import Inputs
+from intrinsic_lr.claims.verdicts import findings_table
+from intrinsic_lr.reporting import reported
+from intrinsic_lr.tables import write_table
+
+with reported(snakemake.log[0]):
+    inputs = Inputs.read(
+        snakemake.params.plan,
+        snakemake.params.analysis,
+        snakemake.params.seed,
+        snakemake.input,
+        snakemake.resources.device,
+        snakemake.threads,
+    )
+    question = inputs.question
+    claim = import_module(f"intrinsic_lr.claims.{question.name}")
+    table = claim.measure(inputs)
+    write_table(table, snakemake.output.table)
+    findings = claim.judge(table, question)
+    figure = f"results/figures/{question.name}.svg"
+    write_table(findings_table(question.name, question.source, figure, findings), snakemake.output.findings)

@@ -1,0 +1,11 @@
+"""Draw the scorecard: every claim's verdict, and how its controls came out."""
+
+import pandas as pd
+
+from intrinsic_lr.claims.scorecard_figure import scorecard_figure
+from intrinsic_lr.reporting import reported
+from intrinsic_lr.style import save
+
+with reported(snakemake.log[0]):
+    claims, controls = pd.read_csv(snakemake.input.claims), pd.read_csv(snakemake.input.controls)
+    save(scorecard_figure(claims, controls), snakemake.output)
