@@ -1,11 +1,13 @@
 """The configuration: what it lays out, and one clear line for every mistake."""
 
 import copy
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
+from intrinsic_lr.claims.catalogue import CLAIMS, Claim
 from intrinsic_lr.config import SCHEMA, Study, check_targets
 from intrinsic_lr.errors import InputError
 
@@ -31,6 +33,7 @@ def small_config():
             "analyses": ["curves"],
         }
     }
+    config["claims"] = {}
     return config
 
 
@@ -89,6 +92,56 @@ def test_more_replicates_are_more_blocks():
     assert after.training_flags(name, 0) == before.training_flags(name, 0)
 
 
+NEW_FLAGS = ("--data-order", "--constraint")
+
+
+def test_flags_of_later_axes_only_when_given():
+    """What plain points are trained with must not change when an axis is added."""
+    flags = Study.read(small_config()).training_flags("digits-mlp-b32-lr0.1-wd0.01", 0)
+    assert [flag for flag in NEW_FLAGS if flag in flags] == []
+    grid = {"lr": 0.1, "weight_decay": 0, "data_order": [0, 3], "constraint": ["none", "sphere"]}
+    study = Study.read(edited(["experiments", "one", "grid"], grid))
+    plain = "digits-mlp-b32-lr0.1-wd0"
+    assert list(study.trainings) == [
+        f"{plain}-order0",
+        f"{plain}-order0-sphere",
+        f"{plain}-order3",
+        f"{plain}-order3-sphere",
+    ]
+    assert study.training_flags(f"{plain}-order3-sphere", 0).endswith("--data-order 3 --constraint sphere")
+    assert study.training_flags(f"{plain}-order0", 0).endswith("--data-order 0")
+
+
+def test_traces_are_as_dense_as_the_densest_experiment_wants():
+    name = "digits-mlp-b32-lr0.1-wd0.01"
+    for points, every in ((None, 1), (50, 2), (33, 4), (1, 100), ("all", 1)):
+        config = small_config()
+        if points is not None:
+            config["experiments"]["one"]["trace_points"] = points
+        study = Study.read(config)
+        assert study.trainings[name].trace_every == every
+        assert f"--trace-every {every} " in study.training_flags(name, 0)
+    config = edited([*ONE, "trace_points"], 10)
+    config["experiments"]["two"] = {**config["experiments"]["one"], "trace_points": 20}
+    config["experiments"]["three"] = {**config["experiments"]["one"], "trace_points": 5}
+    assert Study.read(config).trainings[name].trace_every == 5
+
+
+def test_twin_of_a_schedule_of_the_config():
+    config = edited([*ONE, "grid"], {"lr": 0.1, "weight_decay": 0.01, "momentum": 0.9, "schedule": "twin"})
+    config["schedules"] = {
+        "drop": {"kind": "multi_step", "lr_milestones": {"steps": [50]}},
+        "twin": {"kind": "exponential", "growth": "exp_lr", "of": "drop"},
+    }
+    (training,) = Study.read(config).trainings.values()
+    assert [segment.steps for segment in training.timeline.segments] == [50, 50]
+    assert training.timeline.first_buffer < 0
+    for change in ({"head": "trained"}, {"affine": True}):
+        models = {"mlp": {"kind": "mlp", **change}}
+        with pytest.raises(InputError, match=r"experiments\.one: schedule 'twin': found growth exp_lr .*'mlp'"):
+            Study.read({**config, "models": models})
+
+
 def test_epochs_of_digits_and_multiples_of_the_intrinsic_time():
     config = edited(["experiments", "one", "length"], {"epochs": 2})
     config["experiments"]["one"]["checkpoints"] = {"inverse_intrinsic_lr": [0.05]}
@@ -129,6 +182,25 @@ ONE = ["experiments", "one"]
         ([*ONE, "checkpoints"], {"minutes": [1]}, ["experiments.one.checkpoints", "'minutes'", "epochs"]),
         ([*ONE, "length"], {"steps": 0.2}, ["experiments.one.length", "0 steps", "at least 1"]),
         ([*ONE, "grid", "lr"], [0.1, 0.1], ["two points with one name"]),
+        ([*ONE, "trace_points"], 0, ["experiments.one.trace_points", "found 0", "all"]),
+        ([*ONE, "grid", "data_order"], -1, ["experiments.one.grid.data_order", "found -1", "from 0 on"]),
+        ([*ONE, "grid", "constraint"], "ball", ["experiments.one.grid.constraint", '"ball"', "sphere"]),
+        ([*ONE, "grid", "constraint"], "sphere", ["one.grid.weight_decay", "found 0.01", "sphere", "allowed"]),
+        (
+            [*ONE, "grid"],
+            {"lr": 0.1, "weight_decay": 0, "momentum": 0.9, "constraint": "sphere"},
+            ["experiments.one.grid.momentum", "found 0.9", "sphere"],
+        ),
+        (
+            ["schedules", "x"],
+            {"kind": "phases", "phases": [{"draw": {"seed": 0, "changes": 2, "lr_factor": [1]}}]},
+            ["schedules.x.phases.0.draw", "allowed"],
+        ),
+        (
+            ["schedules", "x"],
+            {"kind": "exponential", "growth": "exp_lr", "first_buffer": "torch"},
+            ["schedules.x.first_buffer", '"torch"', "corrected or zero"],
+        ),
         ([*ONE, "batch_size"], 2000, ["experiments.one.batch_size", "2000", "1437"]),
         ([*ONE, "batch_size"], "half", ["experiments.one.batch_size", '"half"', "full"]),
         (["datasets", "digits", "kind"], "digit", ["datasets.digits.kind", '"digit"', "torchvision"]),
@@ -159,6 +231,74 @@ def test_mistakes_get_one_clear_line(path, value, words):
     message = str(caught.value)
     assert "\n" not in message
     assert [word for word in words if word not in message] == [], message
+
+
+@pytest.fixture
+def claimed(monkeypatch):
+    """The small config with a claim of one role, one threshold and two settings."""
+    stated = Claim(
+        "It is so.", "derived", experiments={"run": "any"}, files=("history",), reads_data=True,
+        thresholds={"margin": "how far"}, settings={"model": "which", "factors": "by what"},
+    )  # fmt: skip
+    monkeypatch.setitem(CLAIMS, "example", stated)
+    config = small_config()
+    config["claims"]["example"] = {
+        "experiments": {"run": "one"},
+        "thresholds": {"margin": {"value": 0.1, "because": "so"}},
+        "settings": {"model": "mlp", "factors": [1, 2]},
+    }
+    return config
+
+
+class TestClaims:
+    def test_a_claim_is_described_by_what_it_needs(self, claimed):
+        study = Study.read(claimed)
+        assert study.claims == ["example"]
+        assert study.claim_experiments("example") == ["one"]
+        assert study.claim_datasets("example") == ["digits"]
+        plan = json.loads(study.describe_claim("example"))
+        assert plan["thresholds"] == {"margin": 0.1}
+        assert plan["settings"]["model"].startswith("mlp:")
+        assert plan["experiments"]["run"]["experiment"] == "one"
+
+    def test_the_reason_of_a_threshold_is_no_part_of_the_question(self, claimed):
+        before = Study.read(claimed).describe_claim("example")
+        claimed["claims"]["example"]["thresholds"]["margin"]["because"] = "in other words"
+        assert Study.read(claimed).describe_claim("example") == before
+
+    def test_claims_of_experiments_that_are_not_run_are_left_out(self, claimed):
+        claimed["experiments"]["two"] = copy.deepcopy(claimed["experiments"]["one"])
+        claimed["run"] = ["two"]
+        assert Study.read(claimed).claims == []
+        claimed["judge"] = ["example"]
+        with pytest.raises(
+            InputError, match=r"judge: found the claim 'example', whose experiment 'one' is not run"
+        ):
+            Study.read(claimed)
+
+    @pytest.mark.parametrize(
+        ("path", "value", "words"),
+        [
+            (["claims", "nonsense"], {}, ["claims.nonsense", "unknown claim", "example"]),
+            (["claims", "example", "experiments", "run"], "two", ["experiments.run", "'two'", "allowed: one"]),
+            (["claims", "example", "experiments"], {}, ["experiments", "'run' is missing (any)"]),
+            (["claims", "example", "experiments", "walk"], "one", ["unknown key 'walk'", "allowed: run"]),
+            (["claims", "example", "thresholds", "margin"], 0.1, ["thresholds.margin", "0.1", "because"]),
+            (["claims", "example", "thresholds", "margin", "value"], "1e-3", ["value", "1.0e-3"]),
+            (["claims", "example", "settings", "model"], "cnn", ["settings.model", "'cnn'", "mlp"]),
+            (["claims", "example", "settings", "factors"], [1, "a"], ["settings.factors"]),
+            (["judge"], ["nonsense"], ["judge", "'nonsense'", "example"]),
+        ],
+    )
+    def test_mistakes_get_one_clear_line(self, claimed, path, value, words):
+        with pytest.raises(InputError) as caught:
+            Study.read(edited(path, value, claimed))
+        message = str(caught.value)
+        assert "\n" not in message
+        assert [word for word in words if word not in message] == [], message
+
+    def test_every_claim_of_the_catalogue_is_judged_by_default(self):
+        assert Study.read(default_config()).claims == list(CLAIMS)
 
 
 def test_shared_point_needs_one_block_size():

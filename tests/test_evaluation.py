@@ -51,11 +51,21 @@ def test_large_sets_pool_the_statistics_of_their_batches(setting, monkeypatch):
 
 def test_members_in_parts_give_the_same(setting, monkeypatch):
     model, params, data = setting
+    monkeypatch.setattr(evaluation, "CPU_MEMBERS", 5)
     whole = evaluation.evaluate(model, params, data)
-    monkeypatch.setattr(evaluation, "MEMBER_IMAGES", 2 * evaluation.EVALUATION_BATCH)
+    monkeypatch.setattr(evaluation, "CPU_MEMBERS", 2)
     parts = evaluation.evaluate(model, params, data)
+    assert [len(part["head.weight"]) for part in evaluation.member_chunks(params)] == [2, 2, 1]
     assert torch.allclose(whole.test_loss, parts.test_loss, rtol=1e-10)
     assert len(parts.test_loss) == 5
+
+
+def test_parts_are_larger_where_temporaries_are_cheap():
+    sizes = {
+        device: [len(part["w"]) for part in evaluation.member_chunks({"w": torch.empty(70, 1, device=device)})]
+        for device in ("cpu", "meta")
+    }
+    assert sizes == {"cpu": [4] * 17 + [2], "meta": [64, 6]}
 
 
 def test_devices():

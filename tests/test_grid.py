@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intrinsic_lr.errors import InputError
-from intrinsic_lr.grid import Point, expand
+from intrinsic_lr.grid import Point, check_sphere, expand
+from intrinsic_lr.schedules import Timeline
 
 DEFAULTS = {"dataset": "digits", "model": "mlp", "batch_size": 32}
 rates = st.floats(1e-6, 10, allow_nan=False)
@@ -27,6 +28,24 @@ def test_names_are_pinned():
     assert full.name == (
         "digits-mlp-bfull-lr1-wd1e-05-schedule_wd_1_2_lr_3_4-momentum0.9-init1-shared-scale3-crop=4_flip-float64"
     )
+
+
+def test_later_axes_stand_last_and_only_when_given():
+    later = Point("digits", "mlp", 32, 0.1, 0.0, dtype="float64", data_order=0, constraint="sphere")
+    assert later.name == "digits-mlp-b32-lr0.1-wd0-float64-order0-sphere"
+
+
+@pytest.mark.parametrize(
+    ("momentum", "timeline", "words"),
+    [
+        (0.9, "5@0.1@0", "momentum: found 0.9 .* sphere; allowed there is 0"),
+        (0.0, "5@0.1@0,5@0.1@0.5", "weight_decay: found 0.5 .* sphere; allowed there is 0"),
+    ],
+)
+def test_sphere_has_neither_momentum_nor_weight_decay(momentum, timeline, words):
+    check_sphere(0.0, Timeline.parse("5@0.1@0"))
+    with pytest.raises(InputError, match=words):
+        check_sphere(momentum, Timeline.parse(timeline))
 
 
 @given(rates, rates)

@@ -1,15 +1,30 @@
 """Schedules against step-by-step definitions."""
 
+import math
+from decimal import Decimal, localcontext
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from intrinsic_lr.errors import InputError
-from intrinsic_lr.schedules import Clock, Segment, Timeline, compile_schedule, exp_lr_growth, lookup
+from intrinsic_lr.schedules import Clock, Segment, Timeline, compile_schedule, exp_lr_growth, lookup, number
 
+EXP_LR = {"kind": "exponential", "growth": "exp_lr"}
 CLOCK = Clock(intrinsic_lr=0.001, steps_per_epoch=lambda: 10)
 segments = st.builds(
     Segment, st.integers(1, 50), st.floats(1e-6, 10), st.floats(0, 1), st.sampled_from([1.0, 1.0 / 0.999])
+) | st.builds(
+    Segment,
+    st.integers(1, 50),
+    st.floats(1e-6, 10),
+    st.just(0.0),
+    st.floats(1, 1.01),
+    st.floats(-0.5, 2),
+    st.floats(0, 0.9),
+)
+timelines = st.builds(
+    Timeline, st.lists(segments, min_size=1, max_size=4).map(tuple), st.sampled_from([0.0, -0.3])
 )
 
 
@@ -17,19 +32,34 @@ def compiled(definition, steps=100, lr=0.1, weight_decay=0.01, momentum=0.0):
     return compile_schedule(definition, lr, weight_decay, momentum, steps, CLOCK)
 
 
-@given(st.lists(segments, min_size=1, max_size=4))
-def test_spelling_round_trip(parts):
-    timeline = Timeline(tuple(parts))
+@given(timelines)
+def test_spelling_round_trip(timeline):
     again = Timeline.parse(timeline.spell())
     assert again.spell() == timeline.spell()
-    assert again.steps == timeline.steps
-    assert again.at(timeline.steps - 1) == pytest.approx(timeline.at(timeline.steps - 1), rel=1e-10)
+    assert (again.steps, again.first_buffer) == (timeline.steps, timeline.first_buffer)
+    (lr, weight_decay), expected = again.at(timeline.steps - 1), timeline.at(timeline.steps - 1)
+    assert (lr, weight_decay) == (expected[0], pytest.approx(expected[1], rel=1e-10))
 
 
-@given(st.lists(segments, min_size=1, max_size=4), st.integers(1, 200))
-def test_truncation_keeps_the_beginning(parts, steps):
-    timeline = Timeline(tuple(parts))
+def test_spelling_of_plain_timelines_is_pinned():
+    """The texts are compared when the workflow decides what to train again."""
+    plain = Timeline((Segment(30, 0.1, 0.01), Segment(70, 0.010000000000000002, 0.0), Segment(5, 1.0, 0.5, 1.01)))
+    assert plain.spell() == "30@0.1@0.01,70@0.010000000000000002@0,5@1@0.5@1.01"
+    assert Timeline((Segment(5, 1.0, 0.0, 1.5, 0.25, 0.5),), -0.5).spell() == "buffer=-0.5,5@1@0@1.5@0.25@0.5"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "5@1", "5@1@0@1@0.5", "5@1@0@1@0@0@0", "0@1@0", "buffer=x,5@1@0", "buffer=1"]
+)
+def test_other_texts_are_no_timelines(text):
+    with pytest.raises(InputError, match="timeline"):
+        Timeline.parse(text)
+
+
+@given(timelines, st.integers(1, 200))
+def test_truncation_keeps_the_beginning(timeline, steps):
     cut = timeline.truncated(steps)
+    assert cut.first_buffer == timeline.first_buffer
     assert cut.steps == min(steps, timeline.steps)
     assert all(cut.at(step) == timeline.at(step) for step in range(cut.steps))
 
@@ -84,9 +114,91 @@ def test_exponential_twin(momentum):
         assert timeline.at(step) == pytest.approx((0.1 * alpha ** (-2 * step - 1), 0.0), rel=1e-10)
 
 
+STEPS_DOWN_AND_UP = {
+    "kind": "phases",
+    "phases": [
+        {"length": {"steps": 1500}},
+        {"length": {"steps": 1}, "weight_decay_factor": 0},
+        {"length": {"steps": 1499}, "lr_factor": 0.1},
+        {"lr_factor": 0.3, "weight_decay_factor": 3},
+    ],
+}
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+def test_tapered_twin_follows_the_recursion_of_its_scale(momentum):
+    """The closed form of each phase against the recursion of c_t step by step, with 60 digits."""
+    definition = lookup("twin", {"twin": {**EXP_LR, "of": "steps"}, "steps": STEPS_DOWN_AND_UP})
+    settings = {"steps": 5000, "lr": 0.1, "weight_decay": 0.004, "momentum": momentum}
+    original, twin = compiled(STEPS_DOWN_AND_UP, **settings), compiled(definition, **settings)
+    assert twin.steps == original.steps == 5000
+    assert len(twin.segments) == 4
+    with localcontext(prec=60):
+        mu, last = Decimal(momentum), Decimal(original.at(0)[0])
+        b = 1 + mu - last * Decimal(original.at(0)[1])
+        alpha = (b + (b * b - 4 * mu).sqrt()) / 2
+        before, now = 1 / alpha, Decimal(1)
+        for step in range(5000):
+            lr, weight_decay = map(Decimal, original.at(step))
+            after = (1 + mu * lr / last - lr * weight_decay) * now - mu * lr / last * before
+            rate, no_decay = twin.at(step)
+            assert no_decay == 0
+            # The spelled growth has 53 bits, whose rounding its power multiplies by the steps.
+            assert rate == pytest.approx(float(lr / (now * after)), rel=3e-16 * (step + 30))
+            before, now, last = now, after, lr
+    assert (twin.first_buffer != 0) == (momentum != 0)
+
+
+def test_tapers_only_where_momentum_meets_a_change_of_rates():
+    definition = lookup("twin", {"twin": {**EXP_LR, "of": "steps"}, "steps": STEPS_DOWN_AND_UP})
+    assert all(segment.taper == 0 for segment in compiled(definition, 5000, weight_decay=0.004).segments)
+    first, *others = compiled(definition, 5000, weight_decay=0.004, momentum=0.9).segments
+    assert first.taper == 0
+    assert all(segment.taper != 0 for segment in others)
+
+
+def test_first_buffer_of_the_twin():
+    alpha = exp_lr_growth(0.1, 0.01, 0.9)
+    corrected = compiled(EXP_LR, momentum=0.9)
+    assert corrected.first_buffer == pytest.approx(-(1 - alpha) / (0.1 * alpha))
+    zero = compiled({**EXP_LR, "first_buffer": "zero"}, momentum=0.9)
+    assert zero.first_buffer == 0
+    assert zero.segments == corrected.segments
+
+
+def test_drawn_pieces_are_log_uniform_multiples_of_the_rates():
+    draw = {"seed": 3, "changes": 400, "lr_factor": [0.1, 10], "weight_decay_factor": [0.5, 0.5]}
+    definition = {"kind": "phases", "phases": [{"length": {"steps": 1203}, "draw": draw}, {}]}
+    timeline = compiled(definition, 2000)
+    assert [segment.steps for segment in timeline.segments] == [3] * 399 + [6, 797]
+    logs = [math.log10(segment.lr / 0.1) for segment in timeline.segments[:-1]]
+    assert -1 <= min(logs) < -0.9
+    assert 0.9 < max(logs) <= 1
+    assert sum(logs) / 400 == pytest.approx(0, abs=4 * (1 / 3 / 400) ** 0.5)
+    assert {segment.weight_decay for segment in timeline.segments[:-1]} == {0.005}
+    assert all(float(number(segment.lr)) == segment.lr for segment in timeline.segments)
+    assert compiled(definition, 1000) == timeline.truncated(1000)
+    other = {"kind": "phases", "phases": [{"length": {"steps": 1203}, "draw": {**draw, "seed": 4}}, {}]}
+    assert compiled(other, 2000).segments[0] != timeline.segments[0]
+
+
+def test_drawn_rates_are_pinned():
+    """A drawn past is part of an experiment: other numbers would be another one."""
+    draw = {"seed": 0, "changes": 2, "lr_factor": [0.1, 1], "weight_decay_factor": [0.1, 1]}
+    timeline = compiled({"kind": "phases", "phases": [{"length": {"steps": 100}, "draw": draw}]})
+    assert timeline.spell() == "50@0.0429592320575@0.00120473393014,50@0.0936276636034@0.00932810152794"
+
+
 def test_growth_per_epoch_of_the_published_setting():
     """At eta .1, lambda 5e-4, mu .9 the rate grows by 1.481 an epoch of 391 steps (arXiv:1910.07454)."""
     assert exp_lr_growth(0.1, 5e-4, 0.9) ** (-2 * 391) == pytest.approx(1.481, abs=5e-4)
+
+
+def drawn(**changes):
+    draw = {"seed": 0, "changes": 2, "lr_factor": [0.1, 1], "weight_decay_factor": [0.1, 1]}
+    draw |= {key: changes.pop(key) for key in draw.keys() & changes.keys()}
+    phase = {"length": {"steps": 10}, "draw": draw, **changes}
+    return {"kind": "phases", "phases": [{key: value for key, value in phase.items() if value is not None}]}
 
 
 @pytest.mark.parametrize(
@@ -94,6 +206,12 @@ def test_growth_per_epoch_of_the_published_setting():
     [
         ({"kind": "exponential", "growth": 2.0}, 100, ["overflows"]),
         ({"kind": "phases", "phases": [{"length": {"steps": 10}}]}, 100, ["90 steps before"]),
+        ({**EXP_LR, "of": STEPS_DOWN_AND_UP}, 200000, ["overflows", "200000 steps"]),
+        ({**EXP_LR, "growth": 1.01, "of": {"kind": "constant"}}, 100, ["of: found", "1.01", "exp_lr"]),
+        (drawn(changes=11), 10, ["draw.changes", "found 11 in 10 steps"]),
+        (drawn(lr_factor=[2, 1]), 10, ["draw.lr_factor", "[2, 1]", "low"]),
+        (drawn(lr=0.1), 10, ["draw: found beside it length, lr"]),
+        (drawn(length=None), 10, ["draw: found beside it nothing"]),
     ],
 )
 def test_refusals(definition, steps, words):
@@ -107,6 +225,18 @@ def test_unknown_schedule_and_complex_roots():
         lookup("cosine", {"mine": {"kind": "constant"}})
     with pytest.raises(InputError, match=r"too large for momentum 0\.9"):
         exp_lr_growth(1.0, 0.1, 0.9)
+    with pytest.raises(InputError, match=r"too large for momentum 0\.25"):
+        exp_lr_growth(1.0, 0.25, 0.25)  # equal roots
+
+
+def test_no_twin_of_a_twin_nor_of_a_sharp_rise():
+    with pytest.raises(InputError, match="of: found the exponential schedule 'a'; allowed are schedules of other"):
+        lookup("b", {"a": EXP_LR, "b": {**EXP_LR, "of": "a"}})
+    with pytest.raises(InputError, match="unknown schedule 'cosine'"):
+        lookup("b", {"b": {**EXP_LR, "of": "cosine"}})
+    rise = {"kind": "phases", "phases": [{"length": {"steps": 50}, "lr_factor": 0.1}, {"weight_decay": 0}]}
+    with pytest.raises(InputError, match=r"rises from 0\.01 to 0\.1.* momentum 0\.9; allowed is a smaller rise"):
+        compiled({**EXP_LR, "of": rise}, momentum=0.9, weight_decay=0.25)
 
 
 def test_no_weight_decay_no_intrinsic_time():

@@ -27,6 +27,7 @@ def test_axes_that_differ():
     assert tables.differing_axes(a, described(weight_decay=0.1)) == ["intrinsic_lr"]
     assert tables.differing_axes(a, described(lr=1.0, weight_decay=0.1)) == ["lr", "intrinsic_lr"]
     assert tables.differing_axes(a, described(init_scale=3.0, batch_size=64)) == ["batch_size", "init_scale"]
+    assert tables.differing_axes(a, described(data_order=0, constraint="sphere")) == ["data_order", "constraint"]
 
 
 def test_independent_initialisations_are_paired_within_a_point():

@@ -10,13 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from intrinsic_lr import extract, runs, storage, train
+from intrinsic_lr import extract, runs, storage, train, training
 from intrinsic_lr.data import load
 from intrinsic_lr.errors import InputError
 from intrinsic_lr.evaluation import EvaluationData
 from intrinsic_lr.models.ensemble import build
+from intrinsic_lr.models.normalisation import BatchStatistics
 from intrinsic_lr.models.spec import ModelSpec
-from intrinsic_lr.schedules import Timeline, exp_lr_growth
+from intrinsic_lr.schedules import Clock, Timeline, compile_schedule, exp_lr_growth, lookup
 from intrinsic_lr.training import Batches, Recorder, State, TrainingPlan, angles, run, take_step, update
 from intrinsic_lr.version import TRAINING_VERSION
 
@@ -47,8 +48,9 @@ def dataset(files, dtype=torch.float64):
 def plan(**changes):
     settings = {
         "point": "p", "seed": 0, "model": "mlp:width=8", "timeline": Timeline.parse("7@0.1@0.05"), "momentum": 0.0,
-        "batch_size": 5, "checkpoints": (7,), "log_every": 2, "replicates": (0, 3), "init_seed": 0,
-        "init_sharing": "independent", "init_scale": 1.0, "augmentation": "none", "dtype": "float64",
+        "batch_size": 5, "checkpoints": (7,), "log_every": 2, "trace_every": 3, "replicates": (0, 3),
+        "init_seed": 0, "init_sharing": "independent", "init_scale": 1.0, "augmentation": "none",
+        "dtype": "float64",
     }  # fmt: skip
     return TrainingPlan(**{**settings, **changes})
 
@@ -117,14 +119,60 @@ def test_exact_norm_recursion(files, dtype, bound):
     assert history["norm_recursion_residual"].isna().all()
 
 
-def test_training_in_parts_equals_training_in_one(files):
-    settings = plan(momentum=0.9, augmentation="crop=1,flip")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"momentum": 0.9, "augmentation": "crop=1,flip"},
+        {"momentum": 0.9, "timeline": Timeline.parse("buffer=-0.3,7@0.1@0@1.01")},
+        {"constraint": "sphere", "timeline": Timeline.parse("7@0.5@0")},
+    ],
+)
+def test_training_in_parts_equals_training_in_one(files, changes):
+    settings = plan(**changes)
     whole, _ = trained(files, settings)
     model, state, _, recorder = engine(files, settings)
     for until in (3, 5, 7):
         for _ in run(state, settings, model, Batches(settings, dataset(files)), recorder, until):
             pass
     assert all(torch.equal(state.params[name], whole.params[name]) for name in whole.params)
+
+
+@pytest.mark.parametrize("augmentation", ["none", "crop=1,flip"])
+def test_points_of_one_data_order_see_the_same_batches(files, augmentation):
+    def batch(step, **changes):
+        return engine(files, plan(augmentation=augmentation, **changes))[2].at(step)[0]
+
+    for step in (0, 3, 4):
+        assert torch.equal(batch(step, point="p", data_order=0), batch(step, point="q", data_order=0))
+        assert not torch.equal(batch(step, point="p"), batch(step, point="p", data_order=0))
+        assert not torch.equal(batch(step, data_order=1), batch(step, data_order=0))
+    members = batch(0, data_order=0)
+    assert not torch.equal(members[0], members[1])
+    assert torch.equal(batch(0, data_order=0, replicates=(1, 3))[0], members[1])
+
+
+@pytest.mark.parametrize(("kind", "dtype", "bound"), [("mlp", "float32", 1e-6), ("preresnet", "float64", 1e-14)])
+def test_sphere_keeps_every_norm_and_every_direction_of_the_step(files, kind, dtype, bound):
+    text = f"{MODELS[kind]},norm=batch"
+    settings = plan(model=text, constraint="sphere", dtype=dtype, timeline=Timeline.parse("7@0.5@0"), log_every=1)
+    state, history = trained(files, settings)
+    groups = build(ModelSpec.parse(text), (2, 6, 6), 3).scale_groups
+    for group in groups:
+        norms = history.pivot(index="step", columns="replicate", values=f"squared_norm:{group}")
+        assert np.allclose(norms, norms.loc[0], rtol=2 * bound, atol=0)
+    assert history["norm_recursion_residual"].isna().all()
+    first = history.drop_duplicates("replicate")["effective_lr"]
+    assert np.allclose(history["effective_lr"].to_numpy().reshape(-1, 3), first, rtol=4 * bound)
+    (model, free, batches, _), (_, kept, _, _) = (
+        engine(files, dataclasses.replace(settings, constraint=text)) for text in ("none", "sphere")
+    )
+    take_step(free, settings, model, batches)
+    take_step(kept, settings, model, batches)
+    turned = angles(free.params, kept.params, groups)
+    assert max(float(angle.max()) for angle in turned.values()) < 10 * bound
+    weights = [name for names in groups.values() for name in names]
+    assert all(not torch.equal(free.params[name], kept.params[name]) for name in weights)
+    assert torch.equal(state.params["head.weight"], kept.params["head.weight"])
 
 
 def test_full_batch_is_gradient_descent(files):
@@ -161,6 +209,68 @@ def test_exponential_twin_gives_the_same_directions(files):
         assert torch.allclose(*directions, rtol=1e-8, atol=1e-10)
 
 
+DECAY = {
+    "kind": "multi_step",
+    "lr_milestones": {"steps": [100, 200]},
+    "weight_decay_milestones": {"steps": [150]},
+    "factor": 0.3,
+}
+
+
+def directions_and_logits(files, settings):
+    state, _ = trained(files, settings)
+    model = build(ModelSpec.parse(settings.model), (2, 6, 6), 3)
+    data = EvaluationData.of(dataset(files, state.params["head.weight"].dtype))
+    directions = {
+        name: state.params[name] / state.params[name].flatten(1).norm(dim=1).view(-1, 1, 1)
+        for names in model.scale_groups.values()
+        for name in names
+    }
+    return [*directions.values(), model.forward(state.params, data.test_images, BatchStatistics())]
+
+
+def twins(files, definition, momentum, dtype="float64", first_buffer="corrected"):
+    """Return the largest differences of directions and logits between a training and its exponential twin.
+
+    Rates and batch size are such that rounding grows by a small factor only: at smaller batches the training
+    itself multiplies any difference by millions.
+    """
+    schedules = {"it": definition, "twin": {"kind": "exponential", "growth": "exp_lr", "of": "it"}}
+    schedules["twin"]["first_buffer"] = first_buffer
+    clock = Clock(0.001, lambda: 4)
+    runs_of = []
+    for name in ("it", "twin"):
+        timeline = compile_schedule(lookup(name, schedules), 0.02, 0.05, momentum, 300, clock)
+        settings = plan(
+            point=name, timeline=timeline, momentum=momentum, checkpoints=(300,), log_every=300, dtype=dtype,
+            data_order=0, batch_size=10,
+        )  # fmt: skip
+        runs_of.append(directions_and_logits(files, settings))
+    return [float((a - b).abs().max()) for a, b in zip(*runs_of, strict=True)]
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("definition", [{"kind": "constant"}, DECAY], ids=["constant", "decay"])
+def test_exponential_twin_of_a_schedule_trains_the_same_functions(files, definition, momentum):
+    assert max(twins(files, definition, momentum)) < 1e-10
+    assert 1e-9 < max(twins(files, definition, momentum, dtype="float32")) < 1e-2
+
+
+@pytest.mark.parametrize("definition", [{"kind": "constant"}, DECAY], ids=["constant", "decay"])
+def test_twin_with_the_first_buffer_of_torch_is_another_training(files, definition):
+    assert min(twins(files, definition, 0.9, first_buffer="zero")) > 1e-4
+    assert max(twins(files, definition, 0.0, first_buffer="zero")) < 1e-10
+
+
+def test_first_buffer_is_a_multiple_of_the_scale_invariant_weights(files):
+    timeline = Timeline.parse("buffer=-0.3,7@0.1@0")
+    state = engine(files, plan(model="mlp:width=8,head=trained,affine=true", timeline=timeline))[1]
+    assert torch.equal(state.buffers["linear1.weight"], -0.3 * state.params["linear1.weight"])
+    assert not state.buffers["head.weight"].any()
+    assert not state.buffers["norm1.weight"].any()
+    assert "head.weight" not in engine(files, plan(timeline=timeline))[1].buffers
+
+
 def test_without_weight_decay_the_norm_only_grows(files):
     _, history = trained(files, plan(timeline=Timeline.parse("7@0.1@0")))
     assert (history.groupby("replicate")["squared_norm"].diff().dropna() > 0).all()
@@ -189,6 +299,46 @@ def test_history_has_its_rows_and_columns(files):
     assert np.allclose(history["effective_lr"], history["lr"] / history["squared_norm"])
     assert np.allclose(history["squared_norm"], history["squared_norm:linear1"] + history["squared_norm:linear2"])
     assert np.allclose(history["intrinsic_lr"], 0.005)
+
+
+def test_trace_agrees_with_the_history(files):
+    settings = plan(trace_every=3, log_every=1, momentum=0.9)
+    model, state, batches, recorder = engine(files, settings)
+    for _ in run(state, settings, model, batches, recorder, 7):
+        pass
+    trace = pd.DataFrame({name: column.numpy() for name, column in recorder.trace_columns().items()})
+    assert trace["step"].tolist() == [step for step in (0, 3, 6, 7) for _ in range(3)]
+    assert trace["replicate"].tolist() == [0, 1, 2] * 4
+    history = pd.DataFrame(recorder.rows)
+    expected = history[history["step"].isin(trace["step"])].reset_index(drop=True)[list(trace.columns)]
+    pd.testing.assert_frame_equal(trace, expected, rtol=1e-14)
+    of_step = ["batch_loss", "unit_gradient_squared_norm", "angle"]
+    assert trace[trace["step"] == 0][of_step].isna().all(axis=None)
+    assert trace[trace["step"] > 0].notna().all(axis=None)
+
+
+def test_trace_does_not_evaluate(files, monkeypatch):
+    settings = plan(trace_every=1, log_every=100)
+    model, state, batches, recorder = engine(files, settings)
+    monkeypatch.setattr(training, "evaluate", lambda *_: pytest.fail("evaluated"))
+    recorder.trace(state, None, None)
+    state.step = 1
+    for _ in run(state, settings, model, batches, recorder, 6):
+        pass
+    assert len(recorder.trace_columns()["step"]) == 6 * 3
+
+
+def test_angles_do_not_depend_on_the_parts_they_are_taken_in(monkeypatch):
+    before, after = (
+        {"v": torch.randn(5, 3, 2, generator=generator), "w": torch.randn(5, 7, generator=generator)}
+        for generator in (torch.Generator().manual_seed(seed) for seed in (0, 1))
+    )
+    groups = {"all": ("v", "w")}
+    whole = angles(before, after, groups)["all"]
+    flat = [torch.cat([part["v"].flatten(1), part["w"]], dim=1).double() for part in (before, after)]
+    assert torch.allclose(whole, torch.nn.functional.cosine_similarity(*flat).arccos())
+    monkeypatch.setattr(training, "CPU_WEIGHTS", 2 * 13)
+    assert torch.equal(angles(before, after, groups)["all"], whole)
 
 
 def test_diverged_member_leaves_the_others_alone(files):
@@ -222,7 +372,8 @@ def command(files, out, **changes):
     data, info = files
     flags = {
         "point": "p", "model": "mlp:width=8", "timeline": "7@0.1@0.05", "batch-size": 5, "checkpoints": "0,7",
-        "log-every": 3, "replicates": "0:3", "data": data, "info": info, "out": out, "device": "cpu", **changes,
+        "log-every": 3, "trace-every": 2, "replicates": "0:3", "data": data, "info": info, "out": out,
+        "device": "cpu", **changes,
     }  # fmt: skip
     return [text for flag, value in flags.items() for text in (f"--{flag}", str(value))]
 
@@ -244,7 +395,8 @@ def test_run_json_says_where_results_come_from(blocks, files):
     assert [seeds["replicate"] for seeds in record["seeds"]] == [3, 4, 5]
     assert record["data"]["sha256"] == storage.sha256(files[0])
     assert {"torch", "python", "numpy"} <= set(record["versions"])
-    assert record["sha256"]["history.parquet"] == storage.sha256(blocks[1] / "history.parquet")
+    for name in ("history.parquet", "trace.parquet"):
+        assert record["sha256"][name] == storage.sha256(blocks[1] / name)
     assert {"device", "git_commit", "wall_seconds", "command", "non_finite", "training_version"} <= set(record)
 
 
@@ -253,6 +405,8 @@ def test_blocks_are_joined_and_trimmed(blocks):
     assert ensemble.steps == [0, 7]
     assert ensemble.weights(7)["linear1.weight"].shape == (5, 8, 72)
     assert sorted(ensemble.history()["replicate"].unique()) == [0, 1, 2, 3, 4]
+    traced = sorted(zip(ensemble.trace()["step"], ensemble.trace()["replicate"], strict=True))
+    assert traced == list(itertools.product([0, 2, 4, 6, 7], range(5)))
     assert ensemble.labels(7).shape == (5, 11)
     assert ensemble.predictions(7)["logits"].shape == (5, 11, 3)
 
@@ -271,13 +425,15 @@ def test_three_lines_load_a_member_that_predicts_as_extract_did(blocks, files):
 
 def test_same_command_gives_the_same_bytes(blocks, files, tmp_path):
     train.main(command(files, tmp_path))
-    for name in ("checkpoints.safetensors", "history.parquet"):
+    for name in ("checkpoints.safetensors", "history.parquet", "trace.parquet"):
         assert (tmp_path / name).read_bytes() == (blocks[0] / name).read_bytes()
     assert load_file(tmp_path / "checkpoints.safetensors")["00000007/head.weight"].shape == (3, 3, 8)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "emptied", "missing"])
-@pytest.mark.parametrize("name", ["checkpoints.safetensors", "history.parquet", "predictions.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["checkpoints.safetensors", "history.parquet", "trace.parquet", "predictions.safetensors"]
+)
 def test_damage_is_named_with_its_repair(blocks, tmp_path, name, damage):
     for path in blocks[0].iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -289,7 +445,8 @@ def test_damage_is_named_with_its_repair(blocks, tmp_path, name, damage):
         flipped = content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
         (tmp_path / name).write_bytes({"truncated": content[:-5], "flipped": flipped, "emptied": b""}[damage])
     ensemble = runs.open_ensemble([tmp_path], 3)
-    reader = {"c": lambda: ensemble.weights(7), "h": ensemble.history, "p": lambda: ensemble.labels(7)}[name[0]]
+    readers = {"c": lambda: ensemble.weights(7), "h": ensemble.history, "t": ensemble.trace}
+    reader = {**readers, "p": lambda: ensemble.labels(7)}[name[0]]
     with pytest.raises(InputError, match=rf"{name}: .*repair with `snakemake"):
         reader()
 
@@ -319,7 +476,11 @@ def test_what_is_not_there_is_named(blocks, files, tmp_path):
         ({"checkpoints": "8"}, ["8", "0 to 7"]),
         ({"timeline": "7@x"}, ["7@x", "STEPS@LR"]),
         ({"device": "cuda:99"}, ["cuda:99", "cpu"]),
-        ({"log-every": 0}, ["found 0"]),
+        ({"log-every": 0}, ["log every: found 0"]),
+        ({"trace-every": 0}, ["trace every: found 0"]),
+        ({"constraint": "sphere"}, ["weight_decay: found 0.05", "sphere"]),
+        ({"constraint": "sphere", "timeline": "7@1@0", "momentum": 0.5}, ["momentum: found 0.5", "sphere"]),
+        ({"constraint": "cube"}, ["cube", "sphere"]),
         ({"colour": "red"}, ["--colour"]),
     ],
 )
@@ -328,6 +489,13 @@ def test_mistakes_on_the_command_line(files, tmp_path, changes, words):
         train.main(command(files, tmp_path, **changes))
     assert all(word in str(caught.value) for word in words), str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_training_of_one_step_has_all_its_files(files, tmp_path):
+    train.main(command(files, tmp_path, timeline="1@0.1@0.05", checkpoints="1"))
+    (block,) = runs.open_ensemble([tmp_path], 3).blocks
+    assert pd.read_parquet(block.trace)["step"].tolist() == [0, 0, 0, 1, 1, 1]
+    assert pd.read_parquet(block.history)["step"].tolist() == [0, 0, 0, 1, 1, 1]
 
 
 def test_progress_in_a_log_is_whole_lines(files, tmp_path, capsys):

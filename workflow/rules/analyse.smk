@@ -38,6 +38,26 @@ rule grid:
         "../scripts/grid.py"
 
 
+rule phase:
+    input:
+        ensemble(paths.TRACE, paths.RUN),
+    output:
+        table=paths.TABLE.format(name="phase_{experiment}"),
+    log:
+        "results/logs/phase/{experiment}.log",
+    benchmark:
+        "results/benchmarks/phase/{experiment}.tsv"
+    wildcard_constraints:
+        experiment=one_of(STUDY.with_analysis("phase")),
+    conda:
+        "../../envs/intrinsic-lr.yaml"
+    params:
+        spec=lambda w: STUDY.describe(w.experiment),
+        analysis=config["analysis"],
+    script:
+        "../scripts/phase.py"
+
+
 rule swa:
     input:
         ensemble(paths.CHECKPOINTS, paths.RUN),
@@ -85,6 +105,28 @@ rule distance:
         analysis=config["analysis"],
     script:
         "../scripts/distance.py"
+
+
+rule epochs:
+    input:
+        ensemble(paths.CHECKPOINTS, paths.PREDICTIONS, paths.EXTRACT, paths.RUN),
+        data=ancient(datasets_of_experiment(paths.DATA)),
+        info=datasets_of_experiment(paths.DATA_INFO),
+    output:
+        table=paths.TABLE.format(name="epochs_{experiment}"),
+    log:
+        "results/logs/epochs/{experiment}.log",
+    benchmark:
+        "results/benchmarks/epochs/{experiment}.tsv"
+    wildcard_constraints:
+        experiment=one_of(STUDY.with_analysis("epochs")),
+    conda:
+        "../../envs/intrinsic-lr.yaml"
+    threads: config["threads"]
+    params:
+        spec=lambda w: STUDY.describe(w.experiment),
+    script:
+        "../scripts/epochs.py"
 
 
 rule disagreement:

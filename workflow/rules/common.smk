@@ -28,8 +28,10 @@ PRODUCTS = {
     "curves": (["curves"], ["curves"]),
     "swa": (["swa", "swa_summary"], ["swa"]),
     "distance": (["distance", "distance_across", "distance_summary"], ["distance"]),
+    "epochs": (["epochs"], ["epochs"]),
     "disagreement": (["disagreement"], ["total_variation", "disagreement"]),
     "grid": (["grid"], ["grid"]),
+    "phase": (["phase"], ["phase"]),
 }
 
 
@@ -104,6 +106,7 @@ def claim_files(wildcards):
         for experiment in STUDY.claim_experiments(wildcards.claim)
         for file in files_of_experiment(experiment, wanted)
     ]
+    files += [paths.TABLE.format(name=name) for name in STUDY.claim_tables(wildcards.claim)]
     for dataset in STUDY.claim_datasets(wildcards.claim):
         files.append(paths.DATA_INFO.format(dataset=dataset))
         files.append(ancient(paths.DATA.format(dataset=dataset)))

@@ -55,6 +55,25 @@ rule figure_distance:
         "../scripts/figure_distance.py"
 
 
+rule figure_epochs:
+    input:
+        table=paths.TABLE.format(name="epochs_{experiment}"),
+    output:
+        paths.figure_files("epochs_{experiment}"),
+    log:
+        "results/logs/figure_epochs/{experiment}.log",
+    benchmark:
+        "results/benchmarks/figure_epochs/{experiment}.tsv"
+    wildcard_constraints:
+        experiment=one_of(STUDY.with_analysis("epochs")),
+    conda:
+        "../../envs/intrinsic-lr.yaml"
+    params:
+        spec=lambda w: STUDY.describe(w.experiment),
+    script:
+        "../scripts/figure_epochs.py"
+
+
 rule figure_total_variation:
     input:
         table=paths.TABLE.format(name="disagreement_{experiment}"),
@@ -110,3 +129,22 @@ rule figure_grid:
         spec=lambda w: STUDY.describe(w.experiment),
     script:
         "../scripts/figure_grid.py"
+
+
+rule figure_phase:
+    input:
+        table=paths.TABLE.format(name="phase_{experiment}"),
+    output:
+        paths.figure_files("phase_{experiment}"),
+    log:
+        "results/logs/figure_phase/{experiment}.log",
+    benchmark:
+        "results/benchmarks/figure_phase/{experiment}.tsv"
+    wildcard_constraints:
+        experiment=one_of(STUDY.with_analysis("phase")),
+    conda:
+        "../../envs/intrinsic-lr.yaml"
+    params:
+        spec=lambda w: STUDY.describe(w.experiment),
+    script:
+        "../scripts/figure_phase.py"

@@ -7,6 +7,7 @@ rule train:
     output:
         checkpoints=paths.CHECKPOINTS,
         history=paths.HISTORY,
+        trace=paths.TRACE,
         run=paths.RUN,
     log:
         "results/logs/train/{point}/block_{block}.log",

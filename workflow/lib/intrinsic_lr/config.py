@@ -19,13 +19,13 @@ from jsonschema.exceptions import ValidationError
 from intrinsic_lr import dataset_sizes
 from intrinsic_lr.claims.catalogue import CLAIMS
 from intrinsic_lr.errors import InputError
-from intrinsic_lr.grid import Point, expand
+from intrinsic_lr.grid import Point, check_sphere, expand
 from intrinsic_lr.models.spec import ModelSpec
 from intrinsic_lr.schedules import Clock, Timeline, compile_schedule, lookup, number
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
 HISTORY_POINTS = 40
-ALL_ANALYSES = ("curves", "swa", "distance", "disagreement", "grid")
+TRACE_POINTS = 200
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Training:
         timeline: learning rate and weight decay of every step.
         checkpoints: steps at which weights are kept, ascending.
         log_every: steps between two rows of the history.
+        trace_every: steps between two rows of the trace.
         block_size: replicates trained together.
         replicates: replicates wanted; trained are whole blocks.
     """
@@ -45,6 +46,7 @@ class Training:
     timeline: Timeline
     checkpoints: tuple[int, ...]
     log_every: int
+    trace_every: int
     block_size: int
     replicates: int
 
@@ -99,6 +101,7 @@ class Study:
             study._add(name, config["experiments"][name])
         for name in config["claims"]:
             study._check_claim(name)
+        study._check_judge()
         return study
 
     @property
@@ -120,25 +123,18 @@ class Study:
 
     @cached_property
     def claims(self) -> list[str]:
-        """Names of the claims to judge: those wanted by `judge` whose experiments are selected."""
-        configured, judge = self.config["claims"], self.config["judge"]
-        if judge == "all":
-            return [name for name in configured if not self._missing_experiments(name)]
-        for name in judge:
-            if name not in configured:
-                raise InputError(
-                    f"config: judge: found the claim {name!r}; allowed: {', '.join(configured) or 'none'}"
-                )
-            if missing := self._missing_experiments(name):
-                raise InputError(
-                    f"config: judge: found the claim {name!r}, whose experiment {missing[0]!r} is not run; "
-                    f"allowed are claims of the experiments {', '.join(self.experiments)}"
-                )
-        return [name for name in configured if name in judge]
+        """Names of the claims to judge, in the catalogue's order: those of `judge` whose experiments are run."""
+        judge = self.config["claims"] if self.config["judge"] == "all" else self.config["judge"]
+        return [name for name in CLAIMS if name in judge and not self._missing_experiments(name)]
 
     def claim_experiments(self, claim: str) -> list[str]:
         """Names of the experiments behind a claim, each once."""
         return list(dict.fromkeys(self.config["claims"][claim].get("experiments", {}).values()))
+
+    def claim_tables(self, claim: str) -> list[str]:
+        """Names of the tables of analyses that a claim's test reads."""
+        roles = self.config["claims"][claim].get("experiments", {})
+        return [f"{table}_{roles[role]}" for role, tables in CLAIMS[claim].tables.items() for table in tables]
 
     def claim_datasets(self, claim: str) -> list[str]:
         """Names of the data sets that a claim's test reads."""
@@ -207,6 +203,7 @@ class Study:
             "batch-size": setting.batch_size,
             "checkpoints": ",".join(map(str, training.checkpoints)),
             "log-every": training.log_every,
+            "trace-every": training.trace_every,
             "replicates": f"{start}:{start + training.block_size}",
             "seed": self.config["seed"],
             "init-seed": setting.init_seed,
@@ -215,6 +212,11 @@ class Study:
             "augmentation": setting.augmentation,
             "dtype": setting.dtype,
         }
+        # Flags of later axes stand there only when given, so that the texts of other points stay as they were.
+        if setting.data_order is not None:
+            flags["data-order"] = setting.data_order
+        if setting.constraint != "none":
+            flags["constraint"] = setting.constraint
         return " ".join(f"--{flag} {shlex.quote(str(value))}" for flag, value in flags.items())
 
     def describe(self, experiment: str) -> str:
@@ -242,6 +244,20 @@ class Study:
     def _missing_experiments(self, claim: str) -> list[str]:
         return [name for name in self.claim_experiments(claim) if name not in self.experiments]
 
+    def _check_judge(self) -> None:
+        """Refuse claims asked for by name that are not configured, or whose experiments are not run."""
+        configured = self.config["claims"]
+        for name in [] if self.config["judge"] == "all" else self.config["judge"]:
+            if name not in configured:
+                raise InputError(
+                    f"config: judge: found the claim {name!r}; allowed: {', '.join(configured) or 'none'}"
+                )
+            if missing := self._missing_experiments(name):
+                raise InputError(
+                    f"config: judge: found the claim {name!r}, whose experiment {missing[0]!r} is not run; "
+                    f"allowed are claims of the experiments {', '.join(self.experiments)}"
+                )
+
     def _check_claim(self, claim: str) -> None:
         """Refuse a claim that nobody states, or one that is not given exactly what its test takes."""
         place = f"config: claims.{claim}"
@@ -263,6 +279,14 @@ class Study:
                 raise InputError(
                     f"{place}.experiments.{role}: found the unknown experiment {name!r}; allowed: {known}"
                 )
+            for table in CLAIMS[claim].tables.get(role, ()):
+                # A table is called as its analysis, or begins with its name: distance, distance_across.
+                analysis = table.split("_")[0]
+                if analysis not in self.config["experiments"][name]["analyses"]:
+                    raise InputError(
+                        f"{place}.experiments.{role}: found {name!r}, which lacks the analysis {analysis!r}; "
+                        "allowed are experiments that have it"
+                    )
         self._check_claim_names(claim, place)
 
     def _check_claim_names(self, claim: str, place: str) -> None:
@@ -348,14 +372,31 @@ class Study:
         except InputError as error:
             raise InputError(f"{place}: schedule {point.schedule!r}: {error}") from None
         self._check_batch(point, place)
+        self._check_twin(point, definition, place)
+        if point.constraint == "sphere":
+            try:
+                check_sphere(point.momentum, timeline)
+            except InputError as error:
+                raise InputError(f"{place}.grid.{error}") from None
+        points = settings.get("trace_points", TRACE_POINTS)
         return Training(
             point,
             timeline,
             planned,
             math.ceil(steps / settings.get("history_points", HISTORY_POINTS)),
+            1 if points == "all" else math.ceil(steps / points),
             settings.get("block_size", self.config["block_size"]),
             settings["replicates"],
         )
+
+    def _check_twin(self, point: Point, definition: Mapping[str, Any], place: str) -> None:
+        """Refuse the exponential twin of weights that are not scale-invariant, where it is no twin."""
+        spec = ModelSpec.from_config(self.config["models"][point.model])
+        if definition.get("growth") == "exp_lr" and (spec.head == "trained" or spec.affine):
+            raise InputError(
+                f"{place}: schedule {point.schedule!r}: found growth exp_lr for the model {point.model!r} with "
+                "trained weights that are not scale-invariant; allowed are models with head fixed and affine false"
+            )
 
     def _merged_steps(self, point: Point, steps: int) -> int:
         earlier = self.trainings.get(point.name)
@@ -409,6 +450,7 @@ class Study:
             training.timeline,
             tuple(sorted({*earlier.checkpoints, *training.checkpoints})),
             min(earlier.log_every, training.log_every),
+            min(earlier.trace_every, training.trace_every),
             training.block_size,
             max(earlier.replicates, training.replicates),
         )

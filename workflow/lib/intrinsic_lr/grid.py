@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 
 from intrinsic_lr.errors import InputError
-from intrinsic_lr.schedules import number
+from intrinsic_lr.schedules import Timeline, number
 
 RATES = ("lr", "weight_decay", "intrinsic_lr")
 
@@ -26,6 +26,8 @@ class Point:
         init_scale: factor on the scale-invariant weights at initialisation.
         augmentation: `none`, or pad-crop and flip as `crop=4,flip`.
         dtype: `float32` or `float64`.
+        data_order: number of a stream of data order and augmentation that points share; None for the point's own.
+        constraint: `none`, or `sphere`: every scale group keeps the norm it had at initialisation.
     """
 
     dataset: str
@@ -40,6 +42,8 @@ class Point:
     init_scale: float = 1.0
     augmentation: str = "none"
     dtype: str = "float32"
+    data_order: int | None = None
+    constraint: str = "none"
 
     @property
     def intrinsic_lr(self) -> float:
@@ -67,8 +71,25 @@ class Point:
             (self.init_scale != 1, f"scale{number(self.init_scale)}"),
             (self.augmentation != "none", self.augmentation.replace(",", "_")),
             (self.dtype != "float32", self.dtype),
+            (self.data_order is not None, f"order{self.data_order}"),
+            (self.constraint != "none", self.constraint),
         )
         return "-".join(parts + [text for differs, text in optional if differs])
+
+
+def check_sphere(momentum: float, timeline: Timeline) -> None:
+    """Refuse what a training on the sphere cannot have.
+
+    Without weight decay and momentum the update of a scale-invariant weight is tangent to its sphere, so that
+    the projection back only undoes the growth of the norm (Kodryan et al. 2022).
+
+    Raises:
+        InputError: naming the key, the value found and what is allowed.
+    """
+    decays = {segment.weight_decay for segment in timeline.segments}
+    for key, value in (("momentum", momentum), ("weight_decay", max(decays))):
+        if value != 0:
+            raise InputError(f"{key}: found {number(value)} with constraint sphere; allowed there is 0")
 
 
 def canonical(value: float) -> float:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from intrinsic_lr.models.ensemble import EnsembleModel
 
-CHECKPOINTS, HISTORY, RUN = "checkpoints.safetensors", "history.parquet", "run.json"
+CHECKPOINTS, HISTORY, TRACE, RUN = "checkpoints.safetensors", "history.parquet", "trace.parquet", "run.json"
 PREDICTIONS, STATISTICS, EXTRACT = "predictions.safetensors", "statistics.safetensors", "extract.json"
 
 
@@ -58,6 +58,11 @@ class Block:
     def history(self) -> Path:
         """Path of the verified history."""
         return self._verified(HISTORY, self.record["sha256"])
+
+    @cached_property
+    def trace(self) -> Path:
+        """Path of the verified trace."""
+        return self._verified(TRACE, self.record["sha256"])
 
     @cached_property
     def predictions(self) -> Path:
@@ -128,6 +133,11 @@ class Ensemble:
         return self.model().scale_groups
 
     @property
+    def classes(self) -> int:
+        """Number of classes of the data."""
+        return self.blocks[0].record["data"]["classes"]
+
+    @property
     def steps(self) -> list[int]:
         """Steps at which weights were kept."""
         return list(self.blocks[0].record["plan"]["checkpoints"])
@@ -141,7 +151,14 @@ class Ensemble:
 
     def history(self) -> pd.DataFrame:
         """Return the histories, one row per replicate and logged step."""
-        frame = pd.concat([pd.read_parquet(block.history) for block in self.blocks], ignore_index=True)
+        return self._joined([block.history for block in self.blocks])
+
+    def trace(self) -> pd.DataFrame:
+        """Return the traces, one row per replicate and traced step."""
+        return self._joined([block.trace for block in self.blocks])
+
+    def _joined(self, paths: Sequence[Path]) -> pd.DataFrame:
+        frame = pd.concat(map(pd.read_parquet, paths), ignore_index=True)
         return frame[frame["replicate"] < self.replicates].reset_index(drop=True)
 
     def predictions(self, step: int) -> dict[str, np.ndarray]:

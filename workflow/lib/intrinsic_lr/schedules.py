@@ -1,6 +1,7 @@
 """Schedules of learning rate and weight decay, compiled to segments of steps."""
 
 import math
+import random
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -8,34 +9,56 @@ from itertools import pairwise
 from typing import Any
 
 from intrinsic_lr.errors import InputError
+from intrinsic_lr.seeding import stream_seed
 
 
 @dataclass(frozen=True)
 class Segment:
     """A stretch of steps with one weight decay and a constant or exponentially growing learning rate.
 
+    The growth may settle in: t steps into the segment the learning rate is
+    lr growth^t F(0) / F(t) with F(t) = (1 + b q^t) (1 + b q^(t+1)), the tapered exponential schedule of
+    Li and Arora (arXiv:1910.07454).
+
     Attributes:
         steps: number of steps.
         lr: learning rate of the first step.
         weight_decay: weight decay of every step.
-        growth: factor of the learning rate from one step to the next.
+        growth: factor of the learning rate from one step to the next, once the taper has died away.
+        taper: b, 0 for a growth that is geometric from the first step on.
+        taper_ratio: q, below 1.
     """
 
     steps: int
     lr: float
     weight_decay: float
     growth: float = 1.0
+    taper: float = 0.0
+    taper_ratio: float = 0.0
 
     def lr_at(self, offset: int) -> float:
         """Return the learning rate of the step `offset` steps into the segment."""
-        return self.lr * self.growth**offset
+        rate = self.lr * self.growth**offset
+        return rate * self._settling(0) / self._settling(offset) if self.taper else rate
+
+    def _settling(self, offset: int) -> float:
+        """Return F(offset)."""
+        b, q = self.taper, self.taper_ratio
+        return (1.0 + b * q**offset) * (1.0 + b * q ** (offset + 1))
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """The learning rate and weight decay of every step of a training."""
+    """The learning rate and weight decay of every step of a training.
+
+    Attributes:
+        segments: stretches of steps, one after the other.
+        first_buffer: the momentum buffer before the first step, as a multiple of the scale-invariant weights
+            there; 0 is how `torch.optim.SGD` starts.
+    """
 
     segments: tuple[Segment, ...]
+    first_buffer: float = 0.0
 
     @property
     def steps(self) -> int:
@@ -58,37 +81,60 @@ class Timeline:
                 break
             kept.append(replace(segment, steps=min(segment.steps, steps)))
             steps -= segment.steps
-        return Timeline(tuple(kept))
+        return replace(self, segments=tuple(kept))
 
     def spell(self) -> str:
-        """Return the timeline as `STEPS@LR@WEIGHT_DECAY[@GROWTH]`, segments joined by commas."""
-        parts = []
+        """Return the timeline's canonical text.
+
+        Segments `STEPS@LR@WEIGHT_DECAY[@GROWTH[@TAPER@TAPER_RATIO]]` are joined by commas, after `buffer=NUMBER`
+        where there is a first buffer.
+        """
+        parts = [f"{_BUFFER}{self.first_buffer!r}"] if self.first_buffer else []
         for segment in self.segments:
-            fields = [str(segment.steps), number(segment.lr), number(segment.weight_decay)]
-            if segment.growth != 1.0:
+            fields = [str(segment.steps), _exact(segment.lr), number(segment.weight_decay)]
+            if segment.growth != 1.0 or segment.taper:
                 fields.append(repr(segment.growth))
+            if segment.taper:
+                fields += [repr(segment.taper), repr(segment.taper_ratio)]
             parts.append("@".join(fields))
         return ",".join(parts)
 
     @staticmethod
     def parse(text: str) -> "Timeline":
         """Read what `spell` wrote."""
-        segments = []
-        for part in text.split(","):
-            fields = part.split("@")
+        first_buffer = 0.0
+        if text.startswith(_BUFFER):
+            spelled, _, text = text.removeprefix(_BUFFER).partition(",")
             try:
-                segment = Segment(int(fields[0]), *(float(field) for field in fields[1:]))
-            except (ValueError, TypeError):
-                raise InputError(f"timeline: segment {part!r} is not STEPS@LR@WEIGHT_DECAY[@GROWTH]") from None
-            if len(fields) < 3 or segment.steps < 1:
-                raise InputError(f"timeline: segment {part!r} is not STEPS@LR@WEIGHT_DECAY[@GROWTH]")
-            segments.append(segment)
-        return Timeline(tuple(segments))
+                first_buffer = float(spelled)
+            except ValueError:
+                raise InputError(f"timeline: {_BUFFER + spelled!r} is not {_BUFFER}NUMBER") from None
+        return Timeline(tuple(map(_parse_segment, text.split(","))), first_buffer)
+
+
+_BUFFER = "buffer="
+_SEGMENT = "STEPS@LR@WEIGHT_DECAY[@GROWTH[@TAPER@TAPER_RATIO]]"
+
+
+def _parse_segment(text: str) -> Segment:
+    fields = text.split("@")
+    try:
+        segment = Segment(int(fields[0]), *(float(field) for field in fields[1:]))
+    except (ValueError, TypeError):
+        raise InputError(f"timeline: segment {text!r} is not {_SEGMENT}") from None
+    if len(fields) not in (3, 4, 6) or segment.steps < 1:
+        raise InputError(f"timeline: segment {text!r} is not {_SEGMENT}")
+    return segment
 
 
 def number(value: float) -> str:
     """Spell a number canonically: 12 significant digits, so that 1, 1.0 and 0.1 * 10 are one text."""
     return f"{float(value):.12g}"
+
+
+def _exact(value: float) -> str:
+    """Spell a number so that it is read back as it is: canonically, with all its digits where 12 do not do."""
+    return number(value) if float(number(value)) == value else repr(value)
 
 
 def exp_lr_growth(lr: float, weight_decay: float, momentum: float) -> float:
@@ -98,14 +144,16 @@ def exp_lr_growth(lr: float, weight_decay: float, momentum: float) -> float:
     Source: Li and Arora, An Exponential Learning Rate Schedule for Deep Learning (arXiv:1910.07454).
 
     Raises:
-        InputError: when the roots are complex, where no exponential twin exists.
+        InputError: when the roots are complex or equal, where no exponential twin exists.
     """
-    b = 1.0 + momentum - lr * weight_decay
-    discriminant = b * b - 4.0 * momentum
-    if discriminant < 0 or b <= 0:
+    decay = lr * weight_decay
+    b = 1.0 + momentum - decay
+    # b^2 - 4 mu, without the cancellation that would cost alpha its last digits, which grow with every step.
+    discriminant = (1.0 - momentum) ** 2 - decay * (2.0 + 2.0 * momentum - decay)
+    if discriminant <= 0 or b <= 0:
         raise InputError(
             f"exponential schedule: learning rate {number(lr)} times weight decay {number(weight_decay)} "
-            f"is too large for momentum {number(momentum)}; allowed is at most (1 - sqrt(momentum))^2"
+            f"is too large for momentum {number(momentum)}; allowed is less than (1 - sqrt(momentum))^2"
         )
     return (b + discriminant**0.5) / 2.0
 
@@ -149,13 +197,15 @@ def lookup(name: str, schedules: Mapping[str, Mapping[str, Any]]) -> Mapping[str
     """Return the definition behind a schedule's name.
 
     Besides the config's own names there are `constant` and `wd_x_y_lr_z_u`: the weight decay divided by 10
-    at epochs x and y, the learning rate at epochs z and u (the naming of Li, Lyu, Arora 2020).
+    at epochs x and y, the learning rate at epochs z and u (the naming of Li, Lyu, Arora 2020). In an exponential
+    twin `of` is replaced by the definition that it names.
 
     Raises:
-        InputError: for any other name.
+        InputError: for any other name, and for a twin of an exponential schedule.
     """
     if name in schedules:
-        return schedules[name]
+        definition = schedules[name]
+        return {**definition, "of": _original(definition["of"], schedules)} if "of" in definition else definition
     if name == "constant":
         return CONSTANT
     if match := _DECAY_NAME.fullmatch(name):
@@ -169,13 +219,19 @@ def lookup(name: str, schedules: Mapping[str, Mapping[str, Any]]) -> Mapping[str
     raise InputError(f"found the unknown schedule {name!r}; allowed: {known}, or wd_x_y_lr_z_u with four epochs")
 
 
+def _original(name: str, schedules: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    if schedules.get(name, CONSTANT)["kind"] == "exponential":
+        raise InputError(f"of: found the exponential schedule {name!r}; allowed are schedules of other kinds")
+    return lookup(name, schedules)
+
+
 def compile_schedule(
     definition: Mapping[str, Any], lr: float, weight_decay: float, momentum: float, steps: int, clock: Clock
 ) -> Timeline:
     """Compile a schedule's definition to the timeline of a training of `steps` steps.
 
     Args:
-        definition: `kind` constant, multi_step, phases or exponential, with its options as in the config.
+        definition: `kind` constant, multi_step, phases or exponential, with its options as `lookup` gives them.
         lr: base learning rate of the point.
         weight_decay: base weight decay of the point.
         momentum: momentum of the point, which the exponential twin depends on.
@@ -183,12 +239,12 @@ def compile_schedule(
         clock: converts epochs and multiples of 1/lambda_e.
     """
     kind = definition["kind"]
+    if kind == "exponential":
+        return _exponential(definition, lr, weight_decay, momentum, steps, clock)
     if kind == "multi_step":
         segments = _multi_step(definition, lr, weight_decay, steps, clock)
     elif kind == "phases":
         segments = _phases(definition["phases"], lr, weight_decay, steps, clock)
-    elif kind == "exponential":
-        segments = [_exponential(definition["growth"], lr, weight_decay, momentum, steps)]
     else:
         segments = [Segment(steps, lr, weight_decay)]
     return Timeline(tuple(segment for segment in segments if segment.steps > 0)).truncated(steps)
@@ -222,31 +278,122 @@ def _phases(
     left = steps
     for phase in phases:
         length = clock.read(phase["length"])[0] if "length" in phase else left
-        segments.append(
-            Segment(
-                min(length, left),
-                phase.get("lr", float(number(lr * phase.get("lr_factor", 1.0)))),
-                phase.get("weight_decay", float(number(weight_decay * phase.get("weight_decay_factor", 1.0)))),
-            )
-        )
-        left -= segments[-1].steps
+        if "draw" in phase:
+            segments += _drawn(phase, length, lr, weight_decay)
+        else:
+            rate = phase.get("lr", lr * phase.get("lr_factor", 1.0))
+            decay = phase.get("weight_decay", weight_decay * phase.get("weight_decay_factor", 1.0))
+            segments.append(Segment(length, float(number(rate)), float(number(decay))))
+        left = max(0, left - length)
     if left:
         raise InputError(f"found phases that end {left} steps before the training; leave out the last length")
     return segments
 
 
-def _exponential(growth: float | str, lr: float, weight_decay: float, momentum: float, steps: int) -> Segment:
-    if growth != "exp_lr":
-        segment = Segment(steps, lr, weight_decay, float(growth))
-    else:
-        alpha = exp_lr_growth(lr, weight_decay, momentum)
-        segment = Segment(steps, float(number(lr / alpha)), 0.0, alpha**-2)
-    if steps * math.log(segment.growth) > math.log(LARGEST_GROWTH):
-        raise InputError(
-            f"found an exponential schedule that grows by more than {LARGEST_GROWTH:g} within {steps} steps, "
-            "where float32 overflows; allowed are fewer steps or a slower growth"
+def _drawn(phase: Mapping[str, Any], length: int, lr: float, weight_decay: float) -> list[Segment]:
+    """Return equal pieces of a phase, the last with the remainder, at log-uniformly drawn multiples of the rates.
+
+    A phase without a length would be cut otherwise in a longer training, so it has to have one.
+    """
+    draw = phase["draw"]
+    if len(phase) != 2 or "length" not in phase:
+        beside = ", ".join(sorted(phase.keys() - {"draw"})) or "nothing"
+        raise InputError(f"draw: found beside it {beside}; allowed is length alone, which it needs")
+    if draw["changes"] > length:
+        raise InputError(f"draw.changes: found {draw['changes']} in {length} steps; allowed is at most one a step")
+    for key in ("lr_factor", "weight_decay_factor"):
+        if draw[key][0] > draw[key][1]:
+            raise InputError(f"draw.{key}: found {draw[key]}; allowed: [low, high] with low not above high")
+    stream = random.Random(stream_seed("schedule", draw["seed"]))
+
+    def drawn(value: float, low: float, high: float) -> float:
+        return float(number(value * low * (high / low) ** stream.random()))
+
+    piece, count = length // draw["changes"], draw["changes"]
+    return [
+        Segment(
+            piece if index < count - 1 else length - piece * (count - 1),
+            drawn(lr, *draw["lr_factor"]),
+            drawn(weight_decay, *draw["weight_decay_factor"]),
         )
-    return segment
+        for index in range(count)
+    ]
+
+
+def _exponential(
+    definition: Mapping[str, Any], lr: float, weight_decay: float, momentum: float, steps: int, clock: Clock
+) -> Timeline:
+    growth = definition["growth"]
+    if growth == "exp_lr":
+        original = compile_schedule(definition.get("of", CONSTANT), lr, weight_decay, momentum, steps, clock)
+        twin = _twin(original, momentum)
+        return replace(twin, first_buffer=0.0) if definition.get("first_buffer") == "zero" else twin
+    if unused := {"of", "first_buffer"} & definition.keys():
+        raise InputError(f"{min(unused)}: found beside the growth {growth}; allowed beside growth: exp_lr")
+    if steps * math.log(growth) > math.log(LARGEST_GROWTH):
+        raise _overgrown(steps)
+    return Timeline((Segment(steps, lr, weight_decay, float(growth)),))
+
+
+def _twin(original: Timeline, momentum: float) -> Timeline:
+    """Return the timeline without weight decay that trains the same functions as segments of constant rates.
+
+    Let eta_t and lambda_t be the rates of the original, r_t = eta_t / eta_(t-1), x_t its weights. Then
+    w_t = x_t / c_t trains at the learning rates eta_t / (c_t c_(t+1)) without weight decay, with
+    c_(t+1) = (1 + mu r_t - eta_t lambda_t) c_t - mu r_t c_(t-1), c_0 = 1 and c_(-1) = 1 / alpha (derived; for one
+    segment c_t = alpha^t, the schedule of Li and Arora, arXiv:1910.07454). Within a segment
+    c_t = A (alpha^t + b beta^t) with the roots alpha > beta of `exp_lr_growth`, whose product is mu. The original
+    starts without a momentum buffer, as if x_(-1) = x_0; the twin's first buffer is therefore
+    (w_(-1) - w_0) / (eta_0 alpha) = -(1 - alpha) / (eta_0 alpha) w_0.
+
+    Raises:
+        InputError: where there is no twin, or one that outgrows float32.
+    """
+    segments: list[Segment] = []
+    last = original.segments[0]
+    now = before = 1.0  # c_t and c_(t-1) at the start of a segment
+    for segment in original.segments:
+        alpha = exp_lr_growth(segment.lr, segment.weight_decay, momentum)
+        ratio = momentum / alpha**2
+        scale, taper = now, 0.0
+        # The first segment has no taper, by the choice of c_(-1); without momentum none has.
+        if momentum and segments:
+            scale, taper = _amplitudes(segment, last, momentum, alpha, now, before)
+        if scale <= 0:
+            raise InputError(
+                f"found a learning rate that rises from {number(last.lr)} to {number(segment.lr)}, where no "
+                f"exponential twin exists at momentum {number(momentum)}; allowed is a smaller rise"
+            )
+        rate = segment.lr / (scale**2 * alpha * (1.0 + taper) * (1.0 + taper * ratio))
+        segments.append(Segment(segment.steps, rate, 0.0, alpha**-2, taper, ratio if taper else 0.0))
+        now, before = (scale * alpha**t * (1.0 + taper * ratio**t) for t in (segment.steps, segment.steps - 1))
+        if now < LARGEST_GROWTH**-0.5:
+            raise _overgrown(original.steps)
+        last = segment
+    return Timeline(tuple(segments), _corrected_buffer(original.segments[0], momentum))
+
+
+def _corrected_buffer(first: Segment, momentum: float) -> float:
+    """Return the twin's momentum buffer before its first step, as a multiple of its weights there."""
+    alpha = exp_lr_growth(first.lr, first.weight_decay, momentum)
+    return (alpha - 1.0) / (first.lr * alpha) if momentum else 0.0
+
+
+def _amplitudes(
+    segment: Segment, last: Segment, momentum: float, alpha: float, now: float, before: float
+) -> tuple[float, float]:
+    """Return A and b of c_t = A (alpha^t + b beta^t) from c at a segment's start and one step earlier."""
+    inertia, beta = momentum * segment.lr / last.lr, momentum / alpha
+    after = (1.0 + inertia - segment.lr * segment.weight_decay) * now - inertia * before
+    scale = (after - beta * now) / (alpha - beta)
+    return scale, (alpha * now - after) / ((alpha - beta) * scale) if scale else 0.0
+
+
+def _overgrown(steps: int) -> InputError:
+    return InputError(
+        f"found an exponential schedule that grows by more than {LARGEST_GROWTH:g} within {steps} steps, "
+        "where float32 overflows; allowed are fewer steps or a slower growth"
+    )
 
 
 LARGEST_GROWTH = 1e16

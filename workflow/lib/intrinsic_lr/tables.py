@@ -15,7 +15,7 @@ POINT_COLUMNS = (
 )  # fmt: skip
 _IDENTITY = (
     "dataset", "model", "batch_size", "lr", "weight_decay", "schedule",
-    "momentum", "init_seed", "init_sharing", "init_scale", "augmentation", "dtype",
+    "momentum", "init_seed", "init_sharing", "init_scale", "augmentation", "dtype", "data_order", "constraint",
 )  # fmt: skip
 ACROSS_INITIALISATIONS = "across_initialisations"
 ACROSS_REPLICATES = "across_replicates"

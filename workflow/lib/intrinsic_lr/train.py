@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from intrinsic_lr.errors import InputError, run_command
+from intrinsic_lr.grid import check_sphere
 from intrinsic_lr.schedules import Timeline
 from intrinsic_lr.version import TRAINING_VERSION
 
@@ -25,11 +26,12 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--point", required=True, help="name of the point; names the streams of data order and augmentation")
     add("--model", required=True, help="such as mlp:depth=2,norm=batch,width=64")
-    add("--timeline", required=True, help="STEPS@LR@WEIGHT_DECAY[@GROWTH], several joined by commas")
+    add("--timeline", required=True, help="STEPS@LR@WEIGHT_DECAY[@GROWTH[@TAPER@TAPER_RATIO]], joined by commas")
     add("--momentum", type=float, default=0.0)
     add("--batch-size", required=True, help="a whole number, or full")
     add("--checkpoints", required=True, help="steps at which weights are kept, joined by commas")
     add("--log-every", type=int, required=True, help="steps between two rows of the history")
+    add("--trace-every", type=int, required=True, help="steps between two rows of the trace")
     add("--replicates", required=True, help="FIRST:END, the replicates of the block")
     add("--seed", type=int, default=0, help="the study's seed")
     add("--init-seed", type=int, default=0)
@@ -37,6 +39,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--init-scale", type=float, default=1.0)
     add("--augmentation", default="none", help="none, flip, crop=N or crop=N,flip")
     add("--dtype", choices=("float32", "float64"), default="float32")
+    add("--data-order", type=int, help="number of a stream of data order and augmentation that points share")
+    add("--constraint", choices=("none", "sphere"), default="none", help="sphere: norms stay as initialised")
     add("--data", type=Path, required=True, help="data file of prepare_data")
     add("--info", type=Path, required=True, help="description of prepare_data")
     add("--out", type=Path, required=True, help="folder of the results")
@@ -63,17 +67,23 @@ def _plan(arguments: argparse.Namespace):
         batch_size=batch_size,
         checkpoints=checkpoints,
         log_every=arguments.log_every,
+        trace_every=arguments.trace_every,
         replicates=(first, end),
         init_seed=arguments.init_seed,
         init_sharing=arguments.init_sharing,
         init_scale=arguments.init_scale,
         augmentation=arguments.augmentation,
         dtype=arguments.dtype,
+        data_order=arguments.data_order,
+        constraint=arguments.constraint,
     )
+    if plan.constraint == "sphere":
+        check_sphere(plan.momentum, plan.timeline)
     if not 0 <= first < end:
         raise InputError(f"replicates: found {arguments.replicates!r}; allowed: FIRST:END with FIRST below END")
-    if plan.log_every < 1:
-        raise InputError(f"log every: found {plan.log_every}; allowed: a whole number from 1 on")
+    for name, steps in (("log every", plan.log_every), ("trace every", plan.trace_every)):
+        if steps < 1:
+            raise InputError(f"{name}: found {steps}; allowed: a whole number from 1 on")
     if (
         list(checkpoints) != sorted(set(checkpoints))
         or not 0 <= checkpoints[0] <= checkpoints[-1] <= plan.timeline.steps
@@ -85,7 +95,7 @@ def _plan(arguments: argparse.Namespace):
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Train one block and write its checkpoints, history and provenance."""
+    """Train one block and write its checkpoints, history, trace and provenance."""
     arguments = _arguments(argv)
     plan = _plan(arguments)
     import torch
@@ -106,14 +116,14 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _train(plan, data, device, out: Path) -> dict:
-    """Run the training, write checkpoints and history, and return what was seen and the files' checksums."""
+    """Run the training, write checkpoints, history and trace, and return what was seen and their checksums."""
     import pandas as pd
 
     from intrinsic_lr.evaluation import EvaluationData
     from intrinsic_lr.models.ensemble import build
     from intrinsic_lr.models.spec import ModelSpec
     from intrinsic_lr.progress import progress
-    from intrinsic_lr.runs import CHECKPOINTS, HISTORY, key
+    from intrinsic_lr.runs import CHECKPOINTS, HISTORY, TRACE, key
     from intrinsic_lr.storage import TensorWriter, atomic_path, sha256
     from intrinsic_lr.training import DTYPES, Batches, Recorder, State, run
 
@@ -129,7 +139,7 @@ def _train(plan, data, device, out: Path) -> dict:
         for name, shape in model.shapes.items()
     }
     metadata = {"model": plan.model, "image_shape": ",".join(map(str, shape)), "classes": str(classes)}
-    checkpoints, history = out / CHECKPOINTS, out / HISTORY
+    checkpoints, history, trace = out / CHECKPOINTS, out / HISTORY, out / TRACE
     with (
         TensorWriter(checkpoints, layout, metadata) as writer,
         progress(plan.timeline.steps, state.step, f"{plan.point}, {members} replicates") as shown,
@@ -140,12 +150,14 @@ def _train(plan, data, device, out: Path) -> dict:
                     writer.write(key(reached.step, name), value)
             shown.update(reached.step - shown.n)
     frame = pd.DataFrame(recorder.rows)
-    with atomic_path(history) as temporary:
-        frame.to_parquet(temporary, index=False)
+    traced = pd.DataFrame({name: column.numpy() for name, column in recorder.trace_columns().items()})
+    for path, table in ((history, frame), (trace, traced)):
+        with atomic_path(path) as temporary:
+            table.to_parquet(temporary, index=False)
     return {
         "steps_per_epoch": batches.steps_per_epoch,
         "non_finite": _non_finite(frame),
-        "sha256": {path.name: sha256(path) for path in (checkpoints, history)},
+        "sha256": {path.name: sha256(path) for path in (checkpoints, history, trace)},
     }
 
 

@@ -34,10 +34,14 @@ class TrainingPlan:
         batch_size: images a step, or `full`.
         checkpoints: steps at which weights are kept, ascending.
         log_every: steps between two rows of the history.
+        trace_every: steps between two rows of the trace.
         replicates: first replicate and one past the last.
         init_seed, init_sharing, init_scale: the initialisation.
         augmentation: text of the augmentation, or `none`.
         dtype: `float32` or `float64`.
+        data_order: names the streams of data order and augmentation in place of the point, which points of one
+            batch size then share.
+        constraint: `none`, or `sphere`: every scale group is brought back to its initial norm after each step.
     """
 
     point: str
@@ -48,12 +52,15 @@ class TrainingPlan:
     batch_size: int | str
     checkpoints: tuple[int, ...]
     log_every: int
+    trace_every: int
     replicates: tuple[int, int]
     init_seed: int
     init_sharing: str
     init_scale: float
     augmentation: str
     dtype: str
+    data_order: int | None = None
+    constraint: str = "none"
 
     @property
     def members(self) -> range:
@@ -71,7 +78,8 @@ class TrainingPlan:
 
     def epoch_seeds(self, stream: str, epoch: int) -> list[int]:
         """Return the seed of each member's `order` or `augmentation` in an epoch."""
-        return [stream_seed(self.seed, stream, self.point, k, epoch) for k in self.members]
+        owner = (self.point,) if self.data_order is None else ("shared", self.data_order)
+        return [stream_seed(self.seed, stream, *owner, k, epoch) for k in self.members]
 
 
 @dataclass
@@ -81,18 +89,30 @@ class State:
     Attributes:
         step: number of updates done.
         params: tensors of shape (R, ...).
-        buffers: momentum buffers of the trained parameters; empty before the first step with momentum.
+        buffers: momentum buffers of the trained parameters; empty before the first step with momentum, unless
+            the timeline gives them.
+        radii: under the sphere constraint the norm (R,) that each scale group keeps, in float64.
     """
 
     step: int
     params: dict[str, Tensor]
     buffers: dict[str, Tensor] = field(default_factory=dict)
+    radii: dict[str, Tensor] = field(default_factory=dict)
 
     @staticmethod
     def initial(plan: TrainingPlan, model: EnsembleModel, device: torch.device) -> "State":
         """Return the state before the first step."""
-        params = model.initialise(plan.init_seeds(), plan.init_scale, DTYPES[plan.dtype], plan.head_seed())
-        return State(0, {name: value.to(device) for name, value in params.items()})
+        drawn = model.initialise(plan.init_seeds(), plan.init_scale, DTYPES[plan.dtype], plan.head_seed())
+        state = State(0, {name: value.to(device) for name, value in drawn.items()})
+        if factor := plan.timeline.first_buffer:
+            scaled = {name for names in model.scale_groups.values() for name in names}
+            state.buffers = {
+                name: state.params[name] * (factor if name in scaled else 0.0) for name in model.trainable
+            }
+        if plan.constraint == "sphere":
+            norms = squared_norms(state.params, model.scale_groups)
+            state.radii = {group: norm.sqrt() for group, norm in norms.items()}
+        return state
 
 
 class Batches:
@@ -209,40 +229,68 @@ def take_step(state: State, plan: TrainingPlan, model: EnsembleModel, batches: B
     lr, weight_decay = plan.timeline.at(state.step)
     loss, gradient = gradients(model, state.params, *batches.at(state.step))
     update(state, gradient, lr, weight_decay, plan.momentum)
+    project(state, model)
     state.step += 1
     return Step(lr, weight_decay, loss, gradient)
 
 
+@torch.no_grad()
+def project(state: State, model: EnsembleModel) -> None:
+    """Bring every scale group that has a radius back to it, in place."""
+    norms = squared_norms(state.params, {group: model.scale_groups[group] for group in state.radii})
+    for group, radius in state.radii.items():
+        for name in model.scale_groups[group]:
+            weight = state.params[name]
+            weight.mul_((radius / norms[group].sqrt()).to(weight).view(-1, *[1] * (weight.dim() - 1)))
+
+
 def squared_norms(tensors: dict[str, Tensor], groups: dict[str, tuple[str, ...]]) -> dict[str, Tensor]:
     """Return the squared norm of each group of parameters, (R,) in float64."""
-    return {
-        group: sum(in_float64(tensors[name]).flatten(1).square().sum(dim=1) for name in names)
-        for group, names in groups.items()
-    }
+    return {group: sum(_row_norms(tensors[name]).square() for name in names) for group, names in groups.items()}
+
+
+def _row_norms(tensor: Tensor) -> Tensor:
+    """Return each member's norm (R,), summed in float64 without a copy of the tensor in float64."""
+    tensor = tensor.cpu() if tensor.device.type == "mps" else tensor
+    return torch.linalg.vector_norm(tensor.flatten(1), dim=1, dtype=torch.float64)
+
+
+CPU_WEIGHTS = 1 << 16
+"""Weights whose angle a CPU takes at once: temporaries that stay in its cache take a third of the time."""
 
 
 def angles(
     before: dict[str, Tensor], after: dict[str, Tensor], groups: dict[str, tuple[str, ...]]
 ) -> dict[str, Tensor]:
-    """Return the angle in radians (R,) between two weights, for each group.
+    """Return the angle in radians (R,) between two weights, for each group."""
+    return {
+        group: _angle([before[name] for name in names], [after[name] for name in names])
+        for group, names in groups.items()
+    }
+
+
+def _angle(before: Sequence[Tensor], after: Sequence[Tensor]) -> Tensor:
+    """Return each member's angle (R,) between the vectors that the tensors (R, ...) make together.
 
     2 atan2(|u - v|, |u + v|) of the unit vectors u and v keeps its digits at small angles, where the
     arccosine of their product has none left (Kahan 2006).
     """
 
-    def unit(tensors: dict[str, Tensor], names: Sequence[str]) -> Tensor:
-        vector = torch.cat([in_float64(tensors[name]).flatten(1) for name in names], dim=1)
+    def units(tensors: Sequence[Tensor], members: slice) -> Tensor:
+        vector = torch.cat([in_float64(tensor[members]).flatten(1) for tensor in tensors], dim=1)
         return vector / vector.norm(dim=1, keepdim=True)
 
-    found = {}
-    for group, names in groups.items():
-        u, v = unit(before, names), unit(after, names)
-        found[group] = 2 * torch.atan2((u - v).norm(dim=1), (u + v).norm(dim=1))
-    return found
+    count, weights = len(before[0]), sum(tensor[0].numel() for tensor in before)
+    size = max(1, CPU_WEIGHTS // weights) if before[0].device.type == "cpu" else count
+    found = []
+    for start in range(0, count, size):
+        u, v = (units(tensors, slice(start, start + size)) for tensors in (before, after))
+        found.append(2 * torch.atan2((u - v).norm(dim=1), (u + v).norm(dim=1)))
+    return torch.cat(found)
 
 
 class Recorder:
-    """Collects the rows of the history.
+    """Collects the rows of the history, and of the trace, which is denser and cheap: nothing is evaluated for it.
 
     Args:
         plan: the training.
@@ -254,28 +302,55 @@ class Recorder:
 
     def __init__(self, plan: TrainingPlan, model: EnsembleModel, data: EvaluationData) -> None:
         self._plan, self._model, self._data = plan, model, data
-        self._groups = {
-            **model.scale_groups,
-            self.ALL: tuple(n for names in model.scale_groups.values() for n in names),
-        }
+        self._whole = {self.ALL: tuple(n for names in model.scale_groups.values() for n in names)}
+        self._groups = {**model.scale_groups, **self._whole}
         self.rows: list[dict[str, object]] = []
+        self._traced: list[dict[str, Tensor]] = []
 
     def wants(self, step: int) -> bool:
         """Tell whether the history has a row at a step."""
         plan = self._plan
         return step % plan.log_every == 0 or step in plan.checkpoints or step == plan.timeline.steps
 
+    def traces(self, step: int) -> bool:
+        """Tell whether the trace has a row at a step."""
+        return step % self._plan.trace_every == 0 or step == self._plan.timeline.steps
+
+    def trace(self, state: State, before: dict[str, Tensor] | None, done: Step | None) -> None:
+        """Add a row per member to the trace, of the same meaning as those that `record` adds to the history."""
+        norm = squared_norms(state.params, self._whole)[self.ALL]
+        lr, weight_decay = self._rates(done)
+        of_step = self._of_step(before, done, state, norm)
+        self._traced.append(
+            {
+                "step": torch.full(norm.shape, state.step),
+                "replicate": torch.tensor(self._plan.members),
+                "lr": torch.full(norm.shape, lr, dtype=torch.float64),
+                "weight_decay": torch.full(norm.shape, weight_decay, dtype=torch.float64),
+                "batch_loss": in_float64(of_step["batch_loss"]).cpu(),
+                "squared_norm": norm.cpu(),
+                "unit_gradient_squared_norm": of_step["unit_gradient_squared_norm"].cpu(),
+                "effective_lr": (lr / norm).cpu(),
+                "angle": of_step["angle"].cpu(),
+            }
+        )
+
+    def trace_columns(self) -> dict[str, Tensor]:
+        """Return the columns of the trace, one row per traced step and member."""
+        return {name: torch.cat([rows[name] for rows in self._traced]) for name in self._traced[0]}
+
     def record(self, state: State, before: dict[str, Tensor] | None, done: Step | None) -> None:
         """Add a row per member on the state and the step that led to it (None at the beginning)."""
         norms = squared_norms(state.params, self._groups)
-        lr, weight_decay = (done.lr, done.weight_decay) if done else self._plan.timeline.at(0)
+        lr, weight_decay = self._rates(done)
         evaluation = evaluate(self._model, state.params, self._data)
         values = {
             "train_loss": evaluation.train_loss,
             "train_accuracy": evaluation.train_accuracy,
             "test_loss": evaluation.test_loss,
             "test_accuracy": evaluation.test_accuracy,
-            **self._of_step(before, done, state, norms),
+            **self._of_step(before, done, state, norms[self.ALL]),
+            **self._of_groups(before, state, norms[self.ALL]),
             "squared_norm": norms[self.ALL],
             "effective_lr": lr / norms[self.ALL],
             **{f"squared_norm:{group}": norms[group] for group in self._model.scale_groups},
@@ -293,26 +368,35 @@ class Recorder:
                 }
             )
 
+    def _rates(self, done: Step | None) -> tuple[float, float]:
+        """Return learning rate and weight decay of a step, those of the first one at the beginning."""
+        return (done.lr, done.weight_decay) if done else self._plan.timeline.at(0)
+
     def _of_step(
-        self, before: dict[str, Tensor] | None, done: Step | None, state: State, norms: dict[str, Tensor]
+        self, before: dict[str, Tensor] | None, done: Step | None, state: State, norm: Tensor
     ) -> dict[str, Tensor]:
-        """Return the quantities of the step itself, NaN where there was none."""
-        groups = self._model.scale_groups
-        missing = torch.full_like(norms[self.ALL], torch.nan)
+        """Return the quantities of the step itself, NaN where there was none; `norm` is squared, after it."""
+        missing = torch.full_like(norm, torch.nan)
         if before is None or done is None:
-            names = ["batch_loss", "unit_gradient_squared_norm", "angle", "norm_recursion_residual"]
-            return dict.fromkeys([*names, *(f"angle:{group}" for group in groups)], missing)
-        norm_before = squared_norms(before, self._groups)[self.ALL]
-        gradient = squared_norms(done.gradients, {self.ALL: self._groups[self.ALL]})[self.ALL] * norm_before
-        residual = norm_recursion_residual(norm_before, norms[self.ALL], done.lr, done.weight_decay, gradient)
-        turned = angles(before, state.params, self._groups)
+            names = ("batch_loss", "unit_gradient_squared_norm", "angle", "norm_recursion_residual")
+            return dict.fromkeys(names, missing)
+        norm_before = squared_norms(before, self._whole)[self.ALL]
+        gradient = squared_norms(done.gradients, self._whole)[self.ALL] * norm_before
+        residual = norm_recursion_residual(norm_before, norm, done.lr, done.weight_decay, gradient)
+        plain = self._plan.momentum == 0 and self._plan.constraint == "none"
         return {
             "batch_loss": done.loss,
             "unit_gradient_squared_norm": gradient,
-            "angle": turned[self.ALL],
-            "norm_recursion_residual": residual if self._plan.momentum == 0 else missing,
-            **{f"angle:{group}": turned[group] for group in groups},
+            "angle": angles(before, state.params, self._whole)[self.ALL],
+            "norm_recursion_residual": residual if plain else missing,
         }
+
+    def _of_groups(self, before: dict[str, Tensor] | None, state: State, norm: Tensor) -> dict[str, Tensor]:
+        """Return the angle that the step turned each scale group by, NaN where there was no step."""
+        groups = self._model.scale_groups
+        if before is None:
+            return dict.fromkeys((f"angle:{group}" for group in groups), torch.full_like(norm, torch.nan))
+        return {f"angle:{group}": angle for group, angle in angles(before, state.params, groups).items()}
 
 
 def run(
@@ -323,12 +407,15 @@ def run(
     Training on from a state that a previous call ended at gives the same bits as one call would.
     """
     if state.step == 0:
+        recorder.trace(state, None, None)
         recorder.record(state, None, None)
         yield state
     while state.step < until:
-        logged = recorder.wants(state.step + 1)
-        before = {name: value.clone() for name, value in state.params.items()} if logged else None
+        logged, traced = recorder.wants(state.step + 1), recorder.traces(state.step + 1)
+        before = {name: value.clone() for name, value in state.params.items()} if logged or traced else None
         done = take_step(state, plan, model, batches)
+        if traced:
+            recorder.trace(state, before, done)
         if logged:
             recorder.record(state, before, done)
             yield state
