@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from intrinsic_lr.errors import InputError
+from intrinsic_lr.regimes import CHAOTIC, CONVERGING, DIVERGED
 from intrinsic_lr.style import (
     DASHES,
     HEAT,
@@ -220,6 +221,59 @@ def distance_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
 
 
 @styled
+def epochs_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
+    """Draw the checkpoint-by-checkpoint matrices of Fort et al. 2019, within a trajectory and across two."""
+    table = _first_point(table)
+    relations = ["within", *(name for name in table["relation"].unique() if name.startswith("across"))][:2]
+    figure, axes = panels(len(relations), len(_EPOCHS), 2.15 * len(relations) + 0.3)
+    for column, (quantity, title, factor) in enumerate(_EPOCHS):
+        scale = factor * table.loc[table["relation"].isin(relations), quantity]
+        limits = {"vmin": scale.min(), "vmax": scale.max()} if scale.notna().any() else {"vmin": 0, "vmax": 1}
+        for row, relation in enumerate(relations):
+            rows = table[table["relation"] == relation]
+            mean = rows.groupby(["step", "partner_step"])[quantity].mean().unstack()
+            image = _matrix(axes[row, column], factor * mean, spec, limits)
+            axes[row, column].set(title=title if row == 0 else "")
+            if row == len(relations) - 1:
+                axes[row, column].set_xlabel(r"$\lambda_e t$ of the " + ("other" if row else "second"))
+        bar = figure.colorbar(image, ax=list(axes[:, column]), location="bottom", aspect=22, pad=0.03)
+        bar.ax.tick_params(labelsize=7)
+    for row, relation in enumerate(relations):
+        axes[row, 0].set_ylabel(f"{_RELATIONS[relation]}\n" + r"$\lambda_e t$ of the one")
+    within = table[table["relation"] == "within"]
+    note = f"means over {within['replicate'].nunique()} trajectories or pairs of them; axes go from checkpoint to "
+    legend_below(figure, [], 1, note + "checkpoint, not in proportion to time")
+    figure.suptitle(f"Checkpoint by checkpoint: weights and predictions ({spec['experiment']})")
+    return figure
+
+
+_EPOCHS = (
+    ("cosine", "cosine of weights", 1.0),
+    ("disagreement", "disagreement (% of test images)", 100.0),
+    ("disagreement_over_error", "disagreement / error", 1.0),
+)
+_RELATIONS = {
+    "within": "one trajectory",
+    "across_initialisations": "two initialisations",
+    "across_replicates": "two trajectories of\none initialisation",
+}
+
+
+def _matrix(axes: Axes, mean: pd.DataFrame, spec: dict[str, Any], limits: dict[str, float]):
+    """Draw one matrix of checkpoints (rows) by checkpoints (columns), labelled with their times."""
+    values = np.ma.masked_invalid(mean.to_numpy(dtype=float).reshape(mean.shape))
+    image = axes.pcolormesh(values if mean.size else np.ma.masked_all((1, 1)), cmap=HEAT, **limits)
+    rate = spec["points"][0]["intrinsic_lr"] or 1.0
+    for axis, steps in ((axes.xaxis, mean.columns), (axes.yaxis, mean.index)):
+        shown = spread(range(len(steps)), 6)
+        axis.set_ticks(np.array(shown) + 0.5, [f"{steps[place] * rate:.3g}" for place in shown])
+        axis.set_tick_params(labelsize=7)
+    axes.grid(visible=False)
+    axes.set_aspect("equal")
+    return image
+
+
+@styled
 def total_variation_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     """Draw the total variation between settings of equal lambda_e against lambda_e t, with its floor."""
     rows = _against_reference(table, spec).dropna(subset=["total_variation"])
@@ -420,3 +474,65 @@ def _diagonals(axes: Axes, cells: pd.DataFrame) -> None:
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
         text = scientific(float(f"{10**level:.0e}"))
         axes.text(*place, text, ha="center", va="center", fontsize=6.5, bbox=box, zorder=4)
+
+
+@styled
+def phase_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
+    """Draw effective gradient norm and training loss against the effective learning rate.
+
+    Left, the path of each point over the tenths of its training, with the lines on which the norm is at rest,
+    effective learning rate times gradient norm = sqrt(2 lambda_e). Right, the late training loss.
+    """
+    figure, ((plane, loss),) = panels(1, 2, 3.3)
+    rates = sorted(float(f"{rate:.1e}") for rate in table["intrinsic_lr"].unique())
+    rates = list(dict.fromkeys(rates))
+    colours = ordered_colours(rates) if rates != [0.0] else {0.0: "0.3"}
+    late = table[table["part"] == table["part"].max()]
+    for _, path in table.groupby("point", sort=False):
+        path, colour = path.sort_values("part"), colours[float(f"{path['intrinsic_lr'].iloc[0]:.1e}")]
+        plane.plot(
+            path["effective_lr_mean"], path["effective_gradient_norm_mean"], color=colour, lw=0.8, alpha=0.6
+        )
+        last = path.iloc[-1]
+        marker = _REGIME_MARKERS[_majority(last)]
+        for panel, value in ((plane, "effective_gradient_norm"), (loss, "batch_loss")):
+            mean, low, high = (last[f"{value}_{part}"] for part in ("mean", "low", "high"))
+            panel.errorbar(
+                last["effective_lr_mean"], mean, yerr=np.nan_to_num([[mean - low], [high - mean]]).clip(min=0),
+                color=colour, marker=marker, ms=5, lw=1, ls="",
+            )  # fmt: skip
+    span = np.array([late["effective_lr_mean"].min(), late["effective_lr_mean"].max()])
+    shown = [rate for rate in spread(rates, 5) if rate > 0]
+    for rate in shown:
+        plane.plot(span, (2 * rate) ** 0.5 / span, color=colours[rate], ls=":", lw=1.1)
+    norms = table["effective_gradient_norm_mean"]
+    plane.set_ylim(norms[norms > 0].min() / 2, norms.max() * 2)
+    for panel in (plane, loss):
+        logarithmic(panel, "x", table["effective_lr_mean"])
+        panel.set(xlabel=r"effective learning rate $\eta/\|w\|^2$ (per step)")
+    logarithmic(plane, "y", norms)
+    logarithmic(loss, "y", late["batch_loss_mean"])
+    plane.set(ylabel=r"effective gradient norm $\|\hat g\|$", title="Phase diagram")
+    loss.set(ylabel="training loss of a mini-batch (nats)", title="Loss in the last tenth")
+    handles = [Line2D([], [], color=colours[rate], label=rf"$\lambda_e$ = {scientific(rate)}") for rate in shown]
+    handles += [
+        Line2D([], [], color="0.3", marker=marker, ls="", ms=5, label=name.replace("_", " "))
+        for name, marker in _REGIME_MARKERS.items()
+        if late[name].sum() > 0
+    ]
+    if shown:
+        handles.append(
+            Line2D([], [], color="0.3", ls=":", label=r"at rest: $\|\hat g\|\,\eta/\|w\|^2 = (2\lambda_e)^{1/2}$")
+        )
+    note = f"markers: last tenth of the training, mean and 95 % interval over {replicates_text(late)} per setting"
+    legend_below(figure, handles, 4, note)
+    figure.suptitle(f"Gradient norm and loss against the effective learning rate ({spec['experiment']})")
+    return figure
+
+
+_REGIME_MARKERS = {CONVERGING: "o", CHAOTIC: "s", DIVERGED: "X"}
+
+
+def _majority(row: pd.Series) -> str:
+    """Return the regime of most replicates of a point."""
+    return max(_REGIME_MARKERS, key=lambda name: row[name])

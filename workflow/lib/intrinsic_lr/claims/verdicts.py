@@ -137,7 +137,7 @@ def scorecard(findings: Mapping[str, pd.DataFrame], statements: Mapping[str, str
         verdict = overall(table)
         criteria = table[table["role"] == CRITERION]
         decides = criteria.iloc[criteria["verdict"].map(_ORDER.index).to_numpy().argmin()]
-        row: dict[str, Any] = {**decides, "statement": statements[claim], "verdict": verdict}
+        row: dict[str, Any] = {**decides, "claim": claim, "statement": statements[claim], "verdict": verdict}
         if verdict != decides["verdict"]:
             row["null_or_threshold"] += "; a control was not rejected"
         rows.append(row)

@@ -1,0 +1,155 @@
+"""Verdicts: what an interval, a p-value and a set of findings say, and the scorecard made of them."""
+
+import math
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from intrinsic_lr.claims.catalogue import CLAIMS
+from intrinsic_lr.claims.question import Question
+from intrinsic_lr.claims.scorecard_figure import scorecard_figure
+from intrinsic_lr.claims.verdicts import (
+    CONTROL,
+    Range,
+    by_p_value,
+    by_range,
+    controls,
+    findings_table,
+    overall,
+    scorecard,
+)
+
+QUESTION = Question("example", analysis={"confidence": 0.95}, experiments={"run": {"experiment": "mine"}})
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.2, 0.4, "reproduced"),
+        (0.1, 0.5, "reproduced"),
+        (0.05, 0.2, "inconclusive"),
+        (0.4, 0.9, "inconclusive"),
+        (0.0, 0.9, "inconclusive"),
+        (0.6, 0.9, "not reproduced"),
+        (-2, 0.09, "not reproduced"),
+        (math.nan, 0.3, "inconclusive"),
+        (math.nan, math.nan, "inconclusive"),
+        (0.3, math.inf, "inconclusive"),
+    ],
+)
+def test_an_interval_is_inside_outside_or_astride(low, high, verdict):
+    assert by_range(low, high, Range(0.1, 0.5)) == verdict
+
+
+def test_a_control_is_judged_by_the_same_range_in_other_words():
+    allowed = Range(low=0)
+    assert by_range(-2, -1, allowed, CONTROL) == "rejected"
+    assert by_range(1, 2, allowed, CONTROL) == "not rejected"
+    assert by_range(-1, 2, allowed, CONTROL) == "inconclusive"
+
+
+def test_a_p_value_of_the_claim_as_null_hypothesis():
+    assert by_p_value(0.2, 0.05) == "reproduced"
+    assert by_p_value(0.04, 0.05) == "not reproduced"
+    assert by_p_value(math.nan, 0.05) == "inconclusive"
+    assert by_p_value(0.04, 0.05, CONTROL) == "rejected"
+
+
+def test_ranges_are_spelt():
+    assert [str(Range(low=0)), str(Range(high=1e-9)), str(Range(-0.2, 0.2))] == [">= 0", "<= 1e-09", "-0.2 to 0.2"]
+
+
+def criterion(estimate, interval=None, **rest):
+    return QUESTION.criterion("in words", "number", estimate, interval, n=8, roles=["run"], **rest)
+
+
+def control(estimate, interval=None, **rest):
+    return QUESTION.control("in words", "number", estimate, interval, n=8, roles=["run"], **rest)
+
+
+MET = criterion(1.0, (0.5, 1.5), allowed=Range(low=0))
+ASTRIDE = criterion(1.0, (-0.5, 1.5), allowed=Range(low=0))
+FAILED = criterion(-1.0, (-1.5, -0.5), allowed=Range(low=0))
+REJECTED = control(-1.0, (-1.5, -0.5), allowed=Range(low=0))
+PASSED = control(1.0, (0.5, 1.5), allowed=Range(low=0))
+
+
+def table(*findings):
+    return findings_table("example", "derived", "figure.svg", findings)
+
+
+@pytest.mark.parametrize(
+    ("findings", "verdict"),
+    [
+        ([MET, REJECTED], "reproduced"),
+        ([MET], "reproduced"),
+        ([MET, ASTRIDE, REJECTED], "inconclusive"),
+        ([MET, FAILED, ASTRIDE, REJECTED], "not reproduced"),
+        ([MET, PASSED], "inconclusive"),
+        ([MET, REJECTED, PASSED], "inconclusive"),
+        ([FAILED, PASSED], "not reproduced"),
+        ([REJECTED], "inconclusive"),
+    ],
+)
+def test_a_claim_needs_all_criteria_and_all_controls(findings, verdict):
+    assert overall(table(*findings)) == verdict
+
+
+def test_findings_carry_what_was_asked():
+    row = table(REJECTED, MET).iloc[0]
+    assert row["role"] == "criterion"  # criteria come first
+    assert row["experiment"] == "mine"
+    assert row["null_or_threshold"] == ">= 0"
+    exact = criterion(3.0, allowed=Range(high=5))
+    assert (exact.ci_low, exact.ci_high, exact.verdict) == (3.0, 3.0, "reproduced")
+    tested = criterion(3.0, (2, 4), p_value=0.01, null="equal")
+    assert (tested.null_or_threshold, tested.verdict) == ("equal", "not reproduced")
+
+
+def test_scorecard_shows_the_criterion_that_decides():
+    findings = {"a": table(MET, FAILED, REJECTED), "b": table(MET, PASSED)}
+    card = scorecard(findings, {"a": "A holds.", "b": "B holds."}).set_index("claim")
+    assert list(card.columns) == [
+        "statement", "experiment", "statistic", "estimate", "ci_low", "ci_high", "null_or_threshold", "p_value",
+        "n", "verdict", "figure", "source",
+    ]  # fmt: skip
+    assert card.loc["a", "estimate"] == -1.0
+    assert card.loc["a", "statement"] == "A holds."
+    assert list(card["verdict"]) == ["not reproduced", "inconclusive"]
+    assert card.loc["b", "null_or_threshold"] == ">= 0; a control was not rejected"
+    negative = controls(findings)
+    assert list(negative["verdict"]) == ["rejected", "not rejected"]
+    assert list(negative.columns)[1:] == list(card.columns)
+
+
+def test_scorecard_figure_has_a_marker_for_every_claim():
+    names = list(CLAIMS)
+    findings = {name: table(MET, REJECTED) if i % 3 else table(FAILED) for i, name in enumerate(names)}
+    card = scorecard(findings, {name: claim.statement for name, claim in CLAIMS.items()}).assign(claim=names)
+    figure = scorecard_figure(card, controls(findings))
+    try:
+        texts = {text.get_text() for text in figure.axes[0].texts}
+        assert set(names) <= texts
+        assert len([line for line in figure.axes[0].lines if line.get_marker() in "oXD"]) == len(names)
+    finally:
+        plt.close(figure)
+
+
+def test_random_streams_differ_by_claim_and_name():
+    drawn = [Question(name).generator(*rest).random() for name, rest in (("a", ()), ("b", ()), ("a", (1,)))]
+    assert len(set(drawn)) == 3
+    assert Question("a").generator().random() == drawn[0]
+
+
+def test_statements_are_one_sentence_and_fit_the_figure():
+    for name, claim in CLAIMS.items():
+        assert claim.statement.endswith("."), name
+        assert len(claim.statement) <= 105, name
+        assert claim.source, name
+
+
+def test_nothing_finite_is_inconclusive():
+    findings = table(criterion(math.nan, (math.nan, math.nan), allowed=Range(low=0)))
+    assert overall(findings) == "inconclusive"
+    assert pd.isna(findings["estimate"]).all()
