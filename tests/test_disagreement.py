@@ -27,6 +27,12 @@ def row(a, b, truth, **changes):
     return dis.compare(a, b, truth, K, **settings)
 
 
+def test_label_changes_between_checkpoints():
+    a = np.array([[0, 1, 2, 3], [0, 0, 0, 0]])
+    b = np.array([[0, 1, 2, 3], [3, 2, 1, 0], [-1, -1, -1, -1]])
+    np.testing.assert_equal(dis.label_changes(a, b), [[0, 1, np.nan], [0.75, 0.75, np.nan]])
+
+
 def test_disagreements_equal_loops_over_pairs_of_runs():
     generator = np.random.default_rng(0)
     a, b = generator.integers(0, K, (5, 7)), generator.integers(0, K, (6, 7))
@@ -50,6 +56,7 @@ def test_row_without_intervals_equals_loops_over_pairs_of_runs():
     assert (found["within_a"], found["within_b"]) == pytest.approx(tuple(within))
     assert found["across"] == pytest.approx(across)
     assert found["excess"] == pytest.approx(across - np.mean(within))
+    assert found["excess_share"] == pytest.approx(1 - np.mean(within) / across)
     assert found["error_a"] == pytest.approx(np.mean([(run != truth).mean() for run in a]))
     assert found["l1"] == 2 * found["total_variation"]
     assert np.isnan(dis.disagreement(a[:1], b, truth, K)["excess"])
@@ -187,7 +194,7 @@ def test_intervals_of_total_variation_cover_its_expectation_and_hold_the_estimat
         return a, b, dis.total_variation(dis.label_distribution(a, K), dis.label_distribution(b, K))
 
     expectation = np.mean([sample()[2] for _ in range(300)])
-    covered = {"total_variation": 0, "excess": 0, "within_a": 0, "within_b": 0, "across": 0}
+    covered = {"total_variation": 0, "excess": 0, "within_a": 0, "within_b": 0, "across": 0, "excess_share": 0}
     truth = {
         "total_variation": expectation,
         "excess": np.square(p - q).sum(axis=1).mean() / 2,
@@ -195,6 +202,7 @@ def test_intervals_of_total_variation_cover_its_expectation_and_hold_the_estimat
         "within_b": 1 - np.square(q).sum(axis=1).mean(),
         "across": 1 - (p * q).sum(axis=1).mean(),
     }
+    truth["excess_share"] = truth["excess"] / truth["across"]
     for _ in range(60):
         a, b, estimate = sample()
         intervals = dis.bootstrap_intervals(a, b, K, 100, 0.95, generator)

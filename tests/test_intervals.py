@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from intrinsic_lr.intervals import mean_interval, summarise
+from intrinsic_lr.intervals import holm, mean_interval, mean_range, p_not_worse, share_interval, summarise
 
 
 def test_mean_interval_is_the_t_interval_of_scipy():
@@ -100,3 +100,57 @@ def test_summarise_is_quick_for_many_rows():
     summary = summarise(frame, ["group", "layer"], ["a", "b", "c"], 0.95)
     assert time.perf_counter() - start < 2.0
     assert len(summary) == rows // 4
+
+
+def test_mean_range_covers_all_means_at_once():
+    rng = np.random.default_rng(3)
+    truth = np.array([0.0, 1.0, 3.0])
+    covered = 0
+    for _ in range(2000):
+        lowest, highest, low, high, n = mean_range(list(rng.normal(truth[:, None], 1.0, (3, 6))), 0.9)
+        assert low < lowest < highest < high
+        covered += low < truth.min() and truth.max() < high
+    assert covered / 2000 > 0.9
+    assert n == 6
+
+
+def test_mean_range_of_one_group_is_its_interval():
+    values = [1.0, 2.0, 4.0]
+    mean, low, high, n = mean_interval(values, 0.95)
+    assert mean_range([values], 0.95) == (mean, mean, low, high, n)
+
+
+def test_mean_range_says_nothing_of_a_group_of_one():
+    lowest, highest, low, high, n = mean_range([[1.0, 2.0], [5.0, np.nan]], 0.95)
+    assert (lowest, highest, n) == (1.5, 5.0, 1)
+    assert np.isnan([low, high]).all()
+    assert np.isnan(mean_range([], 0.95)[:4]).all()
+
+
+def test_share_interval_is_exact():
+    share, low, high, n = share_interval(3, 3, 0.95)
+    assert (share, high, n) == (1.0, 1.0, 3)
+    assert low == pytest.approx(0.025 ** (1 / 3))
+    share, low, high, _ = share_interval(4, 10, 0.95)
+    assert low == pytest.approx(stats.beta.ppf(0.025, 4, 7))
+    assert high == pytest.approx(stats.beta.ppf(0.975, 5, 6))
+    assert np.isnan(share_interval(0, 0, 0.95)[:3]).all()
+
+
+def test_p_not_worse_is_uniform_where_b_is_worse_by_just_the_margin():
+    rng = np.random.default_rng(5)
+    p_values = [p_not_worse(rng.normal(1.0, 1.0, 8), rng.normal(0.7, 2.0, 12), 0.3) for _ in range(1500)]
+    assert stats.kstest(p_values, "uniform").pvalue > 0.01
+
+
+def test_p_not_worse_tells_better_from_worse():
+    a = np.random.default_rng(6).normal(size=20)
+    assert p_not_worse(a, a + 5.0, 0.3) < 1e-6
+    assert p_not_worse(a, a - 5.0, 0.3) > 1 - 1e-6
+    assert np.isnan(p_not_worse(a, [1.0, np.nan], 0.3))
+
+
+def test_holm_multiplies_by_the_number_of_known_p_values():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.01, np.nan, 0.03]) == pytest.approx([0.02, np.nan, 0.03], nan_ok=True)
+    assert np.isnan(holm([np.nan])).all()

@@ -4,7 +4,8 @@ The function that a setting learns is random: at a test point x it is the distri
 predicted over runs. Two settings with distributions p and q are compared by their total variation, and by
 how often two runs disagree within each and across them: the across disagreement exceeds the mean of the
 within ones by half the squared distance ||p - q||^2 (derived). Independent runs of one setting disagree
-about as often as they err, so the raw disagreement says nothing by itself.
+about as often as they err, so the raw disagreement says nothing by itself; the share of the across
+disagreement that is excess says how much of it is owed to the settings, whatever the task.
 
 Splits and resamples are counted in whole numbers, which float32 holds exactly up to 2^24 (n m for n and m runs,
 so 4,000 runs a side): ties are exact and a table does not depend on the machine's matrix product.
@@ -72,24 +73,42 @@ def disagreement(
 ) -> dict[str, float]:
     """Return the quantities of two settings' finite runs, labels (n, N) and (m, N), that take no resampling.
 
-    `l1`, `total_variation`, `within_a`, `within_b`, `across`, `excess`, the mean errors `error_a` and `error_b`
-    against true_labels (N,), and `independent_errors`: how often one of two runs alone would err were their
-    errors independent, e_a (1 - e_b) + e_b (1 - e_a). Within and excess are NaN for a single run.
+    `l1`, `total_variation`, `within_a`, `within_b`, `across`, `excess`, `excess_share` = excess / across, the mean
+    errors `error_a` and `error_b` against true_labels (N,), and `independent_errors`: how often one of two runs
+    alone would err were their errors independent, e_a (1 - e_b) + e_b (1 - e_a). Within and excess are NaN for a
+    single run; the share is NaN where no run disagrees with any of the other setting.
     """
     n, m = len(labels_a), len(labels_b)
     p, q = label_distribution(labels_a, classes), label_distribution(labels_b, classes)
     error_a, error_b = (float((labels != true_labels).mean()) for labels in (labels_a, labels_b))
+    across, excess = across_disagreement(p, q), excess_disagreement(p, q, n, m)
     return {
         "l1": l1_distance(p, q),
         "total_variation": total_variation(p, q),
         "within_a": within_disagreement(p, n),
         "within_b": within_disagreement(q, m),
-        "across": across_disagreement(p, q),
-        "excess": excess_disagreement(p, q, n, m),
+        "across": across,
+        "excess": excess,
+        "excess_share": excess / across if across > 0 else float("nan"),
         "error_a": error_a,
         "error_b": error_b,
         "independent_errors": error_a * (1 - error_b) + error_b * (1 - error_a),
     }
+
+
+def label_changes(labels_a: np.ndarray, labels_b: np.ndarray) -> np.ndarray:
+    """Return how often each network of one set labels a test point unlike each of another, as a matrix.
+
+    Args:
+        labels_a: predicted labels (S, N); rows with a -1 give NaN.
+        labels_b: predicted labels (T, N), likewise.
+
+    Returns:
+        Shares of the N test points, shape (S, T).
+    """
+    shares = (labels_a[:, None] != labels_b[None]).mean(axis=-1)
+    finite = (labels_a >= 0).all(axis=1)[:, None] & (labels_b >= 0).all(axis=1)
+    return np.where(finite, shares, np.nan)
 
 
 def permutation_null(
@@ -124,10 +143,10 @@ def bootstrap_resamples(
 ) -> dict[str, np.ndarray]:
     """Resample the runs of both settings; return each quantity of every resample, arrays (resamples,).
 
-    The quantities are `total_variation`, `within_a`, `within_b`, `across` and `excess`. A resample repeats
-    runs, and a run never disagrees with itself: 1 - sum p*^2 is too small by (n-1)/n on top of the usual
-    factor. Corrected twice, the within disagreement and the excess have the estimate itself as their mean
-    over resamples (derived). The total variation has a mean above the estimate.
+    The quantities are `total_variation`, `within_a`, `within_b`, `across`, `excess` and `excess_share`. A
+    resample repeats runs, and a run never disagrees with itself: 1 - sum p*^2 is too small by (n-1)/n on top of
+    the usual factor. Corrected twice, the within disagreement and the excess have the estimate itself as their
+    mean over resamples (derived). The total variation has a mean above the estimate.
     """
     n, m = len(a), len(b)
     times_a, times_b = (
@@ -147,12 +166,14 @@ def bootstrap_resamples(
         for runs, pairs in ((n, same_a), (m, same_b))
     )
     across = 1 - same / (n * m * points)
+    excess = across - (within_a + within_b) / 2
     return {
         "total_variation": gaps / (2 * n * m * points),
         "within_a": within_a,
         "within_b": within_b,
         "across": across,
-        "excess": across - (within_a + within_b) / 2,
+        "excess": excess,
+        "excess_share": np.divide(excess, across, out=np.full(resamples, np.nan), where=across > 0),
     }
 
 
@@ -228,7 +249,7 @@ def compare(
         values["null_q95"] = float(np.quantile(null, 0.95))
         values["p_value"] = (1 + as_far) / (1 + permutations)
         intervals = bootstrap_intervals(a, b, classes, bootstrap, confidence, resamples)
-        for name in ("total_variation", "across", "excess"):
+        for name in ("total_variation", "across", "excess", "excess_share"):
             values[f"{name}_low"], values[f"{name}_high"] = intervals[name]
         values["total_variation_low"] = max(values["total_variation_low"] - values["null_mean"], 0.0)
     return row | values | {"permutations": permutations, "bootstrap": bootstrap}
@@ -250,6 +271,9 @@ _QUANTITIES = (
     "excess",
     "excess_low",
     "excess_high",
+    "excess_share",
+    "excess_share_low",
+    "excess_share_high",
     "error_a",
     "error_b",
     "independent_errors",

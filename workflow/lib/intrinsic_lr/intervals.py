@@ -32,6 +32,38 @@ def mean_interval(values: ArrayLike, confidence: float) -> tuple[float, float, f
     return mean, mean - half, mean + half, len(values)
 
 
+def mean_range(groups: Sequence[ArrayLike], confidence: float) -> tuple[float, float, float, float, int]:
+    """Return (lowest mean, highest mean, low, high, n) of several groups of replicates at once.
+
+    For statements on every group: with at least the confidence asked for, all means together lie between `low`
+    and `high`, the ends of Student's t intervals at Bonferroni's level.
+
+    Args:
+        groups: one value per replicate and group. Values that are not finite are left out.
+        confidence: coverage of the range, between 0 and 1.
+
+    Returns:
+        n is the smallest number of finite values. NaN for the ends if a group has fewer than two, and for
+        everything but n if there is no group, or one without any value.
+    """
+    rows = [mean_interval(group, 1 - (1 - confidence) / len(groups)) for group in groups]
+    if not rows:
+        return np.nan, np.nan, np.nan, np.nan, 0
+    mean, low, high, n = map(np.array, zip(*rows, strict=True))
+    return float(mean.min()), float(mean.max()), float(low.min()), float(high.max()), int(n.min())
+
+
+def share_interval(count: int, n: int, confidence: float) -> tuple[float, float, float, int]:
+    """Return (share, low, high, n) of `count` among n independent replicates: the exact interval of Clopper and Pearson.
+
+    NaN for all but n at n = 0.
+    """
+    if n == 0:
+        return np.nan, np.nan, np.nan, 0
+    interval = stats.binomtest(count, n).proportion_ci(confidence)
+    return count / n, float(interval.low), float(interval.high), n
+
+
 def summarise(frame: pd.DataFrame, by: list[str], columns: list[str], confidence: float) -> pd.DataFrame:
     """Summarise replicates: one row per group of equal `by`, in order of first appearance.
 
@@ -102,6 +134,43 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def root_mean_square_interval(
+    mean_square: Callable[..., float],
+    groups: Sequence[int],
+    resamples: int,
+    confidence: float,
+    generator: np.random.Generator,
+) -> tuple[float, tuple[float, float]]:
+    """Estimate a root mean square of differences of means, free of what sampling adds to it, with its interval.
+
+    The squares of noisy differences add up even where the true differences are zero. The bootstrap tells by how
+    much: its mean lies above the plain value as far as that lies above the truth, and its percentiles therefore
+    twice as far (the bootstrap estimate of bias, Efron and Tibshirani 1993, chapter 10).
+
+    Args:
+        mean_square: from one index array per group, the replicates drawn, to the plain mean square.
+        groups: number of replicates in each group; every group is resampled by itself.
+        resamples: number of bootstrap resamples.
+        confidence: coverage, between 0 and 1.
+        generator: source of the resamples.
+
+    Returns:
+        The corrected root mean square, at least 0, and its (low, high); NaN where a group has fewer than two
+        replicates.
+    """
+    if min(groups) < 2:
+        return np.nan, (np.nan, np.nan)
+    plain = mean_square(*(np.arange(n) for n in groups))
+    drawn = np.array([mean_square(*(generator.integers(n, size=n) for n in groups)) for _ in range(resamples)])
+    drawn = drawn[np.isfinite(drawn)]
+    if not np.isfinite(plain) or not len(drawn):
+        return np.nan, (np.nan, np.nan)
+    bias = drawn.mean() - plain
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2]) - 2.0 * bias
+    estimate, low, high = np.sqrt(np.clip([plain - bias, low, high], 0.0, None))
+    return float(estimate), (float(low), float(high))
+
+
 @dataclass(frozen=True)
 class Difference:
     """A difference of two means, b - a: its estimate, its interval, and p-values.
@@ -141,6 +210,22 @@ def difference(a: ArrayLike, b: ArrayLike, confidence: float, margin: float = np
     return Difference(estimate, float(interval.low), float(interval.high), float(test.pvalue), equivalent, n)
 
 
+def p_not_worse(a: ArrayLike, b: ArrayLike, margin: float) -> float:
+    """Return the p-value of the mean of b lying more than `margin` below that of a (Welch's one-sided t-test).
+
+    Small where b is shown to be not inferior. Values that are not finite are left out; NaN with fewer than two.
+    """
+    a, b = (np.asarray(side, np.float64) for side in (a, b))
+    a, b = a[np.isfinite(a)], b[np.isfinite(b)]
+    if min(len(a), len(b)) < 2 or a.std() == b.std() == 0:
+        return np.nan
+    return float(stats.ttest_ind(b + margin, a, equal_var=False, alternative="greater").pvalue)
+
+
 def holm(p_values: Sequence[float]) -> np.ndarray:
-    """Return p-values adjusted for their number by Holm's method, in their order."""
-    return multipletests(np.asarray(p_values, np.float64), method="holm")[1]
+    """Return p-values adjusted for their number by Holm's method, in their order; NaN stays and does not count."""
+    adjusted = np.array(p_values, np.float64)
+    known = np.isfinite(adjusted)
+    if known.any():
+        adjusted[known] = multipletests(adjusted[known], method="holm")[1]
+    return adjusted

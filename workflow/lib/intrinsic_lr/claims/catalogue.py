@@ -20,6 +20,7 @@ class Claim:
         source: paper, section or equation, or `derived`.
         experiments: for each role that an experiment of the config plays, what it has to hold.
         files: which files of each point's blocks the test reads: `history`, `trace`, `checkpoints`, `predictions`.
+        tables: for each role, which tables of its experiment's analyses the test reads (`swa`, `distance_across`).
         reads_data: whether the test reads the data sets of its experiments, or of its setting `dataset`.
         thresholds: for each number that decides, what it means.
         settings: for each other setting, what it means: a number, a list of numbers, a name or a list of names.
@@ -29,6 +30,7 @@ class Claim:
     source: str
     experiments: Mapping[str, str] = field(default_factory=dict)
     files: tuple[str, ...] = ()
+    tables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     reads_data: bool = False
     thresholds: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -39,93 +41,323 @@ CLAIMS: dict[str, Claim] = {
     "scale_invariance": Claim(
         statement="The loss of a normalised network with a fixed head does not depend on the norm of its weights.",
         source=f"{PAPER}, section 1; derived (F1)",
+        reads_data=True,
+        thresholds={"deviation": "largest relative deviation that counts as rounding"},
+        settings={
+            "dataset": "the data set of the mini-batches",
+            "models": "networks, each of which is tested with batch, group and layer norm",
+            "factors": "factors c on all trained weights",
+            "replicates": "initialisations, each with its own mini-batch",
+            "batch_size": "images in a mini-batch",
+        },
     ),
     "nonsmooth_origin": Claim(
         statement="The loss gets ever less smooth towards the origin: its curvature grows like 1/||w||^2.",
         source=f"{PAPER}, section 1; derived (F1)",
+        reads_data=True,
+        thresholds={"slope_margin": "how far the log-log slope may lie from -2"},
+        settings={
+            "dataset": "the data set of the mini-batches",
+            "models": "networks whose curvature is measured",
+            "factors": "factors on the initial weights, which set the norms",
+            "replicates": "networks at each norm",
+            "batch_size": "images in a mini-batch",
+            "iterations": "most Lanczos steps",
+            "tolerance": "relative residual at which they end",
+        },
     ),
     "fixed_head_costs_nothing": Claim(
         statement="Fixing the last linear layer at its random initialisation costs no test accuracy.",
         source=BLOG,
+        experiments={
+            "fixed": "a network with its head fixed, with its initial weights kept",
+            "trained": "the same with a trained head",
+            "convolutional": "a convolutional network, one point with its head fixed and one with it trained",
+        },
+        files=("history", "checkpoints"),
+        reads_data=True,
+        thresholds={"margin": "largest loss of mean final test accuracy that counts as none"},
     ),
     "norm_recursion": Claim(
         statement="The norm follows R' = (1 - lambda_e)^2 R + eta^2 ||g^||^2 / R exactly, step by step.",
         source="derived (F6)",
+        experiments={
+            "long": "long runs without momentum",
+            "exact": "runs in float64, some with momentum, with a trace of every step",
+        },
+        files=("history", "trace"),
+        reads_data=True,
+        thresholds={"epsilons": "largest relative residual, in machine epsilons of the run's dtype"},
+        settings={
+            "model": "a network with trained scales and shifts, the control",
+            "steps": "steps that it is trained for",
+        },
     ),
     "exp_lr_equivalence": Claim(
         statement="Weight decay, or an exponentially growing learning rate without it, give the same functions.",
         source=f"{EXP_LR}, theorems 2.1 and 2.2",
+        experiments={"runs": "schedules and their exponential twins on the same batches, in float64 and float32"},
+        files=("checkpoints",),
+        reads_data=True,
+        thresholds={"deviation": "largest distance at unit norm, and relative difference of logits, in float64"},
+        settings={
+            "originals": "schedules with weight decay",
+            "twins": "the exponential twin of each",
+            "uncorrected": "the twin of the first with a momentum buffer that starts at zero",
+        },
     ),
     "rescaling_equivalence": Claim(
         statement="At equal intrinsic learning rate another learning rate only rescales the initialisation.",
         source=f"{PAPER}, section 1; derived (F9)",
+        experiments={
+            "pair": "points and their rescaled partners on the same batches, in float64",
+            "mixing": "points at one intrinsic rate and several learning rates, and at a tenfold intrinsic rate",
+        },
+        files=("checkpoints", "history"),
+        reads_data=True,
+        thresholds={
+            "deviation": "largest distance at unit norm, and relative difference of logits, of an exact pair",
+            "accuracy_margin": "difference of late test accuracies that counts as none",
+        },
+        settings={"settled": "from this multiple of 1/lambda_e on test accuracies are averaged"},
     ),
     # Full-batch descent, and what learning rate generalisation needs.
     "gd_toy": Claim(
         statement="On L = x^2/(x^2+y^2) descent with weight decay ends near lambda_e/2 at every learning rate.",
-        source="derived (F13)",
+        source=f"{BLOG}, toy example; derived (F13)",
+        thresholds={
+            "ratio_low": "least late mean loss, over lambda_e/2",
+            "ratio_high": "largest late mean loss, over lambda_e/2",
+            "cycle": "largest relative deviation from the exact cycle, to be rounding",
+            "final_loss": "largest last loss of a run that settled once weight decay was off",
+            "norm_drift": "largest relative change of its squared norm over the last quarter of that time",
+            "share": "least share of runs that hover near lambda_e/2, and that settle once weight decay is off",
+        },
+        settings={
+            "learning_rates": "learning rates eta, ascending",
+            "intrinsic_lrs": "intrinsic learning rates lambda_e; below 0.0017 x underflows and the weights collapse",
+            "starts": "random starts, each run at every pair of rates",
+            "length": "time with weight decay, in 1/lambda_e; the late loss is that of the second half",
+            "length_without": "time after that without weight decay, in 1/lambda_e",
+        },
     ),
     "gd_never_settles": Claim(
         statement="Full-batch descent with weight decay never settles, at any learning rate; without it, it does.",
-        source=BLOG,
+        source=f"{BLOG}, experiment on full-batch descent; Lyu, Li, Arora 2022 (spherical sharpness)",
+        experiments={
+            "decay": "full-batch descent at one lambda_e and several learning rates, decay switched off at the end",
+            "no_decay": "the same learning rates without weight decay from the start",
+        },
+        files=("history", "trace", "checkpoints"),
+        reads_data=True,
+        thresholds={
+            "low": "training loss (nats) at which a run counts as settled",
+            "high": "training loss (nats) above which a settled run counts as destabilised",
+            "count": "least number of destabilisations per 1/lambda_e",
+            "drop": "largest training loss after weight decay is off, over the mean before",
+            "swing": "largest ratio of two training losses in the last half of the time without weight decay",
+            "sharpness_low": "least spherical sharpness, over 2 / effective learning rate",
+            "sharpness_high": "largest spherical sharpness, over 2 / effective learning rate",
+            "norm_loss": "largest relative loss of squared norm in a step without weight decay, to be rounding",
+        },
+        settings={
+            "iterations": "most Hessian-vector products of an eigenvalue",
+            "tolerance": "its relative residual",
+        },
     ),
     "early_stopping_needed": Claim(
-        statement="The best training loss of a run is far below the one it ends at.",
-        source=BLOG,
+        statement="With weight decay, full-batch descent ends far above the best training loss that it has held.",
+        source=f"{BLOG}, experiment on full-batch descent",
+        experiments={
+            "decay": "full-batch descent with weight decay, at several learning rates",
+            "no_decay": "full-batch descent without weight decay, the control",
+            "sgd": "mini-batch descent at constant rates, reported beside",
+        },
+        files=("history", "trace"),
+        thresholds={"ratio": "least mean late training loss, over the best that the run has held"},
+        settings={
+            "window": "a loss is held if it is the median over this share of the run",
+            "late": "the late loss is the mean over this last share of the run",
+        },
     ),
     "small_lr_generalises": Claim(
         statement="A hundred times smaller initial learning rate generalises as well, given more steps.",
-        source=BLOG,
+        source=f"{BLOG}, experiment on small learning rates",
+        experiments={
+            "usual": "the usual learning rate with its decays",
+            "small": "a hundred times smaller learning rate at the same weight decay, longer and with one more decay",
+            "small_short": "the small learning rate with the schedule of the usual one",
+        },
+        files=("history",),
+        thresholds={"margin": "largest difference of mean final test accuracies that counts as none"},
     ),
     # Weight space.
     "swa_within": Claim(
         statement="Averaging two checkpoints of a trajectory lowers the test loss, long after the usual run time.",
-        source=BLOG,
+        source=f"{BLOG}, experiment on stochastic weight averaging",
+        experiments={"run": "one point with checkpoints at the usual length, at ten times it, and at the lags"},
+        tables={"run": ("swa",)},
+        thresholds={"gain": "least gain in test loss (nats) over the end with the lower mean loss"},
+        settings={
+            "usual_length": "the usual length of training, in 1/lambda_e",
+            "lags": "lags between the two checkpoints, in 1/lambda_e",
+        },
     ),
     "swa_across": Claim(
         statement="Averaging the weights of two initialisations does not help.",
-        source=BLOG,
+        source=f"{BLOG}, experiment on stochastic weight averaging",
+        experiments={"run": "one point, with checkpoints at the usual length and at ten times it"},
+        tables={"run": ("swa",)},
+        thresholds={"gain": "largest gain in test loss (nats) over the end with the lower mean loss"},
+        settings={
+            "usual_length": "the usual length of training, in 1/lambda_e",
+            "lags": "lags, in 1/lambda_e, of the averages within a trajectory that are the control",
+        },
     ),
     "distance_grows": Claim(
         statement="The distance between two checkpoints of a trajectory keeps growing with their lag.",
-        source=BLOG,
+        source=f"{BLOG}, figure of pairwise distances; derived (F11)",
+        experiments={"run": "one point with checkpoints at short and long lags once the norm is at rest"},
+        tables={"run": ("distance", "distance_across")},
+        thresholds={
+            "growth": "least relative growth of the mean distance from one lag to the next",
+            "over_ou": "least squared distance at the longest lag, over what the fitted OU process has there",
+            "slope": "least log-log slope of the squared distance over the last half of the lags",
+        },
+        settings={
+            "start": "earliest checkpoint T looked at, in 1/lambda_e",
+            "long_lag": "T is tested for a plateau where its longest lag is at least this, in 1/lambda_e",
+            "lag_ratio": "lags closer than this ratio are not told apart in the test of growth",
+            "short_lags": "share of the longest lag up to which the OU process is fitted",
+        },
     ),
     "no_mixing_in_weights": Claim(
         statement="Where function space has mixed, weights of two initialisations still lie apart.",
         source=f"{PAPER}, section 1; {BLOG}",
+        experiments={"pairs": "points that differ in their initialisation alone, at each intrinsic rate"},
+        files=("checkpoints", "predictions"),
+        reads_data=True,
+        thresholds={"gap": "least cosine within a trajectory less the cosine across initialisations"},
+        settings={
+            "lag": "lag within a trajectory up to the last checkpoint, in 1/lambda_e",
+            "mixed": "function space has mixed where the excess share of disagreement is at most this",
+        },
     ),
     # The equilibrium of norm and effective learning rate.
     "norm_equilibrium": Claim(
         statement="The effective learning rate relaxes to sqrt(2 lambda_e / E||g^||^2) at the rate 4 lambda_e.",
-        source=f"{PAPER}, equation of gamma (F4, F5)",
+        source=f"{PAPER}, equation of gamma (F4, F5); Kosson et al. 2024 (angles)",
+        experiments={
+            "constant": "constant rates, well past the rest; some points from a larger initialisation",
+            "momentum": "the same with momentum",
+            "decay": "a decay of the learning rate or the weight decay from rest, followed to the new rest",
+        },
+        files=("history", "trace"),
+        thresholds={
+            "rest": "how far measured over predicted gamma and effective learning rate may lie from 1",
+            "rate": "how far the fitted rate over 4 lambda_e may lie from 1",
+            "angle": "how far a layer's angle over the predicted one may lie from 1",
+        },
+        settings={
+            "settled": "from this multiple of 1/lambda_e on a run counts as at rest",
+            "followed": "relaxations are fitted up to this multiple of 1/lambda_e",
+            "relaxed": "a decay is fitted if it was followed to this value of 4 lambda_e t",
+            "largest_intrinsic_lr": "above it the continuous equation of gamma is shown, not judged",
+        },
     ),
     "lr_decay_response": Claim(
         statement="After a decay of the learning rate the effective one drops at once, then climbs to a new rest.",
         source=f"{PAPER}, equation of gamma; derived (F8)",
+        experiments={"decay": "one schedule per point, one decay each: learning rate, weight decay, or both"},
+        files=("history", "trace"),
+        thresholds={
+            "drop": "how far the drop of the effective learning rate over that of the learning rate may lie from 1",
+            "deviation": "largest root mean square of log(measured / predicted) over the response",
+            "rest": "largest factor between the final effective learning rate and F8's",
+        },
+        settings={"relaxed": "an end counts as the new rest from this value of 4 lambda_e t on"},
     ),
     "random_pasts": Claim(
         statement="Runs of different random pasts coincide once they share learning rate and weight decay.",
         source=f"{PAPER}, figure on CIFAR-10 with random schedules",
+        experiments={"pasts": "schedules that differ, then share their rates, then end without weight decay"},
+        files=("history", "trace"),
+        thresholds={
+            "accuracy": "largest difference of accuracy between two pasts that counts as none",
+            "ratio": "largest log ratio of norms, or of effective learning rates, that counts as none",
+        },
+        settings={
+            "stretch": "means are over this multiple of 1/lambda_e at the end of each phase",
+            "accuracy_shown": "the range of accuracies that the figure shows, down from the best",
+        },
     ),
     "noise_anisotropy": Claim(
         statement="At equilibrium the gradient noise lies in few directions, far from isotropic.",
         source=f"{PAPER}, the SDE's covariance Sigma; Malladi et al. 2021",
+        experiments={"equilibrium": "trajectories with checkpoints at rest"},
+        files=("checkpoints",),
+        reads_data=True,
+        thresholds={
+            "share": "largest participation ratio, as a share of the attainable dimension",
+            "top": "smallest ratio of the top eigenvalue to that of isotropic noise",
+        },
+        settings={
+            "settled": "from this multiple of 1/lambda_e on a run counts as at rest",
+            "checkpoints": "so many checkpoints are looked at, the last ones",
+            "batches": "mini-batch gradients per checkpoint and replicate",
+            "isotropic_draws": "simulations of isotropic noise per checkpoint and replicate",
+        },
     ),
     "linear_scaling": Claim(
         statement="A k times larger batch and learning rate give the same curve while lambda_e is small.",
         source=f"{PAPER}, SDE view (F2); Goyal et al. 2017",
+        experiments={"scaling": "pairs with batch size and learning rate in proportion, at several lambda_e"},
+        files=("history",),
+        thresholds={
+            "norm": "largest root mean square log ratio of two curves of the squared norm",
+            "loss": "the same of the losses",
+        },
     ),
     # Function space.
     "equilibrium_time": Claim(
         statement="The time to equilibrium is inversely proportional to the intrinsic learning rate.",
         source=f"{PAPER}, abstract; {BLOG}",
+        experiments={
+            "rates": "two initialisations at four or more intrinsic rates, runs long enough to equilibrate"
+        },
+        files=("predictions", "trace"),
+        settings={
+            "levels": "distances to equilibrium at which the rates are compared, as fractions",
+            "equilibrium": "the one of the levels that counts as equilibrium, whose times give the slopes",
+            "late": "share of a run, at its end, whose mean is the equilibrium of the norm",
+        },
+        thresholds={
+            "slope_low": "lowest slope of log time against log lambda_e that is near -1",
+            "slope_high": "highest slope that is near -1",
+            "spread": "largest ratio of two rates' times in units of 1/lambda_e at which the curves collapse",
+        },
     ),
     "function_space_mixing": Claim(
         statement="In function space SGD forgets its initialisation within O(1/lambda_e) steps.",
         source=f"{PAPER}, abstract; {BLOG}",
+        experiments={
+            "mixing": "two initialisations at several intrinsic rates, two of them a factor of ten apart",
+            "too_short": "two initialisations at a rate at which the run ends before it has mixed",
+            "other_batch": "the first initialisation at one of the rates, with another batch size",
+        },
+        files=("predictions",),
+        reads_data=True,
+        thresholds={"excess_share": "share of the disagreement of two runs that their initialisations may cause"},
     ),
     "schedules_same_equilibrium": Claim(
         statement="Schedules that meet at one intrinsic learning rate reach one distribution of predictions.",
         source=f"{BLOG}, MNIST figure",
+        experiments={
+            "meeting": "schedules that from one step on have one intrinsic rate",
+            "not_meeting": "a schedule that ends at another intrinsic rate, with the same checkpoints",
+        },
+        files=("history", "predictions"),
+        reads_data=True,
+        thresholds={"excess_share": "share of the disagreement of two runs that their schedules may cause"},
     ),
 }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from safetensors import safe_open
 
 from intrinsic_lr.claims.verdicts import CONTROL, CRITERION, Finding, Range, by_p_value, by_range
 from intrinsic_lr.runs import Ensemble, open_ensemble
@@ -123,6 +124,7 @@ class Inputs:
         question: the claim as the config asks it.
         folders: for each point's name the folders of its blocks.
         datasets: for each data set's name its data file and description.
+        tables: for each name of an analysis' table, `<table>_<experiment>`, its file.
         device: device for what is computed anew, as the config names it.
         threads: CPU threads.
     """
@@ -130,6 +132,7 @@ class Inputs:
     question: Question
     folders: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     datasets: Mapping[str, tuple[Path, Path]] = field(default_factory=dict)
+    tables: Mapping[str, Path] = field(default_factory=dict)
     device: str = "cpu"
     threads: int = 1
 
@@ -141,7 +144,8 @@ class Inputs:
         question = Question(**json.loads(plan), analysis=analysis, seed=seed)
         infos = [Path(file) for file in files if file.endswith(".json") and Path(file).parent.name == "data"]
         datasets = {info.stem: (info.with_suffix(".safetensors"), info) for info in infos}
-        return Inputs(question, block_folders(files), datasets, device, threads)
+        tables = {Path(file).stem: Path(file) for file in files if file.endswith(".csv")}
+        return Inputs(question, block_folders(files), datasets, tables, device, threads)
 
     def ensemble(self, role: str, point: Mapping[str, Any]) -> Ensemble:
         """Open the ensemble of a role's point, with the replicates of that experiment."""
@@ -158,6 +162,10 @@ class Inputs:
         """Return the traces of a role's points, as `history` does."""
         return self._records(role, "trace")
 
+    def table(self, role: str, name: str) -> pd.DataFrame:
+        """Return a table that an analysis of a role's experiment made (`tables` in the catalogue)."""
+        return pd.read_csv(self.tables[f"{name}_{self.question.experiments[role]['experiment']}"])
+
     def _records(self, role: str, kind: str) -> pd.DataFrame:
         parts = []
         for point in self.question.points(role):
@@ -167,6 +175,11 @@ class Inputs:
             frame = with_point(frame.rename(columns=now), point)
             parts.append(frame)
         return pd.concat(parts, ignore_index=True)
+
+    def test_labels(self, name: str) -> np.ndarray:
+        """Return the true labels (N,) of a data set's test images; reads nothing else and imports no torch."""
+        with safe_open(self.datasets[name][0], framework="np") as tensors:
+            return tensors.get_tensor("test_labels")
 
     def data(self, name: str, dtype: str = "float32") -> "Dataset":
         """Read a data set onto the device; images normalise to `dtype`."""

@@ -1,0 +1,64 @@
+"""Runs whose predictions are drawn from known label distributions, behind the interface of the claims' inputs."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from intrinsic_lr.claims.question import Question
+from intrinsic_lr.seeding import stream_seed
+
+CLASSES, IMAGES = 4, 60
+ANALYSIS = {"confidence": 0.95, "permutations": 199, "bootstrap": 199}
+
+
+def dirichlet(*names: int) -> np.ndarray:
+    """Return label distributions (N, K), nearly certain for most images, as trained networks' are."""
+    return np.random.default_rng(names).dirichlet(np.full(CLASSES, 0.15), IMAGES)
+
+
+def draw(p: np.ndarray, runs: int, generator: np.random.Generator) -> np.ndarray:
+    """Return labels (runs, N) drawn from p (N, K)."""
+    return (generator.random((runs, len(p), 1)) > p.cumsum(axis=1)[None, :, :-1]).sum(axis=2)
+
+
+def point(name: str, intrinsic_lr: float, steps: list[int], **axes: object) -> dict:
+    """Return a point as the workflow describes it."""
+    base = {
+        "name": name, "dataset": "data", "model": "mlp", "batch_size": 32, "lr": 0.1,
+        "weight_decay": intrinsic_lr / 0.1, "intrinsic_lr": intrinsic_lr, "momentum": 0.0, "schedule": "constant",
+        "init_seed": 0, "init_sharing": "shared", "init_scale": 1.0, "augmentation": "none",
+        "dtype": "float32", "data_order": None, "constraint": "none", "steps": steps, "length": steps[-1],
+    }  # fmt: skip
+    return base | axes
+
+
+class SimulatedInputs:
+    """Stands in for `Inputs`.
+
+    Args:
+        distribution: from a point and a step to label distributions (N, K).
+        name: of the claim.
+        experiments: points by role.
+        runs: runs of each point.
+        rest: thresholds and settings of the question.
+        records: for each point's name what its training recorded.
+    """
+
+    def __init__(self, distribution, name, experiments, runs=40, records=None, **rest):
+        described = {
+            role: {"experiment": role, "replicates": runs, "points": points}
+            for role, points in experiments.items()
+        }
+        self.question = Question(name, experiments=described, analysis=ANALYSIS, **rest)
+        self._distribution, self._runs, self._records = distribution, runs, records or {}
+
+    def ensemble(self, role, point):
+        def labels(step):
+            generator = np.random.default_rng(stream_seed(point["name"], step))
+            return draw(self._distribution(point, step), self._runs, generator)
+
+        record = self._records.get(point["name"])
+        return SimpleNamespace(labels=labels, classes=CLASSES, blocks=[SimpleNamespace(record=record)])
+
+    def test_labels(self, name):
+        return dirichlet(0).argmax(axis=1)

@@ -1,0 +1,119 @@
+"""Times to equilibrium: verdicts on curves with a known power law."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from simulated_labels import ANALYSIS, CLASSES, dirichlet, draw
+
+from intrinsic_lr.claims import equilibrium_time as claim
+from intrinsic_lr.claims.question import Question
+from intrinsic_lr.claims.verdicts import findings_table, overall
+from intrinsic_lr.theory import relaxed_gamma
+
+RATES = (0.03, 0.01, 0.003, 0.001)
+QUESTION = Question(
+    "equilibrium_time",
+    experiments={"rates": {"experiment": "mine"}},
+    thresholds={"slope_low": -1.2, "slope_high": -0.8, "spread": 2},
+    settings={"levels": [0.2, 0.1, 0.05], "equilibrium": 0.1, "late": 0.25},
+    analysis=ANALYSIS,
+)
+STEPS = np.unique(np.geomspace(4, 30_000, 30).round())
+
+
+def table(power, runs=60, rates=RATES):
+    """Return the claim's table of a world that relaxes in c * rate^power steps, the same at rate 0.01."""
+    generator = np.random.default_rng(0)
+    parts = []
+    for rate in rates:
+        point = {"name": f"at {rate}", "intrinsic_lr": rate}
+        time = 100 * (rate / 0.01) ** power
+        labels = []
+        for seed in (1, 2):
+            left = np.exp(-STEPS / time)
+            mixed = [(1 - share) * dirichlet(3) + share * dirichlet(seed) for share in left]
+            labels.append([draw(p, runs, generator) for p in mixed])
+        parts.append(
+            claim._rows(QUESTION, point, claim.FUNCTION, STEPS, *claim.share_curves(*labels, CLASSES, 100, 1))
+        )
+        gamma = relaxed_gamma(STEPS, 30.0, 0.25 / time, 0.5 / time)
+        noisy = [
+            pd.DataFrame(gamma**-0.5 * np.exp(0.03 * generator.normal(size=(runs, len(STEPS)))), columns=STEPS)
+            for _ in range(2)
+        ]
+        parts.append(claim._rows(QUESTION, point, claim.NORM, *claim.norm_curves(noisy, 0.25, 100, 1)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def judged(rows):
+    return findings_table("claim", "", "", claim.judge(rows, QUESTION))
+
+
+def test_times_inverse_to_the_rate_are_reproduced_and_do_not_collapse_in_steps():
+    found = judged(table(-1.0))
+    assert overall(found) == "reproduced"
+    assert list(found.loc[found["role"] == "control", "verdict"]) == ["rejected"] * 2
+
+
+@pytest.mark.parametrize("power", [-1.0, -0.7])
+def test_a_known_slope_lies_in_its_interval(power):
+    slopes = judged(table(power)).query("statistic == @claim.SLOPE")
+    assert len(slopes) == 2
+    assert slopes["estimate"].to_numpy() == pytest.approx(power, abs=0.05)
+    assert (slopes["ci_low"] - 0.01 <= power).all()
+    assert (slopes["ci_high"] + 0.01 >= power).all()
+
+
+def test_another_power_is_not_reproduced():
+    found = judged(table(-0.5))
+    assert set(found.loc[found["role"] == "criterion", "verdict"]) == {"not reproduced"}
+
+
+def test_times_that_do_not_depend_on_the_rate_leave_the_control_unrejected():
+    found = judged(table(0.0))
+    assert set(found.loc[found["role"] == "control", "verdict"]) == {"not rejected"}
+
+
+def test_the_curve_of_a_share_is_the_known_one():
+    """Half of ||p - q||^2 over 1 - p q, at shares of a known mixture."""
+    left = np.array([1.0, 0.5, 0.0])
+    sides = [[(1 - share) * dirichlet(3) + share * dirichlet(seed) for share in left] for seed in (1, 2)]
+    generator = np.random.default_rng(5)
+    labels = [[draw(p, 400, generator) for p in side] for side in sides]
+    curves, runs, missing = claim.share_curves(*labels, CLASSES, 50, 1)
+    truth = [
+        np.square(p - q).sum(axis=1).mean() / 2 / (1 - (p * q).sum(axis=1)).mean()
+        for p, q in zip(*sides, strict=True)
+    ]
+    assert curves[0] == pytest.approx(truth, abs=0.01)
+    assert curves[1:].mean(axis=0) == pytest.approx(truth, abs=0.01)
+    assert (runs, missing, curves.shape) == (400, 0, (51, 3))
+
+
+def test_diverged_runs_are_left_out_of_every_checkpoint_and_counted():
+    generator = np.random.default_rng(5)
+    labels = [[draw(dirichlet(seed), 6, generator) for _ in range(2)] for seed in (1, 2)]
+    labels[0][1][2] = -1
+    curves, runs, missing = claim.share_curves(*labels, CLASSES, 5, 1)
+    assert (runs, missing) == (5, 1)
+    assert np.isfinite(curves).all()
+    frame = pd.DataFrame(np.full((3, 4), 0.5), columns=[0, 1, 2, 3])
+    broken = frame.copy()
+    broken.iloc[1, 2] = np.nan
+    steps, curves, runs, missing = claim.norm_curves([frame, broken], 0.5, 5, 1)
+    assert (list(steps), runs, missing) == ([1, 2, 3], 2, 1)
+    assert (curves == 0).all()
+
+
+def test_figure_draws_plausible_and_degenerate_tables():
+    plausible = table(-1.0, runs=10)
+    diverged = plausible.assign(**dict.fromkeys(("value", "low", "high"), np.nan))
+    diverged.loc[diverged["part"] == claim.TIME, "step"] = np.nan
+    for rows in (plausible, diverged, table(-1.0, runs=1, rates=(0.01,))):
+        found = judged(rows)
+        figure = claim.draw(rows, QUESTION, found)
+        figure.draw_without_rendering()
+        plt.close(figure)
+        if rows is not plausible:
+            assert set(found["verdict"]) == {"inconclusive"}

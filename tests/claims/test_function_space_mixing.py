@@ -1,0 +1,127 @@
+"""Two initialisations: verdicts on runs of known label distributions."""
+
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import save_file
+from scipy import stats
+from simulated_labels import SimulatedInputs, dirichlet, point
+
+from intrinsic_lr.claims import function_space_mixing as claim
+from intrinsic_lr.claims.question import Inputs, Question
+from intrinsic_lr.claims.sameness import compare_points, strict
+from intrinsic_lr.claims.verdicts import findings_table, overall
+from intrinsic_lr.disagreement import total_variation
+
+
+def world(left, rates=(0.1, 0.01), runs=40):
+    """Return inputs where the share `left(intrinsic time)` of the initialisation's own predictions is left."""
+
+    def distribution(of, step):
+        share = left(step * of["intrinsic_lr"])
+        rest = dirichlet(1, round(1e4 * of["intrinsic_lr"]), of["batch_size"])
+        return (1 - share) * rest + share * dirichlet(2, of["init_seed"])
+
+    def pair(rate, last):
+        steps = [round(time / rate) for time in last]
+        return [point(f"{rate} from {seed}", rate, steps, init_seed=seed) for seed in (0, 1)]
+
+    experiments = {
+        "mixing": [of for rate in rates for of in pair(rate, (0.5, 8))],
+        "too_short": pair(0.001, (0.1, 0.2)),
+        "other_batch": [point("batch 128", rates[0], [round(8 / rates[0])], batch_size=128)],
+    }
+    return SimulatedInputs(
+        distribution, "function_space_mixing", experiments, runs, thresholds={"excess_share": 0.1}
+    )
+
+
+def judged(inputs):
+    table = claim.measure(inputs)
+    return table, findings_table("claim", "", "", claim.judge(table, inputs.question))
+
+
+def test_forgetting_runs_are_recognised_and_every_control_rejected():
+    table, findings = judged(world(lambda time: math.exp(-time)))
+    assert overall(findings) == "reproduced"
+    controls = findings[findings["role"] == "control"]
+    assert list(controls["verdict"]) == ["rejected"] * 4  # rate, batch, too short twice
+    assert set(table["part"]) == {claim.INITIALISATION, claim.RATE, claim.BATCH, claim.SHORT}
+
+
+def test_runs_that_remember_are_not_reproduced_by_either_criterion():
+    _, findings = judged(world(lambda time: 0.5))
+    criteria = findings[findings["role"] == "criterion"]
+    assert len(criteria) == 4
+    assert set(criteria["verdict"]) == {"not reproduced"}
+
+
+def test_a_small_memory_fails_the_strict_question_alone():
+    _, findings = judged(world(lambda time: 0.12, rates=(0.1,), runs=400))
+    strictly, roughly = findings[findings["role"] == "criterion"]["verdict"]
+    assert (strictly, roughly) == ("not reproduced", "reproduced")
+
+
+def test_controls_that_do_not_differ_are_not_rejected():
+    """Nothing is forgotten or depends on anything: a test that cannot tell is no evidence."""
+    inputs = SimulatedInputs(lambda of, step: dirichlet(1), "claim", {}, thresholds={"excess_share": 0.1})
+    inputs.question = world(lambda time: 0).question
+    _, findings = judged(inputs)
+    assert "rejected" not in set(findings["verdict"])
+    assert overall(findings) == "inconclusive"
+
+
+@pytest.mark.parametrize("left", [0.0, 0.3])
+def test_rows_hold_the_true_total_variation(left):
+    table, _ = judged(world(lambda time: left, rates=(0.1,)))
+    rows = table[table["part"] == claim.INITIALISATION]
+    truth = left * total_variation(dirichlet(2, 0), dirichlet(2, 1))
+    assert (rows["total_variation_low"] <= truth).all()
+    assert (rows["total_variation_high"] >= truth).all()
+
+
+def test_p_values_are_uniform_where_initialisations_are_forgotten():
+    inputs = world(lambda time: 0.0, rates=(0.1,), runs=12)
+    inputs.question = Question("claim", analysis={**inputs.question.analysis, "bootstrap": 2})
+    pairs = [
+        ("null", ("mixing", point(f"a{index}", 0.1, [1])), ("mixing", point(f"b{index}", 0.1, [1])), [(1, 1)])
+        for index in range(150)
+    ]
+    p_values = compare_points(inputs, pairs)["p_value"]
+    assert stats.kstest(p_values, "uniform").pvalue > 1e-3
+    assert 0.01 <= (p_values <= 0.1).mean() <= 0.2
+
+
+def test_true_labels_are_read_from_the_data(tmp_path):
+    labels = np.array([2, 0, 1])
+    save_file({"test_labels": labels, "test_images": np.zeros((3, 1))}, tmp_path / "data.safetensors")
+    inputs = Inputs(Question("claim"), datasets={"data": (tmp_path / "data.safetensors", tmp_path / "data.json")})
+    assert inputs.test_labels("data").tolist() == [2, 0, 1]
+
+
+def test_strict_p_values_are_adjusted_for_their_number():
+    inputs = world(lambda time: 0.0)
+    rows = pd.DataFrame({name: [0.1] * 2 for name in ("total_variation", "null_mean")})
+    rows = rows.assign(
+        p_value=[0.03, 0.5], total_variation_low=0, total_variation_high=1, replicates_a=5, replicates_b=4
+    )
+    found = strict(inputs.question, inputs.question.criterion, rows, ["one", "two"], [["mixing"]] * 2)
+    assert [finding.p_value for finding in found] == pytest.approx([0.06, 0.5])
+    assert [finding.verdict for finding in found] == ["reproduced"] * 2
+    assert found[0].n == 4
+
+
+def test_figure_draws_plausible_and_degenerate_tables():
+    inputs = world(lambda time: math.exp(-time))
+    table, _ = judged(inputs)
+    measured = table.columns[list(table.columns).index("l1") : list(table.columns).index("independent_errors") + 1]
+    diverged = table.assign(**dict.fromkeys(measured, np.nan))
+    for rows in (table, diverged):
+        found = findings_table("claim", "", "", claim.judge(rows, inputs.question))
+        figure = claim.draw(rows, inputs.question, found)
+        figure.draw_without_rendering()
+        plt.close(figure)
+    assert set(found["verdict"]) == {"inconclusive"}

@@ -1,0 +1,272 @@
+"""How long norm and function space take to their equilibrium, over one and a half decades of intrinsic rates."""
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from intrinsic_lr import style
+from intrinsic_lr.claims.question import Inputs, Interval, Question
+from intrinsic_lr.claims.verdicts import Finding, Range
+from intrinsic_lr.disagreement import bootstrap_resamples, disagreement
+from intrinsic_lr.equilibration import log_log_slope, resampled_means, spread, time_below
+from intrinsic_lr.seeding import stream_seed
+from intrinsic_lr.tables import differing_axes
+
+CURVE, TIME = "curve", "time"
+"""Kinds of rows: how far a quantity is from its equilibrium, and the times at which it is that near for good."""
+FUNCTION, NORM = "function space", "norm"
+SLOPE = "log-log slope"
+
+
+def measure(inputs: Inputs) -> pd.DataFrame:
+    """Return the curves of every rate, and the times of the curves and of their resamples, as rows.
+
+    Function space: the share of two runs' disagreement that is in excess, across two initialisations. Norm: the
+    logarithm of the effective learning rate, mean over the replicates of both, less its mean over the last steps.
+    A resample draws replicates and does all the rest anew; resample 0 is what was measured.
+    """
+    question = inputs.question
+    trace = inputs.trace("rates")
+    parts = []
+    for a, b in combinations(question.points("rates"), 2):
+        if differing_axes(a, b) == ["init_seed"] and a["steps"] == b["steps"]:
+            traces = [trace[trace["point"] == point["name"]] for point in (a, b)]
+            rates = [rows.pivot(index="replicate", columns="step", values="effective_lr") for rows in traces]
+            resamples, seed = (
+                question.analysis["bootstrap"],
+                stream_seed(question.seed, "claim", question.name, a["name"]),
+            )
+            first, second = (inputs.ensemble("rates", point) for point in (a, b))
+            labels = [[ensemble.labels(step) for step in a["steps"]] for ensemble in (first, second)]
+            shares = share_curves(*labels, first.classes, resamples, seed)
+            parts.append(_rows(question, a, FUNCTION, np.asarray(a["steps"]), *shares))
+            parts.append(_rows(question, a, NORM, *norm_curves(rates, question.settings["late"], resamples, seed)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def share_curves(
+    labels_a: list[np.ndarray], labels_b: list[np.ndarray], classes: int, resamples: int, seed: int
+) -> tuple[np.ndarray, int, int]:
+    """Return the excess share of two settings at every checkpoint, measured and resampled.
+
+    Args:
+        labels_a: predicted labels (n, N) at each of T checkpoints; a run with a -1 anywhere is left out of all.
+        labels_b: (m, N) at each.
+        classes: number of labels.
+        resamples: bootstrap resamples of runs, the same at every checkpoint.
+        seed: of the resamples.
+
+    Returns:
+        Curves (1 + resamples, T), the measured one first; the smaller number of finite runs; the runs left out.
+    """
+    finite = [np.all([(labels >= 0).all(axis=1) for labels in side], axis=0) for side in (labels_a, labels_b)]
+    runs, missing = min(side.sum() for side in finite), int(sum((~side).sum() for side in finite))
+    curves = np.full((1 + resamples, len(labels_a)), np.nan)
+    if runs > 1:
+        for index, (a, b) in enumerate(zip(labels_a, labels_b, strict=True)):
+            a, b = a[finite[0]], b[finite[1]]
+            # One seed for all checkpoints: a resample follows the same runs through time.
+            drawn = bootstrap_resamples(a, b, classes, resamples, np.random.default_rng(seed))
+            curves[0, index] = disagreement(a, b, a[0], classes)["excess_share"]
+            curves[1:, index] = drawn["excess_share"]
+    return curves, int(runs), missing
+
+
+def norm_curves(
+    effective_lr: list[pd.DataFrame], late: float, resamples: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """Return steps, the mean log effective learning rate less its late value, and runs as `share_curves` does.
+
+    Args:
+        effective_lr: for each point one row per replicate and one column per step; replicates with a value that is
+            not finite and positive are left out.
+        late: share of the run, at its end, whose mean is the late value.
+        resamples: bootstrap resamples of replicates.
+        seed: of the resamples.
+    """
+    kept = [frame.loc[:, frame.columns > 0] for frame in effective_lr]
+    steps = kept[0].columns.to_numpy()
+    logs, missing = [], 0
+    for frame in kept:
+        values = frame.to_numpy(np.float64)
+        usable = (np.isfinite(values) & (values > 0)).all(axis=1)
+        missing += int((~usable).sum())
+        logs.append(np.log(values[usable]))
+    runs = min(map(len, logs))
+    if runs < 2:
+        return steps, np.full((1 + resamples, len(steps)), np.nan), runs, missing
+    generator = np.random.default_rng(seed)
+    measured = np.mean([values.mean(axis=0) for values in logs], axis=0)
+    drawn = np.mean([resampled_means(values, resamples, generator) for values in logs], axis=0)
+    curves = np.vstack([measured, drawn])
+    rest = curves[:, steps > (1 - late) * steps[-1]].mean(axis=1, keepdims=True)
+    return steps, curves - rest, runs, missing
+
+
+def _rows(
+    question: Question, point, quantity: str, steps: np.ndarray, curves: np.ndarray, runs: int, missing: int
+) -> pd.DataFrame:
+    same = {
+        "quantity": quantity,
+        "point": point["name"],
+        "intrinsic_lr": point["intrinsic_lr"],
+        "replicates": runs,
+        "missing": missing,
+    }
+    tails = [(1 - question.confidence) / 2, (1 + question.confidence) / 2]
+    low, high = np.quantile(curves[1:], tails, axis=0)
+    parts = [pd.DataFrame({"part": CURVE, **same, "step": steps, "value": curves[0], "low": low, "high": high})]
+    for level in question.settings["levels"]:
+        times = time_below(steps, np.abs(curves), level)
+        resample = np.arange(len(times))
+        parts.append(pd.DataFrame({"part": TIME, **same, "level": level, "resample": resample, "step": times}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+    """Ask for slopes near -1 and for curves that collapse in units of 1/lambda_e, which they must not in steps."""
+    equilibrium, bounds = question.settings["equilibrium"], question.thresholds
+    findings = []
+    for quantity in (FUNCTION, NORM):
+        rows = table[(table["part"] == TIME) & (table["quantity"] == quantity)]
+        times = {
+            level: group.pivot(index="resample", columns=["intrinsic_lr", "point"], values="step").sort_index()
+            for level, group in rows.groupby("level")
+        }
+        if equilibrium not in times:
+            continue
+        rates = times[equilibrium].columns.get_level_values("intrinsic_lr").to_numpy()
+        same = {"n": int(rows["replicates"].min()), "roles": ["rates"]}
+        findings.append(
+            question.criterion(
+                f"{quantity}: time to equilibrium (within {equilibrium:.3g}) against lambda_e, {len(rates)} rates",
+                SLOPE,
+                *_interval(log_log_slope(rates, times[equilibrium]), question.confidence),
+                allowed=Range(bounds["slope_low"], bounds["slope_high"]),
+                **same,
+            )
+        )
+        for role, unit, scale in (
+            (question.criterion, "in units of 1/lambda_e", rates),
+            (question.control, "in steps", 1.0),
+        ):
+            # The worst of the levels, in every resample anew.
+            worst = np.max([spread(values.to_numpy() * scale) for values in times.values()], axis=0)
+            findings.append(
+                role(
+                    f"{quantity}: times {unit} agree over the rates, at every level",
+                    "largest ratio of two rates' times",
+                    *_interval(worst, question.confidence),
+                    allowed=Range(high=bounds["spread"]),
+                    **same,
+                )
+            )
+    return findings
+
+
+def _interval(values: np.ndarray, confidence: float) -> tuple[float, Interval]:
+    """Return what was measured, the first value, and the percentile interval of the resamples, the others.
+
+    A time that was not seen in the measured curves leaves all NaN, and so does one missing in more resamples than
+    the interval leaves out: the rest would be a selection.
+    """
+    measured, drawn = float(values[0]), values[1:][np.isfinite(values[1:])]
+    if not np.isfinite(measured) or len(drawn) < confidence * (len(values) - 1) or len(drawn) < 2:
+        return measured, (np.nan, np.nan)
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return measured, (float(low), float(high))
+
+
+@style.styled
+def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+    """Draw, for function space and norm, the times against the rate, and the curves in both units of time."""
+    rates = sorted(table["intrinsic_lr"].unique(), reverse=True)
+    colours = style.ordered_colours(rates)
+    figure, axes = style.panels(2, 3, 5.2)
+    for (times, scaled, raw), quantity in zip(axes, (FUNCTION, NORM), strict=True):
+        rows = table[table["quantity"] == quantity]
+        _draw_times(times, rows, question, findings, quantity, colours)
+        for panel, in_rates in ((scaled, True), (raw, False)):
+            for _, curve in rows[rows["part"] == CURVE].groupby("point", sort=False):
+                rate = curve["intrinsic_lr"].iloc[0]
+                time = curve["step"] * (rate if in_rates else 1)
+                value, low, high = (_shown(curve[name], quantity) for name in ("value", "low", "high"))
+                marker = "o" if quantity == FUNCTION else None
+                panel.plot(time, value, color=colours[rate], lw=1.3, marker=marker, ms=3)
+                panel.fill_between(time, low, high, color=colours[rate], alpha=0.2, lw=0)
+            _draw_levels(panel, quantity, question.settings)
+            style.logarithmic(panel, "x", rows.loc[rows["value"].notna(), "step"])
+            panel.set_xlabel(r"steps $\times\ \lambda_e$" if in_rates else "steps")
+        scaled.set_ylabel(LABELS[quantity])
+        raw.tick_params(labelleft=False)
+        raw.sharey(scaled)
+    axes[0, 0].set_title("time to equilibrium")
+    axes[0, 1].set_title(r"approach, in units of $1/\lambda_e$")
+    axes[0, 2].set_title("the same curves in steps")
+    figure.suptitle(
+        r"Function space (top) and norm (bottom): time to equilibrium, and its scaling with $1/\lambda_e$"
+    )
+    handles = [
+        Line2D([], [], color=colours[rate], lw=1.6, label=rf"$\lambda_e$ = {style.scientific(rate)}")
+        for rate in rates
+    ]
+    level = question.settings["equilibrium"]
+    handles.append(Line2D([], [], color="0.3", ls="--", lw=1, label=f"equilibrium: within {level:.3g}"))
+    handles.append(Line2D([], [], color="0.6", ls=":", lw=1, label="other levels compared"))
+    low, high = int(table["replicates"].min()), int(table["replicates"].max())
+    runs = f"{high}" if low == high else f"{low} to {high}"
+    note = (
+        f"{runs} runs at each rate and each of two initialisations; "
+        f"{100 * question.confidence:.3g} % intervals, bootstrap over runs"
+    )
+    style.legend_below(figure, handles, 3, note)
+    return figure
+
+
+LABELS = {
+    FUNCTION: "share of disagreement\nowed to the initialisation",
+    NORM: "effective learning rate\nover its late value",
+}
+
+
+def _shown(values: pd.Series, quantity: str) -> pd.Series:
+    return values if quantity == FUNCTION else np.exp(values)
+
+
+def _draw_levels(panel, quantity: str, settings) -> None:
+    for level in settings["levels"]:
+        look = (
+            dict(color="0.3", ls="--", lw=1)
+            if level == settings["equilibrium"]
+            else dict(color="0.6", ls=":", lw=1)
+        )
+        for line in [level] if quantity == FUNCTION else [np.exp(level), np.exp(-level)]:
+            panel.axhline(line, zorder=0, **look)
+
+
+def _draw_times(
+    panel, rows: pd.DataFrame, question: Question, findings: pd.DataFrame, quantity: str, colours
+) -> None:
+    level = question.settings["equilibrium"]
+    times = rows[(rows["part"] == TIME) & (rows["level"] == level)]
+    measured = times[times["resample"] == 0].dropna(subset=["step"])
+    tails = [(1 - question.confidence) / 2, (1 + question.confidence) / 2]
+    for point, rate, time in measured[["point", "intrinsic_lr", "step"]].itertuples(index=False):
+        drawn = times.loc[(times["point"] == point) & (times["resample"] > 0), "step"].dropna()
+        if len(drawn):
+            panel.plot([rate, rate], np.quantile(drawn, tails), color=colours[rate], lw=2)
+        panel.plot(rate, time, "o", color=colours[rate], ms=5)
+    if len(measured):
+        rates = np.sort(measured["intrinsic_lr"].unique())
+        centre = np.exp(np.log(measured["step"] * measured["intrinsic_lr"]).mean())
+        panel.plot(rates, centre / rates, color="0.4", lw=1, zorder=0)
+        found = findings[findings["statistic"].eq(SLOPE) & findings["statement"].str.startswith(quantity)]
+        for slope in found.itertuples():
+            told = f"slope {slope.estimate:.2f}\n[{slope.ci_low:.2f}, {slope.ci_high:.2f}]\nline: slope $-1$"
+            panel.text(0.97, 0.95, told, transform=panel.transAxes, ha="right", va="top", fontsize=8)
+    style.logarithmic(panel, "x", measured["intrinsic_lr"])
+    style.logarithmic(panel, "y", measured["step"])
+    panel.set(xlabel=r"intrinsic rate $\lambda_e$", ylabel=f"{quantity}: steps")

@@ -1,0 +1,161 @@
+"""Schedules that meet at one intrinsic rate, and whether their runs predict alike some time later."""
+
+from itertools import combinations, product
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from intrinsic_lr import style
+from intrinsic_lr.claims.question import Inputs, Question
+from intrinsic_lr.claims.sameness import compare_points, last_checkpoints, strict, up_to_margin
+from intrinsic_lr.claims.verdicts import Finding
+from intrinsic_lr.schedules import Timeline
+
+MEET, APART = "meet", "do not meet"
+"""Kinds of pairs: of schedules that end at one intrinsic rate, and with one that ends at another."""
+RATE = "rate"
+"""Kind of the rows that tell a schedule's intrinsic rate: `intrinsic_lr_now_a` from `step_a` on."""
+
+
+def measure(inputs: Inputs) -> pd.DataFrame:
+    """Compare all pairs of schedules at every checkpoint; `met_at` is the step from which on their rates agree.
+
+    `met_at` is missing where they never do. `intrinsic_lr_now_*` are the rates of the step that led to the
+    checkpoint, and `epoch` counts passes over the training set.
+    """
+    question = inputs.question
+    members = [(role, point) for role in ("meeting", "not_meeting") for point in question.points(role)]
+    epochs = set()
+    rates = {}
+    for role, point in members:
+        record = inputs.ensemble(role, point).blocks[0].record
+        epochs.add(record["steps_per_epoch"])
+        timeline = Timeline.parse(record["plan"]["timeline"])
+        rates[point["name"]] = np.array([np.prod(timeline.at(step)) for step in range(point["length"])])
+    meeting = [member for member in members if member[0] == "meeting"]
+    pairs = [(MEET, *pair) for pair in combinations(meeting, 2)]
+    pairs += [(APART, *pair) for pair in product(meeting, members[len(meeting) :])]
+    table = compare_points(
+        inputs, [(part, a, b, list(zip(a[1]["steps"], b[1]["steps"], strict=True))) for part, a, b in pairs]
+    )
+    for side in "ab":
+        when = zip(table[f"point_{side}"], table[f"step_{side}"], strict=True)
+        table[f"intrinsic_lr_now_{side}"] = [rates[point][step - 1] for point, step in when]
+    table["met_at"] = [met_at(rates[a], rates[b]) for a, b in zip(table["point_a"], table["point_b"], strict=True)]
+    changes = pd.concat([_changes(point, rates[point["name"]]) for _, point in members])
+    table = pd.concat([table, changes], ignore_index=True)
+    return table.assign(epoch=table["step_a"] / min(epochs))
+
+
+def _changes(point, rates: np.ndarray) -> pd.DataFrame:
+    """Return a row for the first step, for every step at which the rate changes, and for the end."""
+    steps = np.array([0, *(np.flatnonzero(np.diff(rates)) + 1), len(rates) - 1])
+    same = {"part": RATE, "point_a": point["name"], "schedule_a": point["schedule"]}
+    return pd.DataFrame({**same, "step_a": steps, "intrinsic_lr_now_a": rates[steps]})
+
+
+def met_at(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the step from which on two schedules have one intrinsic rate, NaN if they end at different ones.
+
+    Args:
+        a: intrinsic rates of every step of one schedule.
+        b: of the other, of equal length; they agree to the digits that rates are spelt with.
+    """
+    apart = np.flatnonzero(~np.isclose(a, b, rtol=1e-9, atol=0))
+    meets = apart[-1] + 1 if len(apart) else 0
+    return float(meets) if meets < len(a) else np.nan
+
+
+def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+    """Ask for one distribution at the end, strictly and up to the margin; not so before, nor without meeting."""
+    table = table[table["part"] != RATE]
+    # The least like the claim first, which then stands for it in the scorecard.
+    last = last_checkpoints(table).sort_values("p_value", kind="stable")
+    met, apart = last[last["met_at"].notna()], last[last["met_at"].isna()]
+    before = last_checkpoints(table[table["step_a"] <= table["met_at"]])
+    told, roles = [f"{_told(row)}, {_since(row)}" for row in met.itertuples()], [["meeting"]] * len(met)
+    findings = strict(question, question.criterion, met, [f"{text}: one distribution" for text in told], roles)
+    findings += up_to_margin(
+        question, question.criterion, met, [f"{text}: the same up to the margin" for text in told], roles
+    )
+    others = pd.concat([before, apart])
+    told = [f"{_told(row)}, just before they meet" for row in before.itertuples()]
+    told += [f"{_told(row)}, which do not meet" for row in apart.itertuples()]
+    roles = [["meeting"]] * len(before) + [["meeting", "not_meeting"]] * len(apart)
+    findings += strict(question, question.control, others, told, roles)
+    if before["excess_share"].notna().any():
+        # The margin has to be able to fail: where the pasts differ most.
+        most = before.loc[[before["excess_share"].idxmax()]]
+        told = [f"{_told(row)}, just before they meet: up to the margin" for row in most.itertuples()]
+        findings += up_to_margin(question, question.control, most, told, [["meeting"]])
+    return findings
+
+
+def _told(row) -> str:
+    return f"{row.schedule_a} and {row.schedule_b}"
+
+
+def _since(row) -> str:
+    return f"{(row.step_a - row.met_at) * row.intrinsic_lr_now_a:.3g}/lambda_e after they met"
+
+
+@style.styled
+def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+    """Draw the schedules, and the l1 distance of every pair against time over its sampling floor."""
+    figure, axes = style.panels(2, 2, 5.4, height_ratios=[1, 2.2], sharex=True)
+    schedules = list(dict.fromkeys(table.loc[table["part"] == RATE, "schedule_a"]))
+    looks = [
+        {"color": colour, "marker": marker}
+        for colour, marker in zip(sns.color_palette("colorblind", 6), style.MARKERS, strict=True)
+    ]
+    compared = table.loc[table["part"] != RATE, ["schedule_a", "schedule_b"]].drop_duplicates()
+    pairs = list(compared.itertuples(index=False, name=None))
+    shapes = dict(zip(schedules, style.DASHES * len(schedules), strict=False))
+    for (above, below), part, title in zip(
+        axes.T, (MEET, APART), ("schedules that meet", "with one that does not"), strict=True
+    ):
+        rows = table[table["part"] == part]
+        shown = set(rows["schedule_a"]) | set(rows["schedule_b"])
+        for name in schedules:
+            change = table[(table["part"] == RATE) & (table["schedule_a"] == name)].sort_values("step_a")
+            look = dict(color="0.15", lw=1.3) if name in shown else dict(color="0.8", lw=1, zorder=1)
+            above.plot(
+                change["epoch"], change["intrinsic_lr_now_a"], drawstyle="steps-post", ls=shapes[name], **look
+            )
+        style.logarithmic(above, "y", table["intrinsic_lr_now_a"])
+        for index, pair in enumerate(pairs):
+            chosen = rows[(rows["schedule_a"] == pair[0]) & (rows["schedule_b"] == pair[1])].sort_values("epoch")
+            look = looks[index % len(looks)]
+            below.plot(chosen["epoch"], chosen["l1"], lw=1.3, ms=3.5, **look)
+            # The floor is what two halves of the pooled runs are apart.
+            below.plot(chosen["epoch"], 2 * chosen["null_mean"], lw=1, ls=":", color=look["color"])
+        for met in (rows["met_at"] / rows["step_a"] * rows["epoch"]).dropna().round(9).unique():
+            for panel in (above, below):
+                panel.axvline(met, color="0.5", lw=0.9, zorder=0)
+        style.logarithmic(below, "y", rows[["l1", "null_mean"]])
+        above.set_title(title)
+        below.set_xlabel("epoch")
+    axes[1, 1].sharey(axes[1, 0])
+    axes[1, 0].autoscale(axis="y")
+    axes[0, 0].set_ylabel(r"intrinsic rate $\lambda_e$")
+    axes[1, 0].set_ylabel("l1 distance of the label\ndistributions, mean over test images")
+    for panel in axes[:, 1]:
+        panel.tick_params(labelleft=False)
+    handles = [Line2D([], [], color="0.15", lw=1.3, ls=shapes[name], label=name) for name in schedules]
+    handles += [
+        Line2D([], [], ms=4, label=" | ".join(pair), **looks[index % len(looks)])
+        for index, pair in enumerate(pairs)
+    ]
+    handles += [
+        Line2D([], [], color="0.3", ls=":", lw=1, label="sampling floor: mean of the permutation null"),
+        Line2D([], [], color="0.5", lw=0.9, label="from here on at one intrinsic rate"),
+    ]
+    runs = table[["replicates_a", "replicates_b"]].dropna()
+    count = f"{int(runs.min().min())}" if len(runs) else "no"
+    note = f"{count} runs a side; the floor by {question.analysis['permutations']} permutations of the pooled runs"
+    style.legend_below(figure, handles, 2, note)
+    figure.suptitle("Schedules that meet at one intrinsic rate: distance of the predictions, before and after")
+    return figure
