@@ -94,7 +94,12 @@ def test_end_to_end(finished):
         "curves_smoke_trajectory",
         "swa_smoke_trajectory",
         "distance_smoke_trajectory",
+        "epochs_smoke_trajectory",
         "grid_smoke_grid",
+        "phase_smoke_grid",
+        "gd_toy",
+        "function_space_mixing",
+        "scorecard",
     ]
     figures += ["total_variation_smoke_mixing", "disagreement_smoke_mixing"]
     assert made == {f"{figure}.{extension}" for figure in figures for extension in ("svg", "pdf", "png")}
@@ -105,9 +110,17 @@ def test_end_to_end(finished):
         "distance_smoke_trajectory.csv",
         "distance_across_smoke_trajectory.csv",
         "distance_summary_smoke_trajectory.csv",
+        "epochs_smoke_trajectory.csv",
         "disagreement_smoke_mixing.csv",
         "grid_smoke_grid.csv",
+        "phase_smoke_grid.csv",
+        "gd_toy.csv",
+        "function_space_mixing.csv",
     }
+    card = pd.read_csv(finished / "results/claims.csv")
+    assert list(card["claim"]) == ["gd_toy", "function_space_mixing"]
+    assert set(card["verdict"]) <= {"reproduced", "not reproduced", "inconclusive"}
+    assert set(pd.read_csv(finished / "results/controls.csv")["claim"]) == {"gd_toy", "function_space_mixing"}
 
 
 def test_tables_have_the_rows_that_the_grid_asks_for(finished):
@@ -118,6 +131,11 @@ def test_tables_have_the_rows_that_the_grid_asks_for(finished):
     within = swa[(swa["relation"] == "within") & (swa["average"] == "pair")]
     assert len(within) == 6 * 4 * 2  # raw and per layer
     assert set(swa["relation"]) == {"within", "across_initialisations"}
+    epochs = pd.read_csv(folder / "epochs_smoke_trajectory.csv")
+    assert epochs.groupby("relation").size().to_dict() == {"within": 64, "across_initialisations": 64}
+    own = epochs[(epochs["relation"] == "within") & (epochs["step"] == epochs["partner_step"])]
+    assert (own["disagreement"] == 0).all()
+    assert own["cosine"].to_numpy() == pytest.approx(1)
     assert len(pd.read_csv(folder / "disagreement_smoke_mixing.csv")) == 2
     assert len(pd.read_csv(folder / "grid_smoke_grid.csv")) == 2
 

@@ -271,7 +271,7 @@ CLAIMS: dict[str, Claim] = {
         experiments={"decay": "one schedule per point, one decay each: learning rate, weight decay, or both"},
         files=("history", "trace"),
         thresholds={
-            "drop": "how far the drop of the effective learning rate over that of the learning rate may lie from 1",
+            "drop": "how far the drop of the effective over that of the learning rate may lie from 1",
             "deviation": "largest root mean square of log(measured / predicted) over the response",
             "rest": "largest factor between the final effective learning rate and F8's",
         },

@@ -1,0 +1,129 @@
+"""The response to a decay: verdicts on synthetic courses of the effective learning rate."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from intrinsic_lr.claims import lr_decay_response as claim
+from intrinsic_lr.claims.question import Question
+from intrinsic_lr.claims.verdicts import Finding, overall
+from intrinsic_lr.relaxation import integrated_gamma
+from intrinsic_lr.theory import effective_lr_response
+
+QUESTION = Question(
+    "lr_decay_response",
+    experiments={"decay": {"experiment": "decays"}},
+    thresholds={"drop": 0.05, "deviation": 0.1, "rest": 1.78},
+    settings={"relaxed": 4},
+    analysis={"confidence": 0.95, "bootstrap": 100},
+)
+REPLICATES, LR, DECAY, CHANGE = 12, 0.1, 0.1, 600
+
+
+def table(rate=1.0, drop=1.0, quieter=1.0, seed=0):
+    """Return responses with the rate, the drop and the noise after the change multiplied by the arguments."""
+    generator = np.random.default_rng(seed)
+    after = np.concatenate([[0, 1], np.arange(20, 2001, 20)])
+    parts = []
+    for schedule, k_lr, k_decay in (("lr_decay", 10, 1), ("wd_decay", 1, 10), ("joint", 10, 10)):
+        intrinsic_lr = LR * DECAY / k_lr / k_decay
+        for replicate in range(REPLICATES):
+            rest = 3 / (2 * LR * DECAY) * generator.normal(1, 0.02)
+            noise = 3 * quieter * generator.gamma(30, 1 / 30, len(after))
+            start = rest * (drop * k_lr) ** 2
+            gamma = integrated_gamma(after, start, 4 * rate * intrinsic_lr, rate * noise)
+            gamma[0] = rest
+            before = np.arange(-140, 0, 20)
+            parts.append(pd.DataFrame({
+                "part": claim.RESPONSE, "point": schedule, "schedule": schedule, "replicate": replicate,
+                "step": CHANGE + np.concatenate([before, after]), "since": np.concatenate([before, after]),
+                "lr": np.where(np.concatenate([before, after]) > 0, LR / k_lr, LR),
+                "weight_decay": np.where(np.concatenate([before, after]) > 0, DECAY / k_decay, DECAY),
+                "effective_lr": np.concatenate([np.full(len(before), rest), gamma]) ** -0.5,
+                "noise": np.concatenate([np.full(len(before), 3.0), noise]),
+            }))  # fmt: skip
+            error = {"part": claim.ERROR, "point": schedule, "schedule": schedule, "replicate": replicate}
+            parts.append(
+                pd.DataFrame({**error, "step": [500, 700], "since": [-100, 100], "test_error": [0.05, 0.02]})
+            )
+    return pd.concat(parts, ignore_index=True)
+
+
+def as_frame(findings):
+    return pd.DataFrame([vars(finding) for finding in findings], columns=list(Finding.__dataclass_fields__))
+
+
+def criteria(frame):
+    findings = as_frame(claim.judge(frame, QUESTION))
+    return findings[findings["role"] == "criterion"].set_index("statement")["verdict"]
+
+
+def test_what_obeys_the_equation_is_reproduced_and_the_controls_are_rejected():
+    findings = as_frame(claim.judge(table(), QUESTION))
+    assert set(findings.loc[findings["role"] == "criterion", "verdict"]) == {"reproduced"}
+    controls = findings[findings["role"] == "control"]
+    assert len(controls) == 4
+    assert set(controls["verdict"]) == {"rejected"}
+    assert overall(findings) == "reproduced"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"rate": 0.25}, "course"),
+        ({"rate": 4}, "course"),
+        ({"drop": 0.5}, "at once"),
+        ({"quieter": 0.1}, "nearer"),
+    ],
+)
+def test_the_verdict_flips_where_the_truth_does(wrong, words):
+    found = criteria(table(**wrong))
+    concerned = found[found.index.str.contains(words)]
+    assert (concerned == "not reproduced").any()
+    if words == "nearer":
+        # A noise that falls refutes the closed form alone: the equation takes the noise as measured.
+        assert set(found[found.index.str.contains("course")]) == {"reproduced"}
+
+
+def test_the_closed_form_is_that_of_theory():
+    response = claim.responses(table())[0]
+    everyone = response.everyone
+    before = response.rest.mean() ** -0.5
+    found = response.closed_form(response.since, everyone) / before
+    np.testing.assert_allclose(found, effective_lr_response(10, 0.001, response.since), rtol=1e-12)
+    assert response.closed_form_rest(everyone) == pytest.approx(before * 10**-0.5)
+    assert response.k_lr == pytest.approx(10)
+    assert response.drop(everyone) == pytest.approx(10, rel=0.01)
+
+
+def test_only_what_was_followed_to_its_rest_is_held_against_it():
+    found = criteria(table())
+    assert not any("joint" in statement and "rest" in statement for statement in found.index)
+    assert any("joint" in statement and "course" in statement for statement in found.index)
+
+
+def test_steps_next_to_the_change_are_kept():
+    kept = claim._kept(np.arange(2000), 600, 700)
+    assert {450, 600, 601, 1300, 1999} <= set(kept)
+    assert kept.min() == 450
+
+
+@pytest.mark.parametrize("rows", ["none finite", "one replicate", "nothing after"])
+def test_a_degenerate_table_decides_nothing_and_draws(rows):
+    frame = table()
+    if rows == "none finite":
+        frame[["effective_lr", "noise"]] = np.nan
+    elif rows == "one replicate":
+        frame = frame[frame["replicate"] == 0]
+    else:
+        frame = frame[frame["since"] <= 0]
+    findings = as_frame(claim.judge(frame, QUESTION))
+    assert overall(findings) == "inconclusive"
+    plt.close(claim.draw(frame, QUESTION, findings))
+
+
+def test_the_figure_draws_every_response():
+    figure = claim.draw(table(), QUESTION, pd.DataFrame())
+    assert len(figure.axes) == 6
+    plt.close(figure)

@@ -1,0 +1,98 @@
+"""Anisotropy of the gradient noise: verdicts on noise of known spectra, and the gradients that are measured."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from intrinsic_lr.claims import noise_anisotropy as claim
+from intrinsic_lr.claims.question import Question
+from intrinsic_lr.claims.verdicts import Finding, overall
+from intrinsic_lr.models.ensemble import build
+from intrinsic_lr.models.spec import ModelSpec
+from intrinsic_lr.noise import noise_moments
+
+QUESTION = Question(
+    "noise_anisotropy",
+    experiments={"equilibrium": {"experiment": "run"}},
+    thresholds={"share": 0.1, "top": 3},
+    settings={"settled": 4, "checkpoints": 2, "batches": 40, "isotropic_draws": 3},
+    analysis={"confidence": 0.95},
+)
+DIMENSION = 300
+
+
+def table(directions, replicates=6, seed=0):
+    """Return a table of noise that lies evenly in some of the directions, and of isotropic noise."""
+    generator = np.random.default_rng(seed)
+    rows = []
+    for replicate in range(replicates):
+        for part, spread in ((claim.MEASURED, directions), (claim.ISOTROPIC, DIMENSION)):
+            vectors = generator.standard_normal((80, spread)) + 0.3
+            row = claim._row(vectors @ vectors.T, DIMENSION, QUESTION, generator)
+            key = {"part": part, "point": "p", "step": 10, "replicate": replicate, "dimension": DIMENSION}
+            rows.append({**key, **row})
+    return pd.DataFrame(rows)
+
+
+def judged(frame):
+    findings = claim.judge(frame, QUESTION)
+    return pd.DataFrame([vars(finding) for finding in findings], columns=list(Finding.__dataclass_fields__))
+
+
+def test_noise_in_few_directions_is_reproduced_and_isotropic_noise_is_rejected():
+    findings = judged(table(5))
+    assert overall(findings) == "reproduced"
+    assert set(findings.loc[findings["role"] == "control", "verdict"]) == {"rejected"}
+    share = findings.loc[findings["statistic"].str.startswith("participation"), "estimate"]
+    assert list(share) == pytest.approx([5 / DIMENSION, 1.0], rel=0.15)
+
+
+def test_isotropic_noise_of_a_network_is_not_reproduced():
+    findings = judged(table(DIMENSION))
+    assert set(findings.loc[findings["role"] == "criterion", "verdict"]) == {"not reproduced"}
+
+
+def test_the_gradients_are_those_of_mini_batches_at_unit_norm():
+    model = build(ModelSpec.parse("mlp:width=8,depth=1"), (1, 4, 4), 3)
+    weights = model.initialise([0, 1], 1.0, torch.float64)
+    scaled = {name: value * (7 if name in model.trainable else 1) for name, value in weights.items()}
+    names = [name for group in model.scale_groups.values() for name in group]
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(50, 1, 4, 4, generator=generator, dtype=torch.float64)
+    labels = torch.randint(3, (50,), generator=generator)
+    found, again = (
+        dict(claim._grams(model, given, names, images, labels, 10, QUESTION, 5)) for given in (weights, scaled)
+    )
+    assert list(found) == [0, 1]
+    for replicate, gram in found.items():
+        assert gram.shape == (40, 40)
+        # At unit norm the gradient does not know the norm of the weights.
+        np.testing.assert_allclose(again[replicate], gram, rtol=1e-9, atol=1e-9 * np.abs(gram).max())
+        assert noise_moments(gram).trace > 0
+    full = dict(claim._grams(model, weights, names, images, labels, 50, QUESTION, 5))
+    assert noise_moments(full[0]).trace == pytest.approx(0, abs=1e-9 * np.trace(full[0]))
+
+
+@pytest.mark.parametrize("rows", ["none finite", "one replicate"])
+def test_a_degenerate_table_decides_nothing_and_draws(rows):
+    frame = table(5, replicates=2)
+    if rows == "none finite":
+        frame[[column for column in frame if "top" in column or "ratio" in column]] = np.nan
+    else:
+        frame = frame[frame["replicate"] == 0]
+    findings = judged(frame)
+    assert overall(findings) == "inconclusive"
+    plt.close(claim.draw(frame, QUESTION, findings))
+
+
+def test_gradients_that_are_not_finite_give_a_row_without_numbers():
+    row = claim._row(np.full((10, 10), np.nan), DIMENSION, QUESTION, np.random.default_rng(0))
+    assert np.isnan(row["trace"])
+
+
+def test_the_figure_draws():
+    figure = claim.draw(table(5), QUESTION, pd.DataFrame())
+    assert len(figure.axes) == 2
+    plt.close(figure)

@@ -1,0 +1,125 @@
+"""The norm's equilibrium: verdicts on synthetic rests, relaxations and angles that obey the theory, and do not."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from intrinsic_lr.claims import norm_equilibrium as claim
+from intrinsic_lr.claims.question import Question
+from intrinsic_lr.claims.verdicts import Finding, overall
+from intrinsic_lr.relaxation import integrated_gamma
+
+QUESTION = Question(
+    "norm_equilibrium",
+    experiments={role: {"experiment": role} for role in ("constant", "momentum", "decay")},
+    thresholds={"rest": 0.1, "rate": 0.125, "angle": 0.1},
+    settings={"settled": 4, "followed": 3, "relaxed": 4, "largest_intrinsic_lr": 0.01},
+    analysis={"confidence": 0.95, "bootstrap": 200},
+)
+REPLICATES = 16
+
+
+def table(rest=1.0, rate=1.0, turning=1.0, seed=0):
+    """Return a table whose rest, rate and angles are multiples of what the theory says."""
+    generator = np.random.default_rng(seed)
+    parts = []
+    for intrinsic_lr in (0.032, 0.01, 0.001):
+        base = {"point": f"p{intrinsic_lr}", "lr": 0.1, "weight_decay": intrinsic_lr / 0.1, "momentum": 0.0,
+                "intrinsic_lr": intrinsic_lr, "schedule": "constant", "init_scale": 1.0}  # fmt: skip
+        noise = generator.normal(3, 0.1, REPLICATES)
+        gamma = rest * noise / (2 * intrinsic_lr) * generator.normal(1, 0.05, REPLICATES)
+        for part, factor in ((claim.REST, 1), (claim.EARLY, 50)):
+            rows = {"gamma": gamma * factor, "noise": noise, "effective_lr": (gamma * factor) ** -0.5}
+            parts.append(pd.DataFrame({**base, "part": part, "replicate": range(REPLICATES), **rows}))
+        for momentum in (0.0, 0.9):
+            for layer in ("first", "second"):
+                angle = (
+                    turning * np.sqrt(2 * intrinsic_lr / (1 + momentum)) * generator.normal(1, 0.05, REPLICATES)
+                )
+                rows = {**base, "momentum": momentum, "part": claim.ANGLE, "layer": layer, "angle": angle}
+                parts.append(pd.DataFrame({**rows, "replicate": range(REPLICATES)}))
+    since = np.arange(0, 3001, 60)
+    for schedule, scale, start in (("constant", 3.0, 1e6), ("lr_decay", 1.0, 2e4)):
+        for replicate in range(REPLICATES):
+            noise = 3 * generator.gamma(20, 1 / 20, len(since))
+            gamma = integrated_gamma(since, start, 4 * rate * 0.001, noise)
+            parts.append(pd.DataFrame(
+                {**base, "point": schedule, "schedule": schedule, "init_scale": scale, "part": claim.COURSE,
+                 "course_intrinsic_lr": 0.001, "replicate": replicate, "since": since, "gamma": gamma,
+                 "noise": noise}
+            ))  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+def verdicts(findings, role="criterion"):
+    return {finding.statement: finding.verdict for finding in findings if finding.role == role}
+
+
+def as_frame(findings):
+    return pd.DataFrame([vars(finding) for finding in findings], columns=list(Finding.__dataclass_fields__))
+
+
+def test_what_obeys_the_theory_is_reproduced_and_the_controls_are_rejected():
+    findings = claim.judge(table(), QUESTION)
+    assert set(verdicts(findings).values()) == {"reproduced"}
+    assert set(verdicts(findings, "control").values()) == {"rejected"}
+    assert overall(as_frame(findings)) == "reproduced"
+    assert not any("0.032" in statement for statement in verdicts(findings)), "only shown, not judged"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"rest": 1.5}, "at rest"),
+        ({"rest": 0.6}, "at rest"),
+        ({"rate": 0.5}, "relaxes"),
+        ({"turning": 1.3}, "turns"),
+    ],
+)
+def test_the_verdict_flips_where_the_truth_does(wrong, words):
+    found = verdicts(claim.judge(table(**wrong), QUESTION))
+    for statement, verdict in found.items():
+        assert (verdict == "not reproduced") == (words in statement), statement
+
+
+def test_the_fitted_rate_is_the_true_one():
+    findings = claim.judge(table(rate=1.2), QUESTION)
+    rates = [finding for finding in findings if finding.statistic.startswith("fitted")]
+    assert len(rates) == 2
+    for finding in rates:
+        assert finding.estimate == pytest.approx(1.2, rel=0.01)
+        assert finding.ci_low <= finding.estimate <= finding.ci_high
+
+
+def test_the_relaxation_is_timed_from_the_last_change_of_the_rates():
+    trace = pd.DataFrame({"step": [0, 1, 2, 3, 4], "lr": [1, 1, 1, 0.1, 0.1], "weight_decay": 0.5})
+    assert list(claim._after_change(trace)["step"]) == [3, 4]
+    assert list(claim._after_change(trace.assign(lr=1))["step"]) == [0, 1, 2, 3, 4]
+
+
+def test_replicates_that_are_not_finite_are_left_out_and_counted():
+    frame = table()
+    frame.loc[frame["replicate"] == 3, ["gamma", "noise", "effective_lr", "angle"]] = np.nan
+    findings = claim.judge(frame, QUESTION)
+    assert overall(as_frame(findings)) == "reproduced"
+    assert {finding.n for finding in findings if "at rest" in finding.statement} == {REPLICATES - 1}
+
+
+@pytest.mark.parametrize("rows", ["none finite", "one replicate"])
+def test_a_degenerate_table_decides_nothing_and_draws(rows):
+    frame = table()
+    if rows == "none finite":
+        frame[["gamma", "noise", "effective_lr", "angle"]] = np.nan
+    else:
+        frame = frame[frame["replicate"] == 0]
+    findings = claim.judge(frame, QUESTION)
+    assert overall(as_frame(findings)) == "inconclusive"
+    plt.close(claim.draw(frame, QUESTION, as_frame(findings)))
+
+
+def test_the_figure_draws():
+    frame = table()
+    figure = claim.draw(frame, QUESTION, pd.DataFrame())
+    assert [axes.get_title() for axes in figure.axes] == ["the rest", "the way there", "turning, per layer"]
+    plt.close(figure)

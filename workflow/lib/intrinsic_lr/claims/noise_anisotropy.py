@@ -1,0 +1,196 @@
+"""The covariance of the gradient noise at equilibrium: over how many directions it spreads."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from intrinsic_lr.claims.question import Inputs, Question
+from intrinsic_lr.claims.verdicts import Finding, Range
+from intrinsic_lr.intervals import mean_interval
+from intrinsic_lr.noise import isotropic_gram, isotropic_top_eigenvalue, noise_moments, top_eigenvalues
+from intrinsic_lr.style import legend_below, ordered_colours, panels, styled
+from intrinsic_lr.tables import with_point
+
+if TYPE_CHECKING:
+    import torch
+
+    from intrinsic_lr.models.ensemble import EnsembleModel
+
+MEASURED, ISOTROPIC = "measured", "isotropic"
+"""Kinds of rows: gradients of the network, and synthetic isotropic ones of the same number and size."""
+EIGENVALUES = 40
+"""So many of the largest eigenvalues are kept."""
+GRADIENT_ELEMENTS = 1 << 26
+"""Gradients held at once, in numbers: bounds the memory."""
+_SHARE = "participation ratio / attainable dimension"
+_TOP = "top eigenvalue / that of isotropic noise"
+
+
+def measure(inputs: Inputs) -> pd.DataFrame:
+    """Return the moments and the largest eigenvalues of the noise, at each settled checkpoint of each replicate.
+
+    Gradients are taken at unit norm. The attainable dimension is that of all directions tangent to the spheres of
+    the scale-invariant groups, or the number of training images less one where that is smaller: as many as the
+    noise of a finite training set can have.
+    """
+    question = inputs.question
+    parts = []
+    for point in question.points("equilibrium"):
+        ensemble, data = inputs.ensemble("equilibrium", point), inputs.data(point["dataset"], point["dtype"])
+        model = ensemble.model()
+        names = [name for group in ensemble.scale_groups.values() for name in group]
+        images = data.normalise(data.train_images)
+        settled = question.settings["settled"] / point["intrinsic_lr"]
+        for step in [step for step in point["steps"] if step >= settled][-int(question.settings["checkpoints"]) :]:
+            weights = {name: value.to(images.device) for name, value in ensemble.weights(step).items()}
+            tangent = sum(weights[name][0].numel() for name in names) - len(ensemble.scale_groups)
+            attainable = min(tangent, len(images) - 1)
+            generator = question.generator("null", point["name"], step)
+            batch = int(point["batch_size"])
+            rows = []
+            for replicate, gram in _grams(model, weights, names, images, data.train_labels, batch, question, step):
+                synthetic = isotropic_gram(len(gram), attainable, generator) * noise_moments(gram).trace
+                for part, matrix in ((MEASURED, gram), (ISOTROPIC, synthetic)):
+                    rows.append(
+                        {
+                            "part": part,
+                            "step": step,
+                            "replicate": replicate,
+                            "dimension": attainable,
+                            **_row(matrix, attainable, question, generator),
+                        }
+                    )
+            parts.append(with_point(pd.DataFrame(rows), point))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _row(gram: np.ndarray, dimension: int, question: Question, generator: np.random.Generator) -> dict[str, float]:
+    """Return the moments, the top eigenvalues as shares of the trace, and the null's top eigenvalue."""
+    if not np.isfinite(gram).all():
+        return {"trace": np.nan}
+    moments = noise_moments(gram)
+    tops = top_eigenvalues(gram, EIGENVALUES) / moments.trace
+    draws = int(question.settings["isotropic_draws"])
+    gaussian, same_lengths = isotropic_top_eigenvalue(gram, dimension, draws, generator)
+    return {
+        "squared_norm_of_batch": moments.squared_norm,
+        "squared_norm_of_mean": moments.mean_squared_norm,
+        "trace": moments.trace,
+        "trace_of_square": moments.trace_of_square,
+        "participation_ratio": moments.participation_ratio,
+        "isotropic_top": float(gaussian.mean() / moments.trace),
+        "isotropic_top_same_lengths": float(same_lengths.mean() / moments.trace),
+        **{f"top_{rank}": value for rank, value in enumerate(tops, start=1)},
+    }
+
+
+def _grams(
+    model: "EnsembleModel", weights: dict[str, "torch.Tensor"], names: list[str], images: "torch.Tensor",
+    labels: "torch.Tensor", batch: int, question: Question, step: int,
+):  # fmt: skip
+    """Yield (replicate, Gram matrix of its mini-batch gradients at unit norm), a few replicates at a time."""
+    import torch
+
+    from intrinsic_lr.seeding import stream_seed
+    from intrinsic_lr.training import gradients
+
+    count, members = int(question.settings["batches"]), len(weights[names[0]])
+    size = sum(weights[name][0].numel() for name in names)
+    chunk = max(1, GRADIENT_ELEMENTS // (count * size))
+    for start in range(0, members, chunk):
+        held = {name: value[start : start + chunk].clone() for name, value in weights.items()}
+        here = len(held[names[0]])
+        draw = torch.Generator().manual_seed(stream_seed(question.seed, "claim", question.name, step, start))
+        found = torch.empty(here, count, size, dtype=held[names[0]].dtype, device=images.device)
+        for row in range(count):
+            index = torch.stack([torch.randperm(len(images), generator=draw)[:batch] for _ in range(here)])
+            index = index.to(images.device)
+            _, gradient = gradients(model, held, images[index], labels[index])
+            found[:, row] = torch.cat([gradient[name].flatten(1) for name in names], dim=1)
+        norms = torch.cat([held[name].flatten(1) for name in names], dim=1).cpu().double().norm(dim=1)
+        for member in range(here):
+            scaled = found[member].cpu().double()
+            yield start + member, ((scaled @ scaled.T) * norms[member] ** 2).numpy()
+
+
+def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+    """Hold the participation ratio and the top eigenvalue against those of isotropic noise."""
+    share, top = Range(high=question.thresholds["share"]), Range(low=question.thresholds["top"])
+    findings = []
+    for part, ask, whose in (
+        (MEASURED, question.criterion, "gradient noise"),
+        (ISOTROPIC, question.control, "synthetic isotropic noise"),
+    ):
+        rows = replicate_means(table, part)
+        for statistic, column, allowed in ((_SHARE, "share", share), (_TOP, "top_ratio", top)):
+            estimate, low, high, n = mean_interval(rows[column], question.confidence)
+            findings.append(
+                ask(whose, statistic, estimate, (low, high), n=n, roles=["equilibrium"], allowed=allowed)
+            )
+    return findings
+
+
+def replicate_means(table: pd.DataFrame, part: str) -> pd.DataFrame:
+    """Return each replicate's mean over its checkpoints, `share` and `top_ratio` among them."""
+    rows = table[table["part"] == part]
+    rows = rows.assign(
+        share=rows["participation_ratio"] / rows["dimension"], top_ratio=rows["top_1"] / rows["isotropic_top"]
+    )
+    columns = ["share", "top_ratio", "participation_ratio", "dimension"]
+    rows = rows[np.isfinite(rows[columns]).all(axis=1)]
+    return rows.groupby(["point", "replicate"])[columns].mean()
+
+
+@styled
+def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+    """Draw the spectra of the noise and of isotropic noise, and the participation ratios with their threshold."""
+    figure, axes = panels(1, 2, 2.9, width_ratios=[1.5, 1])
+    spectrum, ratio = axes[0]
+    ranks = [column for column in table if column.startswith("top_")]
+    colours = dict(zip((MEASURED, ISOTROPIC), ordered_colours([0, 1]).values(), strict=True))
+    for part, colour in colours.items():
+        values = table.loc[table["part"] == part, ranks].dropna()
+        if len(values):
+            x = np.arange(1, len(ranks) + 1)
+            low, middle, high = values.quantile([0.05, 0.5, 0.95]).to_numpy()
+            spectrum.plot(x, middle, color=colour, marker=".", lw=1)
+            spectrum.fill_between(x, low, high, color=colour, alpha=0.25, lw=0)
+            spectrum.set(xscale="log", yscale="log")
+    stricter = table.loc[table["part"] == MEASURED, "isotropic_top_same_lengths"].mean()
+    spectrum.plot(1, stricter, "x", color="0.2", ms=6)
+    spectrum.set(xlabel="rank of the eigenvalue", ylabel="share of the trace", title="largest eigenvalues")
+    for place, part in enumerate((MEASURED, ISOTROPIC)):
+        values = replicate_means(table, part)["share"]
+        jitter = np.linspace(-0.15, 0.15, len(values))
+        ratio.plot(place + jitter, values, ".", color=colours[part], ms=5)
+        if len(values):
+            ratio.set_yscale("log")
+    ratio.axhline(question.thresholds["share"], color="0.4", ls="--", lw=0.9)
+    ratio.axhline(1, color="0.4", ls=":", lw=0.9)
+    ratio.set_xticks([0, 1], ["gradient\nnoise", "isotropic\n(synthetic)"])
+    ratio.set(
+        xlim=(-0.5, 1.5), ylabel="participation ratio\n/ attainable dimension", title="directions that take part"
+    )
+    measured = table[table["part"] == MEASURED]
+    dimension = f"{measured['dimension'].iloc[0]:g}" if len(measured) else "none"
+    figure.suptitle(f"Gradient noise at equilibrium lies in few of its {dimension} attainable directions")
+    handles = [
+        Line2D([], [], color=colours[MEASURED], marker=".", label="gradient noise"),
+        Line2D([], [], color=colours[ISOTROPIC], marker=".", label="isotropic, same trace"),
+        Line2D([], [], color="0.2", marker="x", ls="", label="top one of even directions, measured lengths"),
+        Line2D([], [], color="0.4", ls="--", label="threshold"),
+        Line2D([], [], color="0.4", ls=":", label="expected of isotropic noise"),
+    ]
+    n, checkpoints = measured["replicate"].nunique(), measured["step"].nunique()
+    batches = int(question.settings["batches"])
+    legend_below(
+        figure,
+        handles,
+        3,
+        f"{batches} mini-batches at each of {checkpoints} checkpoints; bands: 5 to 95 % of replicates "
+        f"(n = {n}); right: one dot a replicate",
+    )
+    return figure

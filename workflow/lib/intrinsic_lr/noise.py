@@ -1,0 +1,100 @@
+"""The covariance Sigma of mini-batch gradients: its size, and over how many directions it spreads.
+
+All estimators work on the Gram matrix of n independent mini-batch gradients, which is small however many weights
+there are. Nothing here imports torch.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class NoiseMoments:
+    """Moments of the gradient noise.
+
+    Attributes:
+        squared_norm: mean squared norm N of a mini-batch gradient.
+        mean_squared_norm: squared norm G of the mean gradient, unbiased.
+        trace: Tr Sigma = N - G, unbiased.
+        trace_of_square: Tr Sigma^2, unbiased.
+    """
+
+    squared_norm: float
+    mean_squared_norm: float
+    trace: float
+    trace_of_square: float
+
+    @property
+    def participation_ratio(self) -> float:
+        """(Tr Sigma)^2 / Tr Sigma^2: d for noise spread evenly over d directions, 1 for noise in one.
+
+        A ratio of unbiased estimates; the square of the trace is biased by its variance, of relative order 1/n.
+        """
+        return self.trace**2 / self.trace_of_square if self.trace_of_square > 0 else np.nan
+
+
+def noise_moments(gram: np.ndarray) -> NoiseMoments:
+    """Estimate the moments from the Gram matrix (n, n) of n >= 4 independent mini-batch gradients.
+
+    Sources: G = (n ||mean g||^2 - N) / (n - 1) and Tr Sigma = N - G, Malladi et al. 2021 (arXiv:2102.12470); the
+    U-statistic of Tr Sigma^2, Chen, Zhang and Zhong 2010 (JASA 105:810), which needs no centring.
+    """
+    n = len(gram)
+    apart = gram - np.diag(np.diag(gram))
+    rows, square = apart.sum(axis=1), (apart**2).sum()
+    total, chains = apart.sum(), (rows**2).sum() - square
+    pairs, triples = n * (n - 1), n * (n - 1) * (n - 2)
+    crossed = (total**2 - 4 * chains - 2 * square) / (triples * (n - 3))
+    norm, mean = float(np.trace(gram) / n), float(total / pairs)
+    return NoiseMoments(norm, mean, norm - mean, float(square / pairs - 2 * chains / triples + crossed))
+
+
+def centred(gram: np.ndarray) -> np.ndarray:
+    """Return the Gram matrix after subtraction of the mean vector."""
+    rows = gram.mean(axis=1)
+    return gram - rows[:, None] - rows[None, :] + rows.mean()
+
+
+def top_eigenvalues(gram: np.ndarray, count: int) -> np.ndarray:
+    """Return the largest eigenvalues of the sample covariance, descending, from the vectors' Gram matrix."""
+    return np.linalg.eigvalsh(centred(gram))[::-1][:count] / (len(gram) - 1)
+
+
+def isotropic_gram(n: int, dimension: int, generator: np.random.Generator) -> np.ndarray:
+    """Return the Gram matrix of n isotropic Gaussian vectors of unit mean squared norm."""
+    if dimension < n:
+        vectors = generator.standard_normal((n, dimension))
+        return vectors @ vectors.T / dimension
+    return stats.wishart.rvs(dimension, np.eye(n), random_state=generator) / dimension
+
+
+def isotropic_top_eigenvalue(
+    gram: np.ndarray, dimension: int, draws: int, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the top eigenvalue that isotropic noise would show with as many batches.
+
+    Few vectors in many directions have a spread spectrum even if no direction is preferred (Marchenko and Pastur).
+
+    Args:
+        gram: Gram matrix (n, n) of the measured gradients.
+        dimension: number of directions open to the noise.
+        draws: number of simulations.
+        generator: source of the directions.
+
+    Returns:
+        Two arrays (draws,) in the units of `top_eigenvalues`: of Gaussian noise of the measured trace, and of
+        noise with the measured lengths and even directions, a stricter null, as a few long gradients stand out by
+        themselves.
+    """
+    n = len(gram)
+    trace = noise_moments(gram).trace
+    lengths = np.sqrt(np.clip(np.diag(centred(gram)), 0.0, None) * n / (n - 1))
+    gaussian, same_lengths = [], []
+    for _ in range(draws):
+        drawn = isotropic_gram(n, dimension, generator)
+        gaussian.append(trace * top_eigenvalues(drawn, 1)[0])
+        scale = lengths / np.sqrt(np.diag(drawn))
+        same_lengths.append(top_eigenvalues(drawn * scale[:, None] * scale[None, :], 1)[0])
+    return np.array(gaussian), np.array(same_lengths)

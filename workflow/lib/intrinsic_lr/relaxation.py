@@ -1,0 +1,100 @@
+"""How the norm relaxes under the gradient noise that was measured (the paper's equation of gamma, F4).
+
+gamma = ||w||^4 / eta^2 is the effective learning rate to the power -2. Its equation
+d gamma/dt = -4 lambda_e gamma + 2 s2(t) is linear, so means over replicates obey it as single runs do.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+RATES = np.geomspace(0.125, 8.0, 121)
+"""Multiples of the predicted rate that a fit looks at, before it refines the best of them."""
+
+
+def integrated_gamma(step: ArrayLike, start: float, rate: float, noise: ArrayLike) -> np.ndarray:
+    """Return gamma(t) of d gamma/dt = -rate gamma + 2 s2(t) from `start`.
+
+    The noise is constant from one step to the next, for which the solution is exact. Source: paper, equation of
+    gamma, with rate = 4 lambda_e.
+
+    Args:
+        step: increasing, shape (T,).
+        start: gamma at the first step.
+        rate: per step, above 0.
+        noise: s2 = E ||g^||^2 in the interval that ends at each step, shape (T,); the first is not used.
+    """
+    decayed, kernel = _propagators(np.asarray(step, np.float64), np.atleast_1d(rate))
+    return (start * decayed + kernel @ np.asarray(noise, np.float64)[1:])[0]
+
+
+def thinned(trace: pd.DataFrame, kept: ArrayLike) -> pd.DataFrame:
+    """Keep some steps of a trace; the noise at each becomes its mean over the steps since the one before.
+
+    Args:
+        trace: columns `step`, `replicate`, `noise` and others, which stay as they are.
+        kept: steps of the trace to keep.
+    """
+    kept = np.unique(kept)
+    trace = trace[trace["step"] <= kept[-1]]
+    interval = pd.Series(kept[np.searchsorted(kept, trace["step"])], index=trace.index)
+    noise = trace["noise"].groupby([trace["replicate"], interval]).transform("mean")
+    return trace.assign(noise=noise)[trace["step"].isin(kept)]
+
+
+def _propagators(step: np.ndarray, rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what is left of the start, (K, T), and of the noise of each interval, (K, T, T - 1)."""
+    rates = rates[:, None]
+    decayed = np.exp(-rates * (step - step[0]))
+    whole = 2.0 * -np.expm1(-rates * np.diff(step)) / rates
+    since = step[:, None] - step[None, 1:]
+    later = since >= 0
+    kernel = np.where(later, np.exp(-rates[..., None] * np.where(later, since, 0.0)), 0.0) * whole[:, None, :]
+    return decayed, kernel
+
+
+@dataclass(frozen=True)
+class RelaxationFit:
+    """Fits the rate at which a measured gamma relaxes, given the measured noise.
+
+    The model is d gamma/dt = -r gamma + 2 c s2(t) with r and c free, from the measured start: as the height of the
+    rest is fitted too, the rate is told from the course alone. Least squares of the relative errors; c is linear,
+    and r is looked for on the grid `RATES` times the predicted rate, refined by a parabola.
+
+    Args:
+        step: increasing, shape (T,).
+        predicted: the rate that the theory predicts, 4 lambda_e.
+    """
+
+    step: np.ndarray
+    predicted: float
+
+    def __post_init__(self) -> None:
+        step = np.asarray(self.step, np.float64)
+        object.__setattr__(self, "_parts", _propagators(step, RATES * self.predicted))
+
+    def fit(self, gamma: ArrayLike, noise: ArrayLike) -> tuple[float, float]:
+        """Return (r / predicted, c).
+
+        Args:
+            gamma: means over replicates, shape (T,).
+            noise: s2, means over replicates, as `integrated_gamma` has them, shape (T,).
+
+        Returns:
+            NaN where gamma or the noise are not finite and positive, or where the best rate is off the grid.
+        """
+        gamma, noise = np.asarray(gamma, np.float64), np.asarray(noise, np.float64)[1:]
+        if not (np.isfinite(gamma).all() and np.isfinite(noise).all() and (gamma > 0).all()):
+            return np.nan, np.nan
+        decayed, kernel = self._parts
+        free, forced = gamma[0] * decayed / gamma, (kernel @ noise) / gamma
+        c = ((1.0 - free) * forced).sum(axis=1) / (forced**2).sum(axis=1)
+        misfit = ((free + c[:, None] * forced - 1.0) ** 2).sum(axis=1)
+        best = int(np.argmin(misfit))
+        if not 0 < best < len(RATES) - 1:
+            return np.nan, np.nan
+        before, here, after = misfit[best - 1 : best + 2]
+        shift = 0.5 * (before - after) / (before - 2.0 * here + after)
+        return float(RATES[best] * (RATES[1] / RATES[0]) ** shift), float(c[best])
