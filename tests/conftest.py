@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from intrinsic_lr.data import Dataset
+
 
 @pytest.fixture(autouse=True)
 def _one_thread():
@@ -11,3 +13,13 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def noise_images():
+    """A data set of 20 images of noise, 8x8 in 3 classes, in float64; its test set is its training set."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (20, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    labels = torch.arange(20) % 3
+    one = torch.ones(1, dtype=torch.float64)
+    return Dataset(images, labels, images, labels, one / 2, one / 4, {"shape": [1, 8, 8], "classes": list("abc")})

@@ -46,6 +46,16 @@ class Dataset:
         scaled = images.to(self.mean.dtype) / 255
         return (scaled - self.mean[:, None, None]) / self.std[:, None, None]
 
+    def draw(self, members: int, size: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw a mini-batch of training images for each member, without replacement.
+
+        Returns:
+            Normalised images (R, B, C, H, W) and labels (R, B); the whole training set where it is not larger.
+        """
+        order = [torch.randperm(len(self.train_labels), generator=generator)[:size] for _ in range(members)]
+        index = torch.stack(order).to(self.train_labels.device)
+        return self.normalise(self.train_images[index]), self.train_labels[index]
+
 
 @dataclass(frozen=True)
 class _Split:

@@ -237,11 +237,11 @@ CLAIMS: dict[str, Claim] = {
         experiments={"pairs": "points that differ in their initialisation alone, at each intrinsic rate"},
         files=("checkpoints", "predictions"),
         reads_data=True,
-        thresholds={"gap": "least cosine within a trajectory less the cosine across initialisations"},
-        settings={
-            "lag": "lag within a trajectory up to the last checkpoint, in 1/lambda_e",
+        thresholds={
+            "gap": "least cosine within a trajectory less the cosine across initialisations",
             "mixed": "function space has mixed where the excess share of disagreement is at most this",
         },
+        settings={"lag": "lag within a trajectory up to the last checkpoint, in 1/lambda_e"},
     ),
     # The equilibrium of norm and effective learning rate.
     "norm_equilibrium": Claim(

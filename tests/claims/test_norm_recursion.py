@@ -1,0 +1,109 @@
+"""The norm's recursion: residuals in machine epsilons, their verdict, and the two controls."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from intrinsic_lr.claims import norm_recursion
+from intrinsic_lr.claims.norm_recursion import AFFINE, EPSILON, MOMENTUM, PLAIN
+from intrinsic_lr.claims.question import Inputs, Question
+from intrinsic_lr.claims.verdicts import findings_table, overall
+
+POINT = {
+    "name": "a", "dataset": "noise", "model": "small", "batch_size": 8, "lr": 0.1, "weight_decay": 0.1,
+    "intrinsic_lr": 0.01, "momentum": 0.0, "schedule": "constant", "init_seed": 0, "init_sharing": "independent",
+    "init_scale": 1.0, "dtype": "float64",
+}  # fmt: skip
+QUESTION = Question(
+    "norm_recursion",
+    experiments={
+        "long": {"experiment": "long_runs", "replicates": 3, "points": [POINT]},
+        "exact": {"experiment": "exact_runs", "replicates": 3, "points": [POINT, {**POINT, "momentum": 0.9}]},
+    },
+    thresholds={"epsilons": 100},
+    settings={"model": "mlp:width=8,depth=1,affine=true", "steps": 5},
+    analysis={"confidence": 0.95},
+)
+
+
+def synthetic(float32=2.0, float64=3.0, momentum=1e9, affine=1e12):
+    """Residuals of 4 replicates and 9 steps whose largest are these many machine epsilons."""
+    rows = []
+    for part, role, dtype, worst in (
+        (PLAIN, "long", "float32", float32),
+        (PLAIN, "exact", "float64", float64),
+        (MOMENTUM, "exact", "float64", momentum),
+        (AFFINE, "exact", "float64", affine),
+    ):
+        for replicate in range(4):
+            for step in range(1, 10):
+                epsilons = worst if (replicate, step) == (2, 5) else worst / 10
+                named = {"part": part, "role": role, "dtype": dtype, "point": part + dtype}
+                rows.append({**named, "replicate": replicate, "step": step, "epsilons": epsilons})
+    table = pd.DataFrame(rows)
+    return table.assign(residual=table["epsilons"] * table["dtype"].map(EPSILON))
+
+
+def verdicts(table):
+    return [finding.verdict for finding in norm_recursion.judge(table, QUESTION)]
+
+
+def test_worst_step_of_the_worst_replicate_decides():
+    assert verdicts(synthetic()) == ["reproduced", "reproduced", "rejected", "rejected"]
+    assert verdicts(synthetic(float32=200))[:2] == ["not reproduced", "reproduced"]
+    assert verdicts(synthetic(float64=200))[:2] == ["reproduced", "not reproduced"]
+    assert verdicts(synthetic(momentum=5, affine=5))[2:] == ["not rejected", "not rejected"]
+    findings = norm_recursion.judge(synthetic(), QUESTION)
+    assert [finding.estimate for finding in findings] == [2, 3, 1e9, 1e12]
+    assert [finding.experiment for finding in findings] == ["long_runs", "exact_runs", "exact_runs", "exact_runs"]
+
+
+def test_nothing_finite_decides_nothing():
+    table = synthetic().assign(epsilons=np.nan)
+    assert overall(findings_table("norm_recursion", "derived", "", norm_recursion.judge(table, QUESTION))) == (
+        "inconclusive"
+    )
+    for shown in (table, synthetic()):
+        plt.close(norm_recursion.draw(shown, QUESTION, None))
+
+
+class Traced:
+    """Stands in for an ensemble whose norms follow the recursion, or miss it by a share of the norm."""
+
+    def __init__(self, miss):
+        self.miss = miss
+
+    def trace(self):
+        norm, rows = 4.0, []
+        for step in range(8):
+            rows.append(
+                {
+                    "step": step,
+                    "replicate": 0,
+                    "lr": 0.1,
+                    "weight_decay": 0.1,
+                    "squared_norm": norm,
+                    "unit_gradient_squared_norm": 2.0,
+                }
+            )
+            norm = (0.99**2 * norm + 0.1**2 * 2.0 / norm) * (1 + self.miss)
+        return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("miss", [0.0, 1e-3])
+def test_residual_from_a_trace_is_what_the_norms_miss(monkeypatch, miss):
+    monkeypatch.setattr(Inputs, "ensemble", lambda self, role, point: Traced(miss))
+    found = norm_recursion._with_momentum(Inputs(QUESTION), "exact")
+    assert list(found["step"]) == list(range(2, 8))
+    assert found["residual"].to_numpy() == pytest.approx(np.full(6, miss / (1 + miss)), abs=1e-12)
+
+
+def test_trained_scales_break_the_recursion(monkeypatch, noise_images):
+    monkeypatch.setattr(Inputs, "data", lambda self, name, dtype: noise_images)
+    broken = norm_recursion._affine(Inputs(QUESTION), "exact")
+    assert len(broken) == 5 * 3
+    assert broken["residual"].min() > 1e6 * EPSILON["float64"]
+    plain = {**QUESTION.settings, "model": "mlp:width=8,depth=1"}
+    exact = norm_recursion._affine(Inputs(Question(**{**vars(QUESTION), "settings": plain})), "exact")
+    assert exact["residual"].max() < 100 * EPSILON["float64"]

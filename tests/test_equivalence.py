@@ -1,0 +1,65 @@
+"""Deviations of two ensembles: zero for rescaled copies, and as large as what was changed."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from intrinsic_lr.equivalence import deviations, predicted_labels, predicted_logits
+from intrinsic_lr.models.ensemble import build
+from intrinsic_lr.models.spec import ModelSpec
+
+MODEL = build(ModelSpec.from_config({"kind": "mlp", "width": 8, "depth": 2}), (1, 8, 8), 3)
+STEPS = (1, 5)
+
+
+def ensemble(change=None):
+    """An ensemble of 3 members whose weights `change(step, params)` has changed."""
+
+    def weights(step):
+        params = MODEL.initialise([step, step + 10, step + 20], 1.0, torch.float64)
+        if change:
+            change(step, params)
+        return params
+
+    return SimpleNamespace(weights=weights, model=lambda: MODEL, scale_groups=MODEL.scale_groups)
+
+
+def test_another_norm_is_no_deviation(noise_images):
+    def scale(step, params):
+        for names in MODEL.scale_groups.values():
+            for name in names:
+                params[name] *= 1 + step
+
+    found = deviations(ensemble(), ensemble(scale), STEPS, noise_images)
+    assert list(found["step"]) == [1, 1, 1, 5, 5, 5]
+    assert list(found["replicate"]) == [0, 1, 2] * 2
+    assert found[["directions", "logits"]].to_numpy().max() < 1e-14
+
+
+def test_a_turned_weight_is_a_deviation_of_its_size(noise_images):
+    def turn(step, params):
+        if step == 5:
+            params["linear1.weight"][2] *= -1
+
+    found = deviations(ensemble(), ensemble(turn), STEPS, noise_images).set_index(["step", "replicate"])
+    first, second = (ensemble().weights(5)[f"linear{layer}.weight"][2].norm() for layer in (1, 2))
+    share = first**2 / (first**2 + second**2)
+    # The layer's part of the unit vector is reflected: a distance of twice its length.
+    assert found.loc[(5, 2), "directions"] == pytest.approx(2 * share.sqrt().item())
+    assert found.loc[(5, 2), "logits"] > 0.01
+    assert found.drop((5, 2)).to_numpy().max() == 0
+
+
+def test_a_member_that_is_not_finite_is_missing(noise_images):
+    def diverge(step, params):
+        params["linear2.weight"][1] = torch.nan
+
+    found = deviations(ensemble(), ensemble(diverge), STEPS, noise_images)
+    assert found.loc[found["replicate"] == 1, ["directions", "logits"]].isna().all(axis=None)
+    assert found.loc[found["replicate"] != 1, ["directions", "logits"]].notna().all(axis=None)
+    labels = predicted_labels(ensemble(diverge), 1, noise_images)
+    assert (labels[1] == -1).all()
+    logits = predicted_logits(ensemble(), 1, noise_images)
+    assert np.array_equal(labels[0], logits[0].argmax(dim=-1))

@@ -1,0 +1,141 @@
+"""Weight decay against its exponential twin: the same directions and logits, step by step, but for rounding.
+
+The twin of a schedule trains without weight decay at a learning rate that grows exponentially (Li and Arora,
+arXiv:1910.07454). Both see the same batches from the same initialisation. SGD is chaotic, so that rounding errors
+grow along a run: the runs are short, and the growth is drawn.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from intrinsic_lr.claims.question import Inputs, Question
+from intrinsic_lr.claims.verdicts import Finding, Range
+from intrinsic_lr.errors import InputError
+from intrinsic_lr.style import MARKERS, legend_below, ordered_colours, panels, styled
+from intrinsic_lr.tables import differing_axes
+
+EXACT, ROUNDED, UNCORRECTED = "exact", "rounded", "uncorrected"
+"""Kinds of pairs: in float64, in a coarser dtype, and with a momentum buffer that starts at zero (the control)."""
+QUANTITIES = {
+    "directions": "distance of the weights at unit norm",
+    "logits": "relative difference of test logits",
+}
+_SMALLEST = 1e-17
+"""Where an exact zero is drawn on a logarithmic axis."""
+
+
+def measure(inputs: Inputs) -> pd.DataFrame:
+    """Return both deviations of every pair: one row per pair, checkpoint and replicate."""
+    from intrinsic_lr.equivalence import deviations
+
+    parts = []
+    for kind, original, twin in pairs(inputs.question):
+        data = inputs.data(original["dataset"], original["dtype"])
+        a, b = (inputs.ensemble("runs", point) for point in (original, twin))
+        found = deviations(a, b, original["steps"], data)
+        named = {"kind": kind, "schedule": original["schedule"], "twin": twin["schedule"]}
+        named |= {axis: original[axis] for axis in ("dtype", "momentum", "lr", "intrinsic_lr")}
+        parts.append(found.assign(**named)[[*named, *found.columns]])
+    if not parts:
+        experiment = inputs.question.experiments["runs"]["experiment"]
+        raise InputError(f"experiment {experiment}: found no schedule with its twin on the same batches")
+    return pd.concat(parts, ignore_index=True)
+
+
+def pairs(question: Question) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Yield the pairs (kind, original, twin) of points that differ in their schedule alone.
+
+    The settings `originals` and `twins` name the schedules that belong together, `uncorrected` the twin of the
+    first original whose momentum buffer starts at zero.
+    """
+    settings, points = question.settings, question.points("runs")
+    partners = list(zip(settings["originals"], settings["twins"], strict=True))
+    partners.append((settings["originals"][0], settings["uncorrected"]))
+    for a in points:
+        for b in points:
+            if (a["schedule"], b["schedule"]) in partners and differing_axes(a, b) == ["schedule"]:
+                exact = EXACT if a["dtype"] == "float64" else ROUNDED
+                yield UNCORRECTED if b["schedule"] == settings["uncorrected"] else exact, a, b
+
+
+def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+    """Hold the largest deviation over pairs, checkpoints and replicates against the threshold."""
+    allowed = Range(high=question.thresholds["deviation"])
+    findings = []
+    for kind, finding, words in (
+        (EXACT, question.criterion, "In float64 a schedule with weight decay and its twin agree"),
+        (UNCORRECTED, question.control, "A twin whose momentum buffer starts at zero agrees"),
+    ):
+        for quantity, statistic in QUANTITIES.items():
+            found = worst(table[table["kind"] == kind], quantity)
+            findings.append(
+                finding(
+                    f"{words} in {quantity}.",
+                    f"largest {statistic} over the run",
+                    found.max() if len(found) else np.nan,
+                    None,
+                    n=found.groupby(level=_PAIR).size().min() if len(found) else 0,
+                    roles=["runs"],
+                    allowed=allowed,
+                )
+            )
+    return findings
+
+
+_PAIR = ["kind", "schedule", "twin", "dtype", "momentum"]
+
+
+def worst(table: pd.DataFrame, quantity: str) -> pd.Series:
+    """Return the largest value over the run for each pair and replicate; replicates not finite are left out."""
+    # A replicate that diverges on the way counts as missing altogether.
+    values = table[quantity].where(np.isfinite(table[quantity]), np.inf)
+    largest = values.groupby([table[column] for column in (*_PAIR, "replicate")]).max()
+    return largest[np.isfinite(largest)]
+
+
+@styled
+def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+    """Draw the largest deviation of each pair against the step, with the threshold."""
+    figure, axes = panels(1, 2, 3.0, sharex=True, sharey=True)
+    named = table[[*_PAIR]].drop_duplicates()
+    exact = named[named["kind"] == EXACT]
+    colours = dict(zip(exact.index, ordered_colours(list(exact.index)).values(), strict=True))
+    handles, limit = [], {"color": "black", "lw": 1, "ls": ":"}
+    for number, (index, pair) in enumerate(named.iterrows()):
+        colour = colours.get(index, "tab:red" if pair["kind"] == UNCORRECTED else "0.45")
+        style = {"color": colour, "marker": MARKERS[number % len(MARKERS)], "ms": 3.5, "lw": 1}
+        style["ls"] = "-" if pair["kind"] == EXACT else "--"
+        rows = table[(table[_PAIR] == pair).all(axis=1)]
+        for ax, quantity in zip(axes[0], QUANTITIES, strict=True):
+            largest = rows.groupby("step")[quantity].max().clip(lower=_SMALLEST)
+            ax.plot(largest.index, largest, **style)
+        handles.append(Line2D([], [], **style, label=_label(pair)))
+    for ax, quantity in zip(axes[0], QUANTITIES, strict=True):
+        ax.axhline(question.thresholds["deviation"], **limit)
+        ax.set(yscale="log", xlabel="step", title=QUANTITIES[quantity], ylim=(_SMALLEST / 3, 10))
+    axes[0, 0].set_ylabel("largest over replicates")
+    handles.append(Line2D([], [], **limit, label="threshold (float64)"))
+    replicates = table["replicate"].nunique()
+    legend_below(
+        figure,
+        handles,
+        2,
+        f"schedules against their exponential twins; each marker: the largest of {replicates} replicates",
+    )
+    figure.suptitle("Weight decay and an exponentially growing learning rate train the same functions")
+    return figure
+
+
+def _label(pair: pd.Series) -> str:
+    """Name a pair in the legend."""
+    before, after = {
+        EXACT: ("", ""),
+        ROUNDED: ("", f", {pair['dtype']}"),
+        UNCORRECTED: ("control: ", ", first buffer zero"),
+    }[pair["kind"]]
+    return f"{before}{pair['schedule'].replace('_', ' ')}, momentum {pair['momentum']:g}{after}"

@@ -1,0 +1,157 @@
+"""The recursion of the norm along real runs, R' = (1 - lambda_e)^2 R + eta^2 ||g^||^2 / R, exact but for rounding.
+
+It holds because a scale-invariant loss has a gradient orthogonal to the weights (derived, F6). Two controls break
+it: momentum, whose update is not the one of the recursion, and trained scales and shifts in the norms, counted as
+weights, with which the gradient is not orthogonal.
+"""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from intrinsic_lr.claims.question import Inputs, Question
+from intrinsic_lr.claims.verdicts import Finding, Range
+from intrinsic_lr.seeding import stream_seed
+from intrinsic_lr.style import MARKERS, legend_below, panels, spread, styled
+from intrinsic_lr.tables import with_point
+from intrinsic_lr.theory import norm_recursion_residual
+
+PLAIN, MOMENTUM, AFFINE = "plain", "momentum", "affine"
+EPSILON = {"float32": float(np.finfo(np.float32).eps), "float64": float(np.finfo(np.float64).eps)}
+_SMALLEST = 1e-3
+"""Where a residual of zero is drawn, in machine epsilons."""
+
+
+def measure(inputs: Inputs) -> pd.DataFrame:
+    """Return the relative residual of every logged step: one row per run, step and replicate."""
+    parts = [_plain(inputs, role) for role in ("long", "exact")]
+    parts += [_with_momentum(inputs, "exact"), _affine(inputs, "exact")]
+    table = pd.concat(parts, ignore_index=True)
+    return table.assign(epsilons=table["residual"] / table["dtype"].map(EPSILON))
+
+
+def _plain(inputs: Inputs, role: str) -> pd.DataFrame:
+    """Return the residuals that the histories of runs without momentum hold."""
+    history = inputs.history(role)
+    dtype = {point["name"]: point["dtype"] for point in inputs.question.points(role)}
+    rows = history[(history["momentum"] == 0) & (history["step"] > 0)]
+    columns = ["point", "schedule", "lr", "intrinsic_lr", "momentum", "step", "replicate"]
+    found = rows[columns].assign(residual=rows["norm_recursion_residual"], dtype=rows["point"].map(dtype))
+    return found.assign(part=PLAIN, role=role)
+
+
+def _with_momentum(inputs: Inputs, role: str) -> pd.DataFrame:
+    """Return the residuals of runs with momentum, from the norms of successive steps in their traces."""
+    points = [point for point in inputs.question.points(role) if point["momentum"] > 0]
+    parts = []
+    for point in points:
+        trace = inputs.ensemble(role, point).trace().sort_values(["replicate", "step"])
+        by_replicate = trace.groupby("replicate")
+        before = by_replicate["squared_norm"].shift()
+        # Only rows of successive steps: at their first step both updates are one.
+        follows = (by_replicate["step"].diff() == 1) & (trace["step"] > 1)
+        residual = norm_recursion_residual(
+            before, trace["squared_norm"], trace["lr"], trace["weight_decay"], trace["unit_gradient_squared_norm"]
+        )
+        found = trace[["step", "replicate"]].assign(residual=residual, dtype=point["dtype"])[follows]
+        found = with_point(found, point)
+        columns = ["point", "schedule", "lr", "intrinsic_lr", "momentum", "step", "replicate", "residual", "dtype"]
+        parts.append(found[columns].assign(part=MOMENTUM, role=role))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _affine(inputs: Inputs, role: str) -> pd.DataFrame:
+    """Train a network with scales and shifts at the first point's rates; return the residuals of all weights."""
+    import torch
+
+    from intrinsic_lr.models.ensemble import build
+    from intrinsic_lr.models.spec import ModelSpec
+    from intrinsic_lr.training import State, gradients, squared_norms, update
+
+    question = inputs.question
+    point = question.points(role)[0]
+    data = inputs.data(point["dataset"], point["dtype"])
+    spec = ModelSpec.parse(question.settings["model"])
+    model = build(spec, tuple(data.info["shape"]), len(data.info["classes"]))
+    replicates = question.experiments[role]["replicates"]
+    seeds = [stream_seed(question.seed, "claim", question.name, replicate) for replicate in range(replicates)]
+    params = model.initialise(seeds, 1.0, data.mean.dtype, stream_seed(question.seed, "head"))
+    state = State(0, {name: value.to(data.mean.device) for name, value in params.items()})
+    generator = torch.Generator().manual_seed(stream_seed(question.seed, "claim", question.name, "batches"))
+    every, lr, weight_decay = {"all": model.trainable}, point["lr"], point["weight_decay"]
+    parts = []
+    for step in range(1, int(question.settings["steps"]) + 1):
+        before = squared_norms(state.params, every)["all"]
+        _, found = gradients(model, state.params, *data.draw(replicates, point["batch_size"], generator))
+        update(state, found, lr, weight_decay, 0.0)
+        after, gradient = squared_norms(state.params, every)["all"], squared_norms(found, every)["all"]
+        residual = norm_recursion_residual(before, after, lr, weight_decay, gradient * before)
+        parts.append(
+            pd.DataFrame({"step": step, "replicate": range(replicates), "residual": residual.cpu().numpy()})
+        )
+    named = {"part": AFFINE, "role": role, "schedule": "constant", "dtype": point["dtype"], "momentum": 0.0}
+    rates = {"lr": lr, "intrinsic_lr": point["intrinsic_lr"], "point": f"{point['name']}-affine"}
+    return pd.concat(parts, ignore_index=True).assign(**named, **rates)
+
+
+def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+    """Hold the worst residual over runs, replicates and steps, in machine epsilons, against the threshold."""
+    allowed = Range(high=question.thresholds["epsilons"])
+    plain = table["part"] == PLAIN
+    selections = [
+        (
+            question.criterion,
+            f"Runs without momentum in {dtype} follow the recursion.",
+            plain & (table["dtype"] == dtype),
+        )
+        for dtype in EPSILON
+    ]
+    selections += [
+        (question.control, "Runs with momentum follow it.", table["part"] == MOMENTUM),
+        (question.control, "With trained scales and shifts all weights follow it.", table["part"] == AFFINE),
+    ]
+    findings = []
+    for finding, statement, chosen in selections:
+        rows = table[chosen & np.isfinite(table["epsilons"])]
+        findings.append(
+            finding(
+                statement,
+                "largest relative residual in machine epsilons",
+                rows["epsilons"].max() if len(rows) else np.nan,
+                None,
+                n=len(rows[["point", "replicate"]].drop_duplicates()),
+                roles=list(dict.fromkeys(rows["role"])),
+                allowed=allowed,
+            )
+        )
+    return findings
+
+
+@styled
+def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+    """Draw the largest residual of replicates against the step, in machine epsilons, with the threshold."""
+    figure, ((ax,),) = panels(1, 1, 3.2)
+    looks = {
+        (PLAIN, "float32"): ("#0072B2", "float32"),
+        (PLAIN, "float64"): ("#009E73", "float64"),
+        (MOMENTUM, "float64"): ("#D55E00", "control: momentum, float64"),
+        (AFFINE, "float64"): ("0.45", "control: trained affine, float64"),
+    }
+    handles = []
+    for ((part, dtype), (colour, label)), marker in zip(looks.items(), MARKERS, strict=False):
+        rows = table[(table["part"] == part) & (table["dtype"] == dtype) & np.isfinite(table["epsilons"])]
+        for _, run in rows.groupby("point"):
+            largest = run.groupby("step")["epsilons"].max().clip(lower=_SMALLEST)
+            largest = largest.loc[spread(list(largest.index), 60)]
+            ax.plot(largest.index, largest, color=colour, marker=marker, ms=2.5, lw=0.7)
+        handles.append(Line2D([], [], color=colour, marker=marker, ms=4, lw=1, label=label))
+    ax.axhline(question.thresholds["epsilons"], color="tab:red", lw=1, ls=":")
+    handles.append(Line2D([], [], color="tab:red", ls=":", label="threshold"))
+    ax.set(xscale="log", yscale="log", xlabel="step", ylabel="relative residual / machine epsilon")
+    runs = len(table[["part", "point", "replicate"]].drop_duplicates())
+    legend_below(
+        figure, handles, 3, f"each line: the largest residual of a point's replicates; {runs} runs in all"
+    )
+    figure.suptitle(r"The norm follows $R'=(1-\lambda_e)^2R+\eta^2\|\hat g\|^2/R$ to rounding, step by step")
+    return figure
