@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,11 +53,20 @@ def test_default_config_reads():
     assert list(study.experiments) == list(default_config()["experiments"])
 
 
+def laid_over(config, overlay):
+    """Return a config with another laid over it, key by key, as Snakemake does."""
+    merged = {
+        key: laid_over(config[key], value) if isinstance(value, dict) and key in config else value
+        for key, value in overlay.items()
+    }
+    return {**config, **merged}
+
+
 def test_overlay_of_the_smoke_config_reads():
-    config = default_config()
-    for key, value in yaml.safe_load((CONFIG / "smoke.yaml").read_text()).items():
-        config[key] = {**config[key], **value} if isinstance(value, dict) else value
-    assert all(name.startswith("smoke_") for name in Study.read(config).experiments)
+    smoke = yaml.safe_load((CONFIG / "smoke.yaml").read_text())
+    study = Study.read(laid_over(default_config(), smoke))
+    assert all(name.startswith("smoke_") for name in study.experiments)
+    assert sorted(study.claims) == sorted(smoke["judge"])
 
 
 def test_experiments_share_their_points():
@@ -265,6 +275,14 @@ class TestClaims:
         before = Study.read(claimed).describe_claim("example")
         claimed["claims"]["example"]["thresholds"]["margin"]["because"] = "in other words"
         assert Study.read(claimed).describe_claim("example") == before
+
+    def test_a_claim_may_read_the_tables_of_analyses_that_its_experiment_has(self, claimed, monkeypatch):
+        monkeypatch.setitem(CLAIMS, "example", replace(CLAIMS["example"], tables={"run": ("swa_summary",)}))
+        claimed["experiments"]["one"]["checkpoints"] = {"steps": [50, 75, 100]}
+        with pytest.raises(InputError, match=r"example\.experiments\.run: found 'one', which lacks .*'swa'"):
+            Study.read(claimed)
+        claimed["experiments"]["one"]["analyses"] = ["curves", "swa"]
+        assert Study.read(claimed).claim_tables("example") == ["swa_summary_one"]
 
     def test_claims_of_experiments_that_are_not_run_are_left_out(self, claimed):
         claimed["experiments"]["two"] = copy.deepcopy(claimed["experiments"]["one"])

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import torch
 
-from intrinsic_lr.distance import across, coordinates, pairwise
+from intrinsic_lr.distance import across, between, coordinates, pairwise
 from intrinsic_lr.theory import fit_ou_null, sphere_walk_cosine, sphere_walk_distance
 
 GROUPS = {"first": ("a.weight",), "stream": ("b.weight", "c.weight")}
@@ -63,6 +63,20 @@ def test_across_equals_naive_loops():
     columns = ["replicate_a", "replicate_b", "layer", "l2", "l2_unit_norm", "cosine"]
     expected = pd.DataFrame(rows, columns=columns)
     pd.testing.assert_frame_equal(across(a, b, GROUPS, pairs), expected, rtol=1e-12, check_dtype=False)
+
+
+def test_between_equals_naive_loops_over_all_pairs_of_checkpoints():
+    a, b = {0: ensemble(1), 5: ensemble(2)}, {0: ensemble(3), 5: ensemble(4), 9: ensemble(5)}
+    rows = [
+        [step, later, i, j, layer, *reference(vectors(a[step], i, layer), vectors(b[later], j, layer))]
+        for step in a
+        for later in b
+        for i, j in [(2, 0), (1, 1)]
+        for layer in LAYERS
+    ]
+    columns = ["step", "partner_step", "replicate", "partner", "layer", "l2", "l2_unit_norm", "cosine"]
+    found = between(a, b, GROUPS, [(2, 0), (1, 1)])
+    pd.testing.assert_frame_equal(found, pd.DataFrame(rows, columns=columns), rtol=1e-12, check_dtype=False)
 
 
 def test_a_layer_that_is_scaled_moves_in_l2_alone():

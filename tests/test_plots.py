@@ -99,10 +99,20 @@ def grid():
     return with_intervals(keys, {"test_accuracy": [0.9, 0.95, np.nan, 0.8]}, 0.01)
 
 
+def epochs():
+    keys = itertools.product(("within", "across_initialisations"), (100, 200), (100, 200), (0, 1))
+    frame = pd.DataFrame(keys, columns=["relation", "step", "partner_step", "replicate"])
+    frame = frame.assign(partner=frame["replicate"], partner_point=POINTS[0]["name"])
+    apart = (frame["relation"] != "within") | (frame["step"] != frame["partner_step"])
+    quantities = {"cosine": 1 - 0.3 * apart, "disagreement": 0.02 * apart, "disagreement_over_error": 1.1 * apart}
+    return with_point(frame.assign(**quantities), POINTS[0])
+
+
 FIGURES = {
     "curves": (plots.curves_figure, curves),
     "swa": (plots.swa_figure, swa),
     "distance": (plots.distance_figure, distance),
+    "epochs": (plots.epochs_figure, epochs),
     "total_variation": (plots.total_variation_figure, disagreement),
     "disagreement": (plots.disagreement_figure, disagreement),
     "grid": (plots.grid_figure, grid),
@@ -126,7 +136,7 @@ def test_figures_have_titles_labels_and_the_same_bytes_twice(name, tmp_path):
     assert {path.name.split(".")[0] for path in tmp_path.iterdir()} == {"first", "second"}
 
 
-@pytest.mark.parametrize("name", ["curves", "swa", "distance", "total_variation", "disagreement", "grid"])
+@pytest.mark.parametrize("name", [*FIGURES])
 def test_one_row_is_enough(name, tmp_path):
     draw, table = FIGURES[name]
     style.save(draw(table().head(1), SPEC), [tmp_path / "one.svg"])
@@ -197,6 +207,7 @@ def test_runs_that_all_diverged_are_drawn_without_complaint(name):
     draw, table = FIGURES[name]
     frame = table()
     quantities = [c for c in frame if c.endswith(("_mean", "_low", "_high", "_q95")) or c.startswith("total_var")]
+    quantities += [c for c in ("cosine", "disagreement_over_error") if c in frame]
     assert collisions(draw(frame.assign(**dict.fromkeys(quantities, np.nan)), SPEC)) == []
 
 

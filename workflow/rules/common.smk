@@ -106,7 +106,9 @@ def claim_files(wildcards):
         for experiment in STUDY.claim_experiments(wildcards.claim)
         for file in files_of_experiment(experiment, wanted)
     ]
-    files += [paths.TABLE.format(name=name) for name in STUDY.claim_tables(wildcards.claim)]
+    files += [
+        paths.TABLE.format(name=name) for name in STUDY.claim_tables(wildcards.claim)
+    ]
     for dataset in STUDY.claim_datasets(wildcards.claim):
         files.append(paths.DATA_INFO.format(dataset=dataset))
         files.append(ancient(paths.DATA.format(dataset=dataset)))

@@ -72,6 +72,32 @@ def across(a: Weights, b: Weights, scale_groups: ScaleGroups, pairs: Sequence[tu
     return _assemble({}, {"replicate_a": members[:, 0], "replicate_b": members[:, 1]}, values)
 
 
+def between(
+    a: Mapping[int, Weights], b: Mapping[int, Weights], scale_groups: ScaleGroups, pairs: Sequence[tuple[int, int]]
+) -> pd.DataFrame:
+    """Compare every checkpoint of replicates of one ensemble with every one of another's (or of the same).
+
+    Args:
+        a: step to weights of the first ensemble.
+        b: step to weights of the second, of the same network.
+        scale_groups: the layers, at least one.
+        pairs: (replicate of a, replicate of b), at least one.
+
+    Returns:
+        One row per pair of steps, pair of replicates and layer: columns `step` (of a), `partner_step` (of b),
+        `replicate`, `partner`, `layer`, and `l2`, `l2_unit_norm`, `cosine` as `pairwise` has them.
+    """
+    first, second = sorted(a), sorted(b)
+    trajectories = [[(a[step], i) for step in first] + [(b[step], j) for step in second] for i, j in pairs]
+    by_layer = _compare(trajectories, scale_groups)
+    count = len(first)
+    values = {layer: matrices[:, :, :count, count:] for layer, matrices in by_layer.items()}
+    flat = {layer: matrices.reshape(*matrices.shape[:2], -1) for layer, matrices in values.items()}
+    keys = {"step": np.repeat(first, len(second)), "partner_step": np.tile(second, count)}
+    members = np.array(pairs)
+    return _assemble(keys, {"replicate": members[:, 0], "partner": members[:, 1]}, flat)
+
+
 def coordinates(vectors: Tensor) -> Tensor:
     """Return T vectors in fewer coordinates: all distances and inner products stay, up to rounding.
 

@@ -227,12 +227,15 @@ def epochs_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
     relations = ["within", *(name for name in table["relation"].unique() if name.startswith("across"))][:2]
     figure, axes = panels(len(relations), len(_EPOCHS), 2.15 * len(relations) + 0.3)
     for column, (quantity, title, factor) in enumerate(_EPOCHS):
-        scale = factor * table.loc[table["relation"].isin(relations), quantity]
-        limits = {"vmin": scale.min(), "vmax": scale.max()} if scale.notna().any() else {"vmin": 0, "vmax": 1}
-        for row, relation in enumerate(relations):
-            rows = table[table["relation"] == relation]
-            mean = rows.groupby(["step", "partner_step"])[quantity].mean().unstack()
-            image = _matrix(axes[row, column], factor * mean, spec, limits)
+        means = [
+            factor * table[table["relation"] == name].groupby(["step", "partner_step"])[quantity].mean().unstack()
+            for name in relations
+        ]
+        values = np.concatenate([mean.to_numpy(dtype=float).ravel() for mean in means])
+        values = values[np.isfinite(values)]
+        limits = {"vmin": values.min(), "vmax": values.max()} if len(values) else {"vmin": 0, "vmax": 1}
+        for row, mean in enumerate(means):
+            image = _matrix(axes[row, column], mean, spec, limits)
             axes[row, column].set(title=title if row == 0 else "")
             if row == len(relations) - 1:
                 axes[row, column].set_xlabel(r"$\lambda_e t$ of the " + ("other" if row else "second"))

@@ -131,11 +131,11 @@ CLAIMS: dict[str, Claim] = {
             "cycle": "largest relative deviation from the exact cycle, to be rounding",
             "final_loss": "largest last loss of a run that settled once weight decay was off",
             "norm_drift": "largest relative change of its squared norm over the last quarter of that time",
-            "share": "least share of runs that hover near lambda_e/2, and that settle once weight decay is off",
+            "share": "least share of runs that hover near lambda_e/2, and that settle without weight decay",
         },
         settings={
             "learning_rates": "learning rates eta, ascending",
-            "intrinsic_lrs": "intrinsic learning rates lambda_e; below 0.0017 x underflows and the weights collapse",
+            "intrinsic_lrs": "intrinsic learning rates lambda_e; below 0.0017 x underflows and is refused",
             "starts": "random starts, each run at every pair of rates",
             "length": "time with weight decay, in 1/lambda_e; the late loss is that of the second half",
             "length_without": "time after that without weight decay, in 1/lambda_e",
@@ -145,7 +145,7 @@ CLAIMS: dict[str, Claim] = {
         statement="Full-batch descent with weight decay never settles, at any learning rate; without it, it does.",
         source=f"{BLOG}, experiment on full-batch descent; Lyu, Li, Arora 2022 (spherical sharpness)",
         experiments={
-            "decay": "full-batch descent at one lambda_e and several learning rates, decay switched off at the end",
+            "decay": "full-batch descent at one lambda_e, several learning rates, decay off at the end",
             "no_decay": "the same learning rates without weight decay from the start",
         },
         files=("history", "trace", "checkpoints"),
@@ -185,7 +185,7 @@ CLAIMS: dict[str, Claim] = {
         source=f"{BLOG}, experiment on small learning rates",
         experiments={
             "usual": "the usual learning rate with its decays",
-            "small": "a hundred times smaller learning rate at the same weight decay, longer and with one more decay",
+            "small": "a hundred times smaller learning rate, longer and with one more decay",
             "small_short": "the small learning rate with the schedule of the usual one",
         },
         files=("history",),

@@ -1,0 +1,183 @@
+"""Distances between checkpoints of a trajectory against their lag, held against processes that level off."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from intrinsic_lr.claims.question import Inputs, Question
+from intrinsic_lr.claims.verdicts import Finding, Range
+from intrinsic_lr.intervals import bootstrap_interval, summarise
+from intrinsic_lr.lags import (
+    effective_dimension,
+    growth,
+    lag_distances,
+    over_ou,
+    short_fit,
+    simulate_ou,
+    simulate_sphere_walk,
+    slope,
+)
+from intrinsic_lr.style import band, legend_below, ordered_colours, panels, scientific, spread, styled
+from intrinsic_lr.tables import ACROSS_INITIALISATIONS
+from intrinsic_lr.theory import ou_squared_distance, sphere_walk_cosine
+
+RUN = "run"
+DATA, OU, WALK, ACROSS = "data", "ou", "sphere_walk", "across"
+CONTROLS = {
+    OU: "An Ornstein-Uhlenbeck process as fitted to the short lags",
+    WALK: "A walk of noise alone on the sphere",
+}
+
+
+def measure(inputs: Inputs) -> pd.DataFrame:
+    """Return distances and cosines of all pairs of checkpoints from `start` on, of the runs and of both nulls.
+
+    The nulls have the runs' checkpoints and number of replicates. The Ornstein-Uhlenbeck process has the
+    plateau and rate fitted to the runs' short lags from the first checkpoint, and as many dimensions as give
+    its squared distances the runs' spread.
+    """
+    question = inputs.question
+    settings = question.settings
+    (point,) = question.points(RUN)[:1]
+    rate = point["intrinsic_lr"]
+    table = inputs.table(RUN, "distance")
+    table = table[(table["point"] == point["name"]) & (table["layer"] == "all")]
+    table = table[table["step"] * rate >= settings["start"] - 1e-9]
+    columns = ["step", "delta", "replicate", "l2", "cosine"]
+    data = table[columns].assign(part=DATA)
+    across = inputs.table(RUN, "distance_across")
+    across = across[(across["relation"] == ACROSS_INITIALISATIONS) & (across["layer"] == "all")]
+    across = across[across["point"] == point["name"]].rename(columns={"replicate_a": "replicate"})
+    parts = [data, across[columns].assign(part=ACROSS)]
+    steps = np.unique([*data["step"], *(data["step"] + data["delta"])])
+    replicates = data["replicate"].nunique()
+    distances = lag_distances(data).get(steps[0]) if len(steps) else None
+    if distances is not None:
+        plateau, relaxation = short_fit(distances, settings["short_lags"])
+        dimension = effective_dimension(distances[distances.columns.max()])
+        if np.isfinite([plateau, relaxation, dimension]).all():
+            generator = question.generator(OU)
+            parts.append(simulate_ou(steps, plateau, relaxation, dimension, replicates, generator).assign(part=OU))
+            walk = simulate_sphere_walk(steps, rate, dimension, replicates, question.generator(WALK))
+            parts.append(walk.assign(part=WALK))
+    found = pd.concat(parts, ignore_index=True)
+    return found.assign(intrinsic_lr=rate, lag=found["delta"] * rate)[
+        ["part", "intrinsic_lr", "step", "delta", "lag", "replicate", "l2", "cosine"]
+    ]
+
+
+def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+    """Judge growth from lag to lag, the distance over the fitted process, and the slope at long lags.
+
+    Each is the least over all starting checkpoints, with a bootstrap interval over replicates, whose
+    trajectories are resampled as wholes. Both nulls have to fail what tells growth from a plateau.
+    """
+    settings, thresholds = question.settings, question.thresholds
+    rate = question.points(RUN)[0]["intrinsic_lr"]
+    tests = {
+        "growth": (
+            "From every T the mean distance grows from each lag to the next.",
+            "least relative growth of the mean distance from one lag to the next, over all T",
+            lambda d, rows: growth(d, settings["lag_ratio"], rows),
+        ),
+        "over_ou": (
+            "From every T with enough short lags the squared distance ends above the plateau that they foretell.",
+            "squared distance at the longest lag, over the Ornstein-Uhlenbeck process fitted to the short lags, "
+            "least over T",
+            lambda d, rows: over_ou(d, settings["short_lags"], rows),
+        ),
+        "slope": (
+            "From every T the distance still grows over the last half of the lags.",
+            "log-log slope of the mean squared distance over the last half of the lags, least over T",
+            lambda d, rows: slope(d, rows),
+        ),
+    }
+    findings = []
+    for part in (DATA, *CONTROLS):
+        rows = table[table["part"] == part]
+        every = lag_distances(rows) if len(rows) else {}
+        long = {T: d for T, d in every.items() if d.columns.max() * rate >= settings["long_lag"]}
+        for name, (statement, statistic, estimate) in tests.items():
+            if part != DATA and name == "growth":
+                continue
+            chosen = every if name == "growth" else long
+            value, interval, n = _least(chosen, estimate, question, (part, name))
+            finding = question.criterion if part == DATA else question.control
+            words = statement if part == DATA else f"{CONTROLS[part]}: {statement[0].lower()}{statement[1:]}"
+            findings.append(
+                finding(words, statistic, value, interval, n=n, roles=[RUN], allowed=Range(low=thresholds[name]))
+            )
+    return findings
+
+
+def _least(distances, estimate, question: Question, names) -> tuple[float, tuple[float, float], int]:
+    """Return the least estimate over all starting checkpoints, its bootstrap interval, and n."""
+    n = min((len(d) for d in distances.values()), default=0)
+
+    def least(rows: np.ndarray) -> float:
+        values = [estimate(d, rows) for d in distances.values()]
+        values = [value for value in values if np.isfinite(value)]
+        return min(values) if values else np.nan
+
+    if n == 0:
+        return np.nan, (np.nan, np.nan), 0
+    interval = bootstrap_interval(
+        least, [n], question.analysis["bootstrap"], question.confidence, question.generator(*names)
+    )
+    return least(np.arange(n)), interval, n
+
+
+@styled
+def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+    """Draw distance and cosine against the lag, with the fitted process and the noise-only walk."""
+    figure, ((distance, cosine),) = panels(1, 2, 3.2)
+    data = table[table["part"] == DATA]
+    rate = question.points(RUN)[0]["intrinsic_lr"]
+    lags = data.groupby("step")["lag"].agg(["max", "nunique"])
+    tested = lags[(lags["max"] >= question.settings["long_lag"]) & (lags["nunique"] >= lags["nunique"].max() / 2)]
+    starts = spread(tested.index, 3)
+    colours = ordered_colours(starts)
+    summary = summarise(data, ["step", "lag"], ["l2", "cosine"], question.confidence)
+    for start in starts:
+        chosen = summary[summary["step"] == start]
+        look = {"color": colours[start], "marker": "o", "ms": 3, "lw": 1.4}
+        band(distance, chosen, "lag", "l2", **look)
+        band(cosine, chosen, "lag", "cosine", **look)
+        distances = lag_distances(data[data["step"] == start]).get(start)
+        if distances is not None:
+            lags = np.linspace(0, distances.columns.max(), 200)
+            fitted = ou_squared_distance(lags, *short_fit(distances, question.settings["short_lags"])) ** 0.5
+            distance.plot(lags * rate, fitted, color=colours[start], ls="--", lw=1.2)
+    longest = data["lag"].max() if len(data) else 1.0
+    lags = np.linspace(0, longest, 200)
+    cosine.plot(lags, sphere_walk_cosine(rate, lags / rate), color="black", ls=":", lw=1.4)
+    across = table[(table["part"] == ACROSS) & (table["step"] == table.loc[table["part"] == ACROSS, "step"].max())]
+    if len(across):
+        distance.axhline(across["l2"].mean(), **_ACROSS)
+        cosine.axhline(across["cosine"].mean(), **_ACROSS)
+        norm = np.sqrt((across["l2"] ** 2 / (2 - 2 * across["cosine"])).mean())
+        distance.plot(
+            lags, norm * np.sqrt(2 - 2 * sphere_walk_cosine(rate, lags / rate)), color="black", ls=":", lw=1.4
+        )
+    distance.set(ylabel=r"$\|w_T - w_{T+\Delta}\|$", title="Distance", ylim=(0, None))
+    cosine.set(ylabel=r"$\cos(w_T, w_{T+\Delta})$", title="Cosine")
+    for axes in (distance, cosine):
+        axes.set_xlabel(r"lag $\Delta$ $(1/\lambda_e)$")
+    handles = [
+        Line2D([], [], color=colours[T], marker="o", ms=3, label=f"$T$ = {T * rate:.3g}$/\\lambda_e$")
+        for T in starts
+    ]
+    handles += [
+        Line2D([], [], color="0.3", ls="--", label="OU process, fitted to the short\nlags where there are enough"),
+        Line2D([], [], color="black", ls=":", label="walk of noise alone, sphere"),
+        Line2D([], [], label="two initialisations", **_ACROSS),
+    ]
+    n, percent = data["replicate"].nunique(), f"{100 * question.confidence:g} %"
+    note = f"mean and {percent} band over {n} replicates, $\\lambda_e$ = {scientific(rate)}; all weights, raw"
+    legend_below(figure, handles, 3, note)
+    figure.suptitle("Two checkpoints of one trajectory lie the further apart the longer their lag")
+    return figure
+
+
+_ACROSS = {"color": "#D55E00", "ls": (0, (6, 2)), "lw": 1.2}

@@ -1,0 +1,242 @@
+"""Where two initialisations predict alike, their weights against those of one trajectory."""
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from intrinsic_lr.claims.question import Inputs, Question
+from intrinsic_lr.claims.verdicts import Finding, Range
+from intrinsic_lr.disagreement import compare
+from intrinsic_lr.intervals import holm, mean_interval
+from intrinsic_lr.seeding import stream_seed
+from intrinsic_lr.style import legend_below, panels, styled
+from intrinsic_lr.tables import differing_axes
+from intrinsic_lr.theory import sphere_walk_cosine
+
+PAIRS = "pairs"
+LAYERS = {"all": "raw weights", "all_layer_normalised": "every layer at unit norm"}
+RELATIONS = {
+    "within": "one trajectory",
+    "across_replicates": "two trajectories of one initialisation",
+    "across_initialisations": "two initialisations",
+    "across_again": "two initialisations, paired otherwise",
+}
+FUNCTIONS = "function_space"
+
+
+def measure(inputs: Inputs) -> pd.DataFrame:
+    """Return cosines within and across trajectories, and the comparison of the predictions at the last checkpoint.
+
+    A row per rate, relation, layer and replicate k of the first initialisation: with its own weights `lag`
+    earlier; with those of replicate k + 1; with those of replicate k of the other initialisation, and of k + 1.
+    """
+    from intrinsic_lr.distance import across
+
+    question = inputs.question
+    parts = []
+    for a, b in _initialisations(question.points(PAIRS)):
+        first, second = inputs.ensemble(PAIRS, a), inputs.ensemble(PAIRS, b)
+        last, earlier = a["steps"][-1], _earlier(a, question.settings["lag"])
+        start, end, other = first.weights(earlier), first.weights(last), second.weights(b["steps"][-1])
+        count = question.experiments[PAIRS]["replicates"]
+        same, shifted = [(k, k) for k in range(count)], [(k, (k + 1) % count) for k in range(count)]
+        for relation, (x, y, members) in {
+            "within": (end, start, same),
+            "across_replicates": (end, end, shifted),
+            "across_initialisations": (end, other, same),
+            "across_again": (end, other, shifted),
+        }.items():
+            table = across(x, y, first.scale_groups, members)
+            table = table[table["layer"].isin(LAYERS)].rename(columns={"replicate_a": "replicate"})
+            parts.append(_labelled(table, a, last - earlier, "weights").assign(relation=relation))
+        row = compare(
+            first.labels(last),
+            second.labels(b["steps"][-1]),
+            inputs.test_labels(a["dataset"]),
+            first.classes,
+            permutations=question.analysis["permutations"],
+            bootstrap=question.analysis["bootstrap"],
+            confidence=question.confidence,
+            seed=stream_seed(question.seed, "claim", question.name, a["name"]),
+        )
+        parts.append(_labelled(pd.DataFrame([row]), a, last - earlier, FUNCTIONS))
+    found = pd.concat(parts, ignore_index=True)
+    return found[[column for column in COLUMNS if column in found]]
+
+
+COLUMNS = [
+    "part", "intrinsic_lr", "delta", "intrinsic_time", "relation", "layer", "replicate", "replicate_b", "l2",
+    "cosine", "replicates_a", "total_variation", "total_variation_low", "total_variation_high",
+    "null_mean", "null_q95", "p_value", "excess_share", "excess_share_low", "excess_share_high",
+]  # fmt: skip
+
+
+def _initialisations(points):
+    """Return the pairs of points that differ in their initialisation alone, the first partner of each."""
+    pairs, seen = [], set()
+    for a, b in combinations(points, 2):
+        if differing_axes(a, b) == ["init_seed"] and not {a["name"], b["name"]} & seen:
+            pairs.append((a, b))
+            seen |= {a["name"], b["name"]}
+    return pairs
+
+
+def _earlier(point, lag: float) -> int:
+    """Return the checkpoint that lies nearest to `lag`/lambda_e before the last one."""
+    wanted = point["steps"][-1] - lag / point["intrinsic_lr"]
+    return min(point["steps"][:-1], key=lambda step: abs(step - wanted))
+
+
+def _labelled(table: pd.DataFrame, point, delta: int, part: str) -> pd.DataFrame:
+    rate = point["intrinsic_lr"]
+    return table.assign(part=part, intrinsic_lr=rate, delta=delta, intrinsic_time=point["steps"][-1] * rate)
+
+
+def gaps(table: pd.DataFrame, layer: str, near: str = "within", far: str = "across_initialisations") -> pd.Series:
+    """Return each replicate's cosine in the relation `near` less that in `far`, replicates not finite left out."""
+    rows = table[(table["layer"] == layer) & table["relation"].isin([near, far])]
+    wide = rows.pivot(index="replicate", columns="relation", values="cosine").reindex(columns=[near, far])
+    difference = wide[near] - wide[far]
+    return difference[np.isfinite(difference)]
+
+
+def mixed_rates(table: pd.DataFrame, question: Question) -> list[float]:
+    """Return the rates at which function space has mixed: the excess share is small with its whole interval."""
+    rows = table[table["part"] == FUNCTIONS]
+    return list(rows.loc[rows["excess_share_high"] <= question.thresholds["mixed"], "intrinsic_lr"])
+
+
+def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+    """Judge, where function space has mixed, the cosine within less that across, raw and normalised.
+
+    Controls: two sets of pairs of initialisations held against each other, and the walk of noise alone, whose
+    weights do mix. Where function space has mixed nowhere, there is nothing to judge.
+    """
+    findings = []
+    allowed = Range(low=question.thresholds["gap"])
+    weights = table[table["part"] == "weights"]
+    statistic = "cosine within a trajectory less cosine across initialisations"
+    for layer, words in LAYERS.items():
+        for rate in mixed_rates(table, question) or [np.nan]:
+            rows = weights[weights["intrinsic_lr"] == rate]
+            mean, low, high, n = mean_interval(gaps(rows, layer), question.confidence)
+            findings.append(
+                question.criterion(
+                    f"At lambda_e = {rate:.3g} weights of one trajectory lie closer than those of two ({words}).",
+                    statistic,
+                    mean,
+                    (low, high),
+                    n=n,
+                    roles=[PAIRS],
+                    allowed=allowed,
+                )
+            )
+            again = gaps(rows, layer, "across_again", "across_initialisations")
+            mean, low, high, n = mean_interval(again, question.confidence)
+            findings.append(
+                question.control(
+                    f"Two initialisations in the place of one trajectory at lambda_e = {rate:.3g} ({words}).",
+                    statistic,
+                    mean,
+                    (low, high),
+                    n=n,
+                    roles=[PAIRS],
+                    allowed=allowed,
+                )
+            )
+    if len(weights):
+        lags = weights.drop_duplicates("intrinsic_lr")
+        walk = float(sphere_walk_cosine(lags["intrinsic_lr"], lags["delta"]).max())
+        findings.append(
+            question.control(
+                "Walks of noise alone on the sphere, whose weights mix, at the same lags.",
+                f"{statistic}: (1 - lambda_e)^lag - 0, the largest",
+                walk,
+                None,
+                n=0,
+                allowed=allowed,
+            )
+        )
+    return findings
+
+
+@styled
+def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+    """Draw the cosines of the weights beside the total variation of the predictions, for every rate."""
+    figure, ((cosine, variation),) = panels(1, 2, 3.0, width_ratios=[1.5, 1])
+    weights, functions = table[table["part"] == "weights"], table[table["part"] == FUNCTIONS].assign(p_holm=np.nan)
+    mixed = mixed_rates(table, question)
+    finite = functions["p_value"].notna()
+    if finite.any():
+        functions.loc[finite, "p_holm"] = holm(functions.loc[finite, "p_value"])
+    rates = sorted(functions["intrinsic_lr"].unique())
+    places = dict(zip(rates, range(len(rates)), strict=True))
+    for offset, (relation, style) in zip((-0.2, 0, 0.2), _MARKS.items(), strict=True):
+        for layer, shift, face in (("all", -0.04, style["color"]), ("all_layer_normalised", 0.04, "white")):
+            rows = weights[(weights["relation"] == relation) & (weights["layer"] == layer)]
+            for rate, place in places.items():
+                mean, low, high, _ = mean_interval(
+                    rows.loc[rows["intrinsic_lr"] == rate, "cosine"], question.confidence
+                )
+                error = np.nan_to_num([[mean - low], [high - mean]])
+                at = place + offset + shift
+                cosine.errorbar(at, mean, yerr=error, ls="", ms=5, mfc=face, capsize=2, **style)
+    for rate, place in places.items():
+        delta = weights.loc[weights["intrinsic_lr"] == rate, "delta"].max()
+        walk = sphere_walk_cosine(rate, delta)
+        cosine.plot([place - 0.35, place + 0.35], [walk, walk], color="black", ls=":", lw=1.4)
+        far = weights[(weights["intrinsic_lr"] == rate) & (weights["relation"] == "across_initialisations")]
+        least = far.loc[far["layer"] == "all", "cosine"].mean() + question.thresholds["gap"]
+        cosine.plot([place - 0.35, place + 0.35], [least, least], color="0.4", ls="--", lw=1.1)
+        row = functions[functions["intrinsic_lr"] == rate].iloc[0]
+        variation.fill_between(
+            [place - 0.3, place + 0.3], 100 * row["null_mean"], 100 * row["null_q95"], color="0.6", alpha=0.5, lw=0
+        )
+        face = _FUNCTION if rate in mixed else "white"
+        variation.plot(place, 100 * row["total_variation"], marker="D", ms=5, color=_FUNCTION, mfc=face)
+        text = (
+            f"{100 * row['excess_share']:.1f} %\np = {row['p_holm']:.2g}"
+            if np.isfinite(row["p_holm"])
+            else "no runs"
+        )
+        top = np.nanmax([100 * row["total_variation"], 100 * row["null_q95"], 0])
+        variation.annotate(text, (place, top), (0, 6), textcoords="offset points", ha="center", fontsize=7)
+    labels = [f"{rate:.2g}" for rate in rates]
+    for axes in (cosine, variation):
+        axes.set_xticks(range(len(rates)), labels)
+        axes.set(xlabel=r"intrinsic learning rate $\lambda_e$", xlim=(-0.6, max(len(rates), 1) - 0.4))
+        axes.grid(axis="x", visible=False)
+    cosine.axhline(0, color="0.5", lw=0.8)
+    cosine.set(ylabel="cosine of weights", title="Weight space", ylim=(-0.08, 1.05))
+    variation.set(ylabel="total variation (% of images)", title="Function space")
+    variation.set_ylim(0, 1.3 * max(variation.get_ylim()[1], 1e-9))
+    handles = [Line2D([], [], ls="", ms=5, label=RELATIONS[name], **style) for name, style in _MARKS.items()]
+    handles += [
+        Line2D([], [], color="black", ls=":", label="walk of noise alone, at the lag within"),
+        Line2D([], [], color="0.4", ls="--", lw=1.1, label="threshold for one trajectory"),
+        Line2D([], [], color=_FUNCTION, marker="D", ls="", ms=5, label="two initialisations: predictions"),
+        Line2D([], [], color="0.6", alpha=0.5, lw=6, label="their permutation null, mean to 95 %"),
+    ]
+    n = int(functions["replicates_a"].max()) if len(functions) else 0
+    end = functions["intrinsic_time"].max() if len(functions) else np.nan
+    lag = (weights["delta"] * weights["intrinsic_lr"]).max() if len(weights) else np.nan
+    note = (
+        f"at {end:.3g}$/\\lambda_e$; within a trajectory a lag of {lag:.3g}$/\\lambda_e$; mean and "
+        f"{100 * question.confidence:g} % interval, n = {n}\n"
+        "open circles, squares, triangles: every layer at unit norm; open diamonds: not mixed\n"
+        "numbers: excess share of the disagreement, p of the permutation test (Holm)"
+    )
+    legend_below(figure, handles, 2, note)
+    figure.suptitle("Two initialisations predict nearly alike while their weights stay far apart")
+    return figure
+
+
+_FUNCTION = "#CC79A7"
+_MARKS = {
+    "within": {"color": "#0072B2", "marker": "o"},
+    "across_replicates": {"color": "#E69F00", "marker": "s"},
+    "across_initialisations": {"color": "#D55E00", "marker": "^"},
+}

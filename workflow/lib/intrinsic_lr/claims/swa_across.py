@@ -1,0 +1,100 @@
+"""Averages of the weights of two initialisations against both of their ends."""
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from intrinsic_lr.claims.question import Inputs, Question
+from intrinsic_lr.claims.swa_within import TITLES, points_of
+from intrinsic_lr.claims.verdicts import Finding, Range
+from intrinsic_lr.gains import RUN_TIMES, averages_of, gains_over_lower_mean
+from intrinsic_lr.intervals import mean_interval
+from intrinsic_lr.style import legend_below, panels, scientific, styled
+
+RUN = "run"
+NORMALISATIONS = {"raw": "raw weights", "per_layer": "every layer at unit norm first"}
+PARTS = {"across": "two initialisations", "within": "one trajectory"}
+
+
+def measure(inputs: Inputs) -> pd.DataFrame:
+    """Return the averages across initialisations, and those within trajectories for the control."""
+    question = inputs.question
+    settings = question.settings
+    return averages_of(inputs.table(RUN, "swa"), question.points(RUN), settings["usual_length"], settings["lags"])
+
+
+def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+    """Judge the mean gain over the end with the lower mean loss, raw and normalised; control: within."""
+    findings = []
+    for part, point, run_time, normalisation in product(PARTS, points_of(table), RUN_TIMES, NORMALISATIONS):
+        gains = gains_over_lower_mean(_rows(table, part, point, run_time, normalisation))
+        mean, low, high, n = mean_interval(gains, question.confidence)
+        finding = question.criterion if part == "across" else question.control
+        findings.append(
+            finding(
+                f"Averages over {PARTS[part]} have no lower test loss than the better end, "
+                f"{TITLES[run_time].lower()}, {NORMALISATIONS[normalisation]} ({point}).",
+                "gain in test loss over the end with the lower mean loss (nats)",
+                mean,
+                (low, high),
+                n=n,
+                roles=[RUN],
+                allowed=Range(high=question.thresholds["gain"]),
+            )
+        )
+    return findings
+
+
+def _rows(table: pd.DataFrame, part: str, point: str, run_time: str, normalisation: str) -> pd.DataFrame:
+    chosen = (table["part"] == part) & (table["point"] == point)
+    return table[chosen & (table["run_time"] == run_time) & (table["normalisation"] == normalisation)]
+
+
+@styled
+def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+    """Draw the test loss of ends and averages, across initialisations and within trajectories."""
+    point = table["point"].iloc[0] if len(table) else ""
+    figure, axes = panels(1, 2, 3.0, sharey=True)
+    pairs = 0
+    for panel, run_time in zip(axes[0], RUN_TIMES, strict=True):
+        for place, (part, normalisation, _) in enumerate(_PLACES):
+            rows = _rows(table, part, point, run_time, normalisation)
+            rows = rows[rows["delta"] == rows["delta"].min()]
+            pairs = max(pairs, rows["replicate"].nunique()) if part == "across" else pairs
+            for offset, (quantity, style) in zip((-0.18, 0, 0.18), _MARKS.items(), strict=True):
+                mean, low, high, _ = mean_interval(rows[quantity], question.confidence)
+                error = np.nan_to_num([[mean - low], [high - mean]])
+                panel.errorbar(place + offset, mean, yerr=error, ls="", ms=5, capsize=2.5, **style)
+        panel.axvline(1.5, color="0.8", lw=0.8)
+        panel.set_xticks(range(len(_PLACES)), [label for _, _, label in _PLACES], fontsize=7.5)
+        panel.set_xlim(-0.5, len(_PLACES) - 0.5)
+        panel.grid(axis="x", visible=False)
+        panel.set_title(TITLES[run_time])
+    axes[0, 0].set(ylabel="test loss (nats)", ylim=(0, None))
+    handles = [Line2D([], [], ls="", ms=5, label=label, **_MARKS[name]) for name, label in _LABELS.items()]
+    rate = scientific(table["intrinsic_lr"].iloc[0]) if len(table) else ""
+    lag = table.loc[table["part"] == "within", "lag"].min() if len(table) else np.nan
+    note = (
+        f"mean and {100 * question.confidence:g} % interval, $\\lambda_e$ = {rate}: {pairs} independent pairs of "
+        f"initialisations;\ncontrol: two checkpoints of one trajectory, {lag:.3g}$/\\lambda_e$ apart"
+    )
+    legend_below(figure, handles, 3, note)
+    figure.suptitle("Averages of two initialisations have a far higher test loss than their ends")
+    return figure
+
+
+_PLACES = (
+    ("across", "raw", "two initial-\nisations,\nraw"),
+    ("across", "per_layer", "two initial-\nisations,\nper layer"),
+    ("within", "raw", "one tra-\njectory,\nraw"),
+    ("within", "per_layer", "one tra-\njectory,\nper layer"),
+)
+_MARKS = {
+    "test_loss_start": {"color": "#E69F00", "marker": "s"},
+    "test_loss": {"color": "#0072B2", "marker": "o"},
+    "test_loss_end": {"color": "#999999", "marker": "^"},
+}
+_LABELS = {"test_loss_start": "one end", "test_loss": "their average", "test_loss_end": "the other end"}

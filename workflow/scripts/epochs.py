@@ -1,0 +1,76 @@
+"""Checkpoint by checkpoint: disagreement and cosine, within a trajectory and across two (Fort et al. 2019)."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.numpy import load_file
+
+from intrinsic_lr.disagreement import label_changes
+from intrinsic_lr.distance import ALL, ALL_LAYER_NORMALISED, between
+from intrinsic_lr.reporting import reported
+from intrinsic_lr.runs import open_ensemble
+from intrinsic_lr.storage import read_json
+from intrinsic_lr.tables import across_pairs, block_folders, with_point, write_table
+
+PAIR = ["step", "partner_step", "replicate", "partner"]
+COSINES = {ALL: "cosine", ALL_LAYER_NORMALISED: "cosine_layer_normalised"}
+
+
+def pairs(spec):
+    """Yield (point, partner, relation, members): every trajectory with itself, then with another."""
+    for point in spec["points"]:
+        yield point, point, "within", [(k, k) for k in range(spec["replicates"])]
+    for point, partner, relation, members in across_pairs(spec):
+        if point["dataset"] == partner["dataset"]:
+            yield point, partner, relation, members
+
+
+def cosines(point, partner, ensembles, members):
+    """Return the cosines of all pairs of checkpoints, raw and with every layer at unit norm."""
+    a, b = ({step: ensembles[p["name"]].weights(step) for step in p["steps"]} for p in (point, partner))
+    table = between(a, b, ensembles[point["name"]].scale_groups, members)
+    wide = table[table["layer"].isin(COSINES)].pivot(index=PAIR, columns="layer", values="cosine")
+    return wide.rename(columns=COSINES)[list(COSINES.values())].rename_axis(columns=None).reset_index()
+
+
+def disagreements(point, partner, ensembles, members, truth):
+    """Return the disagreement and the errors of all pairs of checkpoints."""
+    a, b = (np.stack([ensembles[p["name"]].labels(step) for step in p["steps"]], 1) for p in (point, partner))
+    parts = []
+    for i, j in members:
+        changes = label_changes(a[i], b[j])
+        error, partner_error = (label_changes(side, truth[None])[:, 0] for side in (a[i], b[j]))
+        mean_error = (error[:, None] + partner_error) / 2
+        columns = {
+            "step": np.array(point["steps"])[:, None],
+            "partner_step": np.array(partner["steps"]),
+            "replicate": i,
+            "partner": j,
+            "disagreement": changes,
+            "error": error[:, None],
+            "partner_error": partner_error,
+            "disagreement_over_error": np.divide(
+                changes, mean_error, out=np.full(changes.shape, np.nan), where=mean_error > 0
+            ),
+        }
+        parts.append(pd.DataFrame({k: np.broadcast_to(v, changes.shape).ravel() for k, v in columns.items()}))
+    return pd.concat(parts)
+
+
+with reported(snakemake.log[0]):
+    torch.set_num_threads(snakemake.threads)
+    spec = json.loads(snakemake.params.spec)
+    folders = block_folders(snakemake.input)
+    ensembles = {p["name"]: open_ensemble(folders[p["name"]], spec["replicates"]) for p in spec["points"]}
+    truth = {
+        read_json(info)["name"]: load_file(data)["test_labels"]
+        for info, data in zip(snakemake.input.info, snakemake.input.data, strict=True)
+    }
+    tables = []
+    for point, partner, relation, members in pairs(spec):
+        table = disagreements(point, partner, ensembles, members, truth[point["dataset"]])
+        table = table.merge(cosines(point, partner, ensembles, members), on=PAIR)
+        tables.append(with_point(table.assign(relation=relation, partner_point=partner["name"]), point))
+    write_table(pd.concat(tables), snakemake.output.table)
