@@ -73,3 +73,13 @@ def test_devices():
     assert devices.resolve("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     with pytest.raises(InputError, match=r"found 'cuda:99'; available here: auto, cpu"):
         devices.resolve("cuda:99")
+
+
+def test_features_are_what_the_head_sees(setting):
+    model, params, data = setting
+    statistics, _ = evaluation.recompute_statistics(model, params, data.train_images)
+    for found, images in zip(
+        evaluation.features(model, params, data), (data.train_images, data.test_images), strict=True
+    ):
+        logits = torch.bmm(found, params["head.weight"].transpose(1, 2))
+        assert torch.allclose(logits, evaluation.predict(model, params, statistics, images), rtol=1e-10)

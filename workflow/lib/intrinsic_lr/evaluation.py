@@ -109,3 +109,14 @@ def _score(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     loss = in_float64(losses(logits, labels)).mean(dim=1)
     accuracy = in_float64(logits.argmax(dim=-1) == labels).mean(dim=1)
     return loss, torch.where(loss.isfinite(), accuracy, torch.nan)
+
+
+@torch.no_grad()
+def features(model: EnsembleModel, params: Mapping[str, Tensor], data: EvaluationData) -> tuple[Tensor, Tensor]:
+    """Return what the head sees of the training and of the test images, (R, N, F), statistics as in `evaluate`."""
+    head = params["head.weight"]
+    # A head that is the identity hands on its input.
+    identity = torch.eye(head.shape[-1], dtype=head.dtype, device=head.device).expand(len(head), -1, -1)
+    bare = {**params, "head.weight": identity}
+    statistics, _ = recompute_statistics(model, bare, data.train_images)
+    return predict(model, bare, statistics, data.train_images), predict(model, bare, statistics, data.test_images)

@@ -54,9 +54,9 @@ def mean_range(groups: Sequence[ArrayLike], confidence: float) -> tuple[float, f
 
 
 def share_interval(count: int, n: int, confidence: float) -> tuple[float, float, float, int]:
-    """Return (share, low, high, n) of `count` among n independent replicates: the exact interval of Clopper and Pearson.
+    """Return (share, low, high, n) of `count` among n independent replicates.
 
-    NaN for all but n at n = 0.
+    The interval is the exact one of Clopper and Pearson. NaN for all but n at n = 0.
     """
     if n == 0:
         return np.nan, np.nan, np.nan, 0

@@ -1,0 +1,91 @@
+"""Best held against late loss: the verdict follows the truth."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from intrinsic_lr.claims import early_stopping_needed as claim
+from intrinsic_lr.claims.question import Question
+from intrinsic_lr.claims.verdicts import findings_table, overall
+from intrinsic_lr.destabilisation import late_over_best
+
+QUESTION = Question(
+    "early_stopping_needed",
+    experiments={role: {"experiment": role} for role in ("decay", "no_decay", "sgd")},
+    thresholds={"ratio": 1.5},
+    settings={"window": 0.01, "late": 0.3333},
+    analysis={"confidence": 0.95},
+)
+
+
+def runs(decay=2.0, slowest=None, no_decay=1.03, replicates=8, seed=0):
+    """Return best and late losses with these ratios; `slowest` is that of one learning rate with decay."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for part, ratio in (("decay", decay), ("no_decay", no_decay), ("sgd", 1.1)):
+        for lr in (0.1, 1.0, 10.0):
+            of_rate = slowest if slowest and part == "decay" and lr == 1.0 else ratio
+            best = np.exp(rng.normal(-3.5, 0.1, replicates))
+            late = best * of_rate * np.exp(rng.normal(0, 0.03, replicates))
+            table = {"part": part, "point": f"{part}-{lr}", "lr": lr, "best_loss": best, "late_loss": late}
+            rows.append(pd.DataFrame({**table, "replicate": range(replicates), "log_ratio": np.log(late / best)}))
+    return pd.concat(rows, ignore_index=True)
+
+
+def judged(table):
+    return findings_table("early_stopping_needed", "", "", claim.judge(table, QUESTION))
+
+
+def test_late_losses_far_above_the_best_are_found():
+    findings = judged(runs())
+    assert overall(findings) == "reproduced"
+    assert list(findings["verdict"]) == ["reproduced", "rejected"]
+
+
+def test_losses_that_stay_near_the_best_refute_it():
+    assert overall(judged(runs(decay=1.1))) == "not reproduced"
+
+
+def test_every_learning_rate_has_to_do_it():
+    assert overall(judged(runs(slowest=1.1))) == "inconclusive"
+
+
+def test_a_control_that_does_the_same_spoils_it():
+    findings = judged(runs(no_decay=2.0))
+    assert findings["verdict"][1] == "not rejected"
+
+
+def test_stationary_noise_has_no_best_far_below_its_mean():
+    """The plain minimum would be 20 times lower; the held level is not."""
+    loss = np.exp(np.random.default_rng(0).normal(0.0, 0.8, 3000))
+    best, late = late_over_best(loss, 0.05, 0.3)
+    assert late / loss.min() > 15
+    assert late / best < 2
+    steady, mean = late_over_best(np.full(300, 0.3), 0.01, 0.3)
+    assert (steady, mean) == pytest.approx((0.3, 0.3))
+
+
+def test_a_dip_is_held_only_if_it_lasts():
+    loss = np.full(1000, 1.0)
+    loss[200:203] = 0.1
+    assert late_over_best(loss, 0.01, 0.3) == (1.0, 1.0)
+    loss[200:210] = 0.1
+    assert late_over_best(loss, 0.01, 0.3)[0] == 0.1
+
+
+def test_a_run_that_diverged_is_missing():
+    assert np.isnan(late_over_best([1.0, 0.5, np.nan, 0.4], 0.1, 0.3)).all()
+    table = runs()
+    table.loc[(table["part"] == "decay") & (table["replicate"] == 0), "log_ratio"] = np.nan
+    assert judged(table)["n"][0] == 7
+
+
+def test_draws_and_judges_what_is_degenerate():
+    missing = runs()
+    missing[["best_loss", "late_loss", "log_ratio"]] = np.nan
+    for table in (runs(), missing, runs(replicates=1), runs()[:0]):
+        findings = judged(table)
+        plt.close(claim.draw(table, QUESTION, findings))
+        if len(table) != len(runs()) or table is missing:
+            assert overall(findings) == "inconclusive"

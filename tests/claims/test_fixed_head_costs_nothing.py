@@ -1,0 +1,68 @@
+"""Fixed against trained heads: the verdict follows the truth."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from intrinsic_lr.claims import fixed_head_costs_nothing as claim
+from intrinsic_lr.claims.question import Question
+from intrinsic_lr.claims.verdicts import findings_table, overall
+
+QUESTION = Question(
+    "fixed_head_costs_nothing",
+    experiments={role: {"experiment": role} for role in ("fixed", "trained", "convolutional")},
+    thresholds={"margin": 0.005},
+    analysis={"confidence": 0.95},
+)
+
+
+def runs(fixed=0.985, head_only=0.92, network="network", replicates=32, seed=0):
+    """Return accuracies of two networks, alike but for the means given for `network`."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for name in ("network", "convolutional"):
+        means = {"fixed": 0.985, "trained": 0.985, "head_only": 0.92}
+        if name == network:
+            means |= {"fixed": fixed, "head_only": head_only}
+        for head, mean in means.items():
+            accuracy = rng.normal(mean, 0.003, replicates)
+            rows.append(pd.DataFrame({"network": name, "model": name, "head": head, "test_accuracy": accuracy}))
+    return pd.concat(rows, ignore_index=True)
+
+
+def judged(table):
+    return findings_table("fixed_head_costs_nothing", "", "", claim.judge(table, QUESTION))
+
+
+def test_equal_accuracies_pass_and_an_untrained_body_does_not():
+    findings = judged(runs())
+    assert overall(findings) == "reproduced"
+    assert list(findings["verdict"]) == ["reproduced"] * 2 + ["rejected"] * 2
+    assert (findings["p_value"][:2] < 0.01).all()
+    assert findings["experiment"].tolist() == ["fixed + trained", "convolutional"] * 2
+
+
+@pytest.mark.parametrize("network", ["network", "convolutional"])
+def test_a_cost_is_found_in_either_network(network):
+    assert overall(judged(runs(fixed=0.97, network=network))) == "not reproduced"
+
+
+def test_a_gain_is_no_cost():
+    assert overall(judged(runs(fixed=0.995))) == "reproduced"
+
+
+def test_an_untrained_body_as_good_spoils_the_control():
+    findings = judged(runs(head_only=0.985))
+    assert "not rejected" in set(findings["verdict"])
+    assert overall(findings) == "inconclusive"
+
+
+def test_draws_and_judges_what_is_degenerate():
+    missing = runs()
+    missing["test_accuracy"] = np.nan
+    for table in (runs(), missing, runs(replicates=1), runs()[:0]):
+        findings = judged(table)
+        plt.close(claim.draw(table, QUESTION, findings))
+        if len(table) != len(runs()) or table is missing:
+            assert overall(findings) == "inconclusive"

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+
+from intrinsic_lr.destabilisation import destabilisations
+
+
+def spiky(at, steps=400, level=0.05, peak=2.0):
+    """Return a decaying loss with a spike of three steps' width at each of some steps, and ripples on it."""
+    loss = level + 2.0 * np.exp(-np.arange(steps) / 10) + 0.01 * np.sin(np.arange(steps))
+    for step in at:
+        loss[step : step + 3] = peak, 0.6, peak
+    return loss
+
+
+@pytest.mark.parametrize("at", [[], [150], [100, 180, 181 + 40, 300]])
+def test_each_spike_counts_once(at):
+    found = destabilisations(spiky(at), 0.1, 1.0)
+    assert found.at.tolist() == at
+
+
+def test_a_first_descent_is_no_destabilisation():
+    loss = spiky([])
+    loss[5] = 0.3
+    loss[7] = 3.0
+    found = destabilisations(loss, 0.1, 1.0)
+    assert found.at.size == 0
+    assert loss[found.settled] <= 0.1 < loss[found.settled - 1]
+
+
+def test_what_never_settles_never_destabilises():
+    found = destabilisations(spiky([200], level=0.4), 0.1, 1.0)
+    assert (found.settled, found.at.size) == (400, 0)
+
+
+def test_a_rise_that_stays_below_the_upper_threshold_does_not_count():
+    assert destabilisations(spiky([150], peak=0.9), 0.1, 1.0).at.size == 0
+    assert destabilisations(spiky([150], peak=1.1), 0.1, 1.0).at.tolist() == [150]
+
+
+def test_divergence_counts_once():
+    loss = spiky([])
+    loss[250:] = np.nan
+    assert destabilisations(loss, 0.1, 1.0).at.tolist() == [250]
+
+
+def test_equals_a_state_machine_on_random_walks():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        loss = np.exp(rng.normal(size=300).cumsum() / 3)
+        armed, expected = False, []
+        for step, value in enumerate(loss):
+            if value <= 0.5:
+                armed = True
+            elif armed and value > 2.0:
+                armed = False
+                expected.append(step)
+        assert destabilisations(loss, 0.5, 2.0).at.tolist() == expected

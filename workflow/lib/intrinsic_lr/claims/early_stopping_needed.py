@@ -1,0 +1,100 @@
+"""The mean late training loss of a run, over the best that the same run has held."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from intrinsic_lr.claims.question import Inputs, Question
+from intrinsic_lr.claims.verdicts import Finding, Range
+from intrinsic_lr.destabilisation import late_over_best
+from intrinsic_lr.intervals import mean_interval, mean_range
+from intrinsic_lr.style import legend_below, panels, scientific, styled
+
+DECAY, NO_DECAY, SGD = "decay", "no_decay", "sgd"
+_LOOK = {
+    DECAY: ("full batch, weight decay", "#0173b2", "o"),
+    NO_DECAY: ("full batch, no weight decay", "#949494", "v"),
+    SGD: ("mini-batches, weight decay", "#de8f05", "s"),
+}
+
+
+def measure(inputs: Inputs) -> pd.DataFrame:
+    """Return for every run its best held loss, its mean late loss, and the logarithm of their ratio."""
+    settings = inputs.question.settings
+    rows = []
+    for role in (DECAY, NO_DECAY, SGD):
+        # A full batch's loss is the training loss, known at every step; that of a mini-batch is only its own.
+        records, quantity = (
+            (inputs.history(role), "train_loss") if role == SGD else (inputs.trace(role), "batch_loss")
+        )
+        constant = (records["weight_decay_now"] == records["weight_decay"]) & (records["lr_now"] == records["lr"])
+        records = records[constant & records[quantity].notna()].sort_values("step")
+        for keys, run in records.groupby(["point", "lr", "weight_decay", "intrinsic_lr", "replicate"], sort=False):
+            best, late = late_over_best(run[quantity], settings["window"], settings["late"])
+            rows.append((role, *keys, run["step"].max(), best, late, np.log(late / best)))
+    columns = ["part", "point", "lr", "weight_decay", "intrinsic_lr", "replicate", "steps"]
+    return pd.DataFrame(rows, columns=[*columns, "best_loss", "late_loss", "log_ratio"])
+
+
+def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+    """Judge the ratio at every learning rate; control: the same without weight decay."""
+    findings = []
+    for part, judged in ((DECAY, question.criterion), (NO_DECAY, question.control)):
+        runs = table[table["part"] == part]
+        groups = [rows["log_ratio"] for _, rows in runs.groupby("point")]
+        lowest, highest, low, high, n = mean_range(groups, question.confidence)
+        which, extreme = ("smallest", lowest) if part == DECAY else ("largest", highest)
+        weight_decay = "with" if part == DECAY else "without"
+        findings.append(
+            judged(
+                f"Full-batch descent {weight_decay} weight decay ends far above the best loss that it has held.",
+                f"mean late over best held training loss, geometric mean, {which} over learning rates",
+                np.exp(extreme), (np.exp(low), np.exp(high)), n=n, roles=[part],
+                allowed=Range(low=question.thresholds["ratio"]),
+            )
+        )  # fmt: skip
+    return findings
+
+
+@styled
+def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+    """Draw late against best loss of every run, and the ratios with their intervals."""
+    figure, axes = panels(1, 2, 2.9)
+    ratio = question.thresholds["ratio"]
+    left, right = axes[0]
+    labels = []
+    for part, (_, colour, marker) in _LOOK.items():
+        rows = table[table["part"] == part]
+        left.plot(rows["best_loss"], rows["late_loss"], marker, color=colour, ms=3.5, alpha=0.6, mew=0)
+        for _, point in rows.groupby(["lr", "point"]):
+            mean, low, high, _ = np.exp(mean_interval(point["log_ratio"], question.confidence))
+            half = [[mean - low], [high - mean]]
+            right.errorbar(mean, len(labels), xerr=half, fmt=marker, color=colour, ms=5, capsize=3)
+            labels.append(f"$\\eta$ = {scientific(point['lr'].iloc[0])}")
+    losses = table[["best_loss", "late_loss"]].to_numpy().ravel()
+    losses = losses[np.isfinite(losses)]
+    if len(losses):
+        ends = np.array([losses.min() / 1.15, losses.max() * 1.15])
+        left.plot(ends, ends, color="0.3", ls="--", lw=1)
+        left.plot(ends, ends * ratio, color="0.3", ls=":", lw=1)
+        left.set(xlim=ends, ylim=(ends[0], 1.05 * ends[1]))
+    left.set(xlabel="best training loss held (nats)", ylabel="mean late training loss (nats)", title="Every run")
+    right.axvline(1, color="0.3", ls="--", lw=1)
+    right.axvline(ratio, color="0.3", ls=":", lw=1)
+    right.set_yticks(range(len(labels)), labels)
+    right.set(xlabel="late over best loss, geometric mean", ylim=(max(len(labels), 1) - 0.5, -0.5))
+    right.set_title("Every learning rate")
+    handles = [
+        Line2D([], [], ls="", marker=marker, color=colour, ms=5, label=label)
+        for label, colour, marker in _LOOK.values()
+    ]
+    handles.append(Line2D([], [], color="0.3", ls="--", label="equal"))
+    handles.append(Line2D([], [], color="0.3", ls=":", label=f"threshold {ratio:g}"))
+    counts = table.groupby("part")["replicate"].nunique()
+    n = f"{counts.min()} to {counts.max()}" if len(counts) else "no"
+    percent = f"{100 * question.confidence:g} %"
+    note = f"right: {percent} interval over {n} replicates; rates constant along every run"
+    legend_below(figure, handles, 3, note)
+    figure.suptitle("The training loss that a run ends at, against the best that it has held")
+    return figure

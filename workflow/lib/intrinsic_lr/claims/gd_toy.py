@@ -1,0 +1,184 @@
+"""Descent on the toy loss x^2 / (x^2 + y^2): late mean loss, exact two-cycle, and the end of weight decay."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from intrinsic_lr import toy
+from intrinsic_lr.claims.question import Inputs, Question
+from intrinsic_lr.claims.verdicts import Finding, Range
+from intrinsic_lr.intervals import mean_range, share_interval
+from intrinsic_lr.style import legend_below, ordered_colours, panels, scientific, styled
+
+DECAY, NO_DECAY, CYCLE, CURVE = "decay", "no_decay", "cycle", "curve"
+_LENGTHS_OF_CURVE = 10, 4
+_ROWS_OF_CURVE = 700
+_FLOOR = 1e-12
+_RATIOS = 1e-8, 1e3
+
+
+def measure(inputs: Inputs) -> pd.DataFrame:
+    """Run the toy from random starts at every pair of rates: with weight decay, then without; never with it."""
+    question = inputs.question
+    settings = question.settings
+    rates = np.asarray(settings["learning_rates"], np.float64)
+    starts = question.generator("starts").normal(size=(settings["starts"], 2))
+    parts = []
+    for intrinsic_lr in settings["intrinsic_lrs"]:
+        steps, without = (round(settings[key] / intrinsic_lr) for key in ("length", "length_without"))
+        every = max(1, without // 4)
+        grid = np.broadcast_to(starts, (len(rates), *starts.shape))
+        runs = toy.descend(grid, rates[:, None], intrinsic_lr, steps, without, every)
+        parts.append(_ends(DECAY, runs, rates, intrinsic_lr))
+        runs = toy.descend(grid, rates[:, None], 0.0, steps, 0, every)
+        parts.append(_ends(NO_DECAY, runs, rates, intrinsic_lr))
+        cycle = toy.descend(toy.two_cycle(rates, intrinsic_lr), rates, intrinsic_lr, steps // 10)
+        off = np.maximum(
+            np.abs(cycle.loss / (intrinsic_lr / 2) - 1).max(axis=0),
+            np.abs(cycle.squared_norm / rates - 1).max(axis=0),
+        )
+        parts.append(pd.DataFrame({"part": CYCLE, "intrinsic_lr": intrinsic_lr, "lr": rates, "deviation": off}))
+    parts.append(_curves(starts[0], rates, min(settings["intrinsic_lrs"])))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _ends(part: str, runs: toy.Descent, rates: np.ndarray, intrinsic_lr: float) -> pd.DataFrame:
+    """Return a row per run: late mean loss over lambda_e/2, last loss, and drift of the norm up to the end."""
+    ratio = runs.mean_loss / (intrinsic_lr / 2)
+    drift = np.abs(runs.squared_norm[-1] / runs.squared_norm[-2] - 1)
+    lr, replicate = np.meshgrid(rates, np.arange(ratio.shape[1]), indexing="ij")
+    columns = {"lr": lr, "replicate": replicate, "ratio": ratio, "final_loss": runs.loss[-1], "norm_drift": drift}
+    flat = {name: values.ravel() for name, values in columns.items()}
+    return pd.DataFrame({"part": part, "intrinsic_lr": intrinsic_lr, **flat})
+
+
+def _curves(start: np.ndarray, rates: np.ndarray, intrinsic_lr: float) -> pd.DataFrame:
+    """Return the loss along one run at the smallest, the middle and the largest learning rate."""
+    shown = rates[[0, len(rates) // 2, -1]]
+    steps, without = (round(length / intrinsic_lr) for length in _LENGTHS_OF_CURVE)
+    every = max(1, (steps + without) // _ROWS_OF_CURVE)
+    runs = toy.descend(np.broadcast_to(start, (len(shown), 2)), shown, intrinsic_lr, steps, without, every)
+    return pd.concat(
+        pd.DataFrame(
+            {
+                "part": CURVE,
+                "intrinsic_lr": intrinsic_lr,
+                "lr": lr,
+                "step": runs.steps,
+                "loss": runs.loss[:, column],
+            }
+        )
+        for column, lr in enumerate(shown)
+    )
+
+
+def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+    """Judge the late mean loss at every pair of rates, the cycle, and what happens without weight decay."""
+    limits = question.thresholds
+    near = Range(limits["ratio_low"], limits["ratio_high"])
+    decay = table[table["part"] == DECAY]
+    ratio, interval, n = _farthest(decay, question)
+    settled = (decay["final_loss"] <= limits["final_loss"]) & (decay["norm_drift"] <= limits["norm_drift"])
+    share, low, high, finite = share_interval(
+        int(settled.sum()), int(decay["final_loss"].notna().sum()), question.confidence
+    )
+    cycle = table.loc[table["part"] == CYCLE, "deviation"]
+    hovering, *hovering_interval, hovering_n = _hovering(decay, near, question)
+    never, *never_interval, never_n = _hovering(table[table["part"] == NO_DECAY], near, question)
+    statistic = f"share of runs with a late mean loss within {near} of lambda_e/2"
+    return [
+        question.criterion(
+            "The late mean loss is near lambda_e/2 at every learning rate.",
+            "mean late loss over lambda_e/2, at the rates where it is farthest from 1",
+            ratio, interval, n=n, allowed=near,
+        ),
+        question.criterion(
+            "The late mean loss is near lambda_e/2 in every run.",
+            statistic, hovering, hovering_interval, n=hovering_n, allowed=Range(low=limits["share"]),
+        ),
+        question.criterion(
+            "Started on it, descent stays on the cycle with ||w||^2 = eta and loss lambda_e/2.",
+            "largest relative deviation of loss and squared norm, over all rates",
+            cycle.max(), None, n=len(cycle), allowed=Range(high=limits["cycle"]),
+        ),
+        question.criterion(
+            "Once weight decay is off the loss goes to 0 and the norm stays.",
+            "share of runs that settle", share, (low, high), n=finite, allowed=Range(low=limits["share"]),
+        ),
+        question.control(
+            "The late mean loss is near lambda_e/2 also without weight decay from the start.",
+            statistic, never, never_interval, n=never_n, allowed=Range(low=limits["share"]),
+        ),
+    ]  # fmt: skip
+
+
+def _farthest(runs: pd.DataFrame, question: Question) -> tuple[float, tuple[float, float], int]:
+    """Return the mean ratio farthest from 1, the interval that holds those of all pairs of rates, and n."""
+    groups = [rows["ratio"] for _, rows in runs.groupby(["intrinsic_lr", "lr"])]
+    lowest, highest, low, high, n = mean_range(groups, question.confidence)
+    return max((lowest, highest), key=lambda mean: abs(mean - 1)), (low, high), n
+
+
+def _hovering(runs: pd.DataFrame, near: Range, question: Question) -> tuple[float, float, float, int]:
+    """Return the share of finite runs whose ratio is in the range, with its interval and their number."""
+    ratio = runs["ratio"].dropna()
+    return share_interval(int(ratio.between(near.low, near.high).sum()), len(ratio), question.confidence)
+
+
+@styled
+def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+    """Draw the loss along three runs, and the late mean loss against the learning rate."""
+    figure, axes = panels(1, 2, 2.9, width_ratios=[1.25, 1])
+    handles = _draw_curves(axes[0, 0], table[table["part"] == CURVE])
+    handles += _draw_ratios(axes[0, 1], table, question)
+    count = int(table["replicate"].max() + 1) if table["replicate"].notna().any() else 0
+    rates = ", ".join(scientific(rate) for rate in sorted(table["intrinsic_lr"].dropna().unique()))
+    note = (
+        f"right: {count} random starts at every pair of rates, $\\lambda_e$ = {rates}; shaded: allowed; "
+        "lower edge: that or less"
+    )
+    legend_below(figure, handles, 6, note)
+    figure.suptitle(
+        "Descent on the toy loss, with weight decay and without: the late mean loss against $\\lambda_e/2$"
+    )
+    return figure
+
+
+def _draw_curves(axes: Axes, curves: pd.DataFrame) -> list[Line2D]:
+    colours = ordered_colours(sorted(curves["lr"].unique()))
+    for lr, rows in curves.groupby("lr"):
+        axes.plot(rows["step"] * rows["intrinsic_lr"], rows["loss"].clip(lower=_FLOOR), color=colours[lr], lw=0.9)
+    if len(curves):
+        rate = curves["intrinsic_lr"].iloc[0]
+        axes.axhline(rate / 2, color="0.3", ls="--", lw=1)
+        axes.axvline(_LENGTHS_OF_CURVE[0], color="0.3", ls=":", lw=1)
+        axes.set_title(f"One start, $\\lambda_e$ = {scientific(rate)}")
+    place = axes.get_xaxis_transform()
+    axes.text(_LENGTHS_OF_CURVE[0] + 0.15, 0.97, "weight\ndecay off", transform=place, va="top", fontsize=7.5)
+    axes.set(xlabel=r"time $\lambda_e t$", ylabel="loss", yscale="log", ylim=(_FLOOR, 30))
+    lines = [Line2D([], [], color=colour, label=f"$\\eta$ = {scientific(lr)}") for lr, colour in colours.items()]
+    return [*lines, Line2D([], [], color="0.3", ls="--", label=r"$\lambda_e/2$")]
+
+
+def _draw_ratios(axes: Axes, table: pd.DataFrame, question: Question) -> list[Line2D]:
+    limits, rates = question.thresholds, sorted(table["lr"].dropna().unique())
+    axes.axhspan(limits["ratio_low"], limits["ratio_high"], color="0.85", lw=0)
+    axes.axhline(1, color="0.3", ls="--", lw=1)
+    # Each run has its own place beside the learning rate, so that equal values can be told from one.
+    handles = []
+    for part, label, style in (
+        (DECAY, "a run with decay", {"marker": "o", "mfc": "#0173b2", "mec": "none", "ms": 3}),
+        (NO_DECAY, "without decay", {"marker": "v", "mfc": "none", "mec": "#de8f05", "ms": 3.5, "mew": 0.7}),
+    ):
+        rows = table[table["part"] == part]
+        place = rows["lr"] * 2.0 ** (rows["replicate"] / max(rows["replicate"].max(), 1) - 0.5)
+        axes.plot(place, rows["ratio"].clip(*_RATIOS), ls="", **style)
+        handles.append(Line2D([], [], ls="", label=label, **style))
+    if rates:
+        axes.set(xscale="log", xlim=(rates[0] / 3, rates[-1] * 3))
+    axes.set(xlabel=r"learning rate $\eta$", ylabel=r"late mean loss / ($\lambda_e/2$)", yscale="log")
+    axes.set_ylim(_RATIOS[0] / 3, _RATIOS[1] * 3)
+    axes.set_title(r"Every run, at several $\lambda_e$")
+    return handles
