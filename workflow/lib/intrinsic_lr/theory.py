@@ -7,14 +7,14 @@ norm, s2 = E ||g^||^2, gamma = R^2 / eta^2 = (effective learning rate)^-2. Time 
 Arguments are numbers, arrays or pandas series and broadcast against each other as NumPy's do. Sources:
 "paper" is Li, Lyu, Arora 2020 (arXiv:2010.02916); "derived" follows in a few lines from the update
 w <- (1 - eta lambda) w - eta grad L(w).
+
+Every training imports this module, so SciPy, which takes a quarter of a second, is imported where it is used.
 """
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize_scalar
-from scipy.special import exprel
 
 Values = Any
 """A number, a NumPy array or a pandas series; the result has the same kind."""
@@ -52,6 +52,8 @@ def relaxed_gamma(t: Values, gamma_start: Values, intrinsic_lr: Values, noise: V
     Source: paper, equation of the effective learning rate, solved for constant s2 (derived). The
     effective learning rate is gamma^(-1/2).
     """
+    from scipy.special import exprel
+
     x = 4.0 * intrinsic_lr * t
     return gamma_start * np.exp(-x) + 2.0 * noise * t * exprel(-x)
 
@@ -145,6 +147,8 @@ def fit_ou_null(delta: ArrayLike, squared_distance: ArrayLike) -> tuple[float, f
     Returns:
         Two numbers; (nan, nan) when fewer than two lags are left.
     """
+    from scipy.optimize import minimize_scalar
+
     delta, squared_distance = np.asarray(delta, np.float64), np.asarray(squared_distance, np.float64)
     usable = np.isfinite(delta) & np.isfinite(squared_distance) & (delta > 0) & (squared_distance > 0)
     delta, logarithm = delta[usable], np.log(squared_distance[usable])

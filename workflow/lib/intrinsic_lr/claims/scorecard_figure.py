@@ -1,5 +1,7 @@
 """The figure of the scorecard: a line per claim, with its verdict and how its controls came out."""
 
+from textwrap import fill
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -15,10 +17,11 @@ VERDICTS = {
     NOT_REPRODUCED: {"color": "#D55E00", "marker": "X"},
     INCONCLUSIVE: {"color": "#E69F00", "marker": "D"},
 }
-_ROW = 0.34
+_ROW = 0.43
 """Height of a row in inches."""
-_COLUMNS = {"verdict": 0.012, "claim": 0.035, "estimate": 0.70, "controls": 0.985}
-"""Where each column stands, as a share of the width; the last one is right-aligned."""
+_MARKER, _CLAIM, _NUMBER, _CONTROLS = 0.012, 0.035, 0.575, 0.998
+"""Where the columns stand, as shares of the width; the last one is right-aligned."""
+_FINE = {"size": 6, "color": "0.25", "va": "center", "linespacing": 1.05}
 
 
 @styled
@@ -30,26 +33,27 @@ def scorecard_figure(claims: pd.DataFrame, controls: pd.DataFrame) -> Figure:
         controls: table of `verdicts.controls`.
     """
     figure, ((axes,),) = panels(1, 1, _ROW * (len(claims) + 1) + 0.5)
-    axes.set(xlim=(0, 1), ylim=(len(claims), -1))
+    axes.set(xlim=(0, 1), ylim=(len(claims), -0.8))
     axes.axis("off")
-    _row(axes, -0.5, "Claim", "Deciding number", "Controls", {"weight": "bold", "size": 8})
+    heads = ((_CLAIM, "Claim", "left"), (_NUMBER, "Deciding number", "left"), (_CONTROLS, "Controls", "right"))
+    for place, head, align in heads:
+        _write(axes, place, -0.4, head, size=8, weight="bold", va="center", ha=align)
     for row, claim in enumerate(claims.itertuples()):
-        axes.axhline(row, color="0.88", lw=0.7)
-        axes.plot(_COLUMNS["verdict"], row + 0.5, ms=7, ls="", clip_on=False, **VERDICTS[claim.verdict])
-        axes.text(_COLUMNS["claim"], row + 0.29, claim.claim, size=7.5, weight="bold", va="center")
-        axes.text(_COLUMNS["claim"], row + 0.72, claim.statement, size=6.2, va="center", color="0.25")
-        axes.text(_COLUMNS["estimate"], row + 0.29, _estimate(claim), size=7, va="center")
-        axes.text(_COLUMNS["estimate"], row + 0.72, f"wanted: {claim.null_or_threshold}", size=6.2, va="center",
-                  color="0.25")  # fmt: skip
-        axes.text(_COLUMNS["controls"], row + 0.5, _controls(controls[controls["claim"] == claim.claim]), size=7,
-                  va="center", ha="right")  # fmt: skip
+        axes.axhline(row, color="0.85", lw=0.7)
+        axes.plot(_MARKER, row + 0.5, ms=7, ls="", clip_on=False, **VERDICTS[claim.verdict])
+        _write(axes, _CLAIM, row + 0.27, claim.claim, size=7.5, weight="bold", va="center")
+        _write(axes, _CLAIM, row + 0.68, fill(claim.statement, 82), **_FINE)
+        _write(axes, _NUMBER, row + 0.27, _estimate(claim), size=7, va="center")
+        _write(axes, _NUMBER, row + 0.68, fill(f"wanted: {claim.null_or_threshold}", 58), **_FINE)
+        of_claim = controls[controls["claim"] == claim.claim]
+        _write(axes, _CONTROLS, row + 0.5, _rejected(of_claim), size=7, va="center", ha="right")
     handles = [
         Line2D([], [], ls="", ms=7, label=f"{verdict}: {(claims['verdict'] == verdict).sum()}", **style)
         for verdict, style in VERDICTS.items()
     ]
     note = (
-        "estimate with its interval, or its p-value, of the criterion that decides; "
-        "n: replicates; controls: how many were rejected, as they have to be"
+        "deciding number: the worst criterion's estimate with its interval, and its p-value where there is one;\n"
+        "n: replicates; controls: how many were rejected, as all of them have to be"
     )
     legend_below(figure, handles, 3, note)
     reproduced = (claims["verdict"] == REPRODUCED).sum()
@@ -57,10 +61,9 @@ def scorecard_figure(claims: pd.DataFrame, controls: pd.DataFrame) -> Figure:
     return figure
 
 
-def _row(axes: Axes, y: float, claim: str, estimate: str, controls: str, style: dict) -> None:
-    axes.text(_COLUMNS["claim"], y, claim, va="center", **style)
-    axes.text(_COLUMNS["estimate"], y, estimate, va="center", **style)
-    axes.text(_COLUMNS["controls"], y, controls, va="center", ha="right", **style)
+def _write(axes: Axes, x: float, y: float, text: str, **style) -> None:
+    """Write into a row; formulas in a claim's words are no mathtext, and long words do not narrow the axes."""
+    axes.text(x, y, text, parse_math=False, in_layout=False, **style)
 
 
 def _estimate(claim) -> str:
@@ -72,5 +75,5 @@ def _estimate(claim) -> str:
     return f"{text}, n = {claim.n}"
 
 
-def _controls(rows: pd.DataFrame) -> str:
+def _rejected(rows: pd.DataFrame) -> str:
     return f"{(rows['verdict'] == REJECTED).sum()} of {len(rows)}" if len(rows) else "none"
