@@ -1,3 +1,4 @@
+import itertools
 import time
 
 import numpy as np
@@ -5,7 +6,16 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from intrinsic_lr.intervals import holm, mean_interval, mean_range, p_not_worse, share_interval, summarise
+from intrinsic_lr.intervals import (
+    bootstrap_interval,
+    expanded_tails,
+    holm,
+    mean_interval,
+    mean_range,
+    p_not_worse,
+    share_interval,
+    summarise,
+)
 
 
 def test_mean_interval_is_the_t_interval_of_scipy():
@@ -154,3 +164,32 @@ def test_holm_multiplies_by_the_number_of_known_p_values():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.01, np.nan, 0.03]) == pytest.approx([0.02, np.nan, 0.03], nan_ok=True)
     assert np.isnan(holm([np.nan])).all()
+
+
+def test_bootstrap_interval_of_few_replicates_covers_as_stated():
+    """Plain percentiles of 8 replicates cover about 0.91."""
+    generator = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        values = generator.normal(size=8)
+        low, high = bootstrap_interval(lambda chosen, x=values: x[chosen].mean(), [8], 600, 0.95, generator)
+        covered += low <= 0 <= high
+    assert 0.93 <= covered / 400 <= 0.985
+
+
+def test_expanded_tails_tend_to_the_plain_ones():
+    assert expanded_tails(0.95, 100_000)[0] == pytest.approx(0.025, rel=1e-3)
+    assert expanded_tails(0.95, 8)[0] < 0.01
+    assert sum(expanded_tails(0.9, 8)) == pytest.approx(1)
+    assert np.isnan(expanded_tails(0.95, 1)).all()
+
+
+@pytest.mark.parametrize(("every", "seen"), [(50, True), (5, False)])
+def test_a_bootstrap_with_many_missing_resamples_gives_no_interval(every, seen):
+    calls = itertools.count()
+
+    def statistic(chosen):
+        return np.nan if next(calls) % every == 0 else chosen.mean()
+
+    low, high = bootstrap_interval(statistic, [10], 500, 0.95, np.random.default_rng(0))
+    assert np.isfinite([low, high]).all() == seen

@@ -83,7 +83,7 @@ def table(*findings):
     ("findings", "verdict"),
     [
         ([MET, REJECTED], "reproduced"),
-        ([MET], "reproduced"),
+        ([MET], "inconclusive"),
         ([MET, ASTRIDE, REJECTED], "inconclusive"),
         ([MET, FAILED, ASTRIDE, REJECTED], "not reproduced"),
         ([MET, PASSED], "inconclusive"),
@@ -94,6 +94,20 @@ def table(*findings):
 )
 def test_a_claim_needs_all_criteria_and_all_controls(findings, verdict):
     assert overall(table(*findings)) == verdict
+
+
+def test_an_interval_that_has_to_contain_a_value():
+    verdicts = [criterion(1.0, interval, contains=0.0).verdict for interval in ((-1, 2), (0.5, 2), (math.nan, 2))]
+    assert verdicts == ["reproduced", "not reproduced", "inconclusive"]
+    assert control(1.0, (0.5, 2), contains=0.0).verdict == "rejected"
+
+
+def test_a_claim_that_nothing_could_be_measured_of_has_a_row():
+    card = scorecard({"a": table(), "b": table(MET), "c": table(REJECTED)}, dict.fromkeys("abc", "It is so."))
+    assert list(card["verdict"]) == ["inconclusive"] * 3
+    assert card.loc[1, "null_or_threshold"] == ">= 0; there was no control"
+    figure = scorecard_figure(card, controls({"c": table(REJECTED)}))
+    plt.close(figure)
 
 
 def test_findings_carry_what_was_asked():

@@ -1,3 +1,6 @@
+LIBRARY_CHECKSUM = library_checksum()
+
+
 rule claim:
     input:
         claim_files,
@@ -17,7 +20,7 @@ rule claim:
         plan=lambda w: STUDY.describe_claim(w.claim),
         analysis=config["analysis"],
         seed=config["seed"],
-        source=lambda w: claim_source(w.claim),
+        library=LIBRARY_CHECKSUM,
     script:
         "../scripts/claim.py"
 
@@ -38,7 +41,7 @@ rule figure_claim:
         plan=lambda w: STUDY.describe_claim(w.claim),
         analysis=config["analysis"],
         seed=config["seed"],
-        source=lambda w: claim_source(w.claim),
+        library=LIBRARY_CHECKSUM,
     script:
         "../scripts/figure_claim.py"
 
@@ -57,6 +60,7 @@ rule scorecard:
         "../../envs/intrinsic-lr.yaml"
     params:
         statements={claim: CLAIMS[claim].statement for claim in STUDY.claims},
+        library=LIBRARY_CHECKSUM,
     script:
         "../scripts/scorecard.py"
 

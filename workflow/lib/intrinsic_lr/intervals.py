@@ -101,6 +101,28 @@ def _half_width(deviation, count, confidence: float):
     return stats.t.ppf((1 + confidence) / 2, at_least_two - 1) * deviation / np.sqrt(at_least_two)
 
 
+def expanded_tails(confidence: float, n: int) -> tuple[float, float]:
+    """Return the quantile levels (low, high) of a bootstrap interval of n replicates; NaN for n below 2.
+
+    Plain percentiles are too narrow for few replicates. The levels Phi(-+ sqrt(n/(n-1)) t) make the interval of a
+    mean as wide as Student's t interval (Hesterberg 2015, What Teachers Should Know About the Bootstrap, section
+    4.2).
+    """
+    if n < 2:
+        return np.nan, np.nan
+    low = float(stats.norm.cdf(-np.sqrt(n / (n - 1)) * stats.t.ppf((1 + confidence) / 2, n - 1)))
+    return low, 1.0 - low
+
+
+def _percentiles(drawn: ArrayLike, confidence: float, n: int) -> np.ndarray:
+    """Return the expanded percentiles (low, high); NaN where more than 1 - confidence of the resamples are NaN."""
+    drawn = np.asarray(drawn, np.float64)
+    finite = drawn[np.isfinite(drawn)]
+    if len(drawn) - len(finite) > (1 - confidence) * len(drawn):
+        return np.full(2, np.nan)
+    return np.quantile(finite, expanded_tails(confidence, n))
+
+
 def bootstrap_interval(
     statistic: Callable[..., float],
     groups: Sequence[int],
@@ -108,29 +130,26 @@ def bootstrap_interval(
     confidence: float,
     generator: np.random.Generator,
 ) -> tuple[float, float]:
-    """Return the percentile interval (low, high) of a statistic of independent groups of replicates.
+    """Return the expanded percentile interval (low, high) of a statistic of independent groups of replicates.
 
-    Replicates are resampled, not their single values, so a statistic may use all that was measured of them.
+    Its levels are those of `expanded_tails` for the smallest group. Replicates are resampled, not their single
+    values, so a statistic may use all that was measured of them.
 
     Args:
-        statistic: from one index array per group, the replicates drawn, to the statistic. Resamples that give
-            NaN are left out.
+        statistic: from one index array per group, the replicates drawn, to the statistic.
         groups: number of replicates in each group; every group is resampled by itself.
         resamples: number of bootstrap resamples.
         confidence: coverage, between 0 and 1.
         generator: source of the resamples.
 
     Returns:
-        NaN for both when a group has fewer than two replicates.
+        NaN for both when a group has fewer than two replicates, or more than 1 - confidence of the resamples give
+        NaN; fewer are left out.
     """
     if min(groups) < 2:
         return np.nan, np.nan
     drawn = [statistic(*(generator.integers(n, size=n) for n in groups)) for _ in range(resamples)]
-    drawn = np.asarray(drawn, np.float64)
-    drawn = drawn[np.isfinite(drawn)]
-    if not len(drawn):
-        return np.nan, np.nan
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = _percentiles(drawn, confidence, min(groups))
     return float(low), float(high)
 
 
@@ -162,11 +181,11 @@ def root_mean_square_interval(
         return np.nan, (np.nan, np.nan)
     plain = mean_square(*(np.arange(n) for n in groups))
     drawn = np.array([mean_square(*(generator.integers(n, size=n) for n in groups)) for _ in range(resamples)])
-    drawn = drawn[np.isfinite(drawn)]
-    if not np.isfinite(plain) or not len(drawn):
+    percentiles = _percentiles(drawn, confidence, min(groups))
+    if not np.isfinite([plain, *percentiles]).all():
         return np.nan, (np.nan, np.nan)
-    bias = drawn.mean() - plain
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2]) - 2.0 * bias
+    bias = np.nanmean(drawn) - plain
+    low, high = percentiles - 2.0 * bias
     estimate, low, high = np.sqrt(np.clip([plain - bias, low, high], 0.0, None))
     return float(estimate), (float(low), float(high))
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from safetensors import safe_open
 
-from intrinsic_lr.claims.verdicts import CONTROL, CRITERION, Finding, Range, by_p_value, by_range
+from intrinsic_lr.claims.verdicts import CONTROL, CRITERION, Finding, Range, by_containing, by_p_value, by_range
 from intrinsic_lr.runs import Ensemble, open_ensemble
 from intrinsic_lr.seeding import stream_seed
 from intrinsic_lr.tables import block_folders, with_point
@@ -66,7 +66,7 @@ class Question:
     def criterion(
         self, statement: str, statistic: str, estimate: float, interval: Interval | None, **rest
     ) -> Finding:
-        """Return a criterion judged by `allowed` or by a p-value; see `_finding`."""
+        """Return a criterion judged by `allowed`, `contains` or a p-value; see `_finding`."""
         return self._finding(CRITERION, statement, statistic, estimate, interval, **rest)
 
     def control(
@@ -86,6 +86,7 @@ class Question:
         n: int,
         roles: Sequence[str] = (),
         allowed: Range | None = None,
+        contains: float | None = None,
         p_value: float = float("nan"),
         null: str = "",
     ) -> Finding:
@@ -99,16 +100,19 @@ class Question:
             interval: its interval; None where nothing is random, so that it is the estimate itself.
             n: replicates behind it.
             roles: the roles of the experiments behind it.
-            allowed: the range that the whole interval has to lie in. Without it the p-value decides against
-                `alpha`, under the null hypothesis `null`, which is what the claim says.
-            p_value: of a test, if there is one.
-            null: the null hypothesis in words; with `allowed` an addition to the range.
+            allowed: the range that the whole interval has to lie in.
+            contains: the value that the interval has to contain, where there is no such range.
+            p_value: of a test, if there is one. It decides where neither of the two is given, against `alpha` and
+                under the null hypothesis `null`, which is what the claim says.
+            null: the null hypothesis in words; otherwise an addition to the range.
         """
         low, high = interval or (estimate, estimate)
-        if allowed is None:
-            verdict, threshold = by_p_value(p_value, self.alpha, role), null
-        else:
+        if allowed is not None:
             verdict, threshold = by_range(low, high, allowed, role), f"{allowed} {null}".strip()
+        elif contains is not None:
+            verdict, threshold = by_containing(low, high, contains, role), f"{contains:.4g} inside {null}".strip()
+        else:
+            verdict, threshold = by_p_value(p_value, self.alpha, role), null
         names = dict.fromkeys(self.experiments[name]["experiment"] for name in roles)
         return Finding(
             role, statement, " + ".join(names), statistic, float(estimate), float(low), float(high), threshold,

@@ -6,7 +6,7 @@ test on data for which the claim is false; it has to be rejected.
 
 A claim is reproduced when all its criteria are met and all its controls are rejected (an intersection-union
 test, which needs no correction for its number of criteria); not reproduced when a criterion fails. Otherwise it
-is inconclusive: a test that its own control passes tells nothing.
+is inconclusive: a test that its own control passes, or that has none, tells nothing.
 """
 
 from collections.abc import Iterable, Mapping
@@ -96,6 +96,13 @@ def by_p_value(p_value: float, alpha: float, role: str = CRITERION) -> str:
     return _in_words(found, role)
 
 
+def by_containing(low: float, high: float, value: float, role: str = CRITERION) -> str:
+    """Return the verdict on an interval that has to contain a value (the claim as null hypothesis)."""
+    if not (isfinite(low) and isfinite(high)):
+        return INCONCLUSIVE
+    return _in_words(REPRODUCED if low <= value <= high else NOT_REPRODUCED, role)
+
+
 def _in_words(verdict: str, role: str) -> str:
     return (
         verdict
@@ -110,7 +117,7 @@ def overall(findings: pd.DataFrame) -> str:
     if NOT_REPRODUCED in criteria:
         return NOT_REPRODUCED
     controls = findings.loc[findings["role"] == CONTROL, "verdict"]
-    sound = bool(criteria) and (controls == REJECTED).all()
+    sound = bool(criteria) and len(controls) > 0 and (controls == REJECTED).all()
     return REPRODUCED if sound and INCONCLUSIVE not in criteria else INCONCLUSIVE
 
 
@@ -135,13 +142,24 @@ def scorecard(findings: Mapping[str, pd.DataFrame], statements: Mapping[str, str
     rows = []
     for claim, table in findings.items():
         verdict = overall(table)
-        criteria = table[table["role"] == CRITERION]
-        decides = criteria.iloc[criteria["verdict"].map(_ORDER.index).to_numpy().argmin()]
-        row: dict[str, Any] = {**decides, "claim": claim, "statement": statements[claim], "verdict": verdict}
-        if verdict != decides["verdict"]:
-            row["null_or_threshold"] += "; a control was not rejected"
-        rows.append(row)
+        row = _deciding(table)
+        if verdict != row["verdict"]:
+            row["null_or_threshold"] += (
+                "; a control was not rejected" if CONTROL in set(table["role"]) else _NO_CONTROL
+            )
+        rows.append({**row, "claim": claim, "statement": statements[claim], "verdict": verdict})
     return pd.DataFrame(rows, columns=list(SCORECARD_COLUMNS))
+
+
+_NO_CONTROL = "; there was no control"
+
+
+def _deciding(table: pd.DataFrame) -> dict[str, Any]:
+    """Return the worst criterion of a claim, the first of several equally bad."""
+    criteria = table[table["role"] == CRITERION]
+    if criteria.empty:
+        return {"statistic": "nothing could be measured", "null_or_threshold": "", "n": 0, "verdict": INCONCLUSIVE}
+    return dict(criteria.iloc[criteria["verdict"].map(_ORDER.index).to_numpy().argmin()])
 
 
 def controls(findings: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
