@@ -345,6 +345,10 @@ def test_targets_off_the_grid():
         check_targets([f"{known}/block_0002/run.json"], study, [])
     with pytest.raises(InputError, match=r"results/tables/y\.csv: .* allowed: results/tables/x\.csv"):
         check_targets(["results/tables/y.csv"], study, ["results/figures/x.svg", "results/tables/x.csv"])
+    with pytest.raises(InputError, match=r"results/claims/y\.csv: .* allowed: results/claims/x\.csv"):
+        check_targets(["results/claims/y.csv"], study, ["results/claims.csv", "results/claims/x.csv"])
+    with pytest.raises(InputError, match=r"results/claims\.csv: .* allowed: none of this kind"):
+        check_targets(["results/claims.csv"], study, ["results/tables/x.csv"])
 
 
 def test_every_key_of_the_schema_is_documented():

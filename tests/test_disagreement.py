@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from intrinsic_lr import disagreement as dis
+from intrinsic_lr.intervals import expanded_tails
 from intrinsic_lr.theory import sampling_floor
 
 K = 4
@@ -268,3 +269,12 @@ def test_same_seed_same_row():
     a, b = generator.integers(0, K, (6, 9)), generator.integers(0, K, (5, 9))
     assert row(a, b, np.zeros(9)) == row(a, b, np.zeros(9))
     assert row(a, b, np.zeros(9), seed=2)["null_mean"] != row(a, b, np.zeros(9))["null_mean"]
+
+
+def test_intervals_of_few_runs_have_expanded_levels():
+    generator = np.random.default_rng(0)
+    a, b = generator.integers(0, 3, (2, 5, 40))
+    drawn = dis.bootstrap_resamples(a, b, 3, 500, np.random.default_rng(1))["across"]
+    found = dis.bootstrap_intervals(a, b, 3, 500, 0.95, np.random.default_rng(1))["across"]
+    assert found == pytest.approx(np.quantile(drawn, expanded_tails(0.95, 5)))
+    assert found[0] < np.quantile(drawn, 0.025)

@@ -52,11 +52,21 @@ def test_a_turned_weight_is_a_deviation_of_its_size(noise_images):
     assert found.drop((5, 2)).to_numpy().max() == 0
 
 
-def test_a_member_that_is_not_finite_is_missing(noise_images):
+def test_a_member_that_one_side_alone_has_finite_is_infinitely_far(noise_images):
     def diverge(step, params):
         params["linear2.weight"][1] = torch.nan
 
-    found = deviations(ensemble(), ensemble(diverge), STEPS, noise_images)
+    for sides in ((ensemble(), ensemble(diverge)), (ensemble(diverge), ensemble())):
+        found = deviations(*sides, STEPS, noise_images)
+        assert np.isposinf(found.loc[found["replicate"] == 1, ["directions", "logits"]]).all(axis=None)
+        assert np.isfinite(found.loc[found["replicate"] != 1, ["directions", "logits"]]).all(axis=None)
+
+
+def test_a_member_that_is_finite_on_neither_side_is_missing(noise_images):
+    def diverge(step, params):
+        params["linear2.weight"][1] = torch.nan
+
+    found = deviations(ensemble(diverge), ensemble(diverge), STEPS, noise_images)
     assert found.loc[found["replicate"] == 1, ["directions", "logits"]].isna().all(axis=None)
     assert found.loc[found["replicate"] != 1, ["directions", "logits"]].notna().all(axis=None)
     labels = predicted_labels(ensemble(diverge), 1, noise_images)

@@ -1,11 +1,11 @@
-"""Selecting weight averages, and their gain over the end with the lower mean loss."""
+"""Selecting weight averages, and their gain over their ends."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from intrinsic_lr.errors import InputError
-from intrinsic_lr.gains import averages_of, gains_over_lower_mean
+from intrinsic_lr.gains import BOTH_ENDS, LOWER_END, averages_of, mean_gains, whole_runs
 
 POINT = {"name": "p", "intrinsic_lr": 0.01, "steps": [100, 200, 400, 1000, 1100]}
 
@@ -58,16 +58,30 @@ def losses(start, end, average):
 
 
 def test_the_gain_is_over_the_end_that_is_lower_on_average_not_in_each_replicate():
-    gains = gains_over_lower_mean(losses([0.5, 0.3], [0.4, 0.6], [0.3, 0.35]))
+    gains = mean_gains(losses([0.5, 0.3], [0.4, 0.6], [0.3, 0.35]), LOWER_END)
     assert gains.tolist() == pytest.approx([0.2, -0.05])
 
 
 def test_lags_are_averaged_and_replicates_that_are_not_finite_left_out():
     near = losses([0.5, 0.5, 0.5], [0.6] * 3, [0.4, 0.4, np.nan])
     far = losses([0.5, 0.5, 0.5], [0.6] * 3, [0.2, 0.3, 0.2]).assign(delta=200)
-    gains = gains_over_lower_mean(pd.concat([near, far]))
+    gains = mean_gains(pd.concat([near, far]), LOWER_END)
     assert gains.to_dict() == pytest.approx({0: 0.2, 1: 0.15})
 
 
 def test_no_rows_have_no_gains():
-    assert len(gains_over_lower_mean(losses([], [], []))) == 0
+    assert len(mean_gains(losses([], [], []), LOWER_END)) == 0
+
+
+def test_the_gain_over_both_ends_is_over_their_mean_in_each_replicate():
+    gains = mean_gains(losses([0.5, 0.3], [0.4, 0.6], [0.3, 0.35]), BOTH_ENDS)
+    assert gains.tolist() == pytest.approx([0.15, 0.1])
+
+
+def test_a_network_that_is_lost_later_is_lost_from_the_start():
+    table = swa_table()
+    later = (table["step"] == 1000) & (table["replicate"] == 1)
+    table.loc[later & (table["delta"] == 100), "test_loss_end"] = np.nan
+    found = whole_runs(averages_of(table, [POINT], 1, [1]))
+    assert set(found.loc[found["part"] == "within", "replicate"]) == {0, 2, 3}
+    assert set(found.loc[found["part"] == "across", "replicate"]) == {2}  # 0 was paired with 1

@@ -10,10 +10,12 @@ from intrinsic_lr.intervals import (
     bootstrap_interval,
     expanded_tails,
     holm,
+    largest_mean,
     mean_interval,
-    mean_range,
+    outermost_mean,
     p_not_worse,
     share_interval,
+    smallest_mean,
     summarise,
 )
 
@@ -112,29 +114,58 @@ def test_summarise_is_quick_for_many_rows():
     assert len(summary) == rows // 4
 
 
-def test_mean_range_covers_all_means_at_once():
+@pytest.mark.parametrize("truth", [[0.0, 1.0, 3.0], [0.0, 0.0, 0.0]])
+def test_smallest_and_largest_mean_are_covered_also_among_equals(truth):
     rng = np.random.default_rng(3)
-    truth = np.array([0.0, 1.0, 3.0])
-    covered = 0
+    covered = np.zeros(2)
     for _ in range(2000):
-        lowest, highest, low, high, n = mean_range(list(rng.normal(truth[:, None], 1.0, (3, 6))), 0.9)
-        assert low < lowest < highest < high
-        covered += low < truth.min() and truth.max() < high
-    assert covered / 2000 > 0.9
-    assert n == 6
+        groups = list(rng.normal(np.array(truth)[:, None], 1.0, (3, 6)))
+        for side, (extreme, of) in enumerate(((smallest_mean, min), (largest_mean, max))):
+            mean, low, high, n = extreme(groups, 0.9)
+            assert low < mean < high
+            assert (mean, n) == (of(group.mean() for group in groups), 6)
+            covered[side] += low <= of(truth) <= high
+    assert (covered / 2000 > 0.9).all()
 
 
-def test_mean_range_of_one_group_is_its_interval():
+def test_one_group_far_below_does_not_widen_the_interval_of_the_smallest():
+    groups = [[0.0, 0.1, -0.1], [100.0, 101.0, 99.0]]
+    assert smallest_mean(groups, 0.95)[:3] == mean_interval(groups[0], 0.975)[:3]
+    assert largest_mean(groups, 0.95)[:3] == mean_interval(groups[1], 0.975)[:3]
+
+
+def test_extremes_of_one_group_are_its_mean():
     values = [1.0, 2.0, 4.0]
-    mean, low, high, n = mean_interval(values, 0.95)
-    assert mean_range([values], 0.95) == (mean, mean, low, high, n)
+    assert smallest_mean([values], 0.95) == largest_mean([values], 0.95) == mean_interval(values, 0.95)
 
 
-def test_mean_range_says_nothing_of_a_group_of_one():
-    lowest, highest, low, high, n = mean_range([[1.0, 2.0], [5.0, np.nan]], 0.95)
-    assert (lowest, highest, n) == (1.5, 5.0, 1)
+@pytest.mark.parametrize("extreme", [smallest_mean, largest_mean])
+def test_extremes_say_nothing_of_a_group_of_one_or_none(extreme):
+    mean, low, high, n = extreme([[1.0, 2.0], [5.0, np.nan]], 0.95)
+    assert (mean, n) == ({smallest_mean: 1.5, largest_mean: 5.0}[extreme], 1)
     assert np.isnan([low, high]).all()
-    assert np.isnan(mean_range([], 0.95)[:4]).all()
+    assert np.isnan(extreme([[1.0, 2.0], []], 0.95)[:3]).all()
+    assert np.isnan(extreme([], 0.95)[:3]).all()
+
+
+@pytest.mark.parametrize(
+    ("centres", "spreads", "decisive"),
+    [
+        ([1.0, 1.8], [0.01, 0.01], 1.8),
+        ([0.6, 1.0], [0.01, 0.01], 0.6),
+        ([3.0, 4.0], [0.01, 0.01], 4.0),
+        # One below for certain counts for more than one that may lie far above.
+        ([0.4, 1.9], [0.01, 0.5], 0.4),
+    ],
+)
+def test_outermost_mean_is_the_one_that_speaks_most_against_the_bounds(centres, spreads, decisive):
+    groups = [
+        centre + spread * np.array([-1.0, 0.0, 1.0]) for centre, spread in zip(centres, spreads, strict=True)
+    ]
+    mean, low, high, n = outermost_mean(groups, 0.95, 0.5, 2.0)
+    assert (mean, n) == (pytest.approx(decisive), 3)
+    assert low < mean < high
+    assert np.isnan(outermost_mean([*groups, [1.0]], 0.95, 0.5, 2.0)[1:3]).all()
 
 
 def test_share_interval_is_exact():

@@ -82,3 +82,18 @@ def test_simulated_walks_on_the_sphere_follow_their_expected_cosine():
     cosine = mean_of(table, "cosine")
     np.testing.assert_allclose(cosine, sphere_walk_cosine(0.01, cosine.index.to_numpy()), atol=0.01)
     np.testing.assert_allclose(table["l2"] ** 2, 2 - 2 * table["cosine"], atol=1e-12)
+
+
+def test_walks_from_one_direction_start_there_and_part_as_independent_noise_does():
+    start = np.tile(np.random.default_rng(3).standard_normal(200), (500, 1))
+    first, _, last = lags.sphere_walk(start, [0, 30, 60], 0.01, np.random.default_rng(4))
+    assert np.linalg.norm(last, axis=1) == pytest.approx(1)
+    assert (first * last).sum(axis=1).mean() == pytest.approx(sphere_walk_cosine(0.01, 60), abs=0.01)
+    assert (last[1:] * last[:-1]).sum(axis=1).mean() == pytest.approx(sphere_walk_cosine(0.01, 120), abs=0.01)
+
+
+def test_short_lags_that_lie_close_together_count_once():
+    distances = pd.DataFrame(np.ones((2, 6)), columns=[10, 30, 31, 32, 33, 120])
+    assert lags.told_apart(distances.columns.to_numpy(float), 1.25) == [0, 1, 5]
+    assert lags.short_lags_of(distances, 1 / 3, 1.25) == 2
+    assert lags.late_lags_of(distances) == 1

@@ -1,5 +1,6 @@
 """Distances against their lag: verdicts on processes that level off and on ones that do not."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -11,6 +12,7 @@ from intrinsic_lr import lags
 from intrinsic_lr.claims import distance_grows as claim
 from intrinsic_lr.claims.question import Question
 from intrinsic_lr.claims.verdicts import findings_table, overall
+from intrinsic_lr.errors import InputError
 
 RATE = 0.01
 STEPS = np.array([200, 400, 410, 430, 450, 500, 600, 800, 1100, 1500, 1900, 2200])
@@ -24,18 +26,18 @@ QUESTION = Question(
 )
 
 
-def diffusing(generator, replicates=16, dimension=300):
+def diffusing(generator, replicates=16, dimension=300, steps=STEPS):
     """Return distances of free diffusion with an Ornstein-Uhlenbeck process on top: they bend, then grow on."""
-    gaps = np.diff(STEPS, prepend=STEPS[0])
+    gaps = np.diff(steps, prepend=steps[0])
     walk = np.cumsum(
-        np.sqrt(gaps / 2000)[:, None, None] * generator.standard_normal((len(STEPS), replicates, dimension)), 0
+        np.sqrt(gaps / 2000)[:, None, None] * generator.standard_normal((len(steps), replicates, dimension)), 0
     )
     states, deviation = [0.4 * generator.standard_normal((replicates, dimension))], 0.4
     for gap in gaps[1:]:
         kept = 0.95**gap
         noise = generator.standard_normal((replicates, dimension))
         states.append(kept * states[-1] + deviation * (1 - kept**2) ** 0.5 * noise)
-    return lags._pairs(STEPS, walk + np.stack(states))
+    return lags._pairs(steps, walk + np.stack(states))
 
 
 def levelling(generator, replicates=16):
@@ -102,3 +104,30 @@ def test_the_figure_shows_both_nulls():
     assert "noise alone" in labels
     assert isinstance(table, pd.DataFrame)
     plt.close(figure)
+
+
+def test_the_plateau_is_judged_from_every_start_with_three_short_lags():
+    """As in the default study: short lags from 4/lambda_e, and from 8/lambda_e."""
+    steps = np.array([400, 410, 450, 500, 600, 800, 810, 825, 850, 1100, 1500, 2000, 2050, 2100, 2200])
+    pairs = diffusing(np.random.default_rng(6), steps=steps)
+
+    def plateau(pairs):
+        _, findings = judged(pairs)
+        return findings[(findings["role"] == "criterion") & findings["statistic"].str.contains("fitted")].iloc[0]
+
+    found = plateau(pairs)
+    # From 5 the short lags are 1, and 3 to 3.5, which are not told apart.
+    assert found["statement"].split("from T = ")[1] == "4, 4.1, 4.5, 6, 8, 8.1/lambda_e."
+    assert found["verdict"] == "reproduced"
+    # A plateau that is there from 8/lambda_e on alone is seen.
+    levelled = lags.simulate_ou(steps, 3.0, 0.01, 300, 16, np.random.default_rng(7))
+    pairs["l2"] = pairs["l2"].where(pairs["step"] != 800, levelled["l2"])
+    assert plateau(pairs)["verdict"] == "not reproduced"
+
+
+@pytest.mark.parametrize("points", [[], [POINT, POINT | {"name": "q"}]])
+def test_several_points_or_none_are_a_clear_mistake(points):
+    described = {"run": {"experiment": "trajectory", "points": points}}
+    inputs = SimpleNamespace(question=replace(QUESTION, experiments=described))
+    with pytest.raises(InputError, match=f"experiment trajectory: found {len(points)} points; needs exactly one"):
+        claim.measure(inputs)

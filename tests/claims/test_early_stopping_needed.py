@@ -12,7 +12,10 @@ from intrinsic_lr.destabilisation import late_over_best
 
 QUESTION = Question(
     "early_stopping_needed",
-    experiments={role: {"experiment": role} for role in ("decay", "no_decay", "sgd")},
+    experiments={
+        role: {"experiment": role, "points": [{"name": f"{role}-{lr}"} for lr in (0.1, 1.0, 10.0)]}
+        for role in ("decay", "no_decay", "sgd")
+    },
     thresholds={"ratio": 1.5},
     settings={"window": 0.01, "late": 0.3333},
     analysis={"confidence": 0.95},
@@ -47,8 +50,59 @@ def test_losses_that_stay_near_the_best_refute_it():
     assert overall(judged(runs(decay=1.1))) == "not reproduced"
 
 
-def test_every_learning_rate_has_to_do_it():
-    assert overall(judged(runs(slowest=1.1))) == "inconclusive"
+def test_one_learning_rate_that_stays_near_the_best_refutes_it():
+    findings = judged(runs(slowest=1.1))
+    assert overall(findings) == "not reproduced"
+    assert findings["ci_low"][0] < 1.1 < findings["ci_high"][0] < 1.2
+
+
+def test_the_control_has_to_fail_at_every_learning_rate():
+    table = runs()
+    one = (table["part"] == "no_decay") & (table["lr"] == 1.0)
+    table.loc[one, "log_ratio"] += np.log(2.0)
+    assert judged(table)["verdict"].tolist() == ["reproduced", "not rejected"]
+
+
+@pytest.mark.parametrize("part", ["decay", "no_decay"])
+def test_a_learning_rate_that_is_missing_leaves_it_open(part):
+    table = runs()
+    findings = judged(table[(table["part"] != part) | (table["lr"] != 1.0)])
+    row = findings.iloc[["decay", "no_decay"].index(part)]
+    assert (row["verdict"], row["n"]) == ("inconclusive", 0)
+    assert np.isnan(row["estimate"])
+
+
+def recorded(at=None, value=np.nan):
+    """Return a trace that dips to .1 and ends at .3, its rates changed after step 400, with a loss of `value`."""
+    step = np.arange(501)
+    loss = np.where((step > 100) & (step <= 200), 0.1, 0.3)
+    loss[0] = np.nan
+    if at is not None:
+        loss[at] = value
+    decay = np.where(step <= 400, 0.1, 0.0)
+    return pd.DataFrame(
+        {
+            "step": step,
+            "batch_loss": loss,
+            "weight_decay": 0.1,
+            "weight_decay_now": decay,
+            "lr": 1.0,
+            "lr_now": 1.0,
+        }
+    )
+
+
+def test_a_run_is_measured_while_its_rates_are_constant():
+    assert claim._losses(recorded(), "batch_loss", 0.01, 0.3) == pytest.approx((400, 0.1, 0.3))
+
+
+@pytest.mark.parametrize("at", [250, 500])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_run_that_is_not_finite_at_any_step_is_missing_as_a_whole(at, value):
+    """Also where it is finite as long as its rates are constant."""
+    steps, *losses = claim._losses(recorded(at, value), "batch_loss", 0.01, 0.3)
+    assert steps == 400
+    assert np.isnan(losses).all()
 
 
 def test_a_control_that_does_the_same_spoils_it():

@@ -4,11 +4,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from simulated_labels import ANALYSIS, CLASSES, dirichlet, draw
+from simulated_labels import ANALYSIS, CLASSES, SimulatedInputs, dirichlet, draw, point
 
 from intrinsic_lr.claims import equilibrium_time as claim
 from intrinsic_lr.claims.question import Question
 from intrinsic_lr.claims.verdicts import findings_table, overall
+from intrinsic_lr.errors import InputError
+from intrinsic_lr.intervals import expanded_tails
 from intrinsic_lr.theory import relaxed_gamma
 
 RATES = (0.03, 0.01, 0.003, 0.001)
@@ -117,3 +119,53 @@ def test_figure_draws_plausible_and_degenerate_tables():
         plt.close(figure)
         if rows is not plausible:
             assert set(found["verdict"]) == {"inconclusive"}
+
+
+def world(seeds_by_rate):
+    """Return inputs of points that relax in 1/lambda_e steps."""
+    steps = [5, 10, 20, 40, 80, 160]
+    points = [
+        point(f"{rate} from {seed}", rate, steps, init_seed=seed)
+        for rate, seeds in seeds_by_rate.items()
+        for seed in seeds
+    ]
+
+    def distribution(of, step):
+        share = np.exp(-step * of["intrinsic_lr"])
+        return (1 - share) * dirichlet(3) + share * dirichlet(10 + of["init_seed"])
+
+    inputs = SimulatedInputs(distribution, "equilibrium_time", {"rates": points}, settings=QUESTION.settings)
+    rows = [
+        pd.DataFrame({
+            "point": of["name"], "replicate": k, "step": steps,
+            "effective_lr": np.exp(np.exp(-of["intrinsic_lr"] * np.array(steps))),
+        })
+        for of in points for k in range(3)
+    ]  # fmt: skip
+    inputs.trace = lambda role: pd.concat(rows)
+    return inputs
+
+
+def test_every_rate_counts_once_and_may_have_a_pair_of_its_own():
+    found = claim.measure(world({0.1: (0, 1, 2), 0.05: (0, 3)}))
+    assert set(found["point"]) == {"0.1 from 0", "0.05 from 0"}
+    assert len(judged(found)) == 6
+
+
+def test_without_a_pair_of_initialisations_the_experiment_is_named():
+    with pytest.raises(InputError, match="experiment rates: found no two points that differ in init_seed alone"):
+        claim.measure(world({0.1: (0,), 0.05: (0,)}))
+
+
+def test_quantities_without_rows_are_inconclusive_and_not_silent():
+    rows = table(-1.0, runs=10)
+    found = judged(rows[rows["quantity"] == claim.FUNCTION])
+    assert list(found.loc[found["statement"].str.startswith(claim.NORM), "verdict"]) == ["inconclusive"] * 3
+    assert set(judged(rows.head(0))["verdict"]) == {"inconclusive"}
+
+
+def test_intervals_are_expanded_for_few_runs():
+    values = np.concatenate([[0.0], np.linspace(-1, 1, 2001)])
+    low, high = expanded_tails(0.95, 5)
+    assert claim._interval(values, 0.95, 5)[1] == pytest.approx((2 * low - 1, 2 * high - 1))
+    assert np.isnan(claim._interval(values, 0.95, 1)[1]).all()

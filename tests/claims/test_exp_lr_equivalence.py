@@ -31,7 +31,7 @@ def question():
     points = [{**vars(point), "name": point.name, "intrinsic_lr": point.intrinsic_lr} for point in expand_grid()]
     return Question(
         "exp_lr_equivalence",
-        experiments={"runs": {"experiment": "mine", "points": points, "replicates": 4}},
+        experiments={"runs": {"experiment": "mine", "points": points, "replicates": 3}},
         thresholds={"deviation": 1e-8},
         settings={
             "originals": ["constant", "decay"],
@@ -63,18 +63,16 @@ def test_pairs_differ_in_the_schedule_alone():
 
 
 def synthetic(exact=1e-14, rounded=1e-4, uncorrected=0.04):
-    """Deviations that grow to these values in one replicate of each pair."""
+    """Deviations of the question's pairs that grow to these values in one replicate of each."""
     rows = []
-    for kind, twin, momentum, dtype, largest in (
-        (EXACT, "twin", 0.0, "float64", exact),
-        (EXACT, "twin", 0.9, "float64", exact / 10),
-        (UNCORRECTED, "zero_buffer", 0.9, "float64", uncorrected),
-        (ROUNDED, "twin", 0.0, "float32", rounded),
-    ):
+    largest_of = {EXACT: exact, UNCORRECTED: uncorrected, ROUNDED: rounded}
+    for kind, a, b in exp_lr_equivalence.pairs(question()):
+        largest = largest_of[kind] / (10 if a["momentum"] and kind == EXACT else 1)
         for replicate in range(3):
             for step in (1, 10, 100):
                 value = largest * step / 100 / (1 + replicate)
-                named = {"kind": kind, "schedule": "constant", "twin": twin, "momentum": momentum, "dtype": dtype}
+                named = {"kind": kind, "point": a["name"], "partner": b["name"], "schedule": a["schedule"]}
+                named |= {"twin": b["schedule"], "momentum": a["momentum"], "dtype": a["dtype"]}
                 rows.append({**named, "step": step, "replicate": replicate, "directions": value, "logits": value})
     return pd.DataFrame(rows)
 
@@ -90,7 +88,9 @@ def test_largest_deviation_in_float64_decides():
     assert verdicts(synthetic(uncorrected=1e-12))[2:] == ["not rejected"] * 2
     findings = exp_lr_equivalence.judge(synthetic(), question())
     assert findings[0].estimate == pytest.approx(1e-14)
-    assert findings[0].n == 3
+    assert findings[0].n == 9
+    # Of the control the replicate that is closest decides.
+    assert findings[2].estimate == pytest.approx(0.04 / 3)
 
 
 def test_one_quantity_can_fail_alone():
@@ -99,13 +99,40 @@ def test_one_quantity_can_fail_alone():
     assert verdicts(table)[:2] == ["reproduced", "not reproduced"]
 
 
-def test_diverged_replicates_are_left_out_and_counted():
+def test_one_replicate_of_the_control_that_agrees_is_enough_to_doubt_it():
+    table = synthetic()
+    table.loc[(table["kind"] == UNCORRECTED) & (table["replicate"] == 1), "logits"] = 1e-15
+    assert verdicts(table)[2:] == ["rejected", "not rejected"]
+
+
+def test_twins_of_which_one_side_diverged_are_infinitely_far():
+    table = synthetic()
+    table.loc[(table["replicate"] == 0) & (table["step"] == 100), "logits"] = np.inf
+    assert verdicts(table) == ["reproduced", "not reproduced", "rejected", "rejected"]
+    plt.close(exp_lr_equivalence.draw(table, question(), None))
+
+
+def test_twins_that_the_settings_name_and_no_experiment_holds_are_missing():
+    asked = question()
+    asked.settings["twins"].append("twin_of_warmup")
+    asked.settings["originals"].append("warmup")
+    findings = exp_lr_equivalence.judge(synthetic(), asked)
+    assert [finding.verdict for finding in findings] == ["inconclusive"] * 2 + ["rejected"] * 2
+
+
+def test_diverged_replicates_leave_it_open():
     table = synthetic()
     bad = (table["replicate"] == 0) & (table["step"] == 100)
     table.loc[bad, ["directions", "logits"]] = np.nan
     findings = exp_lr_equivalence.judge(table, question())
-    assert findings[0].n == 2
-    assert findings[0].estimate == pytest.approx(0.5e-14)
+    assert findings[0].n == 6
+    assert {finding.verdict for finding in findings} == {"inconclusive"}
+    # Three of four that diverged are no agreement of the fourth.
+    pair = table["point"] == table["point"].iloc[0]
+    assert verdicts(synthetic()[~pair])[:2] == ["inconclusive"] * 2
+    # What is there already refutes the claim.
+    table.loc[table["replicate"] == 1, "logits"] = 1.0
+    assert verdicts(table)[1] == "not reproduced"
     empty = synthetic().assign(directions=np.nan, logits=np.nan)
     judged = findings_table("a", "derived", "", exp_lr_equivalence.judge(empty, question()))
     assert overall(judged) == "inconclusive"

@@ -1,13 +1,17 @@
 """Fixed against trained heads: the verdict follows the truth."""
 
+from types import SimpleNamespace
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
 from intrinsic_lr.claims import fixed_head_costs_nothing as claim
-from intrinsic_lr.claims.question import Question
+from intrinsic_lr.claims.question import Inputs, Question
 from intrinsic_lr.claims.verdicts import findings_table, overall
+from intrinsic_lr.errors import InputError
+from intrinsic_lr.intervals import p_not_worse
 
 QUESTION = Question(
     "fixed_head_costs_nothing",
@@ -56,6 +60,44 @@ def test_an_untrained_body_as_good_spoils_the_control():
     findings = judged(runs(head_only=0.985))
     assert "not rejected" in set(findings["verdict"])
     assert overall(findings) == "inconclusive"
+
+
+def test_p_values_are_those_of_each_comparison():
+    """All criteria have to hold (an intersection-union test): nothing to adjust for their number."""
+    table = runs()
+    accuracies = table.groupby(["network", "head"])["test_accuracy"].apply(np.array)
+    expected = [
+        p_not_worse(accuracies[network, "trained"], accuracies[network, head], 0.005)
+        for head in ("fixed", "head_only")
+        for network in ("network", "convolutional")
+    ]
+    assert judged(table)["p_value"].tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("role", "heads", "message"),
+    [
+        ("fixed", ("fixed", "fixed"), "experiment fixed_runs: found points with the heads fixed, fixed; allowed"),
+        ("fixed", ("trained",), "found points with the heads trained"),
+        ("trained", ("trained", "trained"), "experiment trained_runs: found"),
+        ("convolutional", ("fixed",), "experiment convolutional_runs: found .* one point each, fixed, trained"),
+        ("convolutional", ("trained", "fixed"), None),
+    ],
+)
+def test_other_points_than_one_of_each_head_are_refused(monkeypatch, role, heads, message):
+    points = [{"name": f"{head}-{k}", "head": head} for k, head in enumerate(heads)]
+    experiments = {role: {"experiment": f"{role}_runs", "points": points}}
+
+    def ensemble(inputs, role, point):
+        return SimpleNamespace(model=lambda: SimpleNamespace(spec=SimpleNamespace(head=point["head"])))
+
+    monkeypatch.setattr(Inputs, "ensemble", ensemble)
+    inputs = Inputs(Question("fixed_head_costs_nothing", experiments=experiments))
+    if message is None:
+        assert claim._heads(inputs, role) == {"trained-0": "trained", "fixed-1": "fixed"}
+        return
+    with pytest.raises(InputError, match=message):
+        claim._heads(inputs, role)
 
 
 def test_draws_and_judges_what_is_degenerate():

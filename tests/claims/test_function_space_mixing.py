@@ -1,6 +1,7 @@
 """Two initialisations: verdicts on runs of known label distributions."""
 
 import math
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,9 +13,10 @@ from simulated_labels import SimulatedInputs, dirichlet, point
 
 from intrinsic_lr.claims import function_space_mixing as claim
 from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.sameness import compare_points, strict
+from intrinsic_lr.claims.sameness import compare_points, last_checkpoints, no_excess, strict
 from intrinsic_lr.claims.verdicts import findings_table, overall
 from intrinsic_lr.disagreement import total_variation
+from intrinsic_lr.errors import InputError
 
 
 def world(left, rates=(0.1, 0.01), runs=40):
@@ -48,21 +50,21 @@ def test_forgetting_runs_are_recognised_and_every_control_rejected():
     table, findings = judged(world(lambda time: math.exp(-time)))
     assert overall(findings) == "reproduced"
     controls = findings[findings["role"] == "control"]
-    assert list(controls["verdict"]) == ["rejected"] * 4  # rate, batch, too short twice
+    assert list(controls["verdict"]) == ["rejected"] * 7  # three of them twice, one up to the margin too
     assert set(table["part"]) == {claim.INITIALISATION, claim.RATE, claim.BATCH, claim.SHORT}
 
 
 def test_runs_that_remember_are_not_reproduced_by_either_criterion():
     _, findings = judged(world(lambda time: 0.5))
     criteria = findings[findings["role"] == "criterion"]
-    assert len(criteria) == 4
+    assert len(criteria) == 6
     assert set(criteria["verdict"]) == {"not reproduced"}
 
 
 def test_a_small_memory_fails_the_strict_question_alone():
     _, findings = judged(world(lambda time: 0.12, rates=(0.1,), runs=400))
-    strictly, roughly = findings[findings["role"] == "criterion"]["verdict"]
-    assert (strictly, roughly) == ("not reproduced", "reproduced")
+    strictly, without, roughly = findings[findings["role"] == "criterion"]["verdict"]
+    assert (strictly, without, roughly) == ("not reproduced", "not reproduced", "reproduced")
 
 
 def test_controls_that_do_not_differ_are_not_rejected():
@@ -125,3 +127,89 @@ def test_figure_draws_plausible_and_degenerate_tables():
         figure.draw_without_rendering()
         plt.close(figure)
     assert set(found["verdict"]) == {"inconclusive"}
+
+
+def without(inputs, *names):
+    """Return inputs without the points of these names."""
+    experiments = inputs.question.experiments
+    kept = {
+        role: of | {"points": [point for point in of["points"] if point["name"] not in names]}
+        for role, of in experiments.items()
+    }
+    inputs.question = replace(inputs.question, experiments=kept)
+    return inputs
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["batch 128"], "batch sizes"),
+        (["0.001 from 1"], "stopped too soon"),
+        (["0.01 from 0", "0.01 from 1"], "a factor of ten apart"),
+    ],
+)
+def test_a_control_that_is_not_there_is_inconclusive(names, told):
+    _, findings = judged(without(world(lambda time: math.exp(-time)), *names))
+    controls = findings[findings["role"] == "control"]
+    missing = controls[controls["statement"].str.contains(told)]
+    assert list(missing["verdict"]) == ["inconclusive"]
+    assert overall(findings) == "inconclusive"
+
+
+def test_without_a_pair_of_initialisations_the_experiment_is_named():
+    inputs = without(world(lambda time: 0.0), "0.1 from 1", "0.01 from 1")
+    with pytest.raises(InputError, match="experiment mixing: found no two points that differ in init_seed alone"):
+        claim.measure(inputs)
+
+
+def test_a_table_of_no_pair_is_inconclusive():
+    inputs = world(lambda time: 0.0)
+    table = compare_points(inputs, [])
+    assert last_checkpoints(table).empty
+    findings = claim.judge(table, inputs.question)
+    assert {finding.verdict for finding in findings} == {"inconclusive"}
+    assert len(findings) == 6
+    plt.close(claim.draw(table, inputs.question, findings_table("claim", "", "", findings)))
+
+
+def test_every_rate_may_have_an_initialisation_of_its_own():
+    """Seed 0 is common to the rates, so that the controls share it; the other differs from rate to rate."""
+    inputs = world(lambda time: math.exp(-time))
+    for place, of in enumerate(inputs.question.experiments["mixing"]["points"]):
+        of["init_seed"] *= 1 + place
+    table, findings = judged(inputs)
+    assert set(table["part"]) == {claim.INITIALISATION, claim.RATE, claim.BATCH, claim.SHORT}
+    assert overall(findings) == "reproduced"
+    told = findings.loc[findings["role"] == "criterion", "statement"]
+    assert told.str.contains("initialisations 0 and 4, lambda_e 0.01 at").any()
+
+
+def test_a_run_that_is_lost_at_the_end_is_left_out_from_the_start():
+    inputs = world(lambda time: 0.0, rates=(0.1,), runs=6)
+    simulated = inputs.ensemble
+
+    def ensemble(role, of):
+        found = simulated(role, of)
+        labels = found.labels
+
+        def broken(step):
+            values = labels(step)
+            if step == of["steps"][-1]:
+                values[2] = -1
+            return values
+
+        found.labels = broken
+        return found
+
+    inputs.ensemble = ensemble
+    table = claim.measure(inputs)
+    assert set(table["replicates_a"]) == {5}
+    assert set(table["missing_b"]) == {1}
+
+
+def test_zero_excess_is_rejected_where_it_is_outside_the_interval():
+    inputs = world(lambda time: 0.0)
+    rows = pd.DataFrame({"excess": [0.01, 0.01], "excess_low": [-0.001, 0.001], "excess_high": [0.02, 0.02]})
+    rows = rows.assign(replicates_a=5, replicates_b=4)
+    found = no_excess(inputs.question.criterion, rows, ["one", "two"], [["mixing"]] * 2)
+    assert [finding.verdict for finding in found] == ["reproduced", "not reproduced"]

@@ -16,7 +16,10 @@ THRESHOLDS = {
 }  # fmt: skip
 QUESTION = Question(
     "gd_never_settles",
-    experiments={role: {"experiment": role} for role in ("decay", "no_decay")},
+    experiments={
+        role: {"experiment": role, "points": [{"name": f"{role}-{lr}"} for lr in (0.1, 1.0, 10.0)]}
+        for role in ("decay", "no_decay")
+    },
     thresholds=THRESHOLDS,
     analysis={"confidence": 0.95},
 )
@@ -72,6 +75,29 @@ def test_a_run_that_never_fits_is_missing():
     assert np.isnan([row["fitted_step"], row["count"]]).all()
 
 
+@pytest.mark.parametrize("column", ["batch_loss", "squared_norm"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("decay", [True, False])
+def test_a_run_that_is_not_finite_at_any_step_is_missing_as_a_whole(column, value, decay):
+    """Two destabilisations and a norm that never falls, up to there."""
+    run = trace(spikes=[300, 500], decay=decay)
+    for first in (700, STEPS):
+        broken = run.copy()
+        broken.loc[broken["step"] >= first, column] = value
+        row = claim._run(broken, HISTORY, RATE, THRESHOLDS)
+        assert row.keys() == claim._run(run, HISTORY, RATE, THRESHOLDS).keys()
+        assert row.pop("off_step") == (OFF if decay else STEPS)
+        assert np.isnan(list(row.values())).all()
+
+
+def test_every_point_has_its_own_clock():
+    decaying = [{"lr": lr, "intrinsic_lr": rate} for lr, rate in ((1.0, 0.01), (1.0, 0.002), (10.0, 0.05))]
+    assert [claim._clock(point, decaying) for point in decaying] == [0.01, 0.002, 0.05]
+    assert claim._clock({"lr": 1.0, "intrinsic_lr": 0.0}, decaying) == 0.002
+    assert claim._clock({"lr": 10.0, "intrinsic_lr": 0.0}, decaying) == 0.05
+    assert claim._clock({"lr": 3.0, "intrinsic_lr": 0.0}, decaying) == 0.002
+
+
 def test_curves_keep_every_spike():
     curve = claim._curve(trace(spikes=[301]))
     assert curve["loss_high"].iloc[100:].max() == 1.0
@@ -125,6 +151,104 @@ def test_runs_that_do_as_claimed_are_reproduced():
 def test_each_criterion_fails_where_it_is_false(truth, failing):
     findings = judged(runs(**truth))
     assert list(np.flatnonzero(findings["verdict"] == "not reproduced")) == [failing]
+
+
+@pytest.mark.parametrize(
+    ("part", "column", "factor", "failing"),
+    [
+        ("run", "count", 0.0, 0), ("run", "loss_after", 3.0, 1), ("run", "swing", 2.0, 2),
+        ("sharpness", "sharpness_ratio", 0.1, 3), ("sharpness", "sharpness_ratio", 10.0, 3),
+    ],
+)  # fmt: skip
+def test_one_learning_rate_suffices_to_fail(part, column, factor, failing):
+    table = runs()
+    table.loc[(table["part"] == part) & (table["point"] == "decay-1.0"), column] *= factor
+    findings = judged(table)
+    assert list(np.flatnonzero(findings["verdict"] == "not reproduced")) == [failing]
+    assert overall(findings) == "not reproduced"
+
+
+def test_the_control_has_to_fail_at_every_learning_rate():
+    table = runs()
+    table.loc[(table["part"] == "run") & (table["point"] == "no_decay-1.0"), "count"] = np.linspace(1, 2, 8)
+    assert judged(table)["verdict"].iloc[-1] == "not rejected"
+
+
+def test_a_learning_rate_that_is_missing_leaves_it_open():
+    table = runs()
+    for part, point, open_rows in (
+        ("run", "decay-1.0", [0, 1, 2, 3]),
+        ("sharpness", "decay-1.0", [3]),
+        ("run", "no_decay-1.0", [5]),
+    ):
+        findings = judged(table[(table["part"] != part) | (table["point"] != point)])
+        assert list(np.flatnonzero(findings["verdict"] == "inconclusive")) == open_rows
+        assert findings["estimate"][open_rows].isna().all()
+
+
+def test_the_sharpness_of_a_run_that_diverged_later_is_not_judged():
+    table = runs()
+    run = (table["point"] == "decay-1.0") & (table["replicate"] == 0)
+    table.loc[run & (table["part"] == "run"), list(claim._SUMMARY)] = np.nan
+    table.loc[run & (table["part"] == "sharpness"), "sharpness_ratio"] = 1e6
+    findings = judged(table)
+    assert findings["n"][:4].tolist() == [7] * 4
+    assert findings["verdict"][3] == "reproduced"
+
+
+def test_a_run_without_all_its_eigenvalues_has_no_sharpness():
+    table = runs()
+    some = (table["point"] == "decay-1.0") & (table["part"] == "sharpness") & (table["replicate"] == 0)
+    table.loc[some & (table["step"] == 1000), "sharpness_ratio"] = np.nan
+    assert judged(table)["n"][3] == 7
+
+
+def test_a_run_without_weight_decay_that_diverged_leaves_its_norm_open():
+    table = runs()
+    one = (table["part"] == "run") & (table["point"] == "no_decay-1.0") & (table["replicate"] == 0)
+    table.loc[one, "norm_loss"] = np.nan
+    findings = judged(table)
+    assert (findings["verdict"][4], findings["n"][4]) == ("inconclusive", 23)
+
+
+def test_points_are_cut_at_their_own_end_of_weight_decay():
+    """Two intrinsic rates, the slower with twice the steps: checkpoints after the end are not looked at."""
+    table = runs()
+    own = table["point"] == "decay-1.0"
+    table.loc[own, "clock"] = RATE / 2
+    table.loc[own, ["off_step", "step"]] *= 2
+    findings = judged(table)
+    assert findings["verdict"][3] == "reproduced"
+    plt.close(claim.draw(table, QUESTION, findings))
+
+
+def test_eigenvalues_do_not_depend_on_how_many_members_there_are(monkeypatch):
+    import torch
+
+    from intrinsic_lr import curvature
+    from intrinsic_lr.models.ensemble import build
+    from intrinsic_lr.models.spec import ModelSpec
+
+    model = build(ModelSpec.from_config({"kind": "mlp", "width": 4, "depth": 2}), (1, 2, 3), 3)
+    weights = model.initialise(range(3), 1.0, torch.float32)
+    generator = torch.Generator().manual_seed(0)
+    images, labels = torch.randn(9, 1, 2, 3, generator=generator), torch.randint(3, (9,), generator=generator)
+    names = [name for group in model.scale_groups.values() for name in group]
+    at_once, settings = [], {"iterations": 100, "tolerance": 0.3}
+
+    def spy(model, params, *rest, found=curvature.top_eigenvalue):
+        at_once.append(len(params[names[0]]))
+        return found(model, params, *rest)
+
+    monkeypatch.setattr(curvature, "top_eigenvalue", spy)
+    two = {name: value[:2] for name, value in weights.items()}
+    found = [
+        claim._top_eigenvalues(model, w, images, labels, names, settings, ("stream",)) for w in (weights, two)
+    ]
+    # Equal to the last bit, though the tolerance is coarse.
+    assert torch.equal(found[0][:2], found[1])
+    assert found[0].isfinite().all()
+    assert at_once == [1] * 5
 
 
 def test_the_control_notices_destabilisations_without_weight_decay():

@@ -91,6 +91,12 @@ def test_the_root_mean_square_is_free_of_what_sampling_adds():
         assert covered >= 50
 
 
+def test_one_pair_alone_has_no_control():
+    findings = judged(table().query("weight_decay == 0.01"))
+    assert list(findings["verdict"]) == ["reproduced", "inconclusive"] * 3
+    assert list(findings["role"]) == ["criterion", "control"] * 3
+
+
 @pytest.mark.parametrize("rows", ["none finite", "one replicate", "no pair"])
 def test_a_degenerate_table_decides_nothing_and_draws(rows):
     frame = table(replicates=3)
@@ -102,4 +108,5 @@ def test_a_degenerate_table_decides_nothing_and_draws(rows):
         frame = frame[frame["batch_size"] == 32]
     findings = judged(frame)
     assert overall(findings) == "inconclusive"
+    assert list(findings["role"]) == ["criterion", "control"] * 3
     plt.close(claim.draw(frame, QUESTION, findings))

@@ -1,19 +1,27 @@
 """The response to a decay: verdicts on synthetic courses of the effective learning rate."""
 
+from types import SimpleNamespace
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
 from intrinsic_lr.claims import lr_decay_response as claim
-from intrinsic_lr.claims.question import Question
+from intrinsic_lr.claims.question import Inputs, Question
 from intrinsic_lr.claims.verdicts import Finding, overall
+from intrinsic_lr.errors import InputError
 from intrinsic_lr.relaxation import integrated_gamma
 from intrinsic_lr.theory import effective_lr_response
 
 QUESTION = Question(
     "lr_decay_response",
-    experiments={"decay": {"experiment": "decays"}},
+    experiments={
+        "decay": {
+            "experiment": "decays",
+            "points": [{"name": name, "schedule": name} for name in ("lr_decay", "wd_decay", "joint")],
+        }
+    },
     thresholds={"drop": 0.05, "deviation": 0.1, "rest": 1.78},
     settings={"relaxed": 4},
     analysis={"confidence": 0.95, "bootstrap": 100},
@@ -36,7 +44,7 @@ def table(rate=1.0, drop=1.0, quieter=1.0, seed=0):
             gamma[0] = rest
             before = np.arange(-140, 0, 20)
             parts.append(pd.DataFrame({
-                "part": claim.RESPONSE, "point": schedule, "schedule": schedule, "replicate": replicate,
+                "part": claim.RESPONSE, "point": schedule, "schedule": schedule, "replicate": replicate, "intrinsic_lr": LR * DECAY,
                 "step": CHANGE + np.concatenate([before, after]), "since": np.concatenate([before, after]),
                 "lr": np.where(np.concatenate([before, after]) > 0, LR / k_lr, LR),
                 "weight_decay": np.where(np.concatenate([before, after]) > 0, DECAY / k_decay, DECAY),
@@ -44,6 +52,7 @@ def table(rate=1.0, drop=1.0, quieter=1.0, seed=0):
                 "noise": np.concatenate([np.full(len(before), 3.0), noise]),
             }))  # fmt: skip
             error = {"part": claim.ERROR, "point": schedule, "schedule": schedule, "replicate": replicate}
+            error["intrinsic_lr"] = LR * DECAY
             parts.append(
                 pd.DataFrame({**error, "step": [500, 700], "since": [-100, 100], "test_error": [0.05, 0.02]})
             )
@@ -101,6 +110,53 @@ def test_only_what_was_followed_to_its_rest_is_held_against_it():
     found = criteria(table())
     assert not any("joint" in statement and "rest" in statement for statement in found.index)
     assert any("joint" in statement and "course" in statement for statement in found.index)
+
+
+def test_one_schedule_at_two_intrinsic_rates_makes_two_responses():
+    frame = table()
+    again = frame.assign(point=frame["point"] + "-again", intrinsic_lr=0.02)
+    both = pd.concat([frame, again], ignore_index=True)
+    assert len(claim.responses(both)) == 6
+    assert {response.name for response in claim.responses(both)} >= {
+        "joint, lambda_e 0.01",
+        "joint, lambda_e 0.02",
+    }
+    assert len(set(criteria(both).index)) == 2 * len(criteria(frame))
+    plt.close(claim.draw(both, QUESTION, None))
+
+
+def test_a_decay_without_a_finite_replicate_leaves_it_open():
+    frame = table()
+    frame.loc[frame["point"] == "wd_decay", "effective_lr"] = np.nan
+    found = criteria(frame)
+    assert list(found.index[found == "inconclusive"]) == ["wd decay: no replicate with a response"]
+    assert criteria(frame[frame["point"] != "wd_decay"]).equals(found)
+
+
+def test_equal_decays_are_not_taken_for_each_other():
+    response = claim.responses(table())[2]
+    assert response.k_lr == pytest.approx(response.k_decay)
+    found = claim._controls(response, "joint", claim.Range(high=0.1), QUESTION)
+    assert [finding.statement for finding in found] == [
+        "joint: predicted with the rate lambda_e in place of 4 lambda_e"
+    ]
+
+
+def test_without_a_response_to_its_rest_the_control_tells_nothing():
+    frame = table()
+    findings = as_frame(claim.judge(frame[frame["since"] < 300], QUESTION))
+    assert list(findings.loc[findings["role"] == "control", "verdict"]) == ["inconclusive"]
+
+
+def test_a_schedule_without_a_decay_is_a_mistake(monkeypatch):
+    rows = pd.DataFrame({"step": [0, 1, 2], "replicate": 0, "lr": 0.1, "weight_decay": 0.1, "effective_lr": 1.0})
+    rows = rows.assign(unit_gradient_squared_norm=1.0, test_accuracy=0.9)
+    ensemble = SimpleNamespace(history=lambda: rows, trace=lambda: rows)
+    monkeypatch.setattr(Inputs, "ensemble", lambda self, role, point: ensemble)
+    point = {"name": "a", "schedule": "constant", "length": 2, "intrinsic_lr": 0.01}
+    experiments = {"decay": {"experiment": "decays", "points": [point]}}
+    with pytest.raises(InputError, match="decays: schedule: found constant"):
+        claim.measure(Inputs(Question(**{**vars(QUESTION), "experiments": experiments})))
 
 
 def test_steps_next_to_the_change_are_kept():

@@ -1,5 +1,6 @@
 """Weights of two initialisations: verdicts on simulated weights and predictions."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -11,6 +12,7 @@ from simulated_labels import CLASSES, dirichlet, draw, point
 from intrinsic_lr.claims import no_mixing_in_weights as claim
 from intrinsic_lr.claims.question import Question
 from intrinsic_lr.claims.verdicts import findings_table, overall
+from intrinsic_lr.errors import InputError
 from intrinsic_lr.seeding import stream_seed
 
 RUNS, SIZE = 20, 400
@@ -28,7 +30,7 @@ QUESTION = Question(
 )
 
 
-def simulated(kept, memory=0.0, bad=()):
+def simulated(kept, memory=0.0, bad=(), question=QUESTION):
     """Return inputs whose weights keep a cosine along a trajectory, and labels that keep a memory of the start.
 
     Args:
@@ -53,7 +55,7 @@ def simulated(kept, memory=0.0, bad=()):
         return SimpleNamespace(weights=weights, labels=labels, classes=CLASSES, scale_groups={"w": ("w",)})
 
     return SimpleNamespace(
-        question=QUESTION, ensemble=ensemble, test_labels=lambda name: dirichlet(0).argmax(axis=1)
+        question=question, ensemble=ensemble, test_labels=lambda name: dirichlet(0).argmax(axis=1)
     )
 
 
@@ -66,9 +68,17 @@ def test_weights_that_stay_apart_are_reproduced_and_the_controls_rejected():
     table, findings = judged(simulated(0.6))
     assert overall(findings) == "reproduced"
     criteria = findings[findings["role"] == "criterion"]
-    assert criteria["estimate"].to_numpy() == pytest.approx(0.6, abs=0.05)
-    assert len(criteria) == 4  # rates, layers
-    assert set(findings.loc[findings["role"] == "control", "verdict"]) == {"rejected"}
+    cosines = criteria["statistic"].str.startswith("cosine")
+    assert criteria.loc[cosines, "estimate"].to_numpy() == pytest.approx(0.6, abs=0.05)
+    assert criteria.loc[~cosines, "estimate"].to_numpy() == pytest.approx(0.4**-0.5, abs=0.05)
+    assert list(cosines) == [True, True, False] * 2  # rates; layers, then the distance
+    controls = findings[findings["role"] == "control"]
+    assert list(controls["verdict"]) == ["rejected"] * 6
+    # The walk is simulated: its cosines scatter, round what its directions still share at the lag.
+    walks = controls[controls["statistic"].str.startswith("cosine")]
+    assert (walks["ci_low"] < walks["ci_high"]).all()
+    assert walks["estimate"].to_numpy() == pytest.approx(np.exp(-4), abs=0.05)
+    assert set(walks["n"]) == {RUNS}
     lags = table.loc[table["part"] == "weights"].drop_duplicates("intrinsic_lr")
     assert (lags["delta"] * lags["intrinsic_lr"]).tolist() == pytest.approx([4, 4])
 
@@ -110,3 +120,48 @@ def test_the_figure_is_drawn_on_a_plausible_and_on_an_empty_table():
     plt.close(claim.draw(table, QUESTION, findings))
     plt.close(claim.draw(table.head(0), QUESTION, findings))
     assert overall(findings_table("claim", "", "", claim.judge(table.head(0), QUESTION))) == "inconclusive"
+
+
+def test_the_control_reads_the_walk_and_can_be_missed():
+    """Walks that keep their cosine are not rejected: the control is judged by its rows."""
+    table, _ = judged(simulated(0.6))
+    near = (table["part"] == claim.WALK) & (table["relation"] == "within")
+    table.loc[near, ["cosine", "l2"]] = 0.5, 0.5
+    findings = findings_table("claim", "", "", claim.judge(table, QUESTION))
+    assert set(findings.loc[findings["role"] == "control", "verdict"]) == {"not rejected"}
+    assert overall(findings) == "inconclusive"
+
+
+def test_distances_have_to_say_the_same_as_cosines():
+    table, _ = judged(simulated(0.6))
+    near = (table["part"] == claim.WEIGHTS) & (table["relation"] == "within")
+    table.loc[near, "l2"] *= 3
+    findings = findings_table("claim", "", "", claim.judge(table, QUESTION))
+    wrong = findings[(findings["role"] == "criterion") & (findings["verdict"] == "not reproduced")]
+    assert len(wrong) == 2
+    assert wrong["statistic"].str.startswith("distance").all()
+
+
+def test_a_rate_without_predictions_is_inconclusive():
+    table, _ = judged(simulated(0.6))
+    table.loc[(table["part"] == claim.FUNCTIONS) & (table["intrinsic_lr"] == 0.1), "excess_share_high"] = np.nan
+    findings = findings_table("claim", "", "", claim.judge(table, QUESTION))
+    lost = findings[findings["statement"].str.contains("= 0.1 ")]
+    assert set(lost["verdict"]) == {"inconclusive"}
+    assert overall(findings) == "inconclusive"
+
+
+def asked_of(points):
+    return replace(QUESTION, experiments={"pairs": {"experiment": "mixing", "replicates": RUNS, "points": points}})
+
+
+def test_every_rate_counts_once_and_may_have_a_pair_of_its_own():
+    pairs = [POINTS[0], POINTS[1], POINTS[2], POINTS[3] | {"init_seed": 2}]
+    third = POINTS[0] | {"name": "third", "init_seed": 7}
+    table = claim.measure(simulated(0.6, question=asked_of([*pairs, third])))
+    assert sorted(table.loc[table["part"] == claim.FUNCTIONS, "intrinsic_lr"]) == [0.01, 0.1]
+
+
+def test_without_a_pair_of_initialisations_the_experiment_is_named():
+    with pytest.raises(InputError, match="experiment mixing: found no two points that differ in init_seed alone"):
+        claim.measure(simulated(0.6, question=asked_of(POINTS[::2])))

@@ -1,5 +1,7 @@
 """Anisotropy of the gradient noise: verdicts on noise of known spectra, and the gradients that are measured."""
 
+from types import SimpleNamespace
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -7,20 +9,21 @@ import pytest
 import torch
 
 from intrinsic_lr.claims import noise_anisotropy as claim
-from intrinsic_lr.claims.question import Question
+from intrinsic_lr.claims.question import Inputs, Question
 from intrinsic_lr.claims.verdicts import Finding, overall
+from intrinsic_lr.errors import InputError
 from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.models.spec import ModelSpec
 from intrinsic_lr.noise import noise_moments
 
 QUESTION = Question(
     "noise_anisotropy",
-    experiments={"equilibrium": {"experiment": "run"}},
+    experiments={"equilibrium": {"experiment": "run", "points": [{"name": "p"}]}},
     thresholds={"share": 0.1, "top": 3},
     settings={"settled": 4, "checkpoints": 2, "batches": 40, "isotropic_draws": 3},
     analysis={"confidence": 0.95},
 )
-DIMENSION = 300
+DIMENSION, TANGENT = 300, 3000
 
 
 def table(directions, replicates=6, seed=0):
@@ -30,7 +33,7 @@ def table(directions, replicates=6, seed=0):
     for replicate in range(replicates):
         for part, spread in ((claim.MEASURED, directions), (claim.ISOTROPIC, DIMENSION)):
             vectors = generator.standard_normal((80, spread)) + 0.3
-            row = claim._row(vectors @ vectors.T, DIMENSION, QUESTION, generator)
+            row = claim._row(vectors @ vectors.T, DIMENSION, TANGENT, QUESTION, generator)
             key = {"part": part, "point": "p", "step": 10, "replicate": replicate, "dimension": DIMENSION}
             rows.append({**key, **row})
     return pd.DataFrame(rows)
@@ -88,8 +91,43 @@ def test_a_degenerate_table_decides_nothing_and_draws(rows):
 
 
 def test_gradients_that_are_not_finite_give_a_row_without_numbers():
-    row = claim._row(np.full((10, 10), np.nan), DIMENSION, QUESTION, np.random.default_rng(0))
-    assert np.isnan(row["trace"])
+    generator = np.random.default_rng(0)
+    row = claim._row(np.full((10, 10), np.nan), DIMENSION, TANGENT, QUESTION, generator)
+    assert np.isnan(list(row.values())).all()
+    vectors = generator.standard_normal((10, 20))
+    finite = claim._row(vectors @ vectors.T, DIMENSION, TANGENT, QUESTION, generator)
+    assert list(finite) == list(row)
+    assert finite["share_of_tangent_dimension"] == finite["participation_ratio"] / TANGENT
+    # A table of such rows alone.
+    frame = pd.DataFrame(
+        [
+            {"part": part, "point": "p", "step": 10, "replicate": 0, "dimension": DIMENSION, **row}
+            for part in (claim.MEASURED, claim.ISOTROPIC)
+        ]
+    )
+    findings = judged(frame)
+    assert set(findings["verdict"]) == {"inconclusive"}
+    plt.close(claim.draw(frame, QUESTION, findings))
+
+
+def test_a_replicate_that_misses_a_checkpoint_and_a_point_that_misses_are_left_out():
+    frame = pd.concat([table(5), table(5, seed=1).assign(step=20)], ignore_index=True)
+    frame.loc[(frame["step"] == 20) & (frame["replicate"] == 2), "participation_ratio"] = np.nan
+    assert set(judged(frame)["n"]) == {5}
+    points = [{"name": "p"}, {"name": "q"}]
+    experiments = {"equilibrium": {"experiment": "run", "points": points}}
+    findings = claim.judge(table(5), Question(**{**vars(QUESTION), "experiments": experiments}))
+    assert {finding.verdict for finding in findings} == {"inconclusive"}
+
+
+def test_no_settled_checkpoint_is_a_mistake(monkeypatch, noise_images):
+    point = {"name": "p", "dataset": "noise", "dtype": "float64", "intrinsic_lr": 0.01, "steps": [10, 399]}
+    ensemble = SimpleNamespace(model=lambda: None, scale_groups={})
+    monkeypatch.setattr(Inputs, "ensemble", lambda self, role, point: ensemble)
+    monkeypatch.setattr(Inputs, "data", lambda self, name, dtype: noise_images)
+    experiments = {"equilibrium": {"experiment": "run", "points": [point]}}
+    with pytest.raises(InputError, match="experiment run: checkpoints: found none from 4/lambda_e"):
+        claim.measure(Inputs(Question(**{**vars(QUESTION), "experiments": experiments})))
 
 
 def test_the_figure_draws():

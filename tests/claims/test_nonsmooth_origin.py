@@ -88,6 +88,23 @@ def test_missing_eigenvalues_decide_nothing(replicates):
     plt.close(nonsmooth_origin.draw(table, QUESTION, None))
 
 
+@pytest.mark.parametrize("part", [SAME, FRESH, CONTROL])
+def test_a_part_of_a_model_that_is_missing_leaves_it_open(part):
+    table = synthetic()
+    found = nonsmooth_origin.judge(table[table["part"] != part], QUESTION)
+    assert [finding.verdict for finding in found].count("inconclusive") == 1
+    asked = Question(
+        **{**vars(QUESTION), "settings": {**QUESTION.settings, "models": ["mlp:width=8", "cnn4:width=8"]}}
+    )
+    assert [finding.n for finding in nonsmooth_origin.judge(table, asked)] == [8, 0] * 3
+
+
+def test_a_replicate_without_one_of_its_eigenvalues_is_left_out():
+    table = synthetic()
+    table.loc[(table["replicate"] == 2) & (table["factor"] > 9), "top_eigenvalue"] = np.nan
+    assert [finding.n for finding in nonsmooth_origin.judge(table, QUESTION)] == [7] * 3
+
+
 def test_figure_draws_a_panel_for_each_model():
     table = pd.concat([synthetic(), synthetic().assign(model="cnn4")])
     figure = nonsmooth_origin.draw(table, QUESTION, None)

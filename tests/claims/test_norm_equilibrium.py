@@ -10,9 +10,18 @@ from intrinsic_lr.claims.question import Question
 from intrinsic_lr.claims.verdicts import Finding, overall
 from intrinsic_lr.relaxation import integrated_gamma
 
+CONSTANT = [
+    {"name": f"p{rate}", "intrinsic_lr": rate, "momentum": 0.0, "init_scale": 1.0, "length": 10 / rate}
+    for rate in (0.032, 0.01, 0.001)
+]
+MOMENTUM = [{**point, "name": f"{point['name']}-0.9", "momentum": 0.9} for point in CONSTANT]
 QUESTION = Question(
     "norm_equilibrium",
-    experiments={role: {"experiment": role} for role in ("constant", "momentum", "decay")},
+    experiments={
+        "constant": {"experiment": "constant", "points": CONSTANT},
+        "momentum": {"experiment": "momentum", "points": MOMENTUM},
+        "decay": {"experiment": "decay", "points": []},
+    },
     thresholds={"rest": 0.1, "rate": 0.125, "angle": 0.1},
     settings={"settled": 4, "followed": 3, "relaxed": 4, "largest_intrinsic_lr": 0.01},
     analysis={"confidence": 0.95, "bootstrap": 200},
@@ -37,7 +46,15 @@ def table(rest=1.0, rate=1.0, turning=1.0, seed=0):
                 angle = (
                     turning * np.sqrt(2 * intrinsic_lr / (1 + momentum)) * generator.normal(1, 0.05, REPLICATES)
                 )
-                rows = {**base, "momentum": momentum, "part": claim.ANGLE, "layer": layer, "angle": angle}
+                name = base["point"] + ("-0.9" if momentum else "")
+                rows = {
+                    **base,
+                    "point": name,
+                    "momentum": momentum,
+                    "part": claim.ANGLE,
+                    "layer": layer,
+                    "angle": angle,
+                }
                 parts.append(pd.DataFrame({**rows, "replicate": range(REPLICATES)}))
     since = np.arange(0, 3001, 60)
     for schedule, scale, start in (("constant", 3.0, 1e6), ("lr_decay", 1.0, 2e4)):
@@ -104,6 +121,42 @@ def test_replicates_that_are_not_finite_are_left_out_and_counted():
     findings = claim.judge(frame, QUESTION)
     assert overall(as_frame(findings)) == "reproduced"
     assert {finding.n for finding in findings if "at rest" in finding.statement} == {REPLICATES - 1}
+
+
+def test_a_replicate_that_diverges_is_blank_from_its_start():
+    steps = np.tile(np.arange(4), 2)
+    frame = pd.DataFrame({"step": steps, "replicate": np.repeat([0, 1], 4), "lr": 0.1, "weight_decay": 0.1})
+    frame = frame.assign(effective_lr=1.0, unit_gradient_squared_norm=1.0, **{"angle:first": 1.0})
+    frame.loc[frame["step"] == 0, ["unit_gradient_squared_norm", "angle:first"]] = np.nan
+    frame.loc[7, "effective_lr"] = np.inf
+    found = claim._until(frame, {"length": 3}).groupby("replicate")[["gamma", "noise", "angle:first"]].count()
+    assert found.loc[0].tolist() == [4, 3, 3]
+    assert found.loc[1].tolist() == [0, 0, 0]
+
+
+def test_a_point_that_is_missing_leaves_its_rate_open():
+    frame = table()
+    other = {**CONSTANT[1], "name": "another"}
+    experiments = {**QUESTION.experiments, "constant": {"experiment": "constant", "points": [*CONSTANT, other]}}
+    asked = Question(**{**vars(QUESTION), "experiments": experiments})
+    found = verdicts(claim.judge(frame, asked))
+    opened = {statement for statement, verdict in found.items() if verdict == "inconclusive"}
+    assert opened == {
+        "at rest as predicted, lambda_e 0.01",
+        "first turns as predicted, momentum 0",
+        "second turns as predicted, momentum 0",
+    }
+    without = claim.judge(frame[frame["intrinsic_lr"] != 0.001], QUESTION)
+    assert set(verdicts(without, "control").values()) == {"inconclusive"}
+    assert verdicts(without)["at rest as predicted, lambda_e 0.001"] == "inconclusive"
+    assert verdicts(without)["relaxes at 4 lambda_e, after a decay: no such run"] == "inconclusive"
+
+
+def test_controls_of_the_angle_without_momentum_tell_nothing():
+    experiments = {**QUESTION.experiments, "momentum": {"experiment": "momentum", "points": []}}
+    asked = Question(**{**vars(QUESTION), "experiments": experiments})
+    found = verdicts(claim.judge(table(), asked), "control")
+    assert found["with momentum against the formula without: no such run"] == "inconclusive"
 
 
 @pytest.mark.parametrize("rows", ["none finite", "one replicate"])

@@ -18,8 +18,16 @@ POINT = {
 QUESTION = Question(
     "norm_recursion",
     experiments={
-        "long": {"experiment": "long_runs", "replicates": 3, "points": [POINT]},
-        "exact": {"experiment": "exact_runs", "replicates": 3, "points": [POINT, {**POINT, "momentum": 0.9}]},
+        "long": {
+            "experiment": "long_runs",
+            "replicates": 3,
+            "points": [{**POINT, "name": "b", "dtype": "float32"}],
+        },
+        "exact": {
+            "experiment": "exact_runs",
+            "replicates": 3,
+            "points": [POINT, {**POINT, "name": "c", "momentum": 0.9}],
+        },
     },
     thresholds={"epsilons": 100},
     settings={"model": "mlp:width=8,depth=1,affine=true", "steps": 5},
@@ -28,7 +36,7 @@ QUESTION = Question(
 
 
 def synthetic(float32=2.0, float64=3.0, momentum=1e9, affine=1e12):
-    """Residuals of 4 replicates and 9 steps whose largest are these many machine epsilons."""
+    """Residuals of 3 replicates and 9 steps whose largest are these many machine epsilons."""
     rows = []
     for part, role, dtype, worst in (
         (PLAIN, "long", "float32", float32),
@@ -36,7 +44,7 @@ def synthetic(float32=2.0, float64=3.0, momentum=1e9, affine=1e12):
         (MOMENTUM, "exact", "float64", momentum),
         (AFFINE, "exact", "float64", affine),
     ):
-        for replicate in range(4):
+        for replicate in range(3):
             for step in range(1, 10):
                 epsilons = worst if (replicate, step) == (2, 5) else worst / 10
                 named = {"part": part, "role": role, "dtype": dtype, "point": part + dtype}
@@ -53,10 +61,30 @@ def test_worst_step_of_the_worst_replicate_decides():
     assert verdicts(synthetic()) == ["reproduced", "reproduced", "rejected", "rejected"]
     assert verdicts(synthetic(float32=200))[:2] == ["not reproduced", "reproduced"]
     assert verdicts(synthetic(float64=200))[:2] == ["reproduced", "not reproduced"]
-    assert verdicts(synthetic(momentum=5, affine=5))[2:] == ["not rejected", "not rejected"]
     findings = norm_recursion.judge(synthetic(), QUESTION)
-    assert [finding.estimate for finding in findings] == [2, 3, 1e9, 1e12]
+    # Of the controls the run that misses the recursion least decides.
+    assert [finding.estimate for finding in findings] == [2, 3, 1e8, 1e11]
+    assert [finding.n for finding in findings] == [3] * 4
     assert [finding.experiment for finding in findings] == ["long_runs", "exact_runs", "exact_runs", "exact_runs"]
+
+
+@pytest.mark.parametrize(("part", "place"), [(MOMENTUM, 2), (AFFINE, 3)])
+def test_every_run_of_a_control_has_to_break_it(part, place):
+    table = synthetic()
+    table.loc[(table["part"] == part) & (table["replicate"] == 1), "epsilons"] = 5
+    assert verdicts(table)[place] == "not rejected"
+    # A control without runs tells nothing.
+    assert verdicts(table[table["part"] != part])[place] == "inconclusive"
+
+
+def test_a_run_that_is_missing_or_not_finite_leaves_it_open():
+    table = synthetic()
+    table.loc[(table["replicate"] == 0) & (table["step"] == 9), "epsilons"] = np.nan
+    findings = norm_recursion.judge(table, QUESTION)
+    assert [(finding.n, finding.verdict) for finding in findings] == [(2, "inconclusive")] * 4
+    assert verdicts(synthetic().query("replicate != 0")) == ["inconclusive"] * 4
+    table.loc[(table["replicate"] == 2) & (table["step"] == 9), "epsilons"] = 200
+    assert verdicts(table)[:2] == ["not reproduced"] * 2
 
 
 def test_nothing_finite_decides_nothing():

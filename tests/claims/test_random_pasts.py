@@ -7,12 +7,13 @@ import pytest
 from scipy import stats
 
 from intrinsic_lr.claims import random_pasts as claim
-from intrinsic_lr.claims.question import Question
+from intrinsic_lr.claims.question import Inputs, Question
 from intrinsic_lr.claims.verdicts import Finding, overall
+from intrinsic_lr.errors import InputError
 
 QUESTION = Question(
     "random_pasts",
-    experiments={"pasts": {"experiment": "pasts"}},
+    experiments={"pasts": {"experiment": "pasts", "points": [{"name": f"point_{i}"} for i in range(1, 6)]}},
     thresholds={"accuracy": 0.01, "ratio": 0.1},
     settings={"stretch": 2, "accuracy_shown": 0.12},
     analysis={"confidence": 0.95},
@@ -33,7 +34,7 @@ def table(remembered=0.0, at_the_end=0.0, replicates=16, seed=0):
             for replicate in range(replicates):
                 level = share * (index - 2)
                 rows.append({
-                    "part": part, "schedule": name, "replicate": replicate, "step": step,
+                    "part": part, "point": f"point_{index + 1}", "schedule": name, "replicate": replicate, "step": step,
                     "train_accuracy": 0.97 + 0.02 * level + generator.normal(0, 0.003),
                     "test_accuracy": 0.95 + 0.02 * level + generator.normal(0, 0.005),
                     "squared_norm": 3 * np.exp(0.5 * level + generator.normal(0, 0.02)),
@@ -110,6 +111,55 @@ def test_the_phases_are_read_off_the_rates():
         for lr, decay in [(early, 0.1) if step <= 3 else (1.0, 0.1) if step <= 7 else (0.1, 0.0)]
     ]
     assert claim.phases(pd.DataFrame(rows)) == (3, 7)
+
+
+def test_a_past_that_is_missing_leaves_it_open():
+    frame = table()
+    gone = frame["point"] == "point_2"
+    for missing in (frame.assign(**frame[list(claim.QUANTITIES)].where(~gone)), frame[~gone]):
+        findings = judged(missing)
+        assert set(findings["verdict"]) == {"inconclusive"}
+        assert set(findings["n"]) == {0}
+
+
+def test_one_schedule_at_two_points_makes_two_pasts():
+    frame = table().assign(schedule="one")
+    pd.testing.assert_frame_equal(judged(frame), judged(table()))
+    plt.close(claim.draw(frame, QUESTION, None))
+
+
+def history_of(rates, bad=()):
+    """Return the history of two points with these (learning rate, weight decay) at each step."""
+    return pd.DataFrame(
+        [
+            {"point": point, "schedule": point, "step": step, "replicate": replicate, "lr_now": lr,
+             "weight_decay_now": decay, "intrinsic_lr_now": 0.5, "squared_norm": 1.0, "effective_lr": 1.0,
+             "train_accuracy": 0.9, "test_accuracy": np.nan if (point, replicate, step) in bad else 0.9}
+            for point, factor in (("a", 1.0), ("b", 3.0))
+            for step, (lr, decay) in enumerate(rates)
+            for replicate in range(2)
+            for lr in [lr * factor if step <= 3 else lr]
+        ]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ["no common phase", "no end without decay"])
+def test_phases_that_are_missing_are_a_mistake(monkeypatch, ending):
+    rates = [(1.0, 0.1)] * (8 if ending == "no end without decay" else 4)
+    monkeypatch.setattr(Inputs, "history", lambda self, role: history_of(rates))
+    monkeypatch.setattr(Inputs, "trace", lambda self, role: history_of(rates))
+    with pytest.raises(InputError, match="experiment pasts: schedule"):
+        claim.measure(Inputs(QUESTION))
+
+
+def test_a_run_that_diverges_is_missing_from_its_start(monkeypatch):
+    history = history_of([(1.0, 0.1)] * 8 + [(0.1, 0.0)] * 6, bad=[("b", 1, 11)])
+    monkeypatch.setattr(Inputs, "history", lambda self, role: history)
+    monkeypatch.setattr(Inputs, "trace", lambda self, role: history)
+    found = claim.measure(Inputs(QUESTION))
+    means = found[found["part"] != claim.CURVE].set_index(["part", "point", "replicate"])["squared_norm"]
+    assert means.xs("b", level="point").xs(1, level="replicate").isna().all()
+    assert means.notna().sum() == 9
 
 
 @pytest.mark.parametrize("rows", ["none finite", "one replicate"])

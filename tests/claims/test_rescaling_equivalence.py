@@ -10,6 +10,7 @@ from intrinsic_lr.claims.question import Inputs, Question
 from intrinsic_lr.claims.rescaling_equivalence import DIFFERENT, SAME, exact_pairs, label_pairs
 from intrinsic_lr.claims.verdicts import findings_table, overall
 from intrinsic_lr.grid import expand
+from intrinsic_lr.intervals import difference
 
 DEFAULTS = {"dataset": "noise", "model": "mlp", "batch_size": 32}
 
@@ -26,10 +27,14 @@ MIXING = points(
     {"intrinsic_lr": [0.0032, 0.001, 0.0001], "lr": 0.1},
     {"intrinsic_lr": [0.01, 0.001], "lr": 0.1, "init_seed": 1},
 )
+EXACT = points(
+    {"intrinsic_lr": 0.01, "lr": 0.1, "momentum": [0.0, 0.9]},
+    {"intrinsic_lr": 0.01, "lr": 0.9, "init_scale": 3, "momentum": [0.0, 0.9]},
+)
 QUESTION = Question(
     "rescaling_equivalence",
     experiments={
-        "pair": {"experiment": "exact", "points": [], "replicates": 4},
+        "pair": {"experiment": "exact", "points": EXACT, "replicates": 4},
         "mixing": {"experiment": "many", "points": MIXING, "replicates": 40},
     },
     thresholds={"deviation": 1e-8, "accuracy_margin": 0.05},
@@ -68,7 +73,7 @@ def test_label_pairs_are_one_axis_apart():
 def measured(monkeypatch, noise_images):
     """Measure with labels that are right with probability `distribution(point)`, one draw per run and image."""
 
-    def measure(distribution, deviation=1e-14, diverged=0):
+    def measure(distribution, deviation=1e-14, diverged=0, late=True):
         generator = np.random.default_rng(1)
         truth = noise_images.test_labels.numpy()
 
@@ -79,7 +84,7 @@ def measured(monkeypatch, noise_images):
                  "step": time / point["intrinsic_lr"], "replicate": replicate,
                  "test_accuracy": np.nan if replicate < diverged and time > 5 else
                  0.1 if time < 4 else distribution(point) + 0.1 * generator.standard_normal()}
-                for point in MIXING for replicate in range(40) for time in (0, 2, 4, 5, 6, 7, 8)
+                for point in MIXING for replicate in range(40) for time in (0, 2, 4, 5, 6, 7, 8)[: 7 if late else 2]
             ]  # fmt: skip
             return pd.DataFrame(rows)
 
@@ -95,10 +100,10 @@ def measured(monkeypatch, noise_images):
         monkeypatch.setattr("intrinsic_lr.equivalence.predicted_labels", labels)
         equal = rescaling_equivalence._equal_rates(Inputs(QUESTION))
         exact = [
-            {"part": "rescaled", "lr": 0.1, "partner_lr": 0.9, "intrinsic_lr": 0.01,
-                 "momentum": momentum, "factor": 3.0,
+            {"part": "rescaled", "point": a["name"], "partner": b["name"], "lr": 0.1, "partner_lr": 0.9,
+             "intrinsic_lr": 0.01, "momentum": a["momentum"], "factor": c,
              "step": step, "replicate": replicate, "directions": deviation * step, "logits": deviation * step}
-            for momentum in (0.0, 0.9) for step in (1, 10) for replicate in range(4)
+            for a, b, c in exact_pairs(EXACT) for step in (1, 10) for replicate in range(4)
         ]  # fmt: skip
         return pd.concat([pd.DataFrame(exact), equal], ignore_index=True)
 
@@ -117,7 +122,7 @@ def test_all_is_reproduced_where_only_the_intrinsic_rate_matters(measured):
     table = measured(by_intrinsic_rate)
     assert verdicts(table) == [("criterion", "reproduced")] * 6 + [("control", "rejected")] * 2
     findings = rescaling_equivalence.judge(table, QUESTION)
-    assert [finding.n for finding in findings] == [4, 4] + [40] * 6
+    assert [finding.n for finding in findings] == [8, 8] + [40] * 6
     assert findings[0].estimate == pytest.approx(1e-13)
 
 
@@ -131,13 +136,52 @@ def test_verdicts_turn_where_the_learning_rate_matters(measured):
 
 def test_diverged_runs_are_left_out(measured):
     table = measured(by_intrinsic_rate, diverged=5)
-    assert {finding.n for finding in rescaling_equivalence.judge(table, QUESTION)} == {4, 35}
+    assert {finding.n for finding in rescaling_equivalence.judge(table, QUESTION)} == {8, 35}
     table = measured(by_intrinsic_rate, diverged=40)
     table[["directions", "logits"]] = np.nan
     findings = rescaling_equivalence.judge(table, QUESTION)
     assert {finding.verdict for finding in findings} == {"inconclusive"}
     assert overall(findings_table("a", "derived", "", findings)) == "inconclusive"
     plt.close(rescaling_equivalence.draw(table, QUESTION, None))
+
+
+def test_exact_pairs_that_diverged_or_are_missing_leave_it_open(measured):
+    table = measured(by_intrinsic_rate)
+    exact = table["part"] == "rescaled"
+    gone = exact & (table["momentum"] == 0) & (table["replicate"] == 2)
+    blank = table.copy()
+    blank.loc[gone, ["directions", "logits"]] = np.nan
+    for missing in (blank, table[~gone]):
+        findings = rescaling_equivalence.judge(missing, QUESTION)[:2]
+        assert [(finding.n, finding.verdict) for finding in findings] == [(7, "inconclusive")] * 2
+    table.loc[table.index[exact][3], "logits"] = np.inf
+    assert verdicts(table)[:2] == [("criterion", "reproduced"), ("criterion", "not reproduced")]
+    plt.close(rescaling_equivalence.draw(table, QUESTION, None))
+
+
+def test_a_control_without_pairs_tells_nothing(measured):
+    table = measured(by_intrinsic_rate)
+    found = verdicts(table[table["relation"] != DIFFERENT])
+    assert found == [("criterion", "reproduced")] * 6 + [("control", "inconclusive")]
+    found = verdicts(table[table["relation"] != SAME])
+    assert found[2:4] == [("criterion", "inconclusive")] * 2
+
+
+def test_runs_without_a_late_step_have_no_accuracy(measured):
+    table = measured(by_intrinsic_rate, late=False)
+    assert verdicts(table)[2:4] == [("criterion", "inconclusive")] * 2
+    plt.close(rescaling_equivalence.draw(table, QUESTION, None))
+
+
+def test_p_values_of_equivalence_are_not_adjusted(measured):
+    table = measured(by_intrinsic_rate)
+    findings = rescaling_equivalence.judge(table, QUESTION)[2:4]
+    pairs = table[table["relation"] == SAME]
+    for finding, a, b in zip(findings, pairs["point"], pairs["partner"], strict=True):
+        sides = (
+            table.loc[(table["part"] == "accuracy") & (table["point"] == name), "test_accuracy"] for name in (a, b)
+        )
+        assert finding.p_value == difference(*sides, 0.95, 0.05).p_equivalent
 
 
 def test_figure_has_three_panels(measured):

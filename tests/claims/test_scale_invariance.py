@@ -3,8 +3,10 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 
 from intrinsic_lr.claims import scale_invariance
+from intrinsic_lr.claims.exact import network_names
 from intrinsic_lr.claims.question import Inputs, Question
 from intrinsic_lr.claims.verdicts import findings_table, overall
 
@@ -46,16 +48,25 @@ def test_one_network_that_breaks_the_symmetry_decides(table, quantity):
     broken = table.copy()
     broken.loc[table.index[table["affine"] == False][3], quantity] = 1e-6  # noqa: E712
     assert verdict(broken) == "not reproduced"
-    # A control that keeps the symmetry proves nothing.
+    # A control of which one network keeps the symmetry proves nothing.
     tame = table.copy()
-    tame.loc[tame["affine"], quantity] = 1e-16
+    one = (tame["model"] == "mlp") & (tame["norm"] == "layer") & (tame["replicate"] == 1)
+    tame.loc[tame["affine"] & one, quantity] = 1e-16
     assert verdict(tame) == "inconclusive"
+    # A scaled network that is not finite is infinitely far off.
+    far = table.copy()
+    far.loc[table.index[table["affine"] == False][3], quantity] = np.inf  # noqa: E712
+    assert verdict(far) == "not reproduced"
+    plt.close(scale_invariance.draw(far, QUESTION, None))
 
 
-def test_members_that_are_not_finite_are_left_out_and_counted(table):
+def test_members_that_are_not_finite_leave_it_open(table):
     part = table.copy()
-    part.loc[(part["replicate"] == 1) & (part["model"] == "mlp"), list(scale_invariance.QUANTITIES)] = np.nan
-    assert {finding.n for finding in scale_invariance.judge(part, QUESTION)} == {9}
+    part.loc[part["norm"] == "group", list(scale_invariance.QUANTITIES)] = np.nan
+    findings = scale_invariance.judge(part, QUESTION)
+    assert {finding.n for finding in findings} == {8}
+    assert {finding.verdict for finding in findings} == {"inconclusive"}
+    assert verdict(table[table["norm"] != "group"]) == "inconclusive"
     part[list(scale_invariance.QUANTITIES)] = np.nan
     assert verdict(part) == "inconclusive"
 
@@ -66,3 +77,16 @@ def test_figure_has_a_panel_for_each_quantity(table):
         figure = scale_invariance.draw(shown, QUESTION, None)
         assert len(figure.axes) == 4
         plt.close(figure)
+
+
+def test_a_change_that_one_side_alone_has_finite_is_infinite():
+    rows = torch.tensor([[3.0, 4.0], [torch.inf, 1.0], [1.0, 0.0], [torch.nan, 0.0]])
+    expected = torch.tensor([[3.0, 0.0], [1.0, 1.0], [torch.nan, 0.0], [torch.nan, 0.0]])
+    found = scale_invariance._change(rows, expected)
+    assert found[:3].tolist() == [pytest.approx(4 / 3), np.inf, np.inf]
+    assert found[3].isnan()
+
+
+def test_two_networks_of_one_kind_keep_their_names():
+    assert network_names(["mlp:width=8", "cnn4:width=8"]) == ["mlp", "cnn4"]
+    assert network_names(["mlp:width=8", "mlp:width=16"]) == ["mlp:width=8", "mlp:width=16"]

@@ -1,14 +1,20 @@
 """Schedules that meet: verdicts on runs of known label distributions."""
 
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from simulated_labels import SimulatedInputs, dirichlet, point
+from scipy import stats
+from simulated_labels import CLASSES, SimulatedInputs, dirichlet, draw, point
 
 from intrinsic_lr.claims import schedules_same_equilibrium as claim
+from intrinsic_lr.claims.sameness import compare_points, strict, up_to_margin
 from intrinsic_lr.claims.verdicts import findings_table, overall
+from intrinsic_lr.errors import InputError
+from intrinsic_lr.seeding import stream_seed
 
 STEPS = [50, 90, 110, 200, 500]
 TIMELINES = {
@@ -27,7 +33,10 @@ def world(left, apart=5):
         share = left(step - 100) if step > 100 else 1.0
         return (1 - share) * dirichlet(apart if of["schedule"] == "apart" else 4) + share * past
 
-    points = {name: point(name, 0.1, STEPS, schedule=name) for name in TIMELINES}
+    points = {
+        name: point(name, 0.1, STEPS, schedule=name, init_seed=seed, init_sharing="independent")
+        for seed, name in enumerate(TIMELINES)
+    }
     records = {name: {"plan": {"timeline": text}, "steps_per_epoch": 10} for name, text in TIMELINES.items()}
     experiments = {
         "meeting": [points[name] for name in ("early", "by_lr", "late")],
@@ -87,3 +96,137 @@ def test_figure_draws_plausible_and_degenerate_tables():
         figure.draw_without_rendering()
         plt.close(figure)
     assert set(findings["verdict"]) == {"inconclusive"}
+
+
+def seeded(role_of, *names, **axes):
+    """Return a forgetting world with some points' axes changed."""
+    inputs = world(lambda time: math.exp(-time / 40))
+    for of in inputs.question.experiments[role_of]["points"]:
+        if of["name"] in names:
+            of.update(axes)
+    return inputs
+
+
+def test_schedules_that_start_at_the_same_weights_are_noticed_and_not_judged():
+    table, findings = judged(seeded("meeting", "by_lr", init_seed=0))
+    pairs = table[table["part"] == claim.MEET]
+    assert set(zip(pairs["schedule_a"], pairs["schedule_b"], pairs["paired"], strict=True)) == {
+        ("early", "by_lr", True),
+        ("early", "late", False),
+        ("by_lr", "late", False),
+    }
+    told = findings["statement"].str.contains("share their initial weights")
+    assert set(findings.loc[told, "verdict"]) == {"inconclusive"}
+    assert findings.loc[told, "statement"].str.startswith("early and by_lr").all()
+    assert told.sum() == 3  # strictly, up to the margin, before the meeting
+    assert overall(findings) == "inconclusive"
+
+
+class InitialWeights(SimulatedInputs):
+    """Runs of which half of the images are labelled by the initial weights, the others by the batches."""
+
+    def ensemble(self, role, of):
+        def labels(step):
+            p = dirichlet(1)
+            start, rest = (
+                np.random.default_rng(stream_seed(*names))
+                for names in (("weights", of["init_seed"]), ("batches", of["name"]))
+            )
+            kept = np.arange(len(p)) < len(p) // 2
+            return np.where(kept, draw(p, 12, start), draw(p, 12, rest))
+
+        return SimpleNamespace(labels=labels, classes=CLASSES)
+
+
+@pytest.mark.parametrize("common", [False, True])
+def test_p_values_are_uniform_for_independent_sides_and_not_for_paired_ones(common):
+    inputs = InitialWeights(None, "claim", {"meeting": []}, thresholds={"excess_share": 0.1})
+    inputs.question = replace(inputs.question, analysis={**inputs.question.analysis, "bootstrap": 2})
+
+    def run(side, index):
+        seed = index if common else f"{side}{index}"
+        return "meeting", point(f"{side}{index}", 0.1, [1], init_seed=seed, init_sharing="independent")
+
+    rows = compare_points(inputs, [("null", run("a", i), run("b", i), [(1, 1)]) for i in range(150)])
+    assert set(rows["paired"]) == {common}
+    assert (stats.kstest(rows["p_value"], "uniform").pvalue > 1e-3) == (not common)
+    if common:
+        assert rows["p_value"].mean() > 0.6
+        first = rows.head(1)
+        for ask in (strict, up_to_margin):
+            (found,) = ask(inputs.question, inputs.question.criterion, first, ["one"], [["meeting"]])
+            assert found.verdict == "inconclusive"
+            assert "share their initial weights" in found.statement
+
+
+def test_one_initialisation_of_all_runs_pairs_nothing_and_common_batches_do():
+    table, _ = judged(seeded("meeting", "early", "by_lr", init_seed=0, init_sharing="shared"))
+    assert not table["paired"].eq(True).any()
+    table, _ = judged(seeded("meeting", "early", "by_lr", data_order=3))
+    assert set(table.loc[table["paired"].eq(True), "schedule_b"]) == {"by_lr"}
+
+
+def retimed(name, timeline):
+    inputs = world(lambda time: math.exp(-time / 40))
+    inputs._records[name]["plan"]["timeline"] = timeline
+    return inputs
+
+
+@pytest.mark.parametrize(
+    ("timeline", "told"),
+    [
+        ("500@1@0.1", "were to meet and do not"),
+        ("499@1@0.1,1@0.1@0.1", "0.01/lambda_e after they met, too soon to judge"),
+        ("420@1@0.1,80@0.1@0.1", "0.8/lambda_e after they met, too soon to judge"),
+    ],
+)
+def test_a_pair_that_never_meets_or_too_late_is_inconclusive_and_no_control(timeline, told):
+    _, findings = judged(retimed("late", timeline))
+    criteria = findings[findings["role"] == "criterion"]
+    assert len(criteria) == 6
+    late = criteria[criteria["statement"].str.contains(" and late")]
+    assert len(late) == 4
+    assert set(late["verdict"]) == {"inconclusive"}
+    assert late["statement"].str.contains(told, regex=False).all()
+    controls = findings.loc[findings["role"] == "control", "statement"]
+    assert not (controls.str.contains("and late") & controls.str.contains("which do not meet")).any()
+    assert overall(findings) == "inconclusive"
+
+
+def test_without_a_fourth_schedule_the_control_is_inconclusive():
+    inputs = world(lambda time: math.exp(-time / 40))
+    inputs.question.experiments["not_meeting"]["points"].clear()
+    _, findings = judged(inputs)
+    missing = findings[findings["statement"].str.contains("a schedule that does not meet")]
+    assert list(missing["verdict"]) == ["inconclusive"]
+    assert overall(findings) == "inconclusive"
+
+
+def test_without_a_checkpoint_before_the_meeting_the_controls_are_inconclusive():
+    inputs = world(lambda time: math.exp(-time / 40))
+    for of in inputs.question.experiments.values():
+        for each in of["points"]:
+            each["steps"] = [110, 500]
+    _, findings = judged(inputs)
+    before = findings[findings["statement"].str.contains("before")]
+    assert list(before["verdict"]) == ["inconclusive"] * 4
+    assert overall(findings) == "inconclusive"
+
+
+def test_a_single_schedule_and_unlike_checkpoints_are_clear_mistakes():
+    inputs = world(lambda time: 0.0)
+    inputs.question.experiments["not_meeting"]["points"][0]["steps"] = [50, 500]
+    with pytest.raises(InputError, match="early and apart differ in checkpoints or length"):
+        claim.measure(inputs)
+    del inputs.question.experiments["meeting"]["points"][1:]
+    with pytest.raises(InputError, match="experiment meeting: found no two schedules"):
+        claim.measure(inputs)
+
+
+def test_a_table_of_no_pair_is_inconclusive():
+    inputs = world(lambda time: 0.0)
+    table, _ = judged(inputs)
+    rates = table[table["part"] == claim.RATE]
+    findings = claim.judge(rates, inputs.question)
+    assert {finding.verdict for finding in findings} == {"inconclusive"}
+    assert {finding.role for finding in findings} == {"criterion", "control"}

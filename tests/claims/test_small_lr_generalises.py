@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 
 from intrinsic_lr.claims import small_lr_generalises as claim
-from intrinsic_lr.claims.question import Question
+from intrinsic_lr.claims.question import Inputs, Question
 from intrinsic_lr.claims.verdicts import findings_table, overall
+from intrinsic_lr.errors import InputError
 
 QUESTION = Question(
     "small_lr_generalises",
@@ -17,12 +18,12 @@ QUESTION = Question(
 )
 
 
-def runs(small=0.99, short=0.93, replicates=16, seed=0, deviation=0.003):
+def runs(usual=0.99, small=0.99, short=0.93, replicates=16, seed=0, deviation=0.003):
     """Return final accuracies of the given means, after a step at chance."""
     rng = np.random.default_rng(seed)
     rows = []
     for part, lr, steps, mean in (
-        ("usual", 0.5, 450, 0.99),
+        ("usual", 0.5, 450, usual),
         ("small", 0.005, 3900, small),
         ("small_short", 0.005, 450, short),
     ):
@@ -60,6 +61,25 @@ def test_a_short_run_as_good_spoils_the_control():
     findings = judged(runs(short=0.99))
     assert findings["verdict"][1] == "not rejected"
     assert overall(findings) == "inconclusive"
+
+
+def test_a_short_run_that_is_better_does_not_reject_the_control():
+    findings = judged(runs(usual=0.95, small=0.95, short=0.99))
+    assert findings["verdict"].tolist() == ["reproduced", "not rejected"]
+    assert findings["p_value"][1] < 1e-6
+    assert overall(findings) == "inconclusive"
+
+
+def test_an_experiment_of_several_points_is_refused():
+    experiments = {
+        role: {
+            "experiment": f"{role}_runs",
+            "points": [{"name": f"{role}-{k}"} for k in range(1 + (role == "small"))],
+        }
+        for role in ("usual", "small", "small_short")
+    }
+    with pytest.raises(InputError, match="experiment small_runs: found 2 points; allowed in the role small"):
+        claim.measure(Inputs(Question("small_lr_generalises", experiments=experiments)))
 
 
 def test_at_the_margin_equivalence_is_seldom_claimed():

@@ -1,6 +1,7 @@
 """Averages within a trajectory: verdicts on losses of known gain."""
 
 import itertools
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -80,3 +81,20 @@ def test_the_figure_says_how_many_replicates():
     figure = claim.draw(losses(0.02), QUESTION, judged(losses(0.02)))
     assert "12 replicates" in figure.legends[0].get_title().get_text()
     plt.close(figure)
+
+
+def test_a_planned_point_without_rows_is_inconclusive():
+    described = {"run": {"experiment": "trajectory", "points": [{"name": "p"}, {"name": "lost"}]}}
+    findings = judged(losses(0.02), replace(QUESTION, experiments=described))
+    lost = findings[findings["statement"].str.contains("(lost)", regex=False)]
+    assert set(lost["verdict"]) == {"inconclusive"}
+    assert len(lost) == 4
+    assert overall(findings) == "inconclusive"
+
+
+def test_runs_that_are_lost_later_do_not_count_earlier():
+    table = losses(0.02)
+    lost = (table["run_time"] == "ten_times") & (table["replicate"] < 3) & (table["part"] == "within")
+    table.loc[lost, ["test_loss", "test_loss_start", "test_loss_end"]] = np.nan
+    findings = judged(table)
+    assert set(findings.loc[findings["role"] == "criterion", "n"]) == {9}

@@ -48,7 +48,7 @@ rule figure_claim:
 
 rule scorecard:
     input:
-        [paths.FINDINGS.format(claim=claim) for claim in STUDY.claims],
+        wanted_findings(),
     output:
         claims=paths.SCORECARD,
         controls=paths.CONTROLS,

@@ -55,6 +55,10 @@ def wanted_figures():
     return [path for name in names for path in paths.figure_files(name)]
 
 
+def wanted_findings():
+    return [paths.FINDINGS.format(claim=claim) for claim in STUDY.claims]
+
+
 def scorecards():
     return [paths.SCORECARD, paths.CONTROLS] if STUDY.claims else []
 
@@ -150,7 +154,11 @@ def one_of(names):
 
 try:
     # The targets are not known to the workflow while this file is read, only to the command line.
-    check_targets(sys.argv[1:], STUDY, wanted_figures() + wanted_tables())
+    check_targets(
+        sys.argv[1:],
+        STUDY,
+        wanted_figures() + wanted_tables() + wanted_findings() + scorecards(),
+    )
 except InputError as error:
     sys.exit(f"error: {error}")
 

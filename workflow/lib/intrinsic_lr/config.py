@@ -543,7 +543,7 @@ def check_targets(targets: Iterable[str], study: Study, products: Sequence[str])
     Args:
         targets: what was asked for on the command line.
         study: the configured study.
-        products: the figures and tables that it makes.
+        products: the figures, tables, findings and scorecards that it makes.
 
     Raises:
         InputError: naming the target and what is configured.
@@ -552,11 +552,15 @@ def check_targets(targets: Iterable[str], study: Study, products: Sequence[str])
         parts = Path(target).parts
         if parts[:2] == ("results", "runs") and len(parts) >= 4:
             _check_run(target, parts[2], parts[3], study)
-        elif parts[:2] in (("results", "figures"), ("results", "tables")) and target not in products:
-            known = [product for product in products if Path(product).parts[:2] == parts[:2]]
+        elif len(parts) > 1 and parts[0] == "results" and parts[1] in _PRODUCTS and target not in products:
+            known = [product for product in products if Path(product).parts[1] == parts[1]]
             raise InputError(
-                f"target {target}: found a result that the config does not make; allowed: {', '.join(known)}"
+                f"target {target}: found a result that the config does not make; allowed: "
+                f"{', '.join(known) or 'none of this kind'}"
             )
+
+
+_PRODUCTS = ("figures", "tables", "claims", "claims.csv", "controls.csv")
 
 
 def _check_run(target: str, point: str, block: str, study: Study) -> None:

@@ -15,6 +15,8 @@ Imports no torch. Arrays of labels are (runs, points); -1 marks a run that was n
 
 import numpy as np
 
+from intrinsic_lr.intervals import expanded_tails
+
 CHUNK_VALUES = 2_000_000
 """Bound on the float32 values of an intermediate array: test points are taken in chunks that keep to it."""
 
@@ -187,7 +189,8 @@ def bootstrap_intervals(
 ) -> dict[str, tuple[float, float]]:
     """Return (low, high) of each quantity of `bootstrap_resamples`, from resampled runs.
 
-    The intervals of the within, across and excess disagreement are percentile intervals, and cover the value
+    The intervals of the within, across and excess disagreement are percentile intervals, with the expanded levels
+    of `intervals.expanded_tails` for the smaller number of runs, and cover the value
     of infinitely many runs; near zero excess that interval is wider than it need be, because resampled
     settings differ even where the settings do not.
 
@@ -198,7 +201,7 @@ def bootstrap_intervals(
     drawn = bootstrap_resamples(a, b, classes, resamples, generator)
     estimate = total_variation(label_distribution(a, classes), label_distribution(b, classes))
     drawn["total_variation"] = np.maximum(estimate + drawn["total_variation"] - drawn["total_variation"].mean(), 0)
-    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+    tails = expanded_tails(confidence, min(len(a), len(b)))
     return {name: tuple(map(float, np.quantile(values, tails))) for name, values in drawn.items()}
 
 

@@ -53,14 +53,15 @@ def deviations(a: Ensemble, b: Ensemble, steps: Iterable[int], data: Dataset) ->
 
     Returns:
         One row per step and replicate: `directions`, the distance of the weights at unit norm (between 0 and 2),
-        and `logits`, the largest difference of two test logits relative to the largest logit. NaN where either
-        member is not finite.
+        and `logits`, the largest difference of two test logits relative to the largest logit. Infinite where one
+        member is finite and the other is not, NaN where neither is.
     """
     rows = []
     for step in steps:
-        apart = (directions(a, step) - directions(b, step)).norm(dim=1)
+        to_a, to_b = directions(a, step), directions(b, step)
+        apart = _where_finite((to_a - to_b).norm(dim=1), to_a, to_b)
         of_a, of_b = (in_float64(predicted_logits(ensemble, step, data)).flatten(1) for ensemble in (a, b))
-        logits = (of_a - of_b).abs().amax(dim=1) / of_a.abs().amax(dim=1)
+        logits = _where_finite((of_a - of_b).abs().amax(dim=1) / of_a.abs().amax(dim=1), of_a, of_b)
         rows.append(
             pd.DataFrame(
                 {
@@ -72,3 +73,10 @@ def deviations(a: Ensemble, b: Ensemble, steps: Iterable[int], data: Dataset) ->
             )
         )
     return pd.concat(rows, ignore_index=True)
+
+
+def _where_finite(distance: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Return a distance (R,) of rows (R, P): infinite where one of them alone is finite, NaN where neither is."""
+    finite_a, finite_b = (side.isfinite().all(dim=1) for side in (a, b))
+    distance = distance.masked_fill(finite_a != finite_b, torch.inf)
+    return distance.masked_fill(~(finite_a | finite_b), torch.nan)

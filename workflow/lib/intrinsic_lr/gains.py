@@ -12,6 +12,8 @@ from intrinsic_lr.tables import ACROSS_INITIALISATIONS
 USUAL, LATER = "usual", "ten_times"
 RUN_TIMES = {USUAL: 1, LATER: 10}
 """Multiples of the usual length of training at which averages are looked at."""
+LOWER_END, BOTH_ENDS = "end with the lower mean loss", "mean of both ends"
+"""What the loss of an average is compared with."""
 COLUMNS = [
     "part", "run_time", "point", "intrinsic_lr", "normalisation", "step", "delta", "lag", "replicate", "partner",
     "test_loss", "test_loss_start", "test_loss_end", "gain_over_better_end",
@@ -79,16 +81,39 @@ def _disjoint(rows: pd.DataFrame) -> np.ndarray:
     return np.array(kept, dtype=bool)
 
 
-def gains_over_lower_mean(rows: pd.DataFrame) -> pd.Series:
-    """Return each replicate's gain in test loss over the end whose mean loss is lower, mean over the lags.
+def whole_runs(rows: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the networks of a point whose loss is not finite at one of its checkpoints, in all their averages.
 
-    For each lag the two ends are compared by their mean loss over replicates, as their mean curves are in a
-    figure; the gain is that end's loss less the average's, in the same replicate (a paired difference).
-    To take the lower of two means errs against the average.
+    A run that diverges later would otherwise be judged by its finite beginning.
+
+    Args:
+        rows: `COLUMNS`; the start of an average belongs to `replicate`, the end to `partner`.
+    """
+    lost = [
+        set(zip(bad["point"], bad[name], strict=True))
+        for end, name in (("test_loss_start", "replicate"), ("test_loss_end", "partner"))
+        for bad in [rows[~np.isfinite(rows[end])]]
+    ]
+    kept = [
+        not {(point, replicate), (point, partner)} & set.union(*lost)
+        for point, replicate, partner in rows[["point", "replicate", "partner"]].itertuples(index=False)
+    ]
+    return rows[np.array(kept, dtype=bool)]
+
+
+def mean_gains(rows: pd.DataFrame, over: str) -> pd.Series:
+    """Return each replicate's gain in test loss over its ends, mean over the lags.
+
+    The ends' loss is, in the same replicate (a paired difference):
+
+    - `LOWER_END`: for each lag that of the end whose mean loss over the replicates is lower, as mean curves are
+      compared in a figure. To take the lower of two means errs against the average.
+    - `BOTH_ENDS`: the mean of both, which errs in favour of the average.
 
     Args:
         rows: `COLUMNS` of one part, point, run time and normalisation. Replicates that are not finite
             somewhere are left out.
+        over: `LOWER_END` or `BOTH_ENDS`.
 
     Returns:
         Gains in nats, indexed by replicate.
@@ -100,5 +125,5 @@ def gains_over_lower_mean(rows: pd.DataFrame) -> pd.Series:
     if losses.empty:
         return pd.Series(dtype=float)
     start, end = losses["test_loss_start"], losses["test_loss_end"]
-    lower = np.where(start.mean() <= end.mean(), start, end)
-    return (lower - losses["test_loss"]).mean(axis=1)
+    ends = np.where(start.mean() <= end.mean(), start, end) if over == LOWER_END else (start + end) / 2
+    return (ends - losses["test_loss"]).mean(axis=1)

@@ -32,25 +32,56 @@ def mean_interval(values: ArrayLike, confidence: float) -> tuple[float, float, f
     return mean, mean - half, mean + half, len(values)
 
 
-def mean_range(groups: Sequence[ArrayLike], confidence: float) -> tuple[float, float, float, float, int]:
-    """Return (lowest mean, highest mean, low, high, n) of several groups of replicates at once.
+def smallest_mean(groups: Sequence[ArrayLike], confidence: float) -> tuple[float, float, float, int]:
+    """Return (smallest mean, low, high, n) of several groups of replicates.
 
-    For statements on every group: with at least the confidence asked for, all means together lie between `low`
-    and `high`, the ends of Student's t intervals at Bonferroni's level.
+    For statements on every group. At Bonferroni's level Student's t intervals hold all means at once, and the
+    smallest mean then lies between the lowest of their lower and the lowest of their upper ends.
 
     Args:
         groups: one value per replicate and group. Values that are not finite are left out.
-        confidence: coverage of the range, between 0 and 1.
+        confidence: least coverage of the interval, between 0 and 1.
 
     Returns:
-        n is the smallest number of finite values. NaN for the ends if a group has fewer than two, and for
-        everything but n if there is no group, or one without any value.
+        n is the smallest number of finite values. NaN for the interval if a group has fewer than two of them, and
+        for the mean too if a group has none or there is no group: one that is missing might be the smallest.
     """
     rows = [mean_interval(group, 1 - (1 - confidence) / len(groups)) for group in groups]
     if not rows:
-        return np.nan, np.nan, np.nan, np.nan, 0
-    mean, low, high, n = map(np.array, zip(*rows, strict=True))
-    return float(mean.min()), float(mean.max()), float(low.min()), float(high.max()), int(n.min())
+        return np.nan, np.nan, np.nan, 0
+    mean, low, high, n = (np.min(column) for column in zip(*rows, strict=True))
+    return float(mean), float(low), float(high), int(n)
+
+
+def largest_mean(groups: Sequence[ArrayLike], confidence: float) -> tuple[float, float, float, int]:
+    """Return (largest mean, low, high, n) of several groups of replicates, as `smallest_mean` does."""
+    mean, low, high, n = smallest_mean([-np.asarray(group, np.float64) for group in groups], confidence)
+    return 0.0 - mean, 0.0 - high, 0.0 - low, n
+
+
+def outermost_mean(
+    groups: Sequence[ArrayLike], confidence: float, low: float, high: float
+) -> tuple[float, float, float, int]:
+    """Return the smallest or the largest mean, whichever speaks more against all lying between two bounds.
+
+    An interval outside of the bounds comes before one that straddles a bound, and that before one inside; of
+    two alike the one that reaches further out.
+
+    Args:
+        groups: one value per replicate and group. Values that are not finite are left out.
+        confidence: least coverage of both intervals at once, between 0 and 1.
+        low: lower bound.
+        high: upper bound.
+
+    Returns:
+        (mean, low, high, n) as of `smallest_mean`.
+    """
+
+    def against(found: tuple[float, float, float, int]) -> tuple[bool, float]:
+        _, lower, upper, _ = found
+        return upper < low or lower > high, max(low - lower, upper - high)
+
+    return max(smallest_mean(groups, confidence), largest_mean(groups, confidence), key=against)
 
 
 def share_interval(count: int, n: int, confidence: float) -> tuple[float, float, float, int]:

@@ -5,6 +5,7 @@ The distances from one starting checkpoint T are a table (replicates, lags): row
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from intrinsic_lr.theory import fit_ou_null, ou_squared_distance, sphere_walk_cosine
 
@@ -24,6 +25,15 @@ def lag_distances(table: pd.DataFrame) -> dict[int, pd.DataFrame]:
     return {step: wide[step] for step in wide.columns.get_level_values(0).unique()} if len(wide) else {}
 
 
+def told_apart(lags: np.ndarray, lag_ratio: float) -> list[int]:
+    """Return the places of the lags, ascending, that are each at least so many times as long as the one before."""
+    kept = [0]
+    for place in range(1, len(lags)):
+        if lags[place] >= lag_ratio * lags[kept[-1]]:
+            kept.append(place)
+    return kept
+
+
 def growth(distances: pd.DataFrame, lag_ratio: float, rows: np.ndarray) -> float:
     """Return the least relative growth of the mean distance from one lag to the next.
 
@@ -35,11 +45,8 @@ def growth(distances: pd.DataFrame, lag_ratio: float, rows: np.ndarray) -> float
     Returns:
         NaN where there is a single lag.
     """
-    mean, lags = distances.to_numpy()[rows].mean(axis=0), distances.columns.to_numpy(float)
-    kept = [0]
-    for place in range(1, len(lags)):
-        if lags[place] >= lag_ratio * lags[kept[-1]]:
-            kept.append(place)
+    mean = distances.to_numpy()[rows].mean(axis=0)
+    kept = told_apart(distances.columns.to_numpy(float), lag_ratio)
     steps = mean[kept][1:] / mean[kept][:-1] - 1
     return float(steps.min()) if len(steps) else np.nan
 
@@ -55,6 +62,18 @@ def short_fit(distances: pd.DataFrame, short_lags: float, rows: np.ndarray | Non
         return np.nan, np.nan
     chosen = distances.to_numpy() if rows is None else distances.to_numpy()[rows]
     return fit_ou_null(lags[short], (chosen[:, short] ** 2).mean(axis=0))
+
+
+def short_lags_of(distances: pd.DataFrame, short_lags: float, lag_ratio: float) -> int:
+    """Return how many lags, told apart by a ratio, are no longer than a share of the longest."""
+    lags = distances.columns.to_numpy(float)
+    return int((lags[told_apart(lags, lag_ratio)] <= short_lags * lags.max()).sum())
+
+
+def late_lags_of(distances: pd.DataFrame) -> int:
+    """Return how many lags are at least half as long as the longest."""
+    lags = distances.columns.to_numpy(float)
+    return int((lags >= lags.max() / 2).sum())
 
 
 def over_ou(distances: pd.DataFrame, short_lags: float, rows: np.ndarray) -> float:
@@ -113,21 +132,39 @@ def simulate_ou(
 def simulate_sphere_walk(
     steps: np.ndarray, intrinsic_lr: float, dimension: int, replicates: int, generator: np.random.Generator
 ) -> pd.DataFrame:
-    """Return distances and cosines of walks on the unit sphere driven by noise alone.
+    """Return distances and cosines of walks on the unit sphere driven by noise alone, from a start each.
 
-    Between two checkpoints the direction keeps the expected cosine (`theory.sphere_walk_cosine`), and the rest is
-    noise orthogonal to it.
-    Arguments as for `simulate_ou`.
+    Arguments as for `simulate_ou`; see `sphere_walk`.
     """
-    state = generator.standard_normal((replicates, dimension))
-    states = [state / np.linalg.norm(state, axis=1, keepdims=True)]
+    start = generator.standard_normal((replicates, dimension))
+    return _pairs(np.asarray(steps), sphere_walk(start, steps, intrinsic_lr, generator))
+
+
+def sphere_walk(
+    start: np.ndarray, steps: ArrayLike, intrinsic_lr: float, generator: np.random.Generator
+) -> np.ndarray:
+    """Return directions at ascending steps of walks on the unit sphere driven by noise alone.
+
+    Between two steps the direction keeps the expected cosine (`theory.sphere_walk_cosine`), and the rest is noise
+    orthogonal to it.
+
+    Args:
+        start: directions at the first step, shape (R, d), of any length.
+        steps: shape (T,).
+        intrinsic_lr: lambda_e.
+        generator: source of the noise.
+
+    Returns:
+        Unit vectors, shape (T, R, d).
+    """
+    states = [start / np.linalg.norm(start, axis=1, keepdims=True)]
     for gap in np.diff(steps):
-        noise = generator.standard_normal((replicates, dimension))
+        noise = generator.standard_normal(start.shape)
         noise -= (noise * states[-1]).sum(axis=1, keepdims=True) * states[-1]
         noise /= np.linalg.norm(noise, axis=1, keepdims=True)
         kept = sphere_walk_cosine(intrinsic_lr, gap)
         states.append(kept * states[-1] + (1 - kept**2) ** 0.5 * noise)
-    return _pairs(np.asarray(steps), np.stack(states))
+    return np.stack(states)
 
 
 def _pairs(steps: np.ndarray, states: np.ndarray) -> pd.DataFrame:

@@ -70,8 +70,8 @@ CLAIMS: dict[str, Claim] = {
         statement="Fixing the last linear layer at its random initialisation costs no test accuracy.",
         source=BLOG,
         experiments={
-            "fixed": "a network with its head fixed, with its initial weights kept",
-            "trained": "the same with a trained head",
+            "fixed": "a network with its head fixed, one point with its initial weights kept",
+            "trained": "the same with a trained head, one point",
             "convolutional": "a convolutional network, one point with its head fixed and one with it trained",
         },
         files=("history", "checkpoints"),
@@ -136,7 +136,7 @@ CLAIMS: dict[str, Claim] = {
         settings={
             "learning_rates": "learning rates eta, ascending",
             "intrinsic_lrs": "intrinsic learning rates lambda_e; below 0.0017 x underflows and is refused",
-            "starts": "random starts, each run at every pair of rates",
+            "starts": "random starts at every pair of rates, fresh ones at each",
             "length": "time with weight decay, in 1/lambda_e; the late loss is that of the second half",
             "length_without": "time after that without weight decay, in 1/lambda_e",
         },
@@ -145,7 +145,7 @@ CLAIMS: dict[str, Claim] = {
         statement="Full-batch descent with weight decay never settles, at any learning rate; without it, it does.",
         source=f"{BLOG}, experiment on full-batch descent; Lyu, Li, Arora 2022 (spherical sharpness)",
         experiments={
-            "decay": "full-batch descent at one lambda_e, several learning rates, decay off at the end",
+            "decay": "full-batch descent at several learning rates, decay off at the end",
             "no_decay": "the same learning rates without weight decay from the start",
         },
         files=("history", "trace", "checkpoints"),
@@ -184,9 +184,9 @@ CLAIMS: dict[str, Claim] = {
         statement="A hundred times smaller initial learning rate generalises as well, given more steps.",
         source=f"{BLOG}, experiment on small learning rates",
         experiments={
-            "usual": "the usual learning rate with its decays",
-            "small": "a hundred times smaller learning rate, longer and with one more decay",
-            "small_short": "the small learning rate with the schedule of the usual one",
+            "usual": "the usual learning rate with its decays, one point",
+            "small": "a hundred times smaller learning rate, longer and with one more decay, one point",
+            "small_short": "the small learning rate with the schedule of the usual one, one point",
         },
         files=("history",),
         thresholds={"margin": "largest difference of mean final test accuracies that counts as none"},
@@ -208,7 +208,7 @@ CLAIMS: dict[str, Claim] = {
         source=f"{BLOG}, experiment on stochastic weight averaging",
         experiments={"run": "one point, with checkpoints at the usual length and at ten times it"},
         tables={"run": ("swa",)},
-        thresholds={"gain": "largest gain in test loss (nats) over the end with the lower mean loss"},
+        thresholds={"gain": "largest gain in test loss (nats) over the mean of both ends"},
         settings={
             "usual_length": "the usual length of training, in 1/lambda_e",
             "lags": "lags, in 1/lambda_e, of the averages within a trajectory that are the control",
@@ -238,7 +238,7 @@ CLAIMS: dict[str, Claim] = {
         files=("checkpoints", "predictions"),
         reads_data=True,
         thresholds={
-            "gap": "least cosine within a trajectory less the cosine across initialisations",
+            "gap": "least cosine within less that across; the ratio of distances is at least 1/sqrt(1 - gap)",
             "mixed": "function space has mixed where the excess share of disagreement is at most this",
         },
         settings={"lag": "lag within a trajectory up to the last checkpoint, in 1/lambda_e"},
@@ -353,7 +353,7 @@ CLAIMS: dict[str, Claim] = {
         statement="Schedules that meet at one intrinsic learning rate reach one distribution of predictions.",
         source=f"{BLOG}, MNIST figure",
         experiments={
-            "meeting": "schedules that from one step on have one intrinsic rate",
+            "meeting": "schedules that from one step on have one intrinsic rate, each with its own init_seed",
             "not_meeting": "a schedule that ends at another intrinsic rate, with the same checkpoints",
         },
         files=("history", "predictions"),

@@ -7,13 +7,18 @@ from matplotlib.lines import Line2D
 
 from intrinsic_lr.claims.question import Inputs, Question
 from intrinsic_lr.claims.verdicts import Finding, Range
+from intrinsic_lr.errors import InputError
 from intrinsic_lr.intervals import bootstrap_interval, summarise
 from intrinsic_lr.lags import (
+    MIN_LATE,
+    MIN_SHORT,
     effective_dimension,
     growth,
     lag_distances,
+    late_lags_of,
     over_ou,
     short_fit,
+    short_lags_of,
     simulate_ou,
     simulate_sphere_walk,
     slope,
@@ -36,10 +41,18 @@ def measure(inputs: Inputs) -> pd.DataFrame:
     The nulls have the runs' checkpoints and number of replicates. The Ornstein-Uhlenbeck process has the
     plateau and rate fitted to the runs' short lags from the first checkpoint, and as many dimensions as give
     its squared distances the runs' spread.
+
+    Raises:
+        InputError: when the experiment has not exactly one point.
     """
     question = inputs.question
     settings = question.settings
-    (point,) = question.points(RUN)[:1]
+    if len(question.points(RUN)) != 1:
+        raise InputError(
+            f"{question.name}: experiment {question.experiments[RUN]['experiment']}: found "
+            f"{len(question.points(RUN))} points; needs exactly one"
+        )
+    (point,) = question.points(RUN)
     rate = point["intrinsic_lr"]
     table = inputs.table(RUN, "distance")
     table = table[(table["point"] == point["name"]) & (table["layer"] == "all")]
@@ -70,58 +83,72 @@ def measure(inputs: Inputs) -> pd.DataFrame:
 def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
     """Judge growth from lag to lag, the distance over the fitted process, and the slope at long lags.
 
-    Each is the least over all starting checkpoints, with a bootstrap interval over replicates, whose
-    trajectories are resampled as wholes. Both nulls have to fail what tells growth from a plateau.
+    Each is the least over the starting checkpoints that have the lags for it, which the statement names, with a
+    bootstrap interval over replicates, whose trajectories are resampled as wholes. Both nulls have to fail what
+    tells growth from a plateau.
     """
     settings, thresholds = question.settings, question.thresholds
     rate = question.points(RUN)[0]["intrinsic_lr"]
+    short = settings["short_lags"]
+
+    def long(d: pd.DataFrame) -> bool:
+        return d.columns.max() * rate >= settings["long_lag"]
+
     tests = {
         "growth": (
-            "From every T the mean distance grows from each lag to the next.",
+            "the mean distance grows from each lag to the next",
             "least relative growth of the mean distance from one lag to the next, over all T",
             lambda d, rows: growth(d, settings["lag_ratio"], rows),
+            lambda d: len(d.columns) > 1,
         ),
         "over_ou": (
-            "From every T with enough short lags the squared distance ends above the plateau that they foretell.",
+            "the squared distance ends above the plateau that the short lags foretell",
             "squared distance at the longest lag, over the Ornstein-Uhlenbeck process fitted to the short lags, "
             "least over T",
-            lambda d, rows: over_ou(d, settings["short_lags"], rows),
+            lambda d, rows: over_ou(d, short, rows),
+            lambda d: long(d) and short_lags_of(d, short, settings["lag_ratio"]) >= MIN_SHORT,
         ),
         "slope": (
-            "From every T the distance still grows over the last half of the lags.",
+            "the distance still grows over the last half of the lags",
             "log-log slope of the mean squared distance over the last half of the lags, least over T",
-            lambda d, rows: slope(d, rows),
+            slope,
+            lambda d: long(d) and late_lags_of(d) >= MIN_LATE,
         ),
     }
     findings = []
     for part in (DATA, *CONTROLS):
         rows = table[table["part"] == part]
         every = lag_distances(rows) if len(rows) else {}
-        long = {T: d for T, d in every.items() if d.columns.max() * rate >= settings["long_lag"]}
-        for name, (statement, statistic, estimate) in tests.items():
+        for name, (words, statistic, estimate, has_lags) in tests.items():
             if part != DATA and name == "growth":
                 continue
-            chosen = every if name == "growth" else long
+            chosen = {start: distances for start, distances in every.items() if has_lags(distances)}
             value, interval, n = _least(chosen, estimate, question, (part, name))
             finding = question.criterion if part == DATA else question.control
-            words = statement if part == DATA else f"{CONTROLS[part]}: {statement[0].lower()}{statement[1:]}"
+            statement = f"{words}, from T = {_times(chosen, rate)}."
+            statement = f"{CONTROLS[part]}: {statement}" if part != DATA else statement[0].upper() + statement[1:]
             findings.append(
-                finding(words, statistic, value, interval, n=n, roles=[RUN], allowed=Range(low=thresholds[name]))
+                finding(
+                    statement, statistic, value, interval, n=n, roles=[RUN], allowed=Range(low=thresholds[name])
+                )
             )
     return findings
 
 
+def _times(starts, rate: float) -> str:
+    """Spell starting checkpoints in units of 1/lambda_e."""
+    return f"{', '.join(f'{start * rate:.4g}' for start in starts)}/lambda_e" if len(starts) else "none"
+
+
 def _least(distances, estimate, question: Question, names) -> tuple[float, tuple[float, float], int]:
-    """Return the least estimate over all starting checkpoints, its bootstrap interval, and n."""
+    """Return the least estimate over starting checkpoints (NaN if one is), its bootstrap interval, and n."""
     n = min((len(d) for d in distances.values()), default=0)
-
-    def least(rows: np.ndarray) -> float:
-        values = [estimate(d, rows) for d in distances.values()]
-        values = [value for value in values if np.isfinite(value)]
-        return min(values) if values else np.nan
-
     if n == 0:
         return np.nan, (np.nan, np.nan), 0
+
+    def least(rows: np.ndarray) -> float:
+        return float(np.min([estimate(d, rows) for d in distances.values()]))
+
     interval = bootstrap_interval(
         least, [n], question.analysis["bootstrap"], question.confidence, question.generator(*names)
     )

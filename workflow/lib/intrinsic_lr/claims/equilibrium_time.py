@@ -1,7 +1,5 @@
 """How long norm and function space take to their equilibrium, over one and a half decades of intrinsic rates."""
 
-from itertools import combinations
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -9,11 +7,13 @@ from matplotlib.lines import Line2D
 
 from intrinsic_lr import style
 from intrinsic_lr.claims.question import Inputs, Interval, Question
+from intrinsic_lr.claims.sameness import first_of_each_rate, initialisations
 from intrinsic_lr.claims.verdicts import Finding, Range
 from intrinsic_lr.disagreement import bootstrap_resamples, disagreement
 from intrinsic_lr.equilibration import log_log_slope, resampled_means, spread, time_below
+from intrinsic_lr.errors import InputError
+from intrinsic_lr.intervals import expanded_tails
 from intrinsic_lr.seeding import stream_seed
-from intrinsic_lr.tables import differing_axes
 
 CURVE, TIME = "curve", "time"
 """Kinds of rows: how far a quantity is from its equilibrium, and the times at which it is that near for good."""
@@ -26,24 +26,31 @@ def measure(inputs: Inputs) -> pd.DataFrame:
 
     Function space: the share of two runs' disagreement that is in excess, across two initialisations. Norm: the
     logarithm of the effective learning rate, mean over the replicates of both, less its mean over the last steps.
-    A resample draws replicates and does all the rest anew; resample 0 is what was measured.
+    A resample draws replicates and does all the rest anew; resample 0 is what was measured. Where more than two
+    initialisations share a rate, the first pair stands for it.
+
+    Raises:
+        InputError: when no two points differ in their initialisation alone.
     """
     question = inputs.question
+    pairs = first_of_each_rate(initialisations(question.points("rates")))
+    if not pairs:
+        raise InputError(
+            f"{question.name}: experiment {question.experiments['rates']['experiment']}: found no two points that "
+            "differ in init_seed alone; needs two initialisations at each of several intrinsic rates"
+        )
     trace = inputs.trace("rates")
     parts = []
-    for a, b in combinations(question.points("rates"), 2):
-        if differing_axes(a, b) == ["init_seed"] and a["steps"] == b["steps"]:
-            traces = [trace[trace["point"] == point["name"]] for point in (a, b)]
-            rates = [rows.pivot(index="replicate", columns="step", values="effective_lr") for rows in traces]
-            resamples, seed = (
-                question.analysis["bootstrap"],
-                stream_seed(question.seed, "claim", question.name, a["name"]),
-            )
-            first, second = (inputs.ensemble("rates", point) for point in (a, b))
-            labels = [[ensemble.labels(step) for step in a["steps"]] for ensemble in (first, second)]
-            shares = share_curves(*labels, first.classes, resamples, seed)
-            parts.append(_rows(question, a, FUNCTION, np.asarray(a["steps"]), *shares))
-            parts.append(_rows(question, a, NORM, *norm_curves(rates, question.settings["late"], resamples, seed)))
+    for a, b in pairs:
+        traces = [trace[trace["point"] == point["name"]] for point in (a, b)]
+        rates = [rows.pivot(index="replicate", columns="step", values="effective_lr") for rows in traces]
+        resamples = question.analysis["bootstrap"]
+        seed = stream_seed(question.seed, "claim", question.name, a["name"])
+        first, second = (inputs.ensemble("rates", point) for point in (a, b))
+        labels = [[ensemble.labels(step) for step in a["steps"]] for ensemble in (first, second)]
+        shares = share_curves(*labels, first.classes, resamples, seed)
+        parts.append(_rows(question, a, FUNCTION, np.asarray(a["steps"]), *shares))
+        parts.append(_rows(question, a, NORM, *norm_curves(rates, question.settings["late"], resamples, seed)))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -116,8 +123,9 @@ def _rows(
         "replicates": runs,
         "missing": missing,
     }
-    tails = [(1 - question.confidence) / 2, (1 + question.confidence) / 2]
-    low, high = np.quantile(curves[1:], tails, axis=0)
+    low, high = np.full((2, curves.shape[1]), np.nan)
+    if runs > 1:
+        low, high = np.quantile(curves[1:], expanded_tails(question.confidence, runs), axis=0)
     parts = [pd.DataFrame({"part": CURVE, **same, "step": steps, "value": curves[0], "low": low, "high": high})]
     for level in question.settings["levels"]:
         times = time_below(steps, np.abs(curves), level)
@@ -136,15 +144,18 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
             level: group.pivot(index="resample", columns=["intrinsic_lr", "point"], values="step").sort_index()
             for level, group in rows.groupby("level")
         }
-        if equilibrium not in times:
-            continue
-        rates = times[equilibrium].columns.get_level_values("intrinsic_lr").to_numpy()
-        same = {"n": int(rows["replicates"].min()), "roles": ["rates"]}
+        # Rates of which nothing was measured leave nothing to judge.
+        nothing = pd.DataFrame(np.nan, index=[0], columns=pd.MultiIndex.from_product([[np.nan], [""]]))
+        at = times.get(equilibrium, nothing)
+        rates = at.columns.get_level_values(0).to_numpy()
+        n = int(rows["replicates"].min()) if len(rows) else 0
+        same = {"n": n, "roles": ["rates"]}
         findings.append(
             question.criterion(
-                f"{quantity}: time to equilibrium (within {equilibrium:.3g}) against lambda_e, {len(rates)} rates",
+                f"{quantity}: time to equilibrium (within {equilibrium:.3g}) against lambda_e, {len(rates)} rates "
+                "(n: runs of each of two initialisations)",
                 SLOPE,
-                *_interval(log_log_slope(rates, times[equilibrium]), question.confidence),
+                *_interval(log_log_slope(rates, at), question.confidence, n),
                 allowed=Range(bounds["slope_low"], bounds["slope_high"]),
                 **same,
             )
@@ -154,12 +165,12 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
             (question.control, "in steps", 1.0),
         ):
             # The worst of the levels, in every resample anew.
-            worst = np.max([spread(values.to_numpy() * scale) for values in times.values()], axis=0)
+            worst = np.max([spread(values.to_numpy() * scale) for values in (times or {0: at}).values()], axis=0)
             findings.append(
                 role(
                     f"{quantity}: times {unit} agree over the rates, at every level",
                     "largest ratio of two rates' times",
-                    *_interval(worst, question.confidence),
+                    *_interval(worst, question.confidence, n),
                     allowed=Range(high=bounds["spread"]),
                     **same,
                 )
@@ -167,16 +178,16 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
     return findings
 
 
-def _interval(values: np.ndarray, confidence: float) -> tuple[float, Interval]:
-    """Return what was measured, the first value, and the percentile interval of the resamples, the others.
+def _interval(values: np.ndarray, confidence: float, n: int) -> tuple[float, Interval]:
+    """Return what was measured, the first value, and the interval of the resamples of n runs, the others.
 
     A time that was not seen in the measured curves leaves all NaN, and so does one missing in more resamples than
-    the interval leaves out: the rest would be a selection.
+    the interval leaves out: the rest would be a selection. The levels are those of `intervals.expanded_tails`.
     """
     measured, drawn = float(values[0]), values[1:][np.isfinite(values[1:])]
-    if not np.isfinite(measured) or len(drawn) < confidence * (len(values) - 1) or len(drawn) < 2:
+    if not np.isfinite(measured) or len(drawn) < confidence * (len(values) - 1) or min(len(drawn), n) < 2:
         return measured, (np.nan, np.nan)
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.quantile(drawn, expanded_tails(confidence, n))
     return measured, (float(low), float(high))
 
 
@@ -253,11 +264,11 @@ def _draw_times(
     level = question.settings["equilibrium"]
     times = rows[(rows["part"] == TIME) & (rows["level"] == level)]
     measured = times[times["resample"] == 0].dropna(subset=["step"])
-    tails = [(1 - question.confidence) / 2, (1 + question.confidence) / 2]
-    for point, rate, time in measured[["point", "intrinsic_lr", "step"]].itertuples(index=False):
+    for point, rate, time, n in measured[["point", "intrinsic_lr", "step", "replicates"]].itertuples(index=False):
         drawn = times.loc[(times["point"] == point) & (times["resample"] > 0), "step"].dropna()
         if len(drawn):
-            panel.plot([rate, rate], np.quantile(drawn, tails), color=colours[rate], lw=2)
+            ends = np.quantile(drawn, expanded_tails(question.confidence, int(n)))
+            panel.plot([rate, rate], ends, color=colours[rate], lw=2)
         panel.plot(rate, time, "o", color=colours[rate], ms=5)
     if len(measured):
         rates = np.sort(measured["intrinsic_lr"].unique())

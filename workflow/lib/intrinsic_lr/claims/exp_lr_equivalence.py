@@ -13,8 +13,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from intrinsic_lr.claims.exact import worst_finding
 from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.verdicts import Finding, Range
+from intrinsic_lr.claims.verdicts import Finding
 from intrinsic_lr.errors import InputError
 from intrinsic_lr.style import MARKERS, legend_below, ordered_colours, panels, styled
 from intrinsic_lr.tables import differing_axes
@@ -38,7 +39,8 @@ def measure(inputs: Inputs) -> pd.DataFrame:
         data = inputs.data(original["dataset"], original["dtype"])
         a, b = (inputs.ensemble("runs", point) for point in (original, twin))
         found = deviations(a, b, original["steps"], data)
-        named = {"kind": kind, "schedule": original["schedule"], "twin": twin["schedule"]}
+        named = {"kind": kind, "point": original["name"], "partner": twin["name"]}
+        named |= {"schedule": original["schedule"], "twin": twin["schedule"]}
         named |= {axis: original[axis] for axis in ("dtype", "momentum", "lr", "intrinsic_lr")}
         parts.append(found.assign(**named)[[*named, *found.columns]])
     if not parts:
@@ -64,38 +66,38 @@ def pairs(question: Question) -> Iterator[tuple[str, dict[str, Any], dict[str, A
 
 
 def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
-    """Hold the largest deviation over pairs, checkpoints and replicates against the threshold."""
-    allowed = Range(high=question.thresholds["deviation"])
+    """Hold the largest deviation over pairs, checkpoints and replicates against the threshold.
+
+    Every twin that the settings name has to be there in float64. Of the control every replicate has to be apart.
+    """
+    settings, planned = question.settings, list(pairs(question))
+    twins = {EXACT: settings["twins"], UNCORRECTED: [settings["uncorrected"]]}
     findings = []
-    for kind, finding, words in (
-        (EXACT, question.criterion, "In float64 a schedule with weight decay and its twin agree"),
-        (UNCORRECTED, question.control, "A twin whose momentum buffer starts at zero agrees"),
+    for kind, words in (
+        (EXACT, "In float64 a schedule with weight decay and its twin agree"),
+        (UNCORRECTED, "A twin whose momentum buffer starts at zero agrees"),
     ):
+        there = [twin["schedule"] for found, _, twin in planned if found == kind]
         for quantity, statistic in QUANTITIES.items():
-            found = worst(table[table["kind"] == kind], quantity)
             findings.append(
-                finding(
+                worst_finding(
+                    table[table["kind"] == kind],
+                    quantity,
+                    ["point", "partner", "replicate"],
+                    len(there) * question.experiments["runs"]["replicates"],
+                    question,
                     f"{words} in {quantity}.",
                     f"largest {statistic} over the run",
-                    found.max() if len(found) else np.nan,
-                    None,
-                    n=found.groupby(level=_PAIR).size().min() if len(found) else 0,
+                    question.thresholds["deviation"],
+                    control=kind == UNCORRECTED,
+                    complete=set(twins[kind]) <= set(there),
                     roles=["runs"],
-                    allowed=allowed,
                 )
             )
     return findings
 
 
 _PAIR = ["kind", "schedule", "twin", "dtype", "momentum"]
-
-
-def worst(table: pd.DataFrame, quantity: str) -> pd.Series:
-    """Return the largest value over the run for each pair and replicate; replicates not finite are left out."""
-    # A replicate that diverges on the way counts as missing altogether.
-    values = table[quantity].where(np.isfinite(table[quantity]), np.inf)
-    largest = values.groupby([table[column] for column in (*_PAIR, "replicate")]).max()
-    return largest[np.isfinite(largest)]
 
 
 @styled
@@ -112,7 +114,8 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
         style["ls"] = "-" if pair["kind"] == EXACT else "--"
         rows = table[(table[_PAIR] == pair).all(axis=1)]
         for ax, quantity in zip(axes[0], QUANTITIES, strict=True):
-            largest = rows.groupby("step")[quantity].max().clip(lower=_SMALLEST)
+            finite = rows[np.isfinite(rows[quantity])]
+            largest = finite.groupby("step")[quantity].max().clip(lower=_SMALLEST)
             ax.plot(largest.index, largest, **style)
         handles.append(Line2D([], [], **style, label=_label(pair)))
     for ax, quantity in zip(axes[0], QUANTITIES, strict=True):

@@ -11,8 +11,20 @@ from matplotlib.lines import Line2D
 
 from intrinsic_lr import style
 from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.sameness import compare_points, last_checkpoints, strict, up_to_margin
+from intrinsic_lr.claims.sameness import (
+    EXCESS,
+    SHARE,
+    VARIATION,
+    absent,
+    compare_points,
+    initialisations,
+    last_checkpoints,
+    no_excess,
+    strict,
+    up_to_margin,
+)
 from intrinsic_lr.claims.verdicts import Finding
+from intrinsic_lr.errors import InputError
 from intrinsic_lr.intervals import holm
 from intrinsic_lr.tables import differing_axes
 
@@ -21,46 +33,77 @@ INITIALISATION, RATE, BATCH, SHORT = "initialisation", "intrinsic_lr", "batch_si
 
 
 def measure(inputs: Inputs) -> pd.DataFrame:
-    """Compare initialisations at every checkpoint, and what has to differ at the last one."""
+    """Compare initialisations at every checkpoint, and what has to differ at the last one.
+
+    A tenfold rate and another batch size are compared from one initialisation, the first of each pair.
+
+    Raises:
+        InputError: when no two points of `mixing` differ in their initialisation alone.
+    """
     question = inputs.question
-    pairs, bases = [], []
-    for a, b in _initialisations(question.points("mixing")):
+    pairs, bases = [], {}
+    for a, b in initialisations(question.points("mixing")):
         steps = list(zip(a["steps"], b["steps"], strict=True))
         pairs.append((INITIALISATION, ("mixing", a), ("mixing", b), steps))
-        bases.append(a)
-    for a, b in combinations(bases, 2):
+        bases[a["name"]] = a
+    if not pairs:
+        raise InputError(
+            f"{question.name}: experiment {question.experiments['mixing']['experiment']}: found no two points "
+            "that differ in init_seed alone; needs two initialisations at each intrinsic rate"
+        )
+    for a, b in combinations(bases.values(), 2):
         ratio = max(a["intrinsic_lr"], b["intrinsic_lr"]) / min(a["intrinsic_lr"], b["intrinsic_lr"])
         if differing_axes(a, b) == ["intrinsic_lr"] and isclose(ratio, 10, rel_tol=0.05):
             pairs.append((RATE, ("mixing", a), ("mixing", b), [(a["steps"][-1], b["steps"][-1])]))
-    for a in bases:
+    for a in bases.values():
         for b in question.points("other_batch"):
             if differing_axes(a, b) == ["batch_size"]:
                 pairs.append((BATCH, ("mixing", a), ("other_batch", b), [(a["steps"][-1], b["steps"][-1])]))
-    for a, b in _initialisations(question.points("too_short")):
+    for a, b in initialisations(question.points("too_short")):
         pairs.append((SHORT, ("too_short", a), ("too_short", b), [(a["steps"][-1], b["steps"][-1])]))
     return compare_points(inputs, pairs)
 
 
-def _initialisations(points):
-    return [(a, b) for a, b in combinations(points, 2) if differing_axes(a, b) == ["init_seed"]]
-
-
 def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
-    """Ask, at the end of the runs, for one distribution, strictly and up to the margin; controls have to fail."""
+    """Ask, at the end of the runs, for one distribution: strictly, without excess, and up to the margin.
+
+    Controls have to fail: all of them the first two questions, and runs that end too soon the margin as well.
+    """
     # The least like the claim first, which then stands for it in the scorecard.
     last = last_checkpoints(table).sort_values("p_value", kind="stable")
-    same, other = last[last["part"] == INITIALISATION], last[last["part"] != INITIALISATION]
-    told = [f"two initialisations, {_told(row)}" for row in same.itertuples()]
-    roles = [["mixing"]] * len(same)
-    findings = strict(question, question.criterion, same, [f"{text}: one distribution" for text in told], roles)
-    findings += up_to_margin(
-        question, question.criterion, same, [f"{text}: the same up to the margin" for text in told], roles
-    )
+    same = last[last["part"] == INITIALISATION]
+    told, roles = [_told(row) for row in same.itertuples()], [["mixing"]] * len(same)
+    words = "one distribution", "no excess disagreement", "the same up to the margin"
+    statements = [[f"{text}: {word}" for text in told] for word in words]
+    findings = strict(question, question.criterion, same, statements[0], roles)
+    findings += no_excess(question.criterion, same, statements[1], roles)
+    findings += up_to_margin(question, question.criterion, same, statements[2], roles)
+    if same.empty:
+        findings += [
+            absent(question.criterion, f"two initialisations: {word}", statistic, ["mixing"])
+            for word, statistic in zip(words, (VARIATION, EXCESS, SHARE), strict=True)
+        ]
+    other = last[last["part"] != INITIALISATION]
     told, roles = [_told(row) for row in other.itertuples()], [_roles(row.part) for row in other.itertuples()]
-    findings += strict(question, question.control, other, told, roles)
+    findings += strict(question, question.control, other, [f"{text}: {words[0]}" for text in told], roles)
+    findings += no_excess(question.control, other, [f"{text}: {words[1]}" for text in told], roles)
     short = other[other["part"] == SHORT]
-    told, roles = [f"{_told(row)}: up to the margin" for row in short.itertuples()], [_roles(SHORT)] * len(short)
-    return findings + up_to_margin(question, question.control, short, told, roles)
+    told = [f"{_told(row)}: {words[2]}" for row in short.itertuples()]
+    findings += up_to_margin(question, question.control, short, told, [_roles(SHORT)] * len(short))
+    findings += [
+        absent(question.control, text, VARIATION, _roles(part))
+        for part, text in _WANTED.items()
+        if part not in set(other["part"])
+    ]
+    return findings
+
+
+_WANTED = {
+    RATE: "two intrinsic rates a factor of ten apart, of one initialisation",
+    BATCH: "two batch sizes, otherwise alike",
+    SHORT: "two initialisations, stopped too soon",
+}
+"""The controls, each of which there has to be."""
 
 
 def _roles(part: str) -> list[str]:
@@ -69,11 +112,13 @@ def _roles(part: str) -> list[str]:
 
 def _told(row) -> str:
     time, rate = f"{row.intrinsic_time_a:.3g}/lambda_e", f"lambda_e {row.intrinsic_lr_a:.3g}"
+    seeds = f"initialisations {row.init_seed_a} and {row.init_seed_b}"
     return {
+        INITIALISATION: f"{seeds}, {rate} at {time}",
         RATE: f"{rate} against {row.intrinsic_lr_b:.3g}",
         BATCH: f"batch {row.batch_size_a} against {row.batch_size_b} at {rate}",
-        SHORT: f"two initialisations, {rate}, stopped at {time}",
-    }.get(row.part, f"{rate} at {time}")
+        SHORT: f"{seeds}, {rate}, stopped at {time}",
+    }[row.part]
 
 
 @style.styled
@@ -94,13 +139,14 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     }
     figure, axes = style.panels(2, max(len(rates), 1), 5.6, height_ratios=[1.15, 1])
     for panel, rate in zip(axes[0], rates, strict=False):
-        rows = same[same["intrinsic_lr_a"] == rate].sort_values("intrinsic_time_a")
-        time = rows["intrinsic_time_a"]
-        for quantity, look in looks.items():
-            panel.plot(time, 100 * rows[quantity], **{"ms": 3, "lw": 1.2, **look})
-        panel.fill_between(
-            time, 100 * rows["excess_low"], 100 * rows["excess_high"], color=colours[3], alpha=0.25, lw=0
-        )
+        for _, rows in same[same["intrinsic_lr_a"] == rate].groupby(["point_a", "point_b"]):
+            rows = rows.sort_values("intrinsic_time_a")
+            time = rows["intrinsic_time_a"]
+            for quantity, look in looks.items():
+                panel.plot(time, 100 * rows[quantity], **{"ms": 3, "lw": 1.2, **look})
+            panel.fill_between(
+                time, 100 * rows["excess_low"], 100 * rows["excess_high"], color=colours[3], alpha=0.25, lw=0
+            )
         panel.axhline(0, color="0.2", lw=0.7)
         panel.set(title=rf"$\lambda_e$ = {style.scientific(rate)}", xlabel=r"steps $\times\ \lambda_e$")
         style.logarithmic(panel, "x", time)
@@ -155,11 +201,11 @@ def _draw_ends(panel, table: pd.DataFrame, question: Question, colours) -> None:
     panel.axvline(100 * margin, color="0.3", lw=0.9, ls="--")
     panel.axvline(0, color="0.2", lw=0.7)
     names = [_told(row).replace("lambda_e", r"$\lambda_e$") for row in last.itertuples()]
-    names = [name.replace("two initialisations, ", "") for name in names]
+    names = [name.split(", ", 1)[1] if name.startswith("initialisations") else name for name in names]
     panel.set_yticks(range(len(last)), names)
     for label in panel.get_yticklabels():
         label.set_in_layout(False)
-    panel.set_ylim(len(last) - 0.5, -0.5)
+    panel.set_ylim(max(len(last), 1) - 0.5, -0.5)
     panel.set_xscale("symlog", linthresh=20, linscale=2)
     panel.set_xlim(right=260)
     panel.set_xticks([0, 5, 10, 15, 20, 50, 100], ["0", "5", "10", "15", "20", "50", "100"])
@@ -172,6 +218,6 @@ def _note(table: pd.DataFrame, question: Question) -> str:
     low, high = int(runs.min()), int(runs.max())
     count = f"{high}" if low == high else f"{low} to {high}"
     return (
-        f"{count} runs a side; {100 * question.confidence:.3g} % bootstrap intervals over runs; "
+        f"{count} runs of each initialisation; {100 * question.confidence:.3g} % bootstrap intervals over runs; "
         f"p by {question.analysis['permutations']} permutations, Holm within criteria and within controls"
     )

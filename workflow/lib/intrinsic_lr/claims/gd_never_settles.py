@@ -1,7 +1,7 @@
 """Full-batch descent with weight decay: destabilisations, spherical sharpness, and what ends them."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,12 +12,22 @@ from matplotlib.lines import Line2D
 from intrinsic_lr.claims.question import Inputs, Question
 from intrinsic_lr.claims.verdicts import Finding, Range
 from intrinsic_lr.destabilisation import destabilisations
-from intrinsic_lr.intervals import mean_range, summarise
+from intrinsic_lr.intervals import largest_mean, outermost_mean, smallest_mean, summarise
+from intrinsic_lr.seeding import stream_seed
 from intrinsic_lr.style import band, legend_below, logarithmic, panels, scientific, styled
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from intrinsic_lr.models.ensemble import EnsembleModel
 
 DECAY, NO_DECAY = "decay", "no_decay"
 RUN, SHARPNESS, CURVE = "run", "sharpness", "curve"
 _BINS_OF_CURVE = 500
+_SUMMARY = (
+    "fitted_step", "destabilisations", "time", "count", "loss_before", "loss_after", "swing", "norm_loss",
+    "norm_growth",
+)  # fmt: skip
 _POINT = ["point", "lr", "weight_decay", "intrinsic_lr"]
 
 
@@ -26,26 +36,44 @@ def measure(inputs: Inputs) -> pd.DataFrame:
     parts = []
     for role in (DECAY, NO_DECAY):
         trace, history = inputs.trace(role), inputs.history(role)
-        # Descent without weight decay is measured by the clock of the runs that it is compared with.
-        rate = max(point["intrinsic_lr"] for point in inputs.question.points(DECAY))
+        clocks = {
+            point["name"]: _clock(point, inputs.question.points(DECAY)) for point in inputs.question.points(role)
+        }
         for keys, run in trace.groupby([*_POINT, "replicate"], sort=False):
             own = history[(history["point"] == keys[0]) & (history["replicate"] == keys[-1])]
+            rate = clocks[keys[0]]
             row = _run(run.sort_values("step"), own, rate, inputs.question.thresholds)
             named = dict(zip([*_POINT, "replicate"], keys, strict=True))
             parts.append(pd.DataFrame([{"part": RUN, "role": role, **named, "clock": rate, **row}]))
             if keys[-1] == 0:
                 parts.append(_curve(run.sort_values("step")).assign(part=CURVE, role=role, clock=rate, **named))
-        parts += [_sharpness(inputs, role, point, rate) for point in inputs.question.points(role)]
+        parts += [_sharpness(inputs, role, point, clocks[point["name"]]) for point in inputs.question.points(role)]
     return pd.concat(parts, ignore_index=True)
+
+
+def _clock(point: Mapping[str, Any], decaying: Sequence[Mapping[str, Any]]) -> float:
+    """Return the lambda_e that a point's time is counted with.
+
+    Descent without weight decay has none; its clock is the slowest of the runs that it is compared with, those
+    at its learning rate. The slowest gives the highest counts, which make the control hardest to reject.
+    """
+    if point["intrinsic_lr"] > 0:
+        return point["intrinsic_lr"]
+    alike = [other["intrinsic_lr"] for other in decaying if other["lr"] == point["lr"]]
+    return min(alike or [other["intrinsic_lr"] for other in decaying])
 
 
 def _run(run: pd.DataFrame, history: pd.DataFrame, rate: float, limits: Mapping[str, float]) -> dict[str, float]:
     """Summarise one run; quantities that it does not have are missing.
 
     Row t of a trace holds the loss of the weights before the step, which is the training loss: the batch is full.
+    A run that was ever not finite is missing as a whole, and not judged on what came before.
     """
-    fitted = history.loc[history["train_accuracy"] == 1, "step"]
     before = _with_decay(run)
+    off = run.loc[before, "step"].max()
+    if not np.isfinite(run["squared_norm"]).all() or not np.isfinite(run.loc[run["step"] > 0, "batch_loss"]).all():
+        return {"off_step": off, **dict.fromkeys(_SUMMARY, np.nan)}
+    fitted = history.loc[history["train_accuracy"] == 1, "step"]
     searched = run[before & (run["step"] >= (fitted.min() if len(fitted) else np.inf))]
     found = destabilisations(searched["batch_loss"], limits["low"], limits["high"])
     time = rate * (len(searched) - found.settled)
@@ -54,23 +82,23 @@ def _run(run: pd.DataFrame, history: pd.DataFrame, rate: float, limits: Mapping[
     norm = run["squared_norm"].to_numpy()
     steps = np.diff(norm) / norm[:-1]
     free = (run["weight_decay_now"] == 0).to_numpy()[1:]
-    return {
-        "off_step": run.loc[before, "step"].max(),
-        "fitted_step": fitted.min() if len(fitted) else np.nan,
-        "destabilisations": len(found.at) if time > 0 else np.nan,
-        "time": time,
-        "count": len(found.at) / time if time > 0 else np.nan,
-        "loss_before": late.mean(),
-        "loss_after": after.mean(),
-        "swing": after.max() / after.min(),
-        "norm_loss": max(0.0, -steps[free].min()) if free.any() else np.nan,
-        "norm_growth": norm[-1] / norm[0],
-    }
+    summary = (
+        fitted.min() if len(fitted) else np.nan,
+        len(found.at) if time > 0 else np.nan,
+        time,
+        len(found.at) / time if time > 0 else np.nan,
+        late.mean(),
+        after.mean(),
+        after.max() / after.min(),
+        max(0.0, -steps[free].min()) if free.any() else np.nan,
+        norm[-1] / norm[0],
+    )
+    return {"off_step": off, **dict(zip(_SUMMARY, summary, strict=True))}
 
 
 def _with_decay(run: pd.DataFrame) -> pd.Series:
     """Tell the steps before weight decay is switched off; all of them where it never is."""
-    return (run["weight_decay_now"] == run["weight_decay"]) & run["batch_loss"].notna()
+    return (run["weight_decay_now"] == run["weight_decay"]) & (run["step"] > 0)
 
 
 def _curve(run: pd.DataFrame) -> pd.DataFrame:
@@ -93,11 +121,6 @@ def _sharpness(inputs: Inputs, role: str, point: Mapping[str, Any], rate: float)
 
     With ELR = eta / ||w||^2 that ratio is eta lambda_max / 2 (Lyu, Li, Arora 2022).
     """
-    import torch
-
-    from intrinsic_lr.curvature import top_eigenvalue
-
-    settings = inputs.question.settings
     ensemble, data = inputs.ensemble(role, point), inputs.data(point["dataset"])
     model = ensemble.model()
     images, labels = data.normalise(data.train_images), data.train_labels
@@ -105,10 +128,8 @@ def _sharpness(inputs: Inputs, role: str, point: Mapping[str, Any], rate: float)
     parts = []
     for step in point["steps"]:
         weights = {name: value.to(images.device) for name, value in ensemble.weights(step).items()}
-        generator = torch.Generator().manual_seed(step)
-        top = top_eigenvalue(
-            model, weights, images, labels, names, settings["iterations"], generator, settings["tolerance"]
-        ).double().cpu()  # fmt: skip
+        streams = inputs.question.seed, "claim", inputs.question.name, point["name"], step
+        top = _top_eigenvalues(model, weights, images, labels, names, inputs.question.settings, streams)
         norm = sum(weights[name].double().flatten(1).square().sum(dim=1).cpu() for name in names)
         parts.append(
             pd.DataFrame(
@@ -124,27 +145,57 @@ def _sharpness(inputs: Inputs, role: str, point: Mapping[str, Any], rate: float)
     return pd.concat(parts).assign(part=SHARPNESS, role=role, point=point["name"], clock=rate)
 
 
+def _top_eigenvalues(
+    model: "EnsembleModel",
+    weights: Mapping[str, "Tensor"],
+    images: "Tensor",
+    labels: "Tensor",
+    names: Sequence[str],
+    settings: Mapping[str, Any],
+    streams: Sequence[object],
+) -> "Tensor":
+    """Return the top eigenvalue of every member on the full batch (R,), in float64 on the CPU.
+
+    One member at a time: its graph of two derivatives of the full batch is what memory has to hold, and start and
+    end of its iteration do not depend on the others.
+    """
+    import torch
+
+    from intrinsic_lr.curvature import top_eigenvalue
+
+    found = []
+    for member in range(len(next(iter(weights.values())))):
+        one = {name: value[member : member + 1] for name, value in weights.items()}
+        generator = torch.Generator().manual_seed(stream_seed(*streams, member))
+        top = top_eigenvalue(
+            model, one, images, labels, names, settings["iterations"], generator, settings["tolerance"]
+        )
+        found.append(top.double().cpu())
+    return torch.cat(found)
+
+
 def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
     """Judge counts, losses and sharpness at every learning rate; control: the counts without weight decay."""
     limits = question.thresholds
     runs = {role: table[(table["part"] == RUN) & (table["role"] == role)] for role in (DECAY, NO_DECAY)}
     decay, never = runs[DECAY], runs[NO_DECAY]
 
-    def over_rates(rows: pd.DataFrame, values: pd.Series):
-        groups = [values[group.index] for _, group in rows.groupby("point")]
-        return mean_range(groups, question.confidence)
+    def of_points(role: str, rows: pd.DataFrame, values: pd.Series) -> list[pd.Series]:
+        """Return the values of every point that was planned, none where it is missing."""
+        return [values[rows["point"] == point["name"]] for point in question.points(role)]
 
     findings = []
     often = Range(low=limits["count"])
     counted = "destabilisations per 1/lambda_e once all training images are right"
-    lowest, _, low, high, n = over_rates(decay, decay["count"])
+    fewest, low, high, n = smallest_mean(of_points(DECAY, decay, decay["count"]), question.confidence)
     findings.append(
         question.criterion(
             "Full-batch descent with weight decay destabilises again and again, at every learning rate.",
-            f"{counted}, fewest over learning rates", lowest, (low, high), n=n, roles=[DECAY], allowed=often,
+            f"{counted}, fewest over learning rates", fewest, (low, high), n=n, roles=[DECAY], allowed=often,
         )
     )  # fmt: skip
-    _, highest, low, high, n = over_rates(decay, np.log(decay["loss_after"] / decay["loss_before"]))
+    drops = np.log(decay["loss_after"] / decay["loss_before"])
+    highest, low, high, n = largest_mean(of_points(DECAY, decay, drops), question.confidence)
     findings.append(
         question.criterion(
             "Once weight decay is off the training loss ends below its mean before.",
@@ -152,7 +203,7 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
             np.exp(highest), (np.exp(low), np.exp(high)), n=n, roles=[DECAY], allowed=Range(high=limits["drop"]),
         )
     )  # fmt: skip
-    _, highest, low, high, n = over_rates(decay, decay["swing"])
+    highest, low, high, n = largest_mean(of_points(DECAY, decay, decay["swing"]), question.confidence)
     findings.append(
         question.criterion(
             "Once weight decay is off the training loss settles.",
@@ -160,12 +211,13 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
             highest, (low, high), n=n, roles=[DECAY], allowed=Range(high=limits["swing"]),
         )
     )  # fmt: skip
-    lowest, highest, low, high, n = over_rates(*_sharpness_of_runs(table))
-    extreme = max((lowest, highest), key=abs)
+    bounds = np.log([limits["sharpness_low"], limits["sharpness_high"]])
+    groups = of_points(DECAY, decay, _sharpness_of_runs(table, decay))
+    extreme, low, high, n = outermost_mean(groups, question.confidence, *bounds)
     findings.append(
         question.criterion(
             "With weight decay the spherical sharpness hovers about 2 / effective learning rate.",
-            "spherical sharpness over 2 / effective learning rate, geometric mean, learning rate farthest from 1",
+            "spherical sharpness over 2 / effective learning rate, geometric mean, worst learning rate",
             np.exp(extreme), (np.exp(low), np.exp(high)), n=n, roles=[DECAY],
             allowed=Range(limits["sharpness_low"], limits["sharpness_high"]),
         )
@@ -174,47 +226,53 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
         question.criterion(
             "Without weight decay the norm never falls.",
             "largest relative loss of squared norm in a step",
-            never["norm_loss"].max(), None, n=int(never["norm_loss"].notna().sum()), roles=[NO_DECAY],
+            never["norm_loss"].max(skipna=False), None, n=int(never["norm_loss"].notna().sum()), roles=[NO_DECAY],
             allowed=Range(high=limits["norm_loss"]),
         )
     )  # fmt: skip
-    _, highest, low, high, n = over_rates(never, never["count"])
+    most, low, high, n = largest_mean(of_points(NO_DECAY, never, never["count"]), question.confidence)
     findings.append(
         question.control(
             "Full-batch descent without weight decay destabilises again and again.",
-            f"{counted}, most over learning rates", highest, (low, high), n=n, roles=[NO_DECAY], allowed=often,
+            f"{counted}, most over learning rates", most, (low, high), n=n, roles=[NO_DECAY], allowed=often,
         )
     )  # fmt: skip
     return findings
 
 
-def _sharpness_of_runs(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
-    """Return a row per run with weight decay, and the mean logarithm of its sharpness ratio while that lasts."""
-    rows = table[(table["part"] == SHARPNESS) & (table["role"] == DECAY)]
-    rows = rows[rows["step"] <= _switched_off(table)]
-    ratio = np.log(rows["sharpness_ratio"].where(rows["sharpness_ratio"] > 0))
-    means = rows.assign(log=ratio).groupby(["point", "replicate"], sort=False)["log"].mean().reset_index()
-    return means, means["log"]
+def _sharpness_of_runs(table: pd.DataFrame, runs: pd.DataFrame) -> pd.Series:
+    """Return for every run the mean logarithm of its sharpness ratio while weight decay lasts.
 
+    Missing for a run that was not finite (it has no loss), that has no such checkpoint, or at one of whose
+    checkpoints the eigenvalue is unknown.
+    """
+    rows = table.loc[table["part"] == SHARPNESS, ["point", "replicate", "step", "sharpness_ratio"]]
+    ratio = rows["sharpness_ratio"].where(rows["sharpness_ratio"] > 0)
+    rows = rows.assign(log=np.log(ratio.astype(np.float64)))
 
-def _switched_off(table: pd.DataFrame) -> float:
-    """Return the last step with weight decay of the runs that have it."""
-    return float(table.loc[(table["part"] == RUN) & (table["role"] == DECAY), "off_step"].max())
+    def of_run(run: pd.Series) -> float:
+        own = rows[(rows["point"] == run["point"]) & (rows["replicate"] == run["replicate"])]
+        held = own.loc[own["step"] <= run["off_step"], "log"]
+        return held.mean(skipna=False) if np.isfinite(run["loss_before"]) else np.nan
+
+    return pd.Series([of_run(run) for _, run in runs.iterrows()], index=runs.index, dtype=np.float64)
 
 
 @styled
 def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
     """Draw the loss of one run at each learning rate, with and without decay, and the sharpness of all."""
-    rates = sorted(table["lr"].unique())
-    figure, axes = panels(2, max(len(rates), 1), 4.4, sharex=True, sharey="row")
-    off = _switched_off(table)
-    for (upper, lower), lr in zip(axes.T, rates, strict=False):
-        rows = table[table["lr"] == lr]
+    runs = table[(table["part"] == RUN) & (table["role"] == DECAY)]
+    columns = runs.groupby("point").agg({"lr": "first", "clock": "first", "off_step": "max"})
+    columns = columns.sort_values(["clock", "lr"])
+    figure, axes = panels(2, max(len(columns), 1), 4.4, sharex=True, sharey="row")
+    for (upper, lower), column in zip(axes.T, columns.itertuples(), strict=False):
+        compared = (table["role"] == NO_DECAY) & (table["lr"] == column.lr)
+        rows = table[(table["point"] == column.Index) | compared].assign(clock=column.clock)
         _draw_losses(upper, rows[rows["part"] == CURVE], question)
         _draw_sharpness(lower, rows[rows["part"] == SHARPNESS], question)
         for panel in (upper, lower):
-            panel.axvline(off * table["clock"].iloc[0], color="0.3", ls=":", lw=1)
-        upper.set_title(f"$\\eta$ = {scientific(lr)}")
+            panel.axvline(column.off_step * column.clock, color="0.3", ls=":", lw=1)
+        upper.set_title(f"$\\eta$ = {scientific(column.lr)}, $\\lambda_e$ = {scientific(column.clock)}")
         lower.set_xlabel(r"time $\lambda_e t$")
     axes[0, 0].set_ylabel("training loss (nats)")
     axes[1, 0].set_ylabel("spherical sharpness\nover 2/ELR")
@@ -225,13 +283,11 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
         Line2D([], [], color="0.5", ls="--", label=states),
         Line2D([], [], color="0.3", ls=":", label="weight decay off"),
     ]  # fmt: skip
-    runs = table[(table["part"] == RUN) & (table["role"] == DECAY)]
     percent = f"{100 * question.confidence:g} %"
-    rate = f"$\\lambda_e$ = {scientific(table['clock'].iloc[0])}" if len(table) else ""
     legend_below(
         figure, handles, 2,
         f"above: one replicate; below: geometric mean and {percent} band over {runs['replicate'].nunique()} "
-        f"replicates; {rate}; shaded: allowed",
+        "replicates; shaded: allowed",
     )  # fmt: skip
     figure.suptitle("Full-batch descent with weight decay, until that is switched off, and without it")
     return figure
@@ -245,9 +301,9 @@ _LOOK = {
 
 def _draw_losses(axes: Axes, curves: pd.DataFrame, question: Question) -> None:
     for role, (_, colour, _) in _LOOK.items():
-        rows = curves[curves["role"] == role].sort_values("step")
-        time = rows["step"] * rows["clock"]
-        axes.fill_between(time, rows["loss_low"], rows["loss_high"], color=colour, lw=0.7, zorder=2)
+        for _, rows in curves[curves["role"] == role].sort_values("step").groupby("point"):
+            time = rows["step"] * rows["clock"]
+            axes.fill_between(time, rows["loss_low"], rows["loss_high"], color=colour, lw=0.7, zorder=2)
     for name in ("low", "high"):
         axes.axhline(question.thresholds[name], color="0.5", ls="--", lw=0.8, zorder=1)
     logarithmic(axes, "y", curves["loss_low"])

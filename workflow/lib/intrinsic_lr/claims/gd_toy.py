@@ -1,5 +1,7 @@
 """Descent on the toy loss x^2 / (x^2 + y^2): late mean loss, exact two-cycle, and the end of weight decay."""
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -9,7 +11,7 @@ from matplotlib.lines import Line2D
 from intrinsic_lr import toy
 from intrinsic_lr.claims.question import Inputs, Question
 from intrinsic_lr.claims.verdicts import Finding, Range
-from intrinsic_lr.intervals import mean_range, share_interval
+from intrinsic_lr.intervals import outermost_mean, share_interval
 from intrinsic_lr.style import legend_below, ordered_colours, panels, scientific, styled
 
 DECAY, NO_DECAY, CYCLE, CURVE = "decay", "no_decay", "cycle", "curve"
@@ -20,19 +22,19 @@ _RATIOS = 1e-8, 1e3
 
 
 def measure(inputs: Inputs) -> pd.DataFrame:
-    """Run the toy from random starts at every pair of rates: with weight decay, then without; never with it."""
+    """Run the toy at every pair of rates from random starts: with weight decay, then without; never with it."""
     question = inputs.question
     settings = question.settings
     rates = np.asarray(settings["learning_rates"], np.float64)
-    starts = question.generator("starts").normal(size=(settings["starts"], 2))
     parts = []
     for intrinsic_lr in settings["intrinsic_lrs"]:
         steps, without = (round(settings[key] / intrinsic_lr) for key in ("length", "length_without"))
         every = max(1, without // 4)
-        grid = np.broadcast_to(starts, (len(rates), *starts.shape))
-        runs = toy.descend(grid, rates[:, None], intrinsic_lr, steps, without, every)
+        # Runs count as independent over all pairs of rates, so no two pairs share their starts.
+        starts = np.stack([_starts(question, intrinsic_lr, lr, settings["starts"]) for lr in rates])
+        runs = toy.descend(starts, rates[:, None], intrinsic_lr, steps, without, every)
         parts.append(_ends(DECAY, runs, rates, intrinsic_lr))
-        runs = toy.descend(grid, rates[:, None], 0.0, steps, 0, every)
+        runs = toy.descend(starts, rates[:, None], 0.0, steps, 0, every)
         parts.append(_ends(NO_DECAY, runs, rates, intrinsic_lr))
         cycle = toy.descend(toy.two_cycle(rates, intrinsic_lr), rates, intrinsic_lr, steps // 10)
         off = np.maximum(
@@ -40,13 +42,22 @@ def measure(inputs: Inputs) -> pd.DataFrame:
             np.abs(cycle.squared_norm / rates - 1).max(axis=0),
         )
         parts.append(pd.DataFrame({"part": CYCLE, "intrinsic_lr": intrinsic_lr, "lr": rates, "deviation": off}))
-    parts.append(_curves(starts[0], rates, min(settings["intrinsic_lrs"])))
+    shown = min(settings["intrinsic_lrs"])
+    parts.append(_curves(_starts(question, shown, rates[0], 1)[0], rates, shown))
     return pd.concat(parts, ignore_index=True)
 
 
+def _starts(question: Question, intrinsic_lr: float, lr: float, count: int) -> np.ndarray:
+    """Return standard normal starts (count, 2) of a pair of rates."""
+    return question.generator("starts", float(intrinsic_lr), float(lr)).normal(size=(count, 2))
+
+
 def _ends(part: str, runs: toy.Descent, rates: np.ndarray, intrinsic_lr: float) -> pd.DataFrame:
-    """Return a row per run: late mean loss over lambda_e/2, last loss, and drift of the norm up to the end."""
-    ratio = runs.mean_loss / (intrinsic_lr / 2)
+    """Return a row per run: late mean loss over lambda_e/2, last loss, and drift of the norm up to the end.
+
+    A run that collapsed, whenever it did, has none of them.
+    """
+    ratio = np.where(np.isfinite(runs.loss[-1]), runs.mean_loss / (intrinsic_lr / 2), np.nan)
     drift = np.abs(runs.squared_norm[-1] / runs.squared_norm[-2] - 1)
     lr, replicate = np.meshgrid(rates, np.arange(ratio.shape[1]), indexing="ij")
     columns = {"lr": lr, "replicate": replicate, "ratio": ratio, "final_loss": runs.loss[-1], "norm_drift": drift}
@@ -79,19 +90,20 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
     limits = question.thresholds
     near = Range(limits["ratio_low"], limits["ratio_high"])
     decay = table[table["part"] == DECAY]
-    ratio, interval, n = _farthest(decay, question)
+    ratio, *interval, n = _outermost(decay, near, question)
     settled = (decay["final_loss"] <= limits["final_loss"]) & (decay["norm_drift"] <= limits["norm_drift"])
-    share, low, high, finite = share_interval(
-        int(settled.sum()), int(decay["final_loss"].notna().sum()), question.confidence
-    )
+    # A collapsed run has not settled, and it does not hover: NaN compares as false.
+    share, low, high, n_settled = share_interval(int(settled.sum()), len(decay), question.confidence)
     cycle = table.loc[table["part"] == CYCLE, "deviation"]
     hovering, *hovering_interval, hovering_n = _hovering(decay, near, question)
-    never, *never_interval, never_n = _hovering(table[table["part"] == NO_DECAY], near, question)
+    without = table[table["part"] == NO_DECAY]
+    # In the control a missing run must not help to reject.
+    never, *never_interval, never_n = _hovering(without[without["ratio"].notna()], near, question)
     statistic = f"share of runs with a late mean loss within {near} of lambda_e/2"
     return [
         question.criterion(
             "The late mean loss is near lambda_e/2 at every learning rate.",
-            "mean late loss over lambda_e/2, at the rates where it is farthest from 1",
+            "mean late loss over lambda_e/2, at the worst pair of rates",
             ratio, interval, n=n, allowed=near,
         ),
         question.criterion(
@@ -105,7 +117,7 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
         ),
         question.criterion(
             "Once weight decay is off the loss goes to 0 and the norm stays.",
-            "share of runs that settle", share, (low, high), n=finite, allowed=Range(low=limits["share"]),
+            "share of runs that settle", share, (low, high), n=n_settled, allowed=Range(low=limits["share"]),
         ),
         question.control(
             "The late mean loss is near lambda_e/2 also without weight decay from the start.",
@@ -114,17 +126,17 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
     ]  # fmt: skip
 
 
-def _farthest(runs: pd.DataFrame, question: Question) -> tuple[float, tuple[float, float], int]:
-    """Return the mean ratio farthest from 1, the interval that holds those of all pairs of rates, and n."""
-    groups = [rows["ratio"] for _, rows in runs.groupby(["intrinsic_lr", "lr"])]
-    lowest, highest, low, high, n = mean_range(groups, question.confidence)
-    return max((lowest, highest), key=lambda mean: abs(mean - 1)), (low, high), n
+def _outermost(runs: pd.DataFrame, near: Range, question: Question) -> tuple[float, float, float, int]:
+    """Return the mean ratio, over the pairs of rates, that speaks most against the range, its interval, and n."""
+    ratios = dict(list(runs.groupby(["intrinsic_lr", "lr"])["ratio"]))
+    settings = question.settings
+    pairs = product(settings["intrinsic_lrs"], settings["learning_rates"])
+    return outermost_mean([ratios.get(pair, ()) for pair in pairs], question.confidence, near.low, near.high)
 
 
 def _hovering(runs: pd.DataFrame, near: Range, question: Question) -> tuple[float, float, float, int]:
-    """Return the share of finite runs whose ratio is in the range, with its interval and their number."""
-    ratio = runs["ratio"].dropna()
-    return share_interval(int(ratio.between(near.low, near.high).sum()), len(ratio), question.confidence)
+    """Return the share of runs whose ratio is in the range, with its interval and their number."""
+    return share_interval(int(runs["ratio"].between(near.low, near.high).sum()), len(runs), question.confidence)
 
 
 @styled

@@ -76,23 +76,25 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
     findings = []
     for quantity, title in QUANTITIES.items():
         found = sorted(pairs(table, quantity), key=lambda pair: pair[0]["larger"])
-        if not found:
-            continue
         margin = question.thresholds["norm" if quantity == "squared_norm" else "loss"]
-        for (about, _, small, large), ask in ((found[0], question.criterion), (found[-1], question.control)):
+        statistic = "RMS of the log ratio of the curves"
+        # With one pair alone there is none at a larger lambda_e.
+        for pair, ask in ((found[:1], question.criterion), (found[1:][-1:], question.control)):
+            if not pair:
+                nothing = {"n": 0, "roles": ["scaling"], "allowed": Range(high=margin)}
+                findings.append(ask(f"{title} at equal epochs: no such pair", statistic, np.nan, None, **nothing))
+                continue
+            about, _, small, large = pair[0]
             findings.append(
                 ask(
                     f"{title} at equal epochs, k lambda_e = {about['larger']:.3g}",
-                    "RMS of the log ratio of the curves",
+                    statistic,
                     *_with_interval(small, large, question, quantity, about["larger"]),
                     n=min(len(small), len(large)),
                     roles=["scaling"],
                     allowed=Range(high=margin),
                 )
             )
-    if not findings:
-        nothing = {"n": 0, "roles": ["scaling"], "allowed": Range(high=question.thresholds["loss"])}
-        findings.append(question.criterion("equal curves", "RMS of the log ratio", np.nan, None, **nothing))
     return findings
 
 

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from intrinsic_lr.claims.question import Inputs, Interval, Question
-from intrinsic_lr.claims.verdicts import Finding, Range
+from intrinsic_lr.claims.verdicts import CONTROL, Finding, Range
+from intrinsic_lr.errors import InputError
 from intrinsic_lr.intervals import bootstrap_interval, root_mean_square_interval, summarise
 from intrinsic_lr.relaxation import integrated_gamma, thinned
 from intrinsic_lr.style import band, legend_below, panels, scientific, spread, styled
@@ -37,6 +38,12 @@ def measure(inputs: Inputs) -> pd.DataFrame:
         joined = joined.sort_values(["step", "replicate"])
         rates = joined[["lr", "weight_decay"]]
         change = joined.loc[~(rates == rates.iloc[-1]).all(axis=1), "step"].max()
+        if not change >= 0 or rates.iloc[-1].prod() == 0:
+            experiment = inputs.question.experiments["decay"]["experiment"]
+            raise InputError(
+                f"experiment {experiment}: schedule: found {point['schedule']}, which never changes its rates or "
+                "ends without weight decay; wanted is one decay of rates that stay above 0"
+            )
         responds = inputs.question.settings["relaxed"] / (4 * rates.iloc[-1].prod())
         errors = history[["step", "replicate"]].assign(test_error=1 - history["test_accuracy"])
         rows = pd.concat(
@@ -46,9 +53,10 @@ def measure(inputs: Inputs) -> pd.DataFrame:
             ],
             ignore_index=True,
         )
-        parts.append(rows.assign(point=point["name"], schedule=point["schedule"], since=rows["step"] - change))
+        named = {"point": point["name"], "schedule": point["schedule"], "intrinsic_lr": point["intrinsic_lr"]}
+        parts.append(rows.assign(**named, since=rows["step"] - change))
     table = pd.concat(parts, ignore_index=True)
-    first = ["part", "point", "schedule", "replicate", "step", "since"]
+    first = ["part", "point", "schedule", "intrinsic_lr", "replicate", "step", "since"]
     return table[first + [column for column in table if column not in first]]
 
 
@@ -65,7 +73,8 @@ class Response:
     """One change of the rates, and what followed.
 
     Attributes:
-        name: the schedule.
+        point: the point's name.
+        name: the schedule, with lambda_e before the change where several points share it.
         since: steps since the change, (T,), the last row before it at 0.
         gamma: (effective learning rate)^-2 (R, T); at 0 as it stands right after the change of the learning rate.
         noise: s2 in the interval that ends at each step (R, T); the first is not used.
@@ -75,6 +84,7 @@ class Response:
         first: steps from the change to the first row after it.
     """
 
+    point: str
     name: str
     since: np.ndarray
     gamma: np.ndarray
@@ -151,7 +161,8 @@ class Response:
 def responses(table: pd.DataFrame) -> list[Response]:
     """Return the responses in a table, replicates that are not finite left out."""
     found = []
-    for name, rows in table[table["part"] == RESPONSE].groupby("schedule", sort=False):
+    names = _names(table.drop_duplicates("point").set_index("point")[["schedule", "intrinsic_lr"]])
+    for point, rows in table[table["part"] == RESPONSE].groupby("point", sort=False):
         before, after = rows[rows["since"] <= 0], rows[rows["since"] > 0]
         if before.empty or after["since"].nunique() < 3:
             continue
@@ -170,7 +181,8 @@ def responses(table: pd.DataFrame) -> list[Response]:
         since = gamma.columns.to_numpy(np.float64)
         found.append(
             Response(
-                str(name),
+                str(point),
+                names[point],
                 since - since[0],
                 gamma[sound].to_numpy(),
                 noise[sound].to_numpy(),
@@ -184,12 +196,22 @@ def responses(table: pd.DataFrame) -> list[Response]:
     return [response for response in found if response.n]
 
 
+def _names(points: pd.DataFrame) -> dict[str, str]:
+    """Name points, the rows of a table with `schedule` and `intrinsic_lr`, by what tells them apart."""
+    shared = points["schedule"].duplicated(keep=False)
+    return {
+        point: f"{row['schedule']}, lambda_e {row['intrinsic_lr']:.3g}" if shared[point] else str(row["schedule"])
+        for point, row in points.iterrows()
+    }
+
+
 def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
     """Hold each response against the equation of gamma with the measured noise, and its end against F8."""
     limits = question.thresholds
     course = Range(high=limits["deviation"])
     findings = []
-    for response in responses(table):
+    found_responses = responses(table)
+    for response in found_responses:
         name = response.name.replace("_", " ")
         shared = {"n": response.n, "roles": ["decay"]}
         if response.k_lr != 1:
@@ -205,11 +227,10 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
                 )
             )
         found = _deviation(response, question, "course")
-        statistic = "RMS of log(effective LR / predicted)"
         findings.append(
             question.criterion(
                 f"{name}: the course follows the equation of gamma with the measured noise",
-                statistic,
+                _DEVIATION,
                 *found,
                 allowed=course,
                 **shared,
@@ -226,24 +247,35 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
                     **shared,
                 )
             )
-            findings.extend(_controls(response, name, statistic, course, question))
-    if not findings:
-        nothing = {"n": 0, "roles": ["decay"], "allowed": course}
-        findings.append(question.criterion("the response", "RMS of log", np.nan, None, **nothing))
+            findings.extend(_controls(response, name, course, question))
+    nothing = {"n": 0, "roles": ["decay"], "allowed": course}
+    responded = {response.point for response in found_responses}
+    for point in question.points("decay"):
+        if point["name"] not in responded:
+            statement = f"{point['schedule'].replace('_', ' ')}: no replicate with a response"
+            findings.append(question.criterion(statement, _DEVIATION, np.nan, None, **nothing))
+    if not any(finding.role == CONTROL for finding in findings):
+        statement = "a wrong prediction: no response was followed to its rest"
+        findings.append(question.control(statement, _DEVIATION, np.nan, None, **nothing))
     return findings
 
 
-def _controls(response: Response, name: str, statistic: str, allowed: Range, question: Question) -> list[Finding]:
-    """Return the same deviation from wrong predictions: too slow, and the two decays taken for each other."""
-    wrong = {
-        "predicted with the rate lambda_e in place of 4 lambda_e": {"rate": 1.0},
-        "predicted as if the other rate had decayed": {"jump": response.k_decay},
-    }
+_DEVIATION = "RMS of log(effective LR / predicted)"
+
+
+def _controls(response: Response, name: str, allowed: Range, question: Question) -> list[Finding]:
+    """Return the same deviation from wrong predictions: too slow, and the two decays taken for each other.
+
+    The latter is no wrong prediction where both rates decayed by one factor.
+    """
+    wrong = {"predicted with the rate lambda_e in place of 4 lambda_e": {"rate": 1.0}}
+    if not np.isclose(response.k_lr, response.k_decay):
+        wrong["predicted as if the other rate had decayed"] = {"jump": response.k_decay}
     findings = []
     for what, options in wrong.items():
         found = _deviation(response, question, what, **options)
         findings.append(
-            question.control(f"{name}: {what}", statistic, *found, n=response.n, roles=["decay"], allowed=allowed)
+            question.control(f"{name}: {what}", _DEVIATION, *found, n=response.n, roles=["decay"], allowed=allowed)
         )
     return findings
 
@@ -276,7 +308,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     colours = sns.color_palette("colorblind")
     for response, (above, below) in zip(found, axes.T, strict=False):
         _draw_response(above, response, table, question.confidence, colours)
-        errors = table[(table["part"] == ERROR) & (table["schedule"] == response.name)]
+        errors = table[(table["part"] == ERROR) & (table["point"] == response.point)]
         _shown(below, response, errors, "test_error", question.confidence, color=colours[3])
         below.set_xlabel("steps since the change")
     axes[0, 0].set_ylabel("effective learning rate")
@@ -295,7 +327,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
 
 
 def _draw_response(axes, response: Response, table: pd.DataFrame, confidence: float, colours) -> None:
-    rows = table[(table["part"] == RESPONSE) & (table["schedule"] == response.name)]
+    rows = table[(table["part"] == RESPONSE) & (table["point"] == response.point)]
     _shown(axes, response, rows, "effective_lr", confidence, color=colours[0], lw=2)
     axes.plot(response.since, response.predicted(response.everyone), color="k", ls=":", lw=1.3)
     closed = response.closed_form(response.since, response.everyone)

@@ -1,19 +1,19 @@
 """Where two initialisations predict alike, their weights against those of one trajectory."""
 
-from itertools import combinations
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from intrinsic_lr.claims.question import Inputs, Question
+from intrinsic_lr.claims.sameness import first_of_each_rate, initialisations
 from intrinsic_lr.claims.verdicts import Finding, Range
 from intrinsic_lr.disagreement import compare
+from intrinsic_lr.errors import InputError
 from intrinsic_lr.intervals import holm, mean_interval
+from intrinsic_lr.lags import sphere_walk
 from intrinsic_lr.seeding import stream_seed
 from intrinsic_lr.style import legend_below, panels, styled
-from intrinsic_lr.tables import differing_axes
 from intrinsic_lr.theory import sphere_walk_cosine
 
 PAIRS = "pairs"
@@ -22,36 +22,46 @@ RELATIONS = {
     "within": "one trajectory",
     "across_replicates": "two trajectories of one initialisation",
     "across_initialisations": "two initialisations",
-    "across_again": "two initialisations, paired otherwise",
 }
-FUNCTIONS = "function_space"
+WEIGHTS, WALK, FUNCTIONS = "weights", "walk", "function_space"
+"""Kinds of rows: weights of the runs, weights of simulated walks of noise alone, comparisons of predictions."""
+MAX_DIMENSION = 10_000
+"""Of the simulated walk: cosines of independent directions are then within a few hundredths of 0."""
 
 
 def measure(inputs: Inputs) -> pd.DataFrame:
     """Return cosines within and across trajectories, and the comparison of the predictions at the last checkpoint.
 
     A row per rate, relation, layer and replicate k of the first initialisation: with its own weights `lag`
-    earlier; with those of replicate k + 1; with those of replicate k of the other initialisation, and of k + 1.
-    """
-    from intrinsic_lr.distance import across
+    earlier; with those of replicate k + 1; with those of replicate k of the other initialisation. The same of a
+    simulated walk of noise alone on the sphere (`lags.sphere_walk`), with the runs' rate, times, number of
+    replicates and dimension (up to `MAX_DIMENSION`), from two initial directions, each shared by all its
+    replicates. Where more than two initialisations share a rate, the first pair stands for it.
 
+    Raises:
+        InputError: when no two points differ in their initialisation alone, or one has a single checkpoint.
+    """
     question = inputs.question
+    named = f"{question.name}: experiment {question.experiments[PAIRS]['experiment']}"
+    pairs = first_of_each_rate(initialisations(question.points(PAIRS)))
+    if not pairs:
+        raise InputError(
+            f"{named}: found no two points that differ in init_seed alone; needs two initialisations at each "
+            "intrinsic rate"
+        )
     parts = []
-    for a, b in _initialisations(question.points(PAIRS)):
+    for a, b in pairs:
+        if len(a["steps"]) < 2:
+            raise InputError(f"{named}: found one checkpoint of {a['name']}; needs one more, a lag earlier")
         first, second = inputs.ensemble(PAIRS, a), inputs.ensemble(PAIRS, b)
         last, earlier = a["steps"][-1], _earlier(a, question.settings["lag"])
         start, end, other = first.weights(earlier), first.weights(last), second.weights(b["steps"][-1])
         count = question.experiments[PAIRS]["replicates"]
-        same, shifted = [(k, k) for k in range(count)], [(k, (k + 1) % count) for k in range(count)]
-        for relation, (x, y, members) in {
-            "within": (end, start, same),
-            "across_replicates": (end, end, shifted),
-            "across_initialisations": (end, other, same),
-            "across_again": (end, other, shifted),
-        }.items():
-            table = across(x, y, first.scale_groups, members)
-            table = table[table["layer"].isin(LAYERS)].rename(columns={"replicate_a": "replicate"})
-            parts.append(_labelled(table, a, last - earlier, "weights").assign(relation=relation))
+        found = _cosines(start, end, other, first.scale_groups, count)
+        parts.append(_labelled(found, a, last - earlier, WEIGHTS))
+        dimension = sum(end[name][0].numel() for names in first.scale_groups.values() for name in names)
+        walks = _walks(a, earlier, min(dimension, MAX_DIMENSION), count, question.generator(WALK, a["name"]))
+        parts.append(_labelled(_cosines(*walks, {"w": ("w",)}, count), a, last - earlier, WALK))
         row = compare(
             first.labels(last),
             second.labels(b["steps"][-1]),
@@ -67,21 +77,41 @@ def measure(inputs: Inputs) -> pd.DataFrame:
     return found[[column for column in COLUMNS if column in found]]
 
 
+def _cosines(start, end, other, scale_groups, count: int) -> pd.DataFrame:
+    """Compare weights at the end: with their own earlier, another trajectory's, another initialisation's."""
+    from intrinsic_lr.distance import across
+
+    same, shifted = [(k, k) for k in range(count)], [(k, (k + 1) % count) for k in range(count)]
+    tables = []
+    for relation, (partner, members) in {
+        "within": (start, same),
+        "across_replicates": (end, shifted),
+        "across_initialisations": (other, same),
+    }.items():
+        table = across(end, partner, scale_groups, members)
+        table = table[table["layer"].isin(LAYERS)].rename(columns={"replicate_a": "replicate"})
+        tables.append(table.assign(relation=relation))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _walks(point, earlier: int, dimension: int, count: int, generator: np.random.Generator):
+    """Return simulated weights of one initialisation earlier and at the end, and of the other at the end."""
+    import torch
+
+    ends = []
+    for _ in range(2):
+        start = np.tile(generator.standard_normal(dimension), (count, 1))
+        steps = [0, earlier, point["steps"][-1]]
+        ends.append(sphere_walk(start, steps, point["intrinsic_lr"], generator)[1:])
+    (first, second), (_, other) = ends
+    return [{"w": torch.from_numpy(states)} for states in (first, second, other)]
+
+
 COLUMNS = [
     "part", "intrinsic_lr", "delta", "intrinsic_time", "relation", "layer", "replicate", "replicate_b", "l2",
     "cosine", "replicates_a", "total_variation", "total_variation_low", "total_variation_high",
     "null_mean", "null_q95", "p_value", "excess_share", "excess_share_low", "excess_share_high",
 ]  # fmt: skip
-
-
-def _initialisations(points):
-    """Return the pairs of points that differ in their initialisation alone, the first partner of each."""
-    pairs, seen = [], set()
-    for a, b in combinations(points, 2):
-        if differing_axes(a, b) == ["init_seed"] and not {a["name"], b["name"]} & seen:
-            pairs.append((a, b))
-            seen |= {a["name"], b["name"]}
-    return pairs
 
 
 def _earlier(point, lag: float) -> int:
@@ -95,12 +125,24 @@ def _labelled(table: pd.DataFrame, point, delta: int, part: str) -> pd.DataFrame
     return table.assign(part=part, intrinsic_lr=rate, delta=delta, intrinsic_time=point["steps"][-1] * rate)
 
 
-def gaps(table: pd.DataFrame, layer: str, near: str = "within", far: str = "across_initialisations") -> pd.Series:
-    """Return each replicate's cosine in the relation `near` less that in `far`, replicates not finite left out."""
-    rows = table[(table["layer"] == layer) & table["relation"].isin([near, far])]
-    wide = rows.pivot(index="replicate", columns="relation", values="cosine").reindex(columns=[near, far])
-    difference = wide[near] - wide[far]
+def gaps(table: pd.DataFrame, layer: str) -> pd.Series:
+    """Return each replicate's cosine within less that across initialisations, replicates not finite left out."""
+    wide = _by_relation(table, layer, "cosine")
+    difference = wide["within"] - wide["across_initialisations"]
     return difference[np.isfinite(difference)]
+
+
+def log_distance_ratios(table: pd.DataFrame) -> pd.Series:
+    """Return each replicate's log of the distance across over that within, of the raw weights; as `gaps`."""
+    wide = _by_relation(table, "all", "l2")
+    ratio = np.log(wide["across_initialisations"]) - np.log(wide["within"])
+    return ratio[np.isfinite(ratio)]
+
+
+def _by_relation(table: pd.DataFrame, layer: str, quantity: str) -> pd.DataFrame:
+    relations = ["within", "across_initialisations"]
+    rows = table[(table["layer"] == layer) & table["relation"].isin(relations)]
+    return rows.pivot(index="replicate", columns="relation", values=quantity).reindex(columns=relations)
 
 
 def mixed_rates(table: pd.DataFrame, question: Question) -> list[float]:
@@ -109,57 +151,55 @@ def mixed_rates(table: pd.DataFrame, question: Question) -> list[float]:
     return list(rows.loc[rows["excess_share_high"] <= question.thresholds["mixed"], "intrinsic_lr"])
 
 
-def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
-    """Judge, where function space has mixed, the cosine within less that across, raw and normalised.
+def least_ratio(gap: float) -> float:
+    """Return the ratio of distances, across over within, that belongs to a gap of cosines.
 
-    Controls: two sets of pairs of initialisations held against each other, and the walk of noise alone, whose
-    weights do mix. Where function space has mixed nowhere, there is nothing to judge.
+    1 / sqrt(1 - gap): vectors of one norm, orthogonal across (derived). Any ratio above 1 says "further apart",
+    but a walk of noise alone has that too, by what its directions still share at the lag.
+    """
+    return (1 - gap) ** -0.5
+
+
+def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+    """Judge, where function space has mixed, cosines and distances within a trajectory against those across.
+
+    Control: the walks of noise alone, whose weights do mix, judged alike. Where function space has mixed nowhere,
+    there is nothing to judge; a rate without predictions to tell is inconclusive.
     """
     findings = []
-    allowed = Range(low=question.thresholds["gap"])
-    weights = table[table["part"] == "weights"]
-    statistic = "cosine within a trajectory less cosine across initialisations"
-    for layer, words in LAYERS.items():
-        for rate in mixed_rates(table, question) or [np.nan]:
-            rows = weights[weights["intrinsic_lr"] == rate]
-            mean, low, high, n = mean_interval(gaps(rows, layer), question.confidence)
+    functions = table[table["part"] == FUNCTIONS]
+    unknown = list(functions.loc[functions["excess_share_high"].isna(), "intrinsic_lr"])
+    for finding, part, words in (
+        (question.criterion, WEIGHTS, "weights of one trajectory lie closer than those of two initialisations"),
+        (question.control, WALK, "a walk of noise alone on the sphere, from two initial directions"),
+    ):
+        for rate in [*mixed_rates(table, question), *unknown] or [np.nan]:
+            rows = table[(table["part"] == part) & (table["intrinsic_lr"] == rate) & (rate not in unknown)]
+            for layer, name in LAYERS.items():
+                mean, low, high, n = mean_interval(gaps(rows, layer), question.confidence)
+                findings.append(
+                    finding(
+                        f"At lambda_e = {rate:.3g} {words}: cosine ({name}).",
+                        "cosine within a trajectory less cosine across initialisations",
+                        mean,
+                        (low, high),
+                        n=n,
+                        roles=[PAIRS],
+                        allowed=Range(low=question.thresholds["gap"]),
+                    )
+                )
+            mean, low, high, n = mean_interval(log_distance_ratios(rows), question.confidence)
             findings.append(
-                question.criterion(
-                    f"At lambda_e = {rate:.3g} weights of one trajectory lie closer than those of two ({words}).",
-                    statistic,
-                    mean,
-                    (low, high),
+                finding(
+                    f"At lambda_e = {rate:.3g} {words}: distance (raw weights).",
+                    "distance across initialisations over that within a trajectory, geometric mean",
+                    np.exp(mean),
+                    (np.exp(low), np.exp(high)),
                     n=n,
                     roles=[PAIRS],
-                    allowed=allowed,
+                    allowed=Range(low=least_ratio(question.thresholds["gap"])),
                 )
             )
-            again = gaps(rows, layer, "across_again", "across_initialisations")
-            mean, low, high, n = mean_interval(again, question.confidence)
-            findings.append(
-                question.control(
-                    f"Two initialisations in the place of one trajectory at lambda_e = {rate:.3g} ({words}).",
-                    statistic,
-                    mean,
-                    (low, high),
-                    n=n,
-                    roles=[PAIRS],
-                    allowed=allowed,
-                )
-            )
-    if len(weights):
-        lags = weights.drop_duplicates("intrinsic_lr")
-        walk = float(sphere_walk_cosine(lags["intrinsic_lr"], lags["delta"]).max())
-        findings.append(
-            question.control(
-                "Walks of noise alone on the sphere, whose weights mix, at the same lags.",
-                f"{statistic}: (1 - lambda_e)^lag - 0, the largest",
-                walk,
-                None,
-                n=0,
-                allowed=allowed,
-            )
-        )
     return findings
 
 
@@ -167,7 +207,7 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
 def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
     """Draw the cosines of the weights beside the total variation of the predictions, for every rate."""
     figure, ((cosine, variation),) = panels(1, 2, 3.0, width_ratios=[1.5, 1])
-    weights, functions = table[table["part"] == "weights"], table[table["part"] == FUNCTIONS].assign(p_holm=np.nan)
+    weights, functions = table[table["part"] == WEIGHTS], table[table["part"] == FUNCTIONS].assign(p_holm=np.nan)
     mixed = mixed_rates(table, question)
     finite = functions["p_value"].notna()
     if finite.any():
@@ -225,7 +265,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     lag = (weights["delta"] * weights["intrinsic_lr"]).max() if len(weights) else np.nan
     note = (
         f"at {end:.3g}$/\\lambda_e$; within a trajectory a lag of {lag:.3g}$/\\lambda_e$; mean and "
-        f"{100 * question.confidence:g} % interval, n = {n}\n"
+        f"{100 * question.confidence:g} % interval, {n} runs of each\n"
         "open circles, squares, triangles: every layer at unit norm; open diamonds: not mixed\n"
         "numbers: excess share of the disagreement, p of the permutation test (Holm)"
     )

@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 
 from intrinsic_lr.claims.question import Inputs, Question
 from intrinsic_lr.claims.verdicts import Finding, Range
+from intrinsic_lr.errors import InputError
 from intrinsic_lr.intervals import mean_interval
 from intrinsic_lr.noise import isotropic_gram, isotropic_top_eigenvalue, noise_moments, top_eigenvalues
 from intrinsic_lr.style import legend_below, ordered_colours, panels, styled
@@ -23,6 +24,10 @@ MEASURED, ISOTROPIC = "measured", "isotropic"
 """Kinds of rows: gradients of the network, and synthetic isotropic ones of the same number and size."""
 EIGENVALUES = 40
 """So many of the largest eigenvalues are kept."""
+_MOMENTS = (
+    "squared_norm_of_batch", "squared_norm_of_mean", "trace", "trace_of_square", "participation_ratio",
+    "share_of_tangent_dimension", "isotropic_top", "isotropic_top_same_lengths",
+)  # fmt: skip
 GRADIENT_ELEMENTS = 1 << 26
 """Gradients held at once, in numbers: bounds the memory."""
 _SHARE = "participation ratio / attainable dimension"
@@ -33,8 +38,8 @@ def measure(inputs: Inputs) -> pd.DataFrame:
     """Return the moments and the largest eigenvalues of the noise, at each settled checkpoint of each replicate.
 
     Gradients are taken at unit norm. The attainable dimension is that of all directions tangent to the spheres of
-    the scale-invariant groups, or the number of training images less one where that is smaller: as many as the
-    noise of a finite training set can have.
+    the scale-invariant groups, or the number of training images less one where that is smaller. The latter is a
+    convention: it bounds the rank of a mean of fixed gradients per image, which batch norm's are not.
     """
     question = inputs.question
     parts = []
@@ -60,29 +65,47 @@ def measure(inputs: Inputs) -> pd.DataFrame:
                             "step": step,
                             "replicate": replicate,
                             "dimension": attainable,
-                            **_row(matrix, attainable, question, generator),
+                            "tangent_dimension": tangent,
+                            **_row(matrix, attainable, tangent, question, generator),
                         }
                     )
             parts.append(with_point(pd.DataFrame(rows), point))
+    if not parts:
+        experiment = question.experiments["equilibrium"]["experiment"]
+        raise InputError(
+            f"experiment {experiment}: checkpoints: found none from {question.settings['settled']}/lambda_e on, "
+            "where a run counts as at rest"
+        )
     return pd.concat(parts, ignore_index=True)
 
 
-def _row(gram: np.ndarray, dimension: int, question: Question, generator: np.random.Generator) -> dict[str, float]:
-    """Return the moments, the top eigenvalues as shares of the trace, and the null's top eigenvalue."""
+def _row(
+    gram: np.ndarray, dimension: int, tangent: int, question: Question, generator: np.random.Generator
+) -> dict[str, float]:
+    """Return the moments, the top eigenvalues as shares of the trace, and the null's top eigenvalue.
+
+    All are NaN where a gradient is not finite.
+    """
     if not np.isfinite(gram).all():
-        return {"trace": np.nan}
+        return dict.fromkeys(
+            [*_MOMENTS, *(f"top_{rank}" for rank in range(1, min(EIGENVALUES, len(gram)) + 1))], np.nan
+        )
     moments = noise_moments(gram)
     tops = top_eigenvalues(gram, EIGENVALUES) / moments.trace
     draws = int(question.settings["isotropic_draws"])
     gaussian, same_lengths = isotropic_top_eigenvalue(gram, dimension, draws, generator)
+    found = (
+        moments.squared_norm,
+        moments.mean_squared_norm,
+        moments.trace,
+        moments.trace_of_square,
+        moments.participation_ratio,
+        moments.participation_ratio / tangent,
+        float(gaussian.mean() / moments.trace),
+        float(same_lengths.mean() / moments.trace),
+    )
     return {
-        "squared_norm_of_batch": moments.squared_norm,
-        "squared_norm_of_mean": moments.mean_squared_norm,
-        "trace": moments.trace,
-        "trace_of_square": moments.trace_of_square,
-        "participation_ratio": moments.participation_ratio,
-        "isotropic_top": float(gaussian.mean() / moments.trace),
-        "isotropic_top_same_lengths": float(same_lengths.mean() / moments.trace),
+        **dict(zip(_MOMENTS, found, strict=True)),
         **{f"top_{rank}": value for rank, value in enumerate(tops, start=1)},
     }
 
@@ -125,6 +148,10 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
         (ISOTROPIC, question.control, "synthetic isotropic noise"),
     ):
         rows = replicate_means(table, part)
+        there = set(rows.index.get_level_values("point"))
+        if not there >= {point["name"] for point in question.points("equilibrium")}:
+            # A point is missing as a whole: what the others say is not what was asked.
+            rows = rows[:0]
         for statistic, column, allowed in ((_SHARE, "share", share), (_TOP, "top_ratio", top)):
             estimate, low, high, n = mean_interval(rows[column], question.confidence)
             findings.append(
@@ -134,13 +161,17 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
 
 
 def replicate_means(table: pd.DataFrame, part: str) -> pd.DataFrame:
-    """Return each replicate's mean over its checkpoints, `share` and `top_ratio` among them."""
+    """Return each replicate's mean over its checkpoints, `share` and `top_ratio` among them.
+
+    A replicate that misses a number at one checkpoint is left out.
+    """
     rows = table[table["part"] == part]
     rows = rows.assign(
         share=rows["participation_ratio"] / rows["dimension"], top_ratio=rows["top_1"] / rows["isotropic_top"]
     )
     columns = ["share", "top_ratio", "participation_ratio", "dimension"]
-    rows = rows[np.isfinite(rows[columns]).all(axis=1)]
+    finite = np.isfinite(rows[columns]).all(axis=1)
+    rows = rows[finite.groupby([rows["point"], rows["replicate"]]).transform("all")]
     return rows.groupby(["point", "replicate"])[columns].mean()
 
 

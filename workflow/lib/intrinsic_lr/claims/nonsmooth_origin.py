@@ -6,6 +6,7 @@ as well, and takes all trained weights for w: its loss is not scale-invariant.
 """
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy import stats
 
+from intrinsic_lr.claims.exact import network_names
 from intrinsic_lr.claims.question import Inputs, Question
 from intrinsic_lr.claims.verdicts import Finding, Range
 from intrinsic_lr.intervals import bootstrap_interval
@@ -28,10 +30,10 @@ def measure(inputs: Inputs) -> pd.DataFrame:
     question = inputs.question
     data = inputs.data(question.settings["dataset"], "float64")
     rows = []
-    for text in question.settings["models"]:
-        spec = ModelSpec.parse(text)
+    texts = question.settings["models"]
+    for text, name in zip(texts, network_names(texts), strict=True):
         for part in (SAME, FRESH, CONTROL):
-            rows += _rows_of_part(part, spec, data, question)
+            rows += [{"model": name, **row} for row in _rows_of_part(part, ModelSpec.parse(text), data, question)]
     return pd.DataFrame(rows)
 
 
@@ -71,7 +73,6 @@ def _rows_of_part(part: str, spec: ModelSpec, data, question: Question) -> list[
         rows += [
             {
                 "part": part,
-                "model": spec.kind,
                 "replicate": replicate,
                 "factor": factor,
                 "norm": float(norm[replicate]),
@@ -99,13 +100,15 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
         CONTROL: (question.control, "So it does where head, scales and shifts of {} are trained and scaled too."),
     }
     findings = []
-    for (part, model), rows in table.groupby(["part", "model"], sort=False):
+    for part, model in product((SAME, FRESH, CONTROL), network_names(question.settings["models"])):
+        rows = table[(table["part"] == part) & (table["model"] == model)]
         finding, text = texts[part]
         norms, values = (
             rows.pivot(index="replicate", columns="factor", values=column).to_numpy()
             for column in ("norm", "top_eigenvalue")
         )
-        usable = (np.isfinite(values) & (values > 0)).sum(axis=1) >= 2
+        # An eigenvalue that is missing at one norm leaves the replicate out: the others would lean to their norms.
+        usable = (np.isfinite(values) & (values > 0)).all(axis=1)
         norms, values = norms[usable], values[usable]
 
         def statistic(drawn: np.ndarray, norms=norms, values=values) -> float:

@@ -56,12 +56,18 @@ def measure(inputs: Inputs) -> pd.DataFrame:
 
 
 def _until(frame: pd.DataFrame, point: dict) -> pd.DataFrame:
+    """Return the rows up to a point's length; those of a replicate that is not finite throughout are blank."""
     frame = frame[frame["step"] <= point["length"]]
-    return frame.assign(
+    frame = frame.assign(
         intrinsic_lr=frame["lr"] * frame["weight_decay"],
         gamma=frame["effective_lr"] ** -2.0,
         noise=frame["unit_gradient_squared_norm"],
     )
+    measured = ["gamma", "noise", "effective_lr", *(column for column in frame if column.startswith(_ANGLE))]
+    # At initialisation there is no gradient yet.
+    sound = np.isfinite(frame[measured]).all(axis=1) | (frame["step"] == 0)
+    sound = sound.groupby(frame["replicate"]).transform("all")
+    return frame.assign(**frame[measured].where(sound))
 
 
 def _rest(frame: pd.DataFrame, part: str) -> pd.DataFrame:
@@ -99,8 +105,11 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
     rest, angle = Range(1 - limits["rest"], 1 + limits["rest"]), Range(1 - limits["angle"], 1 + limits["angle"])
     rate = Range(1 - limits["rate"], 1 + limits["rate"])
     findings = []
+    constant, turning = _judged(question, ("constant",)), _judged(question, ("constant", "momentum"))
+    resting = [point for point in constant if point["momentum"] == 0]
     slow = table[table["intrinsic_lr"] <= question.settings["largest_intrinsic_lr"] * (1 + 1e-9)]
-    for intrinsic_lr, rows in _part(slow, REST).groupby("intrinsic_lr", sort=False):
+    for intrinsic_lr in _rates(resting):
+        rows = _of_points(_part(slow, REST), resting, intrinsic_lr)
         for statistic in (_GAMMA, _ELR):
             findings.append(
                 question.criterion(
@@ -112,7 +121,9 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
                     allowed=rest,
                 )
             )
+    started: set[bool] = set()
     for name, intrinsic_lr, decayed, gamma, noise, since in courses(slow):
+        started.add(decayed)
         findings.append(
             question.criterion(
                 f"relaxes at 4 lambda_e, {name}, lambda_e {intrinsic_lr:.3g}",
@@ -123,7 +134,12 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
                 allowed=rate,
             )
         )
-    for (momentum, layer), rows in _part(slow, ANGLE).groupby(["momentum", "layer"], sort=False):
+    for decayed, name, role in ((False, "from a larger start", "constant"), (True, "after a decay", "decay")):
+        if decayed not in started:
+            statement = f"relaxes at 4 lambda_e, {name}: no such run"
+            nothing = {"n": 0, "roles": [role], "allowed": rate}
+            findings.append(question.criterion(statement, "fitted rate / (4 lambda_e)", np.nan, None, **nothing))
+    for momentum, layer, rows in _turns(slow, turning):
         role = "momentum" if momentum else "constant"
         findings.append(
             question.criterion(
@@ -146,8 +162,11 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
                     allowed=angle,
                 )
             )
-    early = _part(slow, EARLY)
-    slowest = early[early["intrinsic_lr"] == early["intrinsic_lr"].min()]
+    if not any(point["momentum"] for point in turning):
+        nothing = {"n": 0, "roles": ["momentum"], "allowed": angle}
+        statement = "with momentum against the formula without: no such run"
+        findings.append(question.control(statement, "angle / sqrt(2 lambda_e)", np.nan, None, **nothing))
+    slowest = _of_points(_part(slow, EARLY), resting, min(_rates(resting), default=np.nan))
     for statistic in (_GAMMA, _ELR):
         findings.append(
             question.control(
@@ -160,6 +179,34 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
             )
         )
     return findings
+
+
+def _judged(question: Question, roles: Sequence[str]) -> list[dict]:
+    """Return the points of some roles whose intrinsic rate is small enough to be judged."""
+    largest = question.settings["largest_intrinsic_lr"] * (1 + 1e-9)
+    return [point for role in roles for point in question.points(role) if point["intrinsic_lr"] <= largest]
+
+
+def _rates(points: Sequence[dict]) -> list[float]:
+    return list(dict.fromkeys(point["intrinsic_lr"] for point in points))
+
+
+def _of_points(rows: pd.DataFrame, points: Sequence[dict], intrinsic_lr: float) -> pd.DataFrame:
+    """Return the rows of the points of one intrinsic rate; none if one of these points has no rows."""
+    names = {point["name"] for point in points if point["intrinsic_lr"] == intrinsic_lr}
+    rows = rows[rows["point"].isin(names)]
+    return rows if set(rows["point"]) == names else rows[:0]
+
+
+def _turns(table: pd.DataFrame, points: Sequence[dict]) -> Iterator[tuple[float, str, pd.DataFrame]]:
+    """Yield (momentum, layer, rows of angles) of the points; no rows if one of the points has none."""
+    layers = table.loc[table["part"] == ANGLE].groupby("momentum", sort=False)["layer"].unique()
+    finite = _part(table, ANGLE)
+    for momentum in dict.fromkeys(point["momentum"] for point in points):
+        names = {point["name"] for point in points if point["momentum"] == momentum}
+        for layer in layers.get(momentum, ["each layer"]):
+            rows = finite[(finite["layer"] == layer) & finite["point"].isin(names)]
+            yield momentum, layer, rows if set(rows["point"]) == names else rows[:0]
 
 
 def _part(table: pd.DataFrame, part: str) -> pd.DataFrame:

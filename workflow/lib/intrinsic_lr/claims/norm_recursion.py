@@ -5,13 +5,17 @@ it: momentum, whose update is not the one of the recursion, and trained scales a
 weights, with which the gradient is not orthogonal.
 """
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from intrinsic_lr.claims.exact import worst_finding
 from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.verdicts import Finding, Range
+from intrinsic_lr.claims.verdicts import Finding
 from intrinsic_lr.seeding import stream_seed
 from intrinsic_lr.style import MARKERS, legend_below, panels, spread, styled
 from intrinsic_lr.tables import with_point
@@ -96,36 +100,71 @@ def _affine(inputs: Inputs, role: str) -> pd.DataFrame:
 
 
 def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
-    """Hold the worst residual over runs, replicates and steps, in machine epsilons, against the threshold."""
-    allowed = Range(high=question.thresholds["epsilons"])
+    """Hold the worst residual over runs, replicates and steps, in machine epsilons, against the threshold.
+
+    Of the controls every run has to break the recursion at some step: the best run decides.
+    """
     plain = table["part"] == PLAIN
     selections = [
         (
-            question.criterion,
             f"Runs without momentum in {dtype} follow the recursion.",
             plain & (table["dtype"] == dtype),
+            _runs(question, ("long", "exact"), lambda point, dtype=dtype: _plain_in(point, dtype)),
+            ["long", "exact"],
+            False,
         )
         for dtype in EPSILON
     ]
     selections += [
-        (question.control, "Runs with momentum follow it.", table["part"] == MOMENTUM),
-        (question.control, "With trained scales and shifts all weights follow it.", table["part"] == AFFINE),
+        (
+            "Runs with momentum follow it.",
+            table["part"] == MOMENTUM,
+            _runs(question, ("exact",), lambda point: point["momentum"] > 0),
+            ["exact"],
+            True,
+        ),
+        (
+            "With trained scales and shifts all weights follow it.",
+            table["part"] == AFFINE,
+            question.experiments["exact"]["replicates"],
+            ["exact"],
+            True,
+        ),
     ]
     findings = []
-    for finding, statement, chosen in selections:
-        rows = table[chosen & np.isfinite(table["epsilons"])]
+    for statement, chosen, planned, roles, control in selections:
+        rows = table[chosen]
         findings.append(
-            finding(
+            worst_finding(
+                rows,
+                "epsilons",
+                ["point", "replicate"],
+                planned,
+                question,
                 statement,
                 "largest relative residual in machine epsilons",
-                rows["epsilons"].max() if len(rows) else np.nan,
-                None,
-                n=len(rows[["point", "replicate"]].drop_duplicates()),
-                roles=list(dict.fromkeys(rows["role"])),
-                allowed=allowed,
+                question.thresholds["epsilons"],
+                control=control,
+                roles=list(dict.fromkeys(rows["role"])) or roles,
             )
         )
     return findings
+
+
+def _plain_in(point: Mapping[str, Any], dtype: str) -> bool:
+    return point["momentum"] == 0 and point["dtype"] == dtype
+
+
+def _runs(question: Question, roles: Sequence[str], chosen: Callable[[Mapping[str, Any]], bool]) -> int:
+    """Return the number of planned runs (point, replicate) of some roles' chosen points."""
+    runs = {
+        (point["name"], replicate)
+        for role in roles
+        for point in question.points(role)
+        if chosen(point)
+        for replicate in range(question.experiments[role]["replicates"])
+    }
+    return len(runs)
 
 
 @styled

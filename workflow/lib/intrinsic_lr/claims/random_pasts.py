@@ -11,6 +11,7 @@ from scipy import stats
 
 from intrinsic_lr.claims.question import Inputs, Interval, Question
 from intrinsic_lr.claims.verdicts import Finding, Range
+from intrinsic_lr.errors import InputError
 from intrinsic_lr.intervals import holm, summarise
 from intrinsic_lr.style import band, legend_below, logarithmic, panels, styled
 
@@ -37,18 +38,31 @@ def measure(inputs: Inputs) -> pd.DataFrame:
     history = inputs.history("pasts")
     begins, ends = phases(inputs.trace("pasts"))
     common = history[(history["step"] > begins) & (history["step"] <= ends)]
+    if common.empty or not (history["step"] > ends).any():
+        experiment = question.experiments["pasts"]["experiment"]
+        raise InputError(
+            f"experiment {experiment}: schedule: found no logged step at which all points share their rates after "
+            "they differed, or none without weight decay after that"
+        )
     stretch = question.settings["stretch"] / common["intrinsic_lr_now"].iloc[-1]
     parts = [history.assign(part=CURVE)]
+    whole = history.assign(**history[list(QUANTITIES)].where(_whole(history)))
     for part, end in ((PAST, begins), (COMMON, ends), (END, history["step"].max())):
-        rows = history[(history["step"] > end - stretch) & (history["step"] <= end)]
-        means = rows.groupby(["schedule", "replicate"], sort=False)[list(QUANTITIES)].mean()
+        rows = whole[(whole["step"] > end - stretch) & (whole["step"] <= end)]
+        means = rows.groupby(["point", "schedule", "replicate"], sort=False)[list(QUANTITIES)].mean()
         parts.append(means.reset_index().assign(part=part, step=end))
     table = pd.concat(parts, ignore_index=True)
-    return table[["part", "schedule", "replicate", "step", "lr_now", "weight_decay_now", *QUANTITIES]]
+    return table[["part", "point", "schedule", "replicate", "step", "lr_now", "weight_decay_now", *QUANTITIES]]
+
+
+def _whole(history: pd.DataFrame) -> pd.Series:
+    """Tell of each row whether its run is finite from its first step to its last."""
+    finite = np.isfinite(history[list(QUANTITIES)]).all(axis=1)
+    return finite.groupby([history["point"], history["replicate"]]).transform("all")
 
 
 def phases(rates: pd.DataFrame) -> tuple[float, float]:
-    """Return the last step of the pasts and the last step of the common phase.
+    """Return the last step of the pasts and the last step of the common phase; NaN where there is no such phase.
 
     Args:
         rates: rows with `step`, `point`, `lr_now`, `weight_decay_now`, the same steps for every point.
@@ -65,12 +79,11 @@ def spread(groups: list[np.ndarray], confidence: float) -> tuple[float, Interval
 
     The interval follows from the simultaneous intervals of all pairwise differences (Tukey, Kramer): with this
     confidence the largest true difference lies between the largest lower and the largest upper bound of their
-    absolute values. The p-value is that of a one-way analysis of variance. NaN with fewer than two groups of two
-    values.
+    absolute values. The p-value is that of a one-way analysis of variance. NaN with fewer than two groups, or
+    where one has fewer than two finite values: a past that is missing might be the one that differs.
     """
     groups = [group[np.isfinite(group)] for group in groups]
-    groups = [group for group in groups if len(group) >= 2]
-    if len(groups) < 2:
+    if len(groups) < 2 or min(map(len, groups)) < 2:
         return np.nan, (np.nan, np.nan), np.nan
     means = np.array([group.mean() for group in groups])
     if all(np.ptp(group) == 0 for group in groups):
@@ -97,7 +110,7 @@ def _critical(confidence: float, groups: int, freedom: int) -> float:
 def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
     """Ask whether the pasts have been forgotten: their largest difference against a margin, phase by phase."""
     found = {
-        (part, quantity): spread(_groups(table, part, quantity), question.confidence)
+        (part, quantity): spread(_groups(table, part, quantity, question), question.confidence)
         for part, quantities in ((PAST, QUANTITIES), (COMMON, QUANTITIES), (END, ("test_accuracy",)))
         for quantity in quantities
     }
@@ -117,7 +130,7 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
                 f"largest difference between pasts of {'log ' if ratio else ''}{QUANTITIES[quantity]}",
                 estimate,
                 interval,
-                n=_replicates(table, part, quantity),
+                n=_replicates(table, part, quantity, question),
                 roles=["pasts"],
                 allowed=Range(high=margin),
                 p_value=adjusted.get((part, quantity), p_value),
@@ -127,14 +140,17 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
     return findings
 
 
-def _groups(table: pd.DataFrame, part: str, quantity: str) -> list[np.ndarray]:
+def _groups(table: pd.DataFrame, part: str, quantity: str, question: Question) -> list[np.ndarray]:
+    """Return the replicates of each planned past, whether the table has it or not."""
     rows = table[table["part"] == part]
     values = np.log(rows[quantity]) if quantity in RATIOS else rows[quantity]
-    return [values[rows["schedule"] == name].to_numpy(np.float64) for name in rows["schedule"].unique()]
+    names = [point["name"] for point in question.points("pasts")]
+    return [values[rows["point"] == name].to_numpy(np.float64) for name in names]
 
 
-def _replicates(table: pd.DataFrame, part: str, quantity: str) -> int:
-    return min((int(np.isfinite(group).sum()) for group in _groups(table, part, quantity)), default=0)
+def _replicates(table: pd.DataFrame, part: str, quantity: str, question: Question) -> int:
+    groups = _groups(table, part, quantity, question)
+    return min((int(np.isfinite(group).sum()) for group in groups), default=0)
 
 
 @styled
@@ -142,11 +158,12 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     """Draw the curves of all pasts, one panel per quantity, with the bounds of the phases."""
     curves = table[table["part"] == CURVE]
     ends = table[table["part"].isin([PAST, COMMON])].groupby("part")["step"].max()
-    names = list(curves["schedule"].unique())
+    schedules = curves.drop_duplicates("point").set_index("point")["schedule"]
+    names = list(schedules.index)
     colours = dict(zip(names, sns.color_palette("colorblind", max(len(names), 1)), strict=False))
     figure, axes = panels(2, 2, 4.4, sharex=True)
     for axis, (quantity, title) in zip(axes.flat, QUANTITIES.items(), strict=True):
-        for name, rows in curves.groupby("schedule", sort=False):
+        for name, rows in curves.groupby("point", sort=False):
             summary = summarise(rows, ["step"], [quantity], question.confidence)
             band(axis, summary, "step", quantity, color=colours[name], lw=1.2)
         for end in ends:
@@ -167,8 +184,8 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     for axis in axes[-1]:
         axis.set_xlabel("step")
     figure.suptitle("Random pasts are forgotten once learning rate and weight decay are shared\n")
-    handles = [Line2D([], [], color=colour, label=str(name).replace("_", " ")) for name, colour in colours.items()]
-    n = _replicates(table, COMMON, "test_accuracy")
+    handles = [Line2D([], [], color=colour, label=_label(schedules, name)) for name, colour in colours.items()]
+    n = _replicates(table, COMMON, "test_accuracy", question)
     legend_below(
         figure,
         handles,
@@ -176,3 +193,9 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
         f"bands: {question.confidence:.0%} intervals of the mean over replicates (n = {n} a past)",
     )
     return figure
+
+
+def _label(schedules: pd.Series, point: str) -> str:
+    """Name a past by its schedule, or by its point where several share it."""
+    alone = (schedules == schedules[point]).sum() == 1
+    return (schedules[point] if alone else point).replace("_", " ")

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from intrinsic_lr.claims.exact import worst_finding
 from intrinsic_lr.claims.question import Inputs, Question
 from intrinsic_lr.claims.verdicts import Finding, Range
 from intrinsic_lr.errors import InputError
@@ -69,7 +70,14 @@ def _rescaled(inputs: Inputs) -> pd.DataFrame:
     for a, b, c in exact_pairs(inputs.question.points("pair")):
         data = inputs.data(a["dataset"], a["dtype"])
         found = deviations(inputs.ensemble("pair", a), inputs.ensemble("pair", b), a["steps"], data)
-        named = {"part": RESCALED, "lr": a["lr"], "partner_lr": b["lr"], "intrinsic_lr": a["intrinsic_lr"]}
+        named = {
+            "part": RESCALED,
+            "point": a["name"],
+            "partner": b["name"],
+            "lr": a["lr"],
+            "partner_lr": b["lr"],
+            "intrinsic_lr": a["intrinsic_lr"],
+        }
         parts.append(found.assign(**named, momentum=a["momentum"], factor=c))
     if not parts:
         experiment = inputs.question.experiments["pair"]["experiment"]
@@ -86,6 +94,7 @@ def _equal_rates(inputs: Inputs) -> pd.DataFrame:
     if not pairs:
         experiment = question.experiments["mixing"]["experiment"]
         raise InputError(f"experiment {experiment}: found no two learning rates at one intrinsic rate")
+    replicates = range(question.experiments["mixing"]["replicates"])
     history = inputs.history("mixing")
     history = history[history["step"] * history["intrinsic_lr"] >= question.settings["settled"] * (1 - 1e-9)]
     for point in {point["name"]: point for a, b, _ in pairs for point in (a, b)}.values():
@@ -94,7 +103,7 @@ def _equal_rates(inputs: Inputs) -> pd.DataFrame:
         labels[point["name"]] = found
         late = history[history["point"] == point["name"]].groupby("replicate")["test_accuracy"]
         # One step's accuracy fluctuates: the mean over the second stretch of the run is what is compared.
-        accuracy = late.mean().where(late.count() == late.size())
+        accuracy = late.mean().where(late.count() == late.size()).reindex(replicates)
         named = {
             "part": ACCURACY,
             "lr": point["lr"],
@@ -133,21 +142,21 @@ def _equal_rates(inputs: Inputs) -> pd.DataFrame:
 
 def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
     """Judge the exact pairs by their largest deviation, the others by accuracy and by a permutation test."""
-    exact = table[table["part"] == RESCALED]
-    findings = []
-    for quantity, statistic in _EXACT.items():
-        finite = exact[np.isfinite(exact[quantity])]
-        findings.append(
-            question.criterion(
-                f"Rescaled together, rates and initial weights give the same {quantity}.",
-                f"largest {statistic} over the run",
-                finite[quantity].max() if len(finite) else np.nan,
-                None,
-                n=finite["replicate"].nunique(),
-                roles=["pair"],
-                allowed=Range(high=question.thresholds["deviation"]),
-            )
+    planned = len(list(exact_pairs(question.points("pair")))) * question.experiments["pair"]["replicates"]
+    findings = [
+        worst_finding(
+            table[table["part"] == RESCALED],
+            quantity,
+            ["point", "partner", "replicate"],
+            planned,
+            question,
+            f"Rescaled together, rates and initial weights give the same {quantity}.",
+            f"largest {statistic} over the run",
+            question.thresholds["deviation"],
+            roles=["pair"],
         )
+        for quantity, statistic in _EXACT.items()
+    ]
     return findings + _accuracy_findings(table, question) + _label_findings(table, question)
 
 
@@ -158,35 +167,40 @@ _EXACT = {
 
 
 def _accuracy_findings(table: pd.DataFrame, question: Question) -> list[Finding]:
-    """Return a criterion for each pair at one intrinsic rate: a mean difference within the margin."""
+    """Return a criterion for each pair at one intrinsic rate: a mean difference within the margin.
+
+    All of them have to hold, so their p-values stay as they are (an intersection-union test).
+    """
     margin = question.thresholds["accuracy_margin"]
-    accuracies = table[table["part"] == ACCURACY].groupby("point")["test_accuracy"]
     pairs = table[(table["part"] == LABELS) & (table["relation"] == SAME)]
     found = [
-        difference(accuracies.get_group(a), accuracies.get_group(b), question.confidence, margin)
+        difference(_accuracies(table, a), _accuracies(table, b), question.confidence, margin)
         for a, b in zip(pairs["point"], pairs["partner"], strict=True)
     ]
+    statistic = "difference of mean late test accuracies"
+    if not found:
+        statement = "Learning rates at one intrinsic rate have the same test accuracy in the end: no such pair."
+        allowed = Range(-margin, margin)
+        return [question.criterion(statement, statistic, np.nan, None, n=0, roles=["mixing"], allowed=allowed)]
     return [
         question.criterion(
             f"Learning rates {a:g} and {b:g} at lambda_e {rate:g} have the same test accuracy in the end.",
-            "difference of mean late test accuracies",
+            statistic,
             each.estimate,
             (each.low, each.high),
             n=each.n,
             roles=["mixing"],
             allowed=Range(-margin, margin),
-            p_value=p_value,
-            null="(Welch; p: two one-sided tests, Holm)",
+            p_value=each.p_equivalent,
+            null="(Welch; p: two one-sided tests)",
         )
-        for a, b, rate, each, p_value in zip(
-            pairs["lr"],
-            pairs["partner_lr"],
-            pairs["intrinsic_lr"],
-            found,
-            _adjusted([each.p_equivalent for each in found]),
-            strict=True,
-        )
+        for a, b, rate, each in zip(pairs["lr"], pairs["partner_lr"], pairs["intrinsic_lr"], found, strict=True)
     ]
+
+
+def _accuracies(table: pd.DataFrame, point: str) -> pd.Series:
+    """Return the late accuracy of each replicate of a point; NaN where no step of its history is late enough."""
+    return table.loc[(table["part"] == ACCURACY) & (table["point"] == point), "test_accuracy"]
 
 
 def _label_findings(table: pd.DataFrame, question: Question) -> list[Finding]:
@@ -194,6 +208,10 @@ def _label_findings(table: pd.DataFrame, question: Question) -> list[Finding]:
     findings = []
     for relation, finding in ((SAME, question.criterion), (DIFFERENT, question.control)):
         pairs = table[(table["part"] == LABELS) & (table["relation"] == relation)]
+        if pairs.empty:
+            where = "at one intrinsic rate" if relation == SAME else "at a tenfold intrinsic rate"
+            statement = f"Points {where} give the test set the same labels: no such pair."
+            findings.append(finding(statement, _VARIATION, np.nan, None, n=0, roles=["mixing"]))
         for row, p_value in zip(pairs.itertuples(), _adjusted(pairs["p_value"]), strict=True):
             sides = (
                 f"Learning rates {row.lr:g} and {row.partner_lr:g} at lambda_e {row.intrinsic_lr:g}"
@@ -203,7 +221,7 @@ def _label_findings(table: pd.DataFrame, question: Question) -> list[Finding]:
             findings.append(
                 finding(
                     f"{sides} give the test set the same labels.",
-                    "total variation of the label distributions",
+                    _VARIATION,
                     row.total_variation,
                     (row.total_variation_low, row.total_variation_high),
                     n=min(row.replicates_a, row.replicates_b),
@@ -213,6 +231,9 @@ def _label_findings(table: pd.DataFrame, question: Question) -> list[Finding]:
                 )
             )
     return findings
+
+
+_VARIATION = "total variation of the label distributions"
 
 
 def _adjusted(p_values: Any) -> np.ndarray:
@@ -227,7 +248,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     figure, ((left, middle, right),) = panels(1, 3, 2.9, width_ratios=[1, 0.8, 1.2])
     exact, labels = table[table["part"] == RESCALED], table[table["part"] == LABELS]
     handles = _draw_rescaled(left, exact, question)
-    _draw_accuracies(middle, table[table["part"] == ACCURACY], labels[labels["relation"] == SAME], question)
+    _draw_accuracies(middle, table, labels[labels["relation"] == SAME], question)
     handles += _draw_labels(right, labels)
     runs = labels[["replicates_a", "replicates_b"]].min(axis=None) if len(labels) else 0
     note = (
@@ -245,7 +266,8 @@ def _draw_rescaled(ax: Axes, exact: pd.DataFrame, question: Question) -> list[Li
     for momentum, colour in ordered_colours(momenta).items():
         for quantity, dash in zip(_EXACT, ("-", "--"), strict=True):
             rows = exact[exact["momentum"] == momentum]
-            largest = rows.groupby("step")[quantity].max().clip(lower=_SMALLEST)
+            finite = rows[np.isfinite(rows[quantity])]
+            largest = finite.groupby("step")[quantity].max().clip(lower=_SMALLEST)
             label = f"{quantity}, momentum {momentum:g}"
             handles += ax.plot(largest.index, largest, ls=dash, color=colour, marker="o", ms=3, lw=1, label=label)
     threshold = question.thresholds["deviation"]
@@ -256,11 +278,10 @@ def _draw_rescaled(ax: Axes, exact: pd.DataFrame, question: Question) -> list[Li
     return handles
 
 
-def _draw_accuracies(ax: Axes, accuracies: pd.DataFrame, pairs: pd.DataFrame, question: Question) -> None:
-    groups = accuracies.groupby("point")["test_accuracy"]
+def _draw_accuracies(ax: Axes, table: pd.DataFrame, pairs: pd.DataFrame, question: Question) -> None:
     names, largest = [], question.thresholds["accuracy_margin"]
     for place, row in enumerate(pairs.itertuples()):
-        a, b = groups.get_group(row.point), groups.get_group(row.partner)
+        a, b = _accuracies(table, row.point), _accuracies(table, row.partner)
         found = difference(a, b, question.confidence)
         reach = [[found.estimate - found.low], [found.high - found.estimate]]
         ax.errorbar([place], [found.estimate], yerr=reach, fmt="o", color="0.2", ms=4, capsize=3)

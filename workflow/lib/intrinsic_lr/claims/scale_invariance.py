@@ -8,13 +8,13 @@ weights are multiplied; with trained scales and shifts in the norms these are am
 from collections.abc import Iterator
 from dataclasses import asdict
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from intrinsic_lr.claims.exact import FARTHEST, network_names, worst_finding
 from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.verdicts import Finding, Range
+from intrinsic_lr.claims.verdicts import Finding
 from intrinsic_lr.models.spec import ModelSpec
 from intrinsic_lr.seeding import stream_seed
 from intrinsic_lr.style import MARKERS, legend_below, ordered_colours, panels, styled
@@ -41,11 +41,12 @@ def measure(inputs: Inputs) -> pd.DataFrame:
     question = inputs.question
     data = inputs.data(question.settings["dataset"], "float64")
     rows = []
-    for text in question.settings["models"]:
+    texts = question.settings["models"]
+    for text, name in zip(texts, network_names(texts), strict=True):
         for norm in NORMS:
             for affine in (False, True):
                 spec = _variant(ModelSpec.parse(text), norm, affine)
-                rows += _rows_of_network(spec, data, question)
+                rows += [{"model": name, **row} for row in _rows_of_network(spec, data, question)]
     return pd.DataFrame(rows)
 
 
@@ -56,7 +57,11 @@ def _variant(spec: ModelSpec, norm: str, affine: bool) -> ModelSpec:
 
 
 def _rows_of_network(spec: ModelSpec, data, question: Question) -> Iterator[dict[str, object]]:
-    """Yield the rows of one network; every replicate has its own initialisation and mini-batch."""
+    """Yield the rows of one network; every replicate has its own initialisation and mini-batch.
+
+    A quantity that is finite at one norm of the weights only is infinitely far off, one that is finite at neither
+    is missing.
+    """
     import torch
 
     from intrinsic_lr.curvature import Derivatives
@@ -76,15 +81,15 @@ def _rows_of_network(spec: ModelSpec, data, question: Question) -> Iterator[dict
         scaled = {name: value * factor if name in model.trainable else value for name, value in params.items()}
         there = Derivatives(model, scaled, *batch, model.trainable)
         radial = (there.weights * there.gradient).sum(dim=1).abs()
+        radial = radial / there.weights.norm(dim=1) / there.gradient.norm(dim=1)
         found = {
-            "loss": (there.loss - base.loss).abs() / base.loss.abs(),
+            "loss": _change(there.loss[:, None], base.loss[:, None]),
             "gradient": _change(factor * there.gradient, base.gradient),
             "hessian": _change(factor**2 * there.hessian_product(direction), product),
-            "radial": radial / there.weights.norm(dim=1) / there.gradient.norm(dim=1),
+            "radial": radial.masked_fill(_one_sided(there.gradient, base.gradient), float("inf")),
         }
         for replicate in range(members):
             yield {
-                "model": spec.kind,
                 "norm": spec.norm,
                 "affine": spec.affine,
                 "replicate": replicate,
@@ -94,27 +99,40 @@ def _rows_of_network(spec: ModelSpec, data, question: Question) -> Iterator[dict
 
 
 def _change(found, expected):
-    """Return |found - expected| / |expected| of rows (R, P)."""
-    return (found - expected).norm(dim=1) / expected.norm(dim=1)
+    """Return |found - expected| / |expected| of rows (R, P); infinite where one of them alone is finite."""
+    change = (found - expected).norm(dim=1) / expected.norm(dim=1)
+    neither = ~(found.isfinite().all(dim=1) | expected.isfinite().all(dim=1))
+    return change.masked_fill(neither, float("nan")).masked_fill(_one_sided(found, expected), float("inf"))
+
+
+def _one_sided(a, b):
+    """Tell in which rows (R, P) one of two is finite and the other is not."""
+    return a.isfinite().all(dim=1) != b.isfinite().all(dim=1)
 
 
 def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
-    """Hold the worst deviation over all networks, replicates and factors against the threshold."""
-    allowed = Range(high=question.thresholds["deviation"])
+    """Hold the worst deviation over all networks, replicates and factors against the threshold.
+
+    Of the control every network, each with its initialisation, has to break every identity: the best one decides.
+    """
+    settings = question.settings
+    planned = len(settings["models"]) * len(NORMS) * int(settings["replicates"])
     findings = []
-    for affine, finding in ((False, question.criterion), (True, question.control)):
+    for affine in (False, True):
         part = table[table["affine"] == affine]
         networks = "trained scales and shifts in the norms" if affine else "every model and norm"
         for quantity, words in QUANTITIES.items():
-            values = part[np.isfinite(part[quantity])]
             findings.append(
-                finding(
+                worst_finding(
+                    part,
+                    quantity,
+                    ["model", "norm", "replicate"],
+                    planned,
+                    question,
                     f"The {words} is zero to rounding: {networks}.",
                     f"largest relative {words}" if quantity != "radial" else f"largest {words}",
-                    values[quantity].max() if len(values) else np.nan,
-                    None,
-                    n=len(values[["model", "norm", "replicate"]].drop_duplicates()),
-                    allowed=allowed,
+                    question.thresholds["deviation"],
+                    control=affine,
                 )
             )
     return findings
@@ -127,7 +145,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     colours = ordered_colours(NORMS)
     kinds = dict(zip(dict.fromkeys(table["model"]), MARKERS, strict=False))
     for ax, quantity in zip(axes[0], QUANTITIES, strict=True):
-        finite = table[np.isfinite(table[quantity])]
+        finite = table[table[quantity] < FARTHEST]
         worst = finite.groupby(["affine", "norm", "model", "factor"])[quantity].max().clip(lower=_SMALLEST)
         for (affine, norm, model), values in worst.groupby(level=["affine", "norm", "model"]):
             ax.plot(

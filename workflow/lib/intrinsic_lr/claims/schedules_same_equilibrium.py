@@ -10,9 +10,20 @@ from matplotlib.lines import Line2D
 
 from intrinsic_lr import style
 from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.sameness import compare_points, last_checkpoints, strict, up_to_margin
+from intrinsic_lr.claims.sameness import (
+    MEASURED,
+    SHARE,
+    VARIATION,
+    absent,
+    compare_points,
+    last_checkpoints,
+    strict,
+    up_to_margin,
+)
 from intrinsic_lr.claims.verdicts import Finding
+from intrinsic_lr.errors import InputError
 from intrinsic_lr.schedules import Timeline
+from intrinsic_lr.tables import differing_axes
 
 MEET, APART = "meet", "do not meet"
 """Kinds of pairs: of schedules that end at one intrinsic rate, and with one that ends at another."""
@@ -20,11 +31,21 @@ RATE = "rate"
 """Kind of the rows that tell a schedule's intrinsic rate: `intrinsic_lr_now_a` from `step_a` on."""
 
 
+LEAST_WAIT = 1.0
+"""How long after the meeting a pair has to be compared, in 1/lambda_e: the time that it is given to forget."""
+
+
 def measure(inputs: Inputs) -> pd.DataFrame:
     """Compare all pairs of schedules at every checkpoint; `met_at` is the step from which on their rates agree.
 
+    The points of a pair may differ in their init_seed too, and should: with one init_seed and independent
+    initialisation replicate k of both starts at the same weights (`paired`), and the pair is not judged.
+
     `met_at` is missing where they never do. `intrinsic_lr_now_*` are the rates of the step that led to the
     checkpoint, and `epoch` counts passes over the training set.
+
+    Raises:
+        InputError: when `meeting` does not hold two schedules, or a pair has not the same checkpoints.
     """
     question = inputs.question
     members = [(role, point) for role in ("meeting", "not_meeting") for point in question.points(role)]
@@ -38,9 +59,19 @@ def measure(inputs: Inputs) -> pd.DataFrame:
     meeting = [member for member in members if member[0] == "meeting"]
     pairs = [(MEET, *pair) for pair in combinations(meeting, 2)]
     pairs += [(APART, *pair) for pair in product(meeting, members[len(meeting) :])]
-    table = compare_points(
-        inputs, [(part, a, b, list(zip(a[1]["steps"], b[1]["steps"], strict=True))) for part, a, b in pairs]
-    )
+    # Two initialisations of one schedule are no pair of schedules.
+    pairs = [(part, a, b) for part, a, b in pairs if set(differing_axes(a[1], b[1])) - {"init_seed"}]
+    if MEET not in {part for part, *_ in pairs}:
+        raise InputError(
+            f"{question.name}: experiment {question.experiments['meeting']['experiment']}: found no two "
+            "schedules; needs at least two that meet at one intrinsic rate"
+        )
+    for _, (_, a), (_, b) in pairs:
+        if a["steps"] != b["steps"] or a["length"] != b["length"]:
+            raise InputError(
+                f"{question.name}: {a['name']} and {b['name']} differ in checkpoints or length; needs the same"
+            )
+    table = compare_points(inputs, [(part, a, b, [(t, t) for t in a[1]["steps"]]) for part, a, b in pairs])
     for side in "ab":
         when = zip(table[f"point_{side}"], table[f"step_{side}"], strict=True)
         table[f"intrinsic_lr_now_{side}"] = [rates[point][step - 1] for point, step in when]
@@ -70,27 +101,48 @@ def met_at(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
-    """Ask for one distribution at the end, strictly and up to the margin; not so before, nor without meeting."""
+    """Ask for one distribution at the end, strictly and up to the margin; not so before, nor without meeting.
+
+    A pair that does not meet, or is compared less than `LEAST_WAIT` after it has, is inconclusive. So is a control
+    that there should be but is not: before the meeting of each pair, and a schedule that does not meet the others.
+    """
     table = table[table["part"] != RATE]
     # The least like the claim first, which then stands for it in the scorecard.
     last = last_checkpoints(table).sort_values("p_value", kind="stable")
-    met, apart = last[last["met_at"].notna()], last[last["met_at"].isna()]
-    before = last_checkpoints(table[table["step_a"] <= table["met_at"]])
+    met, apart = last[last["part"] == MEET].copy(), last[last["part"] == APART]
+    met.loc[~((met["step_a"] - met["met_at"]) * met["intrinsic_lr_now_a"] >= LEAST_WAIT), MEASURED] = np.nan
+    before = last_checkpoints(table[(table["part"] == MEET) & (table["step_a"] <= table["met_at"])])
     told, roles = [f"{_told(row)}, {_since(row)}" for row in met.itertuples()], [["meeting"]] * len(met)
-    findings = strict(question, question.criterion, met, [f"{text}: one distribution" for text in told], roles)
-    findings += up_to_margin(
-        question, question.criterion, met, [f"{text}: the same up to the margin" for text in told], roles
-    )
+    words = "one distribution", "the same up to the margin"
+    findings = strict(question, question.criterion, met, [f"{text}: {words[0]}" for text in told], roles)
+    findings += up_to_margin(question, question.criterion, met, [f"{text}: {words[1]}" for text in told], roles)
+    if met.empty:
+        findings += [
+            absent(question.criterion, f"two schedules that meet: {word}", statistic, ["meeting"])
+            for word, statistic in zip(words, (VARIATION, SHARE), strict=True)
+        ]
     others = pd.concat([before, apart])
     told = [f"{_told(row)}, just before they meet" for row in before.itertuples()]
     told += [f"{_told(row)}, which do not meet" for row in apart.itertuples()]
     roles = [["meeting"]] * len(before) + [["meeting", "not_meeting"]] * len(apart)
     findings += strict(question, question.control, others, told, roles)
+    seen = set(zip(before["point_a"], before["point_b"], strict=True))
+    findings += [
+        absent(question.control, f"{_told(row)}, just before they meet", VARIATION, ["meeting"])
+        for row in met.itertuples()
+        if (row.point_a, row.point_b) not in seen
+    ]
+    if apart.empty:
+        roles = ["meeting", "not_meeting"]
+        findings.append(absent(question.control, "a schedule that does not meet the others", VARIATION, roles))
     if before["excess_share"].notna().any():
         # The margin has to be able to fail: where the pasts differ most.
         most = before.loc[[before["excess_share"].idxmax()]]
         told = [f"{_told(row)}, just before they meet: up to the margin" for row in most.itertuples()]
         findings += up_to_margin(question, question.control, most, told, [["meeting"]])
+    else:
+        text = "the pair that differs most just before it meets: up to the margin"
+        findings.append(absent(question.control, text, SHARE, ["meeting"]))
     return findings
 
 
@@ -99,7 +151,11 @@ def _told(row) -> str:
 
 
 def _since(row) -> str:
-    return f"{(row.step_a - row.met_at) * row.intrinsic_lr_now_a:.3g}/lambda_e after they met"
+    since = (row.step_a - row.met_at) * row.intrinsic_lr_now_a
+    if np.isnan(since):
+        return "which were to meet and do not"
+    told = f"{since:.3g}/lambda_e after they met"
+    return told if since >= LEAST_WAIT else f"{told}, too soon to judge"
 
 
 @style.styled
@@ -155,7 +211,8 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     ]
     runs = table[["replicates_a", "replicates_b"]].dropna()
     count = f"{int(runs.min().min())}" if len(runs) else "no"
-    note = f"{count} runs a side; the floor by {question.analysis['permutations']} permutations of the pooled runs"
+    permutations = question.analysis["permutations"]
+    note = f"{count} runs of each schedule; the floor by {permutations} permutations of the pooled runs"
     style.legend_below(figure, handles, 2, note)
     figure.suptitle("Schedules that meet at one intrinsic rate: distance of the predictions, before and after")
     return figure

@@ -6,7 +6,8 @@ from matplotlib.lines import Line2D
 
 from intrinsic_lr.claims.question import Inputs, Question
 from intrinsic_lr.claims.verdicts import Finding, Range
-from intrinsic_lr.intervals import difference, summarise
+from intrinsic_lr.errors import InputError
+from intrinsic_lr.intervals import difference, p_not_worse, summarise
 from intrinsic_lr.style import band, legend_below, panels, scientific, styled
 
 USUAL, SMALL, SHORT = "usual", "small", "small_short"
@@ -14,7 +15,18 @@ _COLOURS = {USUAL: "#0173b2", SMALL: "#de8f05", SHORT: "#949494"}
 
 
 def measure(inputs: Inputs) -> pd.DataFrame:
-    """Return the accuracies along every run; the last step of a run is its length."""
+    """Return the accuracies along every run; the last step of a run is its length.
+
+    Raises:
+        InputError: for an experiment of several points, whose runs are no replicates of one another.
+    """
+    for role in _COLOURS:
+        experiment = inputs.question.experiments[role]
+        if len(experiment["points"]) != 1:
+            raise InputError(
+                f"experiment {experiment['experiment']}: found {len(experiment['points'])} points; "
+                f"allowed in the role {role} of {inputs.question.name}: 1"
+            )
     columns = ["step", "replicate", "lr_now", "train_loss", "train_accuracy", "test_loss", "test_accuracy"]
     parts = []
     for role in (USUAL, SMALL, SHORT):
@@ -27,21 +39,28 @@ def measure(inputs: Inputs) -> pd.DataFrame:
 
 
 def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
-    """Judge whether the two final test accuracies are equivalent; control: the small rate with the usual steps."""
+    """Judge whether the two final test accuracies are equivalent.
+
+    Control: the small rate with the usual steps, which has to be worse; to be better would be no failure.
+    """
     margin = question.thresholds["margin"]
     final = table[table["final"]]
     accuracy = {part: final.loc[final["part"] == part, "test_accuracy"] for part in _COLOURS}
     steps = {part: final.loc[final["part"] == part, "step"].max() for part in _COLOURS}
     findings = []
-    for part, judged in ((SMALL, question.criterion), (SHORT, question.control)):
+    for part, judged, words, allowed, null in (
+        (SMALL, question.criterion, "as well as", Range(-margin, margin), "(p: not equivalent)"),
+        (SHORT, question.control, "no worse than", Range(low=-margin), "(p: worse)"),
+    ):
         found = difference(accuracy[USUAL], accuracy[part], question.confidence, margin)
+        worse = p_not_worse(accuracy[USUAL], accuracy[part], margin)
         findings.append(
             judged(
-                f"The small learning rate, after {_count(steps[part])} steps, generalises as well as "
+                f"The small learning rate, after {_count(steps[part])} steps, generalises {words} "
                 f"the usual one, after {_count(steps[USUAL])}.",
                 "difference of mean final test accuracies, small less usual",
                 found.estimate, (found.low, found.high), n=found.n, roles=[USUAL, part],
-                allowed=Range(-margin, margin), p_value=found.p_equivalent, null="(p: not equivalent)",
+                allowed=allowed, p_value=found.p_equivalent if part == SMALL else worse, null=null,
             )
         )  # fmt: skip
     return findings
@@ -70,7 +89,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     _draw_differences(axes[0, 1], question, findings)
     n = int(findings["n"].min())
     percent = f"{100 * question.confidence:g} %"
-    note = f"mean and {percent} interval over at least {n} replicates; shaded: within the margin"
+    note = f"mean and {percent} interval over at least {n} replicates; shaded: allowed"
     legend_below(figure, handles, 3, note)
     figure.suptitle("Test accuracy of the usual and of a hundred times smaller learning rate")
     return figure
@@ -78,13 +97,17 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
 
 def _draw_differences(axes, question: Question, findings: pd.DataFrame) -> None:
     margin = 100 * question.thresholds["margin"]
-    axes.axvspan(-margin, margin, color="0.9", lw=0)
     axes.axvline(0, color="0.3", ls="--", lw=1)
     for place, (part, row) in enumerate(zip((SMALL, SHORT), findings.to_dict("records"), strict=False)):
         half = [[100 * (row["estimate"] - row["ci_low"])], [100 * (row["ci_high"] - row["estimate"])]]
         axes.errorbar(100 * row["estimate"], place, xerr=half, fmt="o", ms=5, color=_COLOURS[part], capsize=3)
+    right = max(2 * margin, axes.get_xlim()[1])
+    # The upper half is that of the equivalence; the control below is judged from one side.
+    axes.axvspan(-margin, margin, ymin=0.5, color="0.9", lw=0)
+    axes.axvspan(-margin, right, ymax=0.5, color="0.9", lw=0)
+    axes.set_xlim(right=right)
     axes.set_yticks([0, 1], ["given its\ntime", "with the\nusual steps"])
-    axes.set(ylim=(1.6, -0.6), xlabel="accuracy less that of the usual\nlearning rate (points)")
+    axes.set(ylim=(1.5, -0.5), xlabel="accuracy less that of the usual\nlearning rate (points)")
     axes.set_title("At the end")
 
 

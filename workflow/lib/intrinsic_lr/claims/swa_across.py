@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from intrinsic_lr.claims.question import Inputs, Question
 from intrinsic_lr.claims.swa_within import TITLES, points_of
 from intrinsic_lr.claims.verdicts import Finding, Range
-from intrinsic_lr.gains import RUN_TIMES, averages_of, gains_over_lower_mean
+from intrinsic_lr.gains import BOTH_ENDS, RUN_TIMES, averages_of, mean_gains, whole_runs
 from intrinsic_lr.intervals import mean_interval
 from intrinsic_lr.style import legend_below, panels, scientific, styled
 
@@ -27,17 +27,19 @@ def measure(inputs: Inputs) -> pd.DataFrame:
 
 
 def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
-    """Judge the mean gain over the end with the lower mean loss, raw and normalised; control: within."""
+    """Judge the mean gain over the mean of both ends, raw and normalised; control: within."""
     findings = []
-    for part, point, run_time, normalisation in product(PARTS, points_of(table), RUN_TIMES, NORMALISATIONS):
-        gains = gains_over_lower_mean(_rows(table, part, point, run_time, normalisation))
+    whole = whole_runs(table)
+    points = points_of(table, question)
+    for part, point, run_time, normalisation in product(PARTS, points, RUN_TIMES, NORMALISATIONS):
+        gains = mean_gains(_rows(whole, part, point, run_time, normalisation), BOTH_ENDS)
         mean, low, high, n = mean_interval(gains, question.confidence)
         finding = question.criterion if part == "across" else question.control
         findings.append(
             finding(
-                f"Averages over {PARTS[part]} have no lower test loss than the better end, "
+                f"Averages over {PARTS[part]} have no lower test loss than their ends have on average, "
                 f"{TITLES[run_time].lower()}, {NORMALISATIONS[normalisation]} ({point}).",
-                "gain in test loss over the end with the lower mean loss (nats)",
+                f"gain in test loss over the {BOTH_ENDS} (nats)",
                 mean,
                 (low, high),
                 n=n,

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 
 from intrinsic_lr.claims.question import Inputs, Question
 from intrinsic_lr.claims.verdicts import Finding, Range
-from intrinsic_lr.gains import RUN_TIMES, averages_of, gains_over_lower_mean
+from intrinsic_lr.gains import LOWER_END, RUN_TIMES, averages_of, mean_gains, whole_runs
 from intrinsic_lr.intervals import mean_interval, summarise
 from intrinsic_lr.style import band, legend_below, panels, scientific, styled
 
@@ -27,10 +27,10 @@ def measure(inputs: Inputs) -> pd.DataFrame:
 def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
     """Judge the mean gain over the end with the lower mean loss, at both run times; control: across."""
     findings = []
-    raw = table[table["normalisation"] == "raw"]
-    for part, point, run_time in product(("within", "across"), points_of(table), RUN_TIMES):
+    raw = whole_runs(table[table["normalisation"] == "raw"])
+    for part, point, run_time in product(("within", "across"), points_of(table, question), RUN_TIMES):
         chosen = (raw["part"] == part) & (raw["point"] == point) & (raw["run_time"] == run_time)
-        gains = gains_over_lower_mean(raw[chosen])
+        gains = mean_gains(raw[chosen], LOWER_END)
         mean, low, high, n = mean_interval(gains, question.confidence)
         finding = question.criterion if part == "within" else question.control
         pairs = "two checkpoints of a trajectory" if part == "within" else "two initialisations"
@@ -38,7 +38,7 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
             finding(
                 f"Averages of {pairs} have a lower test loss than both ends, "
                 f"{TITLES[run_time].lower()} ({point}).",
-                "gain in test loss over the end with the lower mean loss, mean over lags (nats)",
+                f"gain in test loss over the {LOWER_END}, mean over lags (nats)",
                 mean,
                 (low, high),
                 n=n,
@@ -49,9 +49,10 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
     return findings
 
 
-def points_of(table: pd.DataFrame) -> list[str]:
-    """Return the names of a table's points; for a table without rows, one that nothing is known of."""
-    return list(table["point"].unique()) or ["no runs"]
+def points_of(table: pd.DataFrame, question: Question) -> list[str]:
+    """Return the names of the points planned or in the table; if there is none, one that nothing is known of."""
+    planned = [point["name"] for point in question.points(RUN)]
+    return list(dict.fromkeys([*planned, *table["point"]])) or ["no runs"]
 
 
 @styled
