@@ -44,7 +44,8 @@ def table(rate=1.0, drop=1.0, quieter=1.0, seed=0):
             gamma[0] = rest
             before = np.arange(-140, 0, 20)
             parts.append(pd.DataFrame({
-                "part": claim.RESPONSE, "point": schedule, "schedule": schedule, "replicate": replicate, "intrinsic_lr": LR * DECAY,
+                "part": claim.RESPONSE, "point": schedule, "schedule": schedule, "replicate": replicate,
+                "intrinsic_lr": LR * DECAY,
                 "step": CHANGE + np.concatenate([before, after]), "since": np.concatenate([before, after]),
                 "lr": np.where(np.concatenate([before, after]) > 0, LR / k_lr, LR),
                 "weight_decay": np.where(np.concatenate([before, after]) > 0, DECAY / k_decay, DECAY),

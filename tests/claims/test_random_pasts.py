@@ -34,7 +34,8 @@ def table(remembered=0.0, at_the_end=0.0, replicates=16, seed=0):
             for replicate in range(replicates):
                 level = share * (index - 2)
                 rows.append({
-                    "part": part, "point": f"point_{index + 1}", "schedule": name, "replicate": replicate, "step": step,
+                    "part": part, "point": f"point_{index + 1}", "schedule": name,
+                    "replicate": replicate, "step": step,
                     "train_accuracy": 0.97 + 0.02 * level + generator.normal(0, 0.003),
                     "test_accuracy": 0.95 + 0.02 * level + generator.normal(0, 0.005),
                     "squared_norm": 3 * np.exp(0.5 * level + generator.normal(0, 0.02)),

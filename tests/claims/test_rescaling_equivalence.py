@@ -84,7 +84,8 @@ def measured(monkeypatch, noise_images):
                  "step": time / point["intrinsic_lr"], "replicate": replicate,
                  "test_accuracy": np.nan if replicate < diverged and time > 5 else
                  0.1 if time < 4 else distribution(point) + 0.1 * generator.standard_normal()}
-                for point in MIXING for replicate in range(40) for time in (0, 2, 4, 5, 6, 7, 8)[: 7 if late else 2]
+                for point in MIXING for replicate in range(40)
+                for time in (0, 2, 4, 5, 6, 7, 8)[: 7 if late else 2]
             ]  # fmt: skip
             return pd.DataFrame(rows)
 
