@@ -1,4 +1,8 @@
-"""Means over replicates with their confidence intervals, and the tests that claims have in common."""
+"""Means over replicates with their confidence intervals, and the tests that claims have in common.
+
+Most jobs of the workflow import this module, so statsmodels, which takes half a second, is imported where it is
+used.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,8 +11,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.weightstats import ttost_ind
 
 
 def mean_interval(values: ArrayLike, confidence: float) -> tuple[float, float, float, int]:
@@ -255,6 +257,8 @@ def difference(a: ArrayLike, b: ArrayLike, confidence: float, margin: float = np
     interval = test.confidence_interval(confidence)
     equivalent = np.nan
     if np.isfinite(margin):
+        from statsmodels.stats.weightstats import ttost_ind
+
         # Two one-sided tests (Schuirmann 1987).
         equivalent = float(ttost_ind(b, a, -margin, margin, usevar="unequal")[0])
     return Difference(estimate, float(interval.low), float(interval.high), float(test.pvalue), equivalent, n)
@@ -274,6 +278,8 @@ def p_not_worse(a: ArrayLike, b: ArrayLike, margin: float) -> float:
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
     """Return p-values adjusted for their number by Holm's method, in their order; NaN stays and does not count."""
+    from statsmodels.stats.multitest import multipletests
+
     adjusted = np.array(p_values, np.float64)
     known = np.isfinite(adjusted)
     if known.any():

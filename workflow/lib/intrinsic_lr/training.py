@@ -299,13 +299,15 @@ class Recorder:
     """
 
     ALL = "all"
+    TRACED = ("batch_loss", "squared_norm", "unit_gradient_squared_norm", "effective_lr", "angle")
 
     def __init__(self, plan: TrainingPlan, model: EnsembleModel, data: EvaluationData) -> None:
         self._plan, self._model, self._data = plan, model, data
         self._whole = {self.ALL: tuple(n for names in model.scale_groups.values() for n in names)}
         self._groups = {**model.scale_groups, **self._whole}
         self.rows: list[dict[str, object]] = []
-        self._traced: list[dict[str, Tensor]] = []
+        self._traced: list[tuple[int, float, float]] = []
+        self._trace: dict[str, Tensor] = {}
 
     def wants(self, step: int) -> bool:
         """Tell whether the history has a row at a step."""
@@ -320,24 +322,30 @@ class Recorder:
         """Add a row per member to the trace, of the same meaning as those that `record` adds to the history."""
         norm = squared_norms(state.params, self._whole)[self.ALL]
         lr, weight_decay = self._rates(done)
-        of_step = self._of_step(before, done, state, norm)
-        self._traced.append(
-            {
-                "step": torch.full(norm.shape, state.step),
-                "replicate": torch.tensor(self._plan.members),
-                "lr": torch.full(norm.shape, lr, dtype=torch.float64),
-                "weight_decay": torch.full(norm.shape, weight_decay, dtype=torch.float64),
-                "batch_loss": in_float64(of_step["batch_loss"]).cpu(),
-                "squared_norm": norm.cpu(),
-                "unit_gradient_squared_norm": of_step["unit_gradient_squared_norm"].cpu(),
-                "effective_lr": (lr / norm).cpu(),
-                "angle": of_step["angle"].cpu(),
-            }
-        )
+        values = {**self._of_step(before, done, state, norm), "squared_norm": norm, "effective_lr": lr / norm}
+        if not self._trace:
+            # One block of memory for the whole run: thousands of small tensors kept among the large temporaries of
+            # the steps would tear the heap into pieces, of which gigabytes add up.
+            rows = self._plan.timeline.steps // self._plan.trace_every + 2
+            self._trace = {name: norm.new_empty(rows, len(norm)) for name in self.TRACED}
+        for name, column in self._trace.items():
+            column[len(self._traced)] = values[name]
+        self._traced.append((state.step, lr, weight_decay))
 
     def trace_columns(self) -> dict[str, Tensor]:
         """Return the columns of the trace, one row per traced step and member."""
-        return {name: torch.cat([rows[name] for rows in self._traced]) for name in self._traced[0]}
+        members = torch.tensor(self._plan.members)
+        step, lr, weight_decay = zip(*self._traced, strict=True)
+        rates = {"lr": lr, "weight_decay": weight_decay}
+        return {
+            "step": torch.tensor(step).repeat_interleave(len(members)),
+            "replicate": members.repeat(len(self._traced)),
+            **{
+                name: torch.tensor(rate, dtype=torch.float64).repeat_interleave(len(members))
+                for name, rate in rates.items()
+            },
+            **{name: column[: len(self._traced)].flatten().cpu() for name, column in self._trace.items()},
+        }
 
     def record(self, state: State, before: dict[str, Tensor] | None, done: Step | None) -> None:
         """Add a row per member on the state and the step that led to it (None at the beginning)."""
