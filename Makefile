@@ -23,7 +23,7 @@ help: ## list what can be asked for
 results: $(VENV)/runtime.stamp ## train everything and draw the figures of the study into results/
 	@echo "== running the workflow: snakemake --cores $(CORES)$(if $(CONFIG), --configfile $(CONFIG))"
 	@$(SNAKEMAKE)
-	@echo "== done: figures in results/figures, tables in results/tables"
+	@echo "== done: verdicts in results/claims.csv, figures in results/figures, tables in results/tables"
 
 test: $(VENV)/dev.stamp ## run the tests
 	@echo "== running the tests"
