@@ -177,7 +177,7 @@ class TestReruns:
     def test_new_grid_value(self, project):
         grid = {"lr": 0.1, "weight_decay": [0.01, 0.1, 0.2], "schedule": "late_decay"}
         jobs = planned(project, config=overlay(project, experiments=experiments(smoke_grid={"grid": grid})))
-        assert jobs == {"all": 1, "train": 1, "grid": 1, "figure_grid": 1}
+        assert jobs == {"all": 1, "train": 1, "grid": 1, "figure_grid": 1, "phase": 1, "figure_phase": 1}
 
     def test_new_experiment_that_shares_a_point(self, project):
         shared = {**SMOKE["experiments"]["smoke_mixing"], "analyses": ["curves"], "grid": {"lr": 0.1}}
