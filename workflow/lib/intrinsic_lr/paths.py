@@ -23,11 +23,6 @@ def block_name(block: int) -> str:
     return f"{block:04d}"
 
 
-def block_dir(point: str, block: int) -> str:
-    """Return the folder of one block of a point."""
-    return BLOCK.format(point=point, block=block_name(block))
-
-
 def figure_files(name: str) -> list[str]:
     """Return a figure's files, one for each format."""
     return [f"{FIGURE.format(name=name)}.{extension}" for extension in FORMATS]

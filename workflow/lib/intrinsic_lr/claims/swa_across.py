@@ -7,10 +7,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from intrinsic_lr.claims.question import Inputs, Question
+from intrinsic_lr.claims import swa_within
+from intrinsic_lr.claims.question import Question
 from intrinsic_lr.claims.swa_within import TITLES, points_of
 from intrinsic_lr.claims.verdicts import Finding, Range
-from intrinsic_lr.gains import BOTH_ENDS, RUN_TIMES, averages_of, mean_gains, whole_runs
+from intrinsic_lr.gains import BOTH_ENDS, RUN_TIMES, mean_gains, whole_runs
 from intrinsic_lr.intervals import mean_interval
 from intrinsic_lr.style import legend_below, panels, scientific, styled
 
@@ -19,11 +20,8 @@ NORMALISATIONS = {"raw": "raw weights", "per_layer": "every layer at unit norm f
 PARTS = {"across": "two initialisations", "within": "one trajectory"}
 
 
-def measure(inputs: Inputs) -> pd.DataFrame:
-    """Return the averages across initialisations, and those within trajectories for the control."""
-    question = inputs.question
-    settings = question.settings
-    return averages_of(inputs.table(RUN, "swa"), question.points(RUN), settings["usual_length"], settings["lags"])
+measure = swa_within.measure
+"""One table serves both claims: what is the claim of one is the control of the other."""
 
 
 def judge(table: pd.DataFrame, question: Question) -> list[Finding]:

@@ -18,7 +18,7 @@ TITLES = {"usual": "At the usual run time", "ten_times": "At ten times the usual
 
 
 def measure(inputs: Inputs) -> pd.DataFrame:
-    """Return the averages within trajectories, and those across initialisations for the control."""
+    """Return the averages within trajectories and across initialisations."""
     question = inputs.question
     settings = question.settings
     return averages_of(inputs.table(RUN, "swa"), question.points(RUN), settings["usual_length"], settings["lags"])
