@@ -51,21 +51,36 @@ def test_large_sets_pool_the_statistics_of_their_batches(setting, monkeypatch):
 
 def test_members_in_parts_give_the_same(setting, monkeypatch):
     model, params, data = setting
-    monkeypatch.setattr(evaluation, "CPU_MEMBERS", 5)
+    pixels = model.image_shape[1] * model.image_shape[2] * evaluation.EVALUATION_BATCH
+    monkeypatch.setattr(evaluation, "CPU_PIXELS", 5 * pixels)
     whole = evaluation.evaluate(model, params, data)
-    monkeypatch.setattr(evaluation, "CPU_MEMBERS", 2)
+    monkeypatch.setattr(evaluation, "CPU_PIXELS", 2 * pixels)
     parts = evaluation.evaluate(model, params, data)
-    assert [len(part["head.weight"]) for part in evaluation.member_chunks(params)] == [2, 2, 1]
+    assert [len(part["head.weight"]) for part in evaluation.member_chunks(model, params)] == [2, 2, 1]
     assert torch.allclose(whole.test_loss, parts.test_loss, rtol=1e-10)
     assert len(parts.test_loss) == 5
 
 
 def test_parts_are_larger_where_temporaries_are_cheap():
-    sizes = {
-        device: [len(part["w"]) for part in evaluation.member_chunks({"w": torch.empty(70, 1, device=device)})]
-        for device in ("cpu", "meta")
-    }
-    assert sizes == {"cpu": [4] * 17 + [2], "meta": [64, 6]}
+    """A CPU takes two members of 8x8 images at once and one of 28x28, other devices what their memory holds."""
+
+    def sizes(shape, device):
+        model = build(ModelSpec.parse("mlp"), shape, 3)
+        return [
+            len(part["w"]) for part in evaluation.member_chunks(model, {"w": torch.empty(70, 1, device=device)})
+        ]
+
+    assert sizes((1, 8, 8), "cpu") == [2] * 35
+    assert sizes((1, 28, 28), "cpu") == [1] * 70
+    assert sizes((1, 28, 28), "meta") == [64, 6]
+
+
+def test_predicting_in_passes_gives_the_same(setting, monkeypatch):
+    model, params, data = setting
+    statistics, _ = evaluation.recompute_statistics(model, params, data.train_images)
+    whole = evaluation.predict(model, params, statistics, data.test_images)
+    monkeypatch.setattr(evaluation, "CPU_IMAGES", 3)
+    assert torch.allclose(evaluation.predict(model, params, statistics, data.test_images), whole, rtol=1e-10)
 
 
 def test_devices():

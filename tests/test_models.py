@@ -2,10 +2,13 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
+from intrinsic_lr import training
 from intrinsic_lr.errors import InputError
+from intrinsic_lr.models import explicit
 from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.models.normalisation import BatchStatistics, CollectedStatistics, FixedStatistics, standardise
 from intrinsic_lr.models.spec import ModelSpec
@@ -126,21 +129,75 @@ def test_standardise_and_its_derivatives(shape, dims):
     assert torch.autograd.gradgradcheck(lambda value: value * standardise(value, dims).sin(), x)
 
 
+def batch_norm(x, rectify=False):
+    return BatchStatistics()("norm", x, rectify)
+
+
+CHANNELS = [(5, 3), (1, 3, 4), (3, 2, 2, 2)]
+
+
+@pytest.mark.parametrize("shape", CHANNELS)
+@pytest.mark.parametrize("rectify", [False, True])
+def test_batch_norm_and_its_derivatives(shape, rectify):
+    """Against the textbook formula in NumPy, and against finite differences, once and twice."""
+    x = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 3 + 5
+    a, dims = x.numpy(), (0, *range(2, x.dim()))
+    expected = (a - a.mean(dims, keepdims=True)) / a.std(dims, keepdims=True)
+    expected = np.maximum(expected, 0) if rectify else expected
+    assert np.allclose(batch_norm(x, rectify), expected, rtol=1e-12, atol=1e-12)
+    x.requires_grad_()
+    assert torch.autograd.gradcheck(lambda value: batch_norm(value, rectify), x)
+    assert torch.autograd.gradgradcheck(lambda value: batch_norm(value, rectify), x)
+
+
+def test_memory_layout_changes_nothing_but_the_last_bits():
+    x = torch.randn(4, 6, 5, 5, generator=torch.Generator().manual_seed(0))
+    found = batch_norm(x.contiguous(memory_format=torch.channels_last), True)
+    assert torch.allclose(found, batch_norm(x, True), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("normalise", [lambda x: standardise(x, (0,)), batch_norm])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("count", [1, 7, 2048, 100_003])
-def test_constant_channel_is_zero_with_zero_gradient(dtype, count):
-    """The third channel varies: its neighbours' constancy does not touch it."""
-    x = torch.full((1, count, 3), 0.1, dtype=dtype) * torch.tensor([1.0, -7e3, 1.0], dtype=dtype)
-    x[0, count // 2 :, 2] = 0.2
+def test_constant_channel_is_zero_with_zero_gradient(normalise, dtype, count):
+    """The fourth channel varies: its neighbours' constancy does not touch it."""
+    x = torch.full((count, 4), 0.1, dtype=dtype) * torch.tensor([1.0, -7e3, 0.0, 1.0], dtype=dtype)
+    x[count // 2 :, 3] = 0.2
     x.requires_grad_()
-    y = standardise(x, (1,))
+    y = normalise(x)
     slope = torch.randn(y.shape, dtype=dtype, generator=torch.Generator().manual_seed(0))
     (gradient,) = torch.autograd.grad(y, x, slope, create_graph=True)
     (second,) = torch.autograd.grad((gradient * slope).sum(), x)
     for value in (y, gradient, second):
-        assert (value[..., :2] == 0).all()
+        assert (value[..., :3] == 0).all()
         assert value.isfinite().all()
-        assert count == 1 or (value[..., 2] != 0).any()
+        assert count == 1 or (value[..., 3] != 0).any()
+
+
+def test_batch_norm_does_not_hide_what_is_not_finite():
+    x = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    x[2, 0], x[:, 2] = torch.inf, 1.0
+    y = batch_norm(x)
+    assert y[:, 0].isnan().any()
+    assert y[:, 1].isfinite().all()
+    assert (y[:, 2] == 0).all()
+
+
+@pytest.mark.parametrize("head", ["fixed", "trained"])
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("depth", [1, 3])
+def test_written_out_gradients_are_those_of_autograd(monkeypatch, head, shared, depth):
+    model = network("mlp", "batch", head=head, depth=depth)
+    params = model.initialise([1, 2, 3], 1.0, torch.float64)
+    x = images(shared)
+    labels = torch.randint(CLASSES, (R, B), generator=torch.Generator().manual_seed(2))
+    assert explicit.applies(model)
+    loss, found = training.gradients(model, params, x, labels)
+    monkeypatch.setattr(explicit, "applies", lambda model: False)
+    expected_loss, expected = training.gradients(model, params, x, labels)
+    assert torch.allclose(loss, expected_loss, rtol=1e-12)
+    assert list(found) == list(expected)
+    assert all(torch.allclose(found[name], expected[name], rtol=1e-10, atol=1e-14) for name in found)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -148,7 +205,7 @@ def test_constant_statistics_are_marked_by_infinity(kind):
     """Black images make every channel constant: later images then have logits of exactly 0, in the module too."""
     model = network(kind, "batch")
     params = model.initialise([1, 2, 3], 1.0, torch.float32)
-    collected = CollectedStatistics()
+    collected = CollectedStatistics(model.norms)
     model.forward(params, torch.zeros(B, *SHAPE), collected)
     statistics = collected.result()
     assert all(layer.variance.isinf().all() for layer in statistics.values())
@@ -205,7 +262,7 @@ def test_weights_have_the_variance_of_he():
 def test_pooled_statistics_give_the_module_in_evaluation_mode(kind):
     model = network(kind, "batch")
     params = model.initialise([1, 2, 3], 1.0, torch.float64)
-    collected = CollectedStatistics()
+    collected = CollectedStatistics(model.norms)
     for seed in (0, 1):
         model.forward(params, images(shared=True, seed=seed), collected)
     statistics = collected.result()
@@ -221,13 +278,14 @@ def test_pooled_statistics_give_the_module_in_evaluation_mode(kind):
 
 
 def test_pooling_gives_the_total_variance():
-    x = torch.randn(2, 30, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 100
-    collected = CollectedStatistics()
-    for part in x.split([7, 20, 3], dim=1):
-        collected("norm", part, (1,))
+    """Two members of four channels, in unequal batches."""
+    x = torch.randn(30, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 100
+    collected = CollectedStatistics({"norm": 4})
+    for part in x.split([7, 20, 3]):
+        collected("norm", part, False)
     pooled = collected.result()["norm"]
-    assert torch.allclose(pooled.mean, x.mean(dim=1))
-    assert torch.allclose(pooled.variance, x.var(dim=1, correction=0), rtol=1e-10)
+    assert torch.allclose(pooled.mean, x.mean(dim=0).view(2, 4))
+    assert torch.allclose(pooled.variance, x.var(dim=0, correction=0).view(2, 4), rtol=1e-10)
 
 
 @every_model

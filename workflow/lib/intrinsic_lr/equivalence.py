@@ -29,7 +29,7 @@ def predicted_logits(ensemble: Ensemble, step: int, data: Dataset) -> Tensor:
     model, device = ensemble.model(), data.train_images.device
     train, test = data.normalise(data.train_images), data.normalise(data.test_images)
     parts = []
-    for chunk in member_chunks(ensemble.weights(step)):
+    for chunk in member_chunks(model, ensemble.weights(step)):
         params = {name: value.to(device) for name, value in chunk.items()}
         statistics, _ = recompute_statistics(model, params, train)
         parts.append(predict(model, params, statistics, test).cpu())

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +17,10 @@ EVALUATION_BATCH = 2048
 """Images in one pass. A training set that fits in one batch gets its exact statistics."""
 MEMBER_IMAGES = 1 << 17
 """Members times images that are evaluated at once: bounds the memory of the activations."""
-CPU_MEMBERS = 4
-"""Members that a CPU evaluates at once: larger temporaries cost it more in page faults than in arithmetic."""
+CPU_PIXELS = 1 << 18
+"""Members times images times pixels that a CPU evaluates at once: larger temporaries leave its cache."""
+CPU_IMAGES = 256
+"""Images that a CPU predicts in one pass, for the same reason."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def recompute_statistics(
     totals are pooled (Izmailov et al. 2018, section 3.2). The logits (R, N, K) come with it where one batch
     holds all images: they are then exactly those under the pooled statistics.
     """
-    collected = CollectedStatistics()
+    collected = CollectedStatistics(model.norms)
     logits = [model.forward(params, batch, collected) for batch in images.split(EVALUATION_BATCH)]
     return collected.result(), logits[0] if len(logits) == 1 else None
 
@@ -71,25 +74,28 @@ def predict(
 ) -> Tensor:
     """Return logits (R, N, K) of images (N, C, H, W) under fixed statistics."""
     normaliser = FixedStatistics(statistics)
-    return torch.cat([model.forward(params, batch, normaliser) for batch in images.split(EVALUATION_BATCH)], dim=1)
+    size = CPU_IMAGES if images.device.type == "cpu" else EVALUATION_BATCH
+    return torch.cat([model.forward(params, batch, normaliser) for batch in images.split(size)], dim=1)
 
 
 def losses(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the cross-entropy (R, N), in nats, of logits (R, N, K) and labels (N,), in the logits' dtype."""
-    return -F.log_softmax(logits, dim=-1).gather(-1, labels.expand(len(logits), -1).unsqueeze(-1)).squeeze(-1)
+    return F.cross_entropy(logits.transpose(1, 2), labels.expand(len(logits), -1), reduction="none")
 
 
-def member_chunks(params: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+def member_chunks(model: EnsembleModel, params: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
     """Yield the ensemble in parts of as many members as its device takes at once."""
     first = next(iter(params.values()))
-    size = CPU_MEMBERS if first.device.type == "cpu" else max(1, MEMBER_IMAGES // EVALUATION_BATCH)
+    pixels = prod(model.image_shape[1:])
+    limit = CPU_PIXELS // pixels if first.device.type == "cpu" else MEMBER_IMAGES
+    size = max(1, limit // EVALUATION_BATCH)
     for start in range(0, len(first), size):
         yield {name: value[start : start + size] for name, value in params.items()}
 
 
 def evaluate(model: EnsembleModel, params: Mapping[str, Tensor], data: EvaluationData) -> Evaluation:
     """Evaluate every member on the whole training and test set, under statistics recomputed on the former."""
-    parts = [_evaluate(model, chunk, data) for chunk in member_chunks(params)]
+    parts = [_evaluate(model, chunk, data) for chunk in member_chunks(model, params)]
     return Evaluation(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 

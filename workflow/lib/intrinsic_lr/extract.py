@@ -79,7 +79,7 @@ def _extract(block: Block, data, device) -> None:
     ):
         for step in steps:
             params = {name: value.to(device) for name, value in block.weights(step).items()}
-            parts = [_outputs(model, chunk, images) for chunk in member_chunks(params)]
+            parts = [_outputs(model, chunk, images) for chunk in member_chunks(model, params)]
             for name in outputs:
                 predictions.write(key(step, name), torch.cat([part[0][name] for part in parts]))
             for name in buffers:

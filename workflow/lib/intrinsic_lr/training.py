@@ -12,6 +12,7 @@ from intrinsic_lr.data import Dataset
 from intrinsic_lr.devices import in_float64
 from intrinsic_lr.errors import InputError
 from intrinsic_lr.evaluation import EvaluationData, evaluate
+from intrinsic_lr.models import explicit
 from intrinsic_lr.models.ensemble import EnsembleModel
 from intrinsic_lr.models.normalisation import BatchStatistics
 from intrinsic_lr.schedules import Timeline
@@ -189,11 +190,13 @@ def gradients(
 
     The loss differentiated is the sum over members, whose gradients are therefore independent.
     """
+    if explicit.applies(model):
+        return explicit.gradients(model, params, images, labels.expand(len(next(iter(params.values()))), -1))
     names = model.trainable
     leaves = {name: value.requires_grad_(name in names) for name, value in params.items()}
     logits = model.forward(leaves, images, BatchStatistics())
     labels = labels.expand(logits.shape[:2])
-    loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape).mean(dim=1)
+    loss = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").mean(dim=1)
     found = torch.autograd.grad(loss.sum(), [leaves[name] for name in names])
     for value in params.values():
         value.requires_grad_(False)

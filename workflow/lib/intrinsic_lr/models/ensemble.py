@@ -64,9 +64,11 @@ class EnsembleModel(ABC):
         return {name: value.to(dtype) for name, value in params.items()}
 
     def forward(self, params: Params, images: Tensor, normaliser: Normaliser) -> Tensor:
-        """Return logits (R, B, K) for images (R, B, C, H, W), or (B, C, H, W) shared by all members."""
-        features = self._features(params, images, normaliser)
-        return torch.bmm(features, params["head.weight"].transpose(1, 2))
+        """Return logits (R, B, K) for images (R, B, C, H, W), or (B, C, H, W) shared by all members.
+
+        They are a view of (R, K, B): a softmax over an axis that is not the last runs along the vector registers.
+        """
+        return torch.bmm(params["head.weight"], self._features(params, images, normaliser)).transpose(1, 2)
 
     def module(self) -> nn.Module:
         """Return one member as an ordinary network with the same parameter names."""
@@ -78,7 +80,7 @@ class EnsembleModel(ABC):
 
     @abstractmethod
     def _features(self, params: Params, images: Tensor, normaliser: Normaliser) -> Tensor:
-        """Return features (R, B, F) for images as `forward` takes them."""
+        """Return features (R, F, B) for images as `forward` takes them."""
 
     def _initialise_member(self, seed: int, scale: float) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(seed)
@@ -105,7 +107,10 @@ class EnsembleModel(ABC):
 
 
 class Mlp(EnsembleModel):
-    """Linear layers without bias, each followed by norm and ReLU; activations are (R, B, width)."""
+    """Linear layers without bias, each followed by norm and ReLU; activations are (R, width, B).
+
+    With the images last the products `W x` take and give contiguous tensors, gradients included.
+    """
 
     def _declare(self) -> int:
         fan_in = prod(self.image_shape)
@@ -116,31 +121,37 @@ class Mlp(EnsembleModel):
         return fan_in
 
     def _features(self, params: Params, images: Tensor, normaliser: Normaliser) -> Tensor:
-        x = images.flatten(-3)
+        x = images.flatten(-3).transpose(-1, -2)
         for layer in range(1, self.spec.depth + 1):
-            # A shared batch (B, F) broadcasts against (R, F, width) without being copied R times.
-            x = torch.matmul(x, params[f"linear{layer}.weight"].transpose(1, 2))
-            x = torch.relu(self._norm(f"norm{layer}", params, x, normaliser))
+            # A shared batch (F, B) broadcasts against (R, width, F) without being copied R times.
+            x = torch.matmul(params[f"linear{layer}.weight"], x)
+            x = self._norm(f"norm{layer}", params, x, normaliser)
         return x
 
     def _norm(self, name: str, params: Params, x: Tensor, normaliser: Normaliser) -> Tensor:
+        """Normalise activations (R, C, B), then rectify them."""
+        rectified = self.spec.norm == "batch" and not self.spec.affine
         if self.spec.norm == "batch":
-            x = normaliser(name, x, (1,))
+            x = normaliser(name, x.flatten(0, 1).unsqueeze(0), rectified).view(x.shape)
         else:
-            x = standardise(x.unflatten(2, (self.spec.group_count, -1)), (3,)).flatten(2)
+            x = standardise(x.unflatten(1, (self.spec.group_count, -1)), (2,)).flatten(1, 2)
         if self.spec.affine:
-            x = x * params[f"{name}.weight"].unsqueeze(1) + params[f"{name}.bias"].unsqueeze(1)
-        return x
+            x = x * params[f"{name}.weight"].unsqueeze(2) + params[f"{name}.bias"].unsqueeze(2)
+        return x if rectified else torch.relu(x)
 
 
 class ConvolutionalModel(EnsembleModel):
-    """Convolutions without bias as grouped convolutions; activations are (B, R * C, H, W)."""
+    """Convolutions without bias as grouped convolutions; activations are (B, R * C, H, W).
+
+    On a CPU they lie in memory channels last, where normalising costs a quarter (docs/performance.md).
+    """
 
     def forward(self, params: Params, images: Tensor, normaliser: Normaliser) -> Tensor:
         """Return logits (R, B, K) for images (R, B, C, H, W), or (B, C, H, W) shared by all members."""
-        return super().forward(
-            params, images if images.dim() == 4 else images.transpose(0, 1).flatten(1, 2), normaliser
-        )
+        last = images.permute(0, 2, 3, 1) if images.dim() == 4 else images.permute(1, 3, 4, 0, 2).flatten(3)
+        x = last.permute(0, 3, 1, 2)
+        layout = torch.channels_last if x.device.type == "cpu" else torch.contiguous_format
+        return super().forward(params, x.contiguous(memory_format=layout), normaliser)
 
     def _conv(self, name: str, params: Params, x: Tensor, stride: int = 1) -> Tensor:
         weight = params[f"{name}.weight"]
@@ -148,20 +159,22 @@ class ConvolutionalModel(EnsembleModel):
         groups = x.shape[1] // weight.shape[2]
         return F.conv2d(x, weight.flatten(0, 1), stride=stride, padding=weight.shape[-1] // 2, groups=groups)
 
-    def _norm(self, name: str, params: Params, x: Tensor, normaliser: Normaliser, channels: int) -> Tensor:
-        members = x.unflatten(1, (-1, channels))
+    def _norm(self, name: str, params: Params, x: Tensor, normaliser: Normaliser, rectify: bool = True) -> Tensor:
+        """Normalise activations (B, R * C, H, W), then rectify them unless told not to."""
+        rectified = rectify and self.spec.norm == "batch" and not self.spec.affine
         if self.spec.norm == "batch":
-            members = normaliser(name, members, (0, 3, 4))
+            x = normaliser(name, x, rectified)
         else:
-            grouped = members.unflatten(2, (self.spec.group_count, -1))
-            members = standardise(grouped, (3, 4, 5)).flatten(2, 3)
+            grouped = x.unflatten(1, (-1, self.spec.group_count, self.norms[name] // self.spec.group_count))
+            x = standardise(grouped, (3, 4, 5)).flatten(1, 3)
         if self.spec.affine:
-            members = members * params[f"{name}.weight"][..., None, None] + params[f"{name}.bias"][..., None, None]
-        return members.flatten(1, 2)
+            scale, shift = (params[f"{name}.{part}"].view(-1, 1, 1) for part in ("weight", "bias"))
+            x = x * scale + shift
+        return torch.relu(x) if rectify and not rectified else x
 
     @staticmethod
     def _pool(x: Tensor, channels: int) -> Tensor:
-        return x.mean(dim=(2, 3)).unflatten(1, (-1, channels)).transpose(0, 1)
+        return x.mean(dim=(2, 3)).unflatten(1, (-1, channels)).permute(1, 2, 0)
 
 
 class Cnn4(ConvolutionalModel):
@@ -184,9 +197,9 @@ class Cnn4(ConvolutionalModel):
 
     def _features(self, params: Params, images: Tensor, normaliser: Normaliser) -> Tensor:
         x = images
-        for layer, (width, stride) in enumerate(zip(self._widths, self.STRIDES, strict=True), start=1):
+        for layer, stride in enumerate(self.STRIDES, start=1):
             x = self._conv(f"conv{layer}", params, x, stride)
-            x = torch.relu(self._norm(f"norm{layer}", params, x, normaliser, width))
+            x = self._norm(f"norm{layer}", params, x, normaliser)
         return self._pool(x, self._widths[-1])
 
 
@@ -226,16 +239,14 @@ class PreResNet(ConvolutionalModel):
 
     def _features(self, params: Params, images: Tensor, normaliser: Normaliser) -> Tensor:
         x = self._conv("conv", params, images)
-        channels = self.spec.width
-        for name, width, stride, changes in self._blocks():
-            branch = torch.relu(self._norm(f"{name}.norm1", params, x, normaliser, channels))
+        for name, _, stride, changes in self._blocks():
+            branch = self._norm(f"{name}.norm1", params, x, normaliser)
             branch = self._conv(f"{name}.conv1", params, branch, stride)
-            branch = torch.relu(self._norm(f"{name}.norm2", params, branch, normaliser, width))
+            branch = self._norm(f"{name}.norm2", params, branch, normaliser)
             branch = self._conv(f"{name}.conv2", params, branch)
             if changes:
-                x = self._norm(f"{name}.shortcut_norm", params, x, normaliser, channels)
+                x = self._norm(f"{name}.shortcut_norm", params, x, normaliser, rectify=False)
                 x = self._conv(f"{name}.shortcut", params, x, stride)
             x = x + branch
-            channels = width
-        x = self._norm("norm", params, x, normaliser, channels)
-        return self._pool(torch.relu(x) if self.spec.final_relu else x, channels)
+        x = self._norm("norm", params, x, normaliser, rectify=bool(self.spec.final_relu))
+        return self._pool(x, self.norms["norm"])
