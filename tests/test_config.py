@@ -102,7 +102,7 @@ def test_more_replicates_are_more_blocks():
     assert after.training_flags(name, 0) == before.training_flags(name, 0)
 
 
-NEW_FLAGS = ("--data-order", "--constraint")
+NEW_FLAGS = ("--data-order", "--constraint", "--precision")
 
 
 def test_flags_of_later_axes_only_when_given():
@@ -194,6 +194,7 @@ ONE = ["experiments", "one"]
         ([*ONE, "grid", "lr"], [0.1, 0.1], ["two points with one name"]),
         ([*ONE, "trace_points"], 0, ["experiments.one.trace_points", "found 0", "all"]),
         ([*ONE, "grid", "data_order"], -1, ["experiments.one.grid.data_order", "found -1", "from 0 on"]),
+        ([*ONE, "grid", "precision"], "float16", ["experiments.one.grid.precision", '"float16"', "bfloat16"]),
         ([*ONE, "grid", "constraint"], "ball", ["experiments.one.grid.constraint", '"ball"', "sphere"]),
         ([*ONE, "grid", "constraint"], "sphere", ["one.grid.weight_decay", "found 0.01", "sphere", "allowed"]),
         (

@@ -33,6 +33,7 @@ def test_names_are_pinned():
 def test_later_axes_stand_last_and_only_when_given():
     later = Point("digits", "mlp", 32, 0.1, 0.0, dtype="float64", data_order=0, constraint="sphere")
     assert later.name == "digits-mlp-b32-lr0.1-wd0-float64-order0-sphere"
+    assert Point("digits", "mlp", 32, 0.1, 0.0, precision="bfloat16").name == "digits-mlp-b32-lr0.1-wd0-bfloat16"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from jsonschema.exceptions import ValidationError
 from intrinsic_lr import dataset_sizes
 from intrinsic_lr.claims.catalogue import CLAIMS
 from intrinsic_lr.errors import InputError
-from intrinsic_lr.grid import Point, check_sphere, expand
+from intrinsic_lr.grid import Point, check_precision, check_sphere, expand
 from intrinsic_lr.models.spec import ModelSpec
 from intrinsic_lr.schedules import Clock, Timeline, compile_schedule, lookup, number
 
@@ -217,6 +217,8 @@ class Study:
             flags["data-order"] = setting.data_order
         if setting.constraint != "none":
             flags["constraint"] = setting.constraint
+        if setting.precision != "float32":
+            flags["precision"] = setting.precision
         return " ".join(f"--{flag} {shlex.quote(str(value))}" for flag, value in flags.items())
 
     def describe(self, experiment: str) -> str:
@@ -373,11 +375,12 @@ class Study:
             raise InputError(f"{place}: schedule {point.schedule!r}: {error}") from None
         self._check_batch(point, place)
         self._check_twin(point, definition, place)
-        if point.constraint == "sphere":
-            try:
+        try:
+            check_precision(point.precision, point.dtype)
+            if point.constraint == "sphere":
                 check_sphere(point.momentum, timeline)
-            except InputError as error:
-                raise InputError(f"{place}.grid.{error}") from None
+        except InputError as error:
+            raise InputError(f"{place}.grid.{error}") from None
         points = settings.get("trace_points", TRACE_POINTS)
         return Training(
             point,

@@ -28,6 +28,7 @@ class Point:
         dtype: `float32` or `float64`.
         data_order: number of a stream of data order and augmentation that points share; None for the point's own.
         constraint: `none`, or `sphere`: every scale group keeps the norm it had at initialisation.
+        precision: of the products and convolutions of a training step, `float32`, `tf32` or `bfloat16`.
     """
 
     dataset: str
@@ -44,6 +45,7 @@ class Point:
     dtype: str = "float32"
     data_order: int | None = None
     constraint: str = "none"
+    precision: str = "float32"
 
     @property
     def intrinsic_lr(self) -> float:
@@ -73,6 +75,7 @@ class Point:
             (self.dtype != "float32", self.dtype),
             (self.data_order is not None, f"order{self.data_order}"),
             (self.constraint != "none", self.constraint),
+            (self.precision != "float32", self.precision),
         )
         return "-".join(parts + [text for differs, text in optional if differs])
 
@@ -90,6 +93,16 @@ def check_sphere(momentum: float, timeline: Timeline) -> None:
     for key, value in (("momentum", momentum), ("weight_decay", max(decays))):
         if value != 0:
             raise InputError(f"{key}: found {number(value)} with constraint sphere; allowed there is 0")
+
+
+def check_precision(precision: str, dtype: str) -> None:
+    """Refuse a reduced precision of products for weights in float64.
+
+    Raises:
+        InputError: naming the key, the value found and what is allowed.
+    """
+    if precision != "float32" and dtype != "float32":
+        raise InputError(f"precision: found {precision} with dtype {dtype}; allowed there is float32")
 
 
 def canonical(value: float) -> float:

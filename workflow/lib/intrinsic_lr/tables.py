@@ -16,6 +16,7 @@ POINT_COLUMNS = (
 _IDENTITY = (
     "dataset", "model", "batch_size", "lr", "weight_decay", "schedule",
     "momentum", "init_seed", "init_sharing", "init_scale", "augmentation", "dtype", "data_order", "constraint",
+    "precision",
 )  # fmt: skip
 ACROSS_INITIALISATIONS = "across_initialisations"
 ACROSS_REPLICATES = "across_replicates"

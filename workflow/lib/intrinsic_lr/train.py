@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from intrinsic_lr.errors import InputError, run_command
-from intrinsic_lr.grid import check_sphere
+from intrinsic_lr.grid import check_precision, check_sphere
 from intrinsic_lr.schedules import Timeline
 from intrinsic_lr.version import TRAINING_VERSION
 
@@ -41,6 +41,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--dtype", choices=("float32", "float64"), default="float32")
     add("--data-order", type=int, help="number of a stream of data order and augmentation that points share")
     add("--constraint", choices=("none", "sphere"), default="none", help="sphere: norms stay as initialised")
+    add("--precision", choices=("float32", "tf32", "bfloat16"), default="float32", help="of products in a step")
     add("--data", type=Path, required=True, help="data file of prepare_data")
     add("--info", type=Path, required=True, help="description of prepare_data")
     add("--out", type=Path, required=True, help="folder of the results")
@@ -76,7 +77,9 @@ def _plan(arguments: argparse.Namespace):
         dtype=arguments.dtype,
         data_order=arguments.data_order,
         constraint=arguments.constraint,
+        precision=arguments.precision,
     )
+    check_precision(plan.precision, plan.dtype)
     if plan.constraint == "sphere":
         check_sphere(plan.momentum, plan.timeline)
     if not 0 <= first < end:

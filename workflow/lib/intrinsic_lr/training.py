@@ -15,6 +15,7 @@ from intrinsic_lr.evaluation import EvaluationData, evaluate
 from intrinsic_lr.models import explicit
 from intrinsic_lr.models.ensemble import EnsembleModel
 from intrinsic_lr.models.normalisation import BatchStatistics
+from intrinsic_lr.precision import products_in
 from intrinsic_lr.schedules import Timeline
 from intrinsic_lr.seeding import stream_seed
 from intrinsic_lr.theory import norm_recursion_residual
@@ -43,6 +44,7 @@ class TrainingPlan:
         data_order: names the streams of data order and augmentation in place of the point, which points of one
             batch size then share.
         constraint: `none`, or `sphere`: every scale group is brought back to its initial norm after each step.
+        precision: of the products and convolutions of a step, `float32`, `tf32` or `bfloat16`.
     """
 
     point: str
@@ -62,6 +64,7 @@ class TrainingPlan:
     dtype: str
     data_order: int | None = None
     constraint: str = "none"
+    precision: str = "float32"
 
     @property
     def members(self) -> range:
@@ -184,14 +187,21 @@ class Step:
 
 
 def gradients(
-    model: EnsembleModel, params: dict[str, Tensor], images: Tensor, labels: Tensor
+    model: EnsembleModel, params: dict[str, Tensor], images: Tensor, labels: Tensor, precision: str = "float32"
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return each member's mean loss (R,) and its gradients, under the batch's own statistics.
 
     The loss differentiated is the sum over members, whose gradients are therefore independent.
     """
-    if explicit.applies(model):
-        return explicit.gradients(model, params, images, labels.expand(len(next(iter(params.values()))), -1))
+    with products_in(precision, images.device):
+        if precision != "bfloat16" and explicit.applies(model):
+            return explicit.gradients(model, params, images, labels.expand(len(next(iter(params.values()))), -1))
+        return _autograd(model, params, images, labels)
+
+
+def _autograd(
+    model: EnsembleModel, params: dict[str, Tensor], images: Tensor, labels: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
     names = model.trainable
     leaves = {name: value.requires_grad_(name in names) for name, value in params.items()}
     logits = model.forward(leaves, images, BatchStatistics())
@@ -230,7 +240,7 @@ def update(state: State, gradient: dict[str, Tensor], lr: float, weight_decay: f
 def take_step(state: State, plan: TrainingPlan, model: EnsembleModel, batches: Batches) -> Step:
     """Advance the state by one update and return what it did."""
     lr, weight_decay = plan.timeline.at(state.step)
-    loss, gradient = gradients(model, state.params, *batches.at(state.step))
+    loss, gradient = gradients(model, state.params, *batches.at(state.step), plan.precision)
     update(state, gradient, lr, weight_decay, plan.momentum)
     project(state, model)
     state.step += 1

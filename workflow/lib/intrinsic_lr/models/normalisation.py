@@ -128,6 +128,8 @@ class _BatchNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, rectify: bool) -> tuple[Tensor, Tensor, Tensor]:
+        # Statistics stay in float32 after a convolution in bfloat16; a CPU kernel would take those of its input.
+        x = x.float() if x.dtype == torch.bfloat16 and x.device.type == "cpu" else x
         y, mean, inverse = normalise_forward(x, rectify)
         ctx.save_for_backward(x, y if rectify else None, mean, inverse)
         ctx.mark_non_differentiable(mean, inverse)
