@@ -56,7 +56,7 @@ def test_members_in_parts_give_the_same(setting, monkeypatch):
     whole = evaluation.evaluate(model, params, data)
     monkeypatch.setattr(evaluation, "CPU_PIXELS", 2 * pixels)
     parts = evaluation.evaluate(model, params, data)
-    assert [len(part["head.weight"]) for part in evaluation.member_chunks(model, params)] == [2, 2, 1]
+    assert evaluation.by_members(model, params, lambda part: len(part["head.weight"])) == [2, 2, 1]
     assert torch.allclose(whole.test_loss, parts.test_loss, rtol=1e-10)
     assert len(parts.test_loss) == 5
 
@@ -66,13 +66,29 @@ def test_parts_are_larger_where_temporaries_are_cheap():
 
     def sizes(shape, device):
         model = build(ModelSpec.parse("mlp"), shape, 3)
-        return [
-            len(part["w"]) for part in evaluation.member_chunks(model, {"w": torch.empty(70, 1, device=device)})
-        ]
+        weights = {"w": torch.empty(70, 1, device=device)}
+        return evaluation.by_members(model, weights, lambda part: len(part["w"]))
 
     assert sizes((1, 8, 8), "cpu") == [2] * 35
     assert sizes((1, 28, 28), "cpu") == [1] * 70
     assert sizes((1, 28, 28), "meta") == [64, 6]
+
+
+def test_parts_are_halved_where_memory_runs_out(setting, monkeypatch):
+    model, params, _ = setting
+    monkeypatch.setattr(evaluation, "CPU_PIXELS", 1 << 30)
+
+    def sizes(limit):
+        def compute(part):
+            if len(part["head.weight"]) > limit:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return len(part["head.weight"])
+
+        return evaluation.by_members(model, params, compute)
+
+    assert sizes(2) == [2, 2, 1]
+    with pytest.raises(torch.OutOfMemoryError):
+        sizes(0)
 
 
 def test_predicting_in_passes_gives_the_same(setting, monkeypatch):

@@ -10,15 +10,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from intrinsic_lr import extract, runs, storage, train, training
+from intrinsic_lr import extract, geometry, recording, runs, storage, train
 from intrinsic_lr.data import load
 from intrinsic_lr.errors import InputError
 from intrinsic_lr.evaluation import EvaluationData
+from intrinsic_lr.geometry import angles
 from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.models.normalisation import BatchStatistics
 from intrinsic_lr.models.spec import ModelSpec
 from intrinsic_lr.schedules import Clock, Timeline, compile_schedule, exp_lr_growth, lookup
-from intrinsic_lr.training import Batches, Recorder, State, TrainingPlan, angles, run, take_step, update
+from intrinsic_lr.training import Batches, Recorder, State, TrainingPlan, run, take_step, update
 from intrinsic_lr.version import TRAINING_VERSION
 
 MODELS = {"mlp": "mlp:width=8", "cnn4": "cnn4:width=4", "preresnet": "preresnet:width=4,blocks=1"}
@@ -62,11 +63,15 @@ def engine(files, settings):
     return model, State.initial(settings, model, torch.device("cpu")), Batches(settings, data), recorder
 
 
+def table(rows, settings):
+    return pd.DataFrame({name: column.numpy() for name, column in rows.columns(settings.members).items()})
+
+
 def trained(files, settings):
     model, state, batches, recorder = engine(files, settings)
     for _ in run(state, settings, model, batches, recorder, settings.timeline.steps):
         pass
-    return state, pd.DataFrame(recorder.rows)
+    return state, table(recorder.history, settings)
 
 
 @pytest.mark.parametrize(("kind", "norm"), list(itertools.product(MODELS, NORMS)))
@@ -277,7 +282,7 @@ def test_without_weight_decay_the_norm_only_grows(files):
 
 
 def test_update_without_gradient_is_pure_decay():
-    state = State(0, {"w": torch.ones(2, 3, dtype=torch.float64)})
+    state = State(0, {"w": torch.ones(2, 3, dtype=torch.float64)}, {}, {}, torch.tensor([-1, -1]))
     update(state, {"w": torch.zeros(2, 3, dtype=torch.float64)}, 0.1, 0.5, 0.0)
     assert torch.allclose(state.params["w"], torch.full((2, 3), 0.95, dtype=torch.float64))
 
@@ -298,7 +303,6 @@ def test_history_has_its_rows_and_columns(files):
     assert history[history["step"] > 0].notna().all(axis=None)
     assert np.allclose(history["effective_lr"], history["lr"] / history["squared_norm"])
     assert np.allclose(history["squared_norm"], history["squared_norm:linear1"] + history["squared_norm:linear2"])
-    assert np.allclose(history["intrinsic_lr"], 0.005)
 
 
 def test_trace_agrees_with_the_history(files):
@@ -306,10 +310,10 @@ def test_trace_agrees_with_the_history(files):
     model, state, batches, recorder = engine(files, settings)
     for _ in run(state, settings, model, batches, recorder, 7):
         pass
-    trace = pd.DataFrame({name: column.numpy() for name, column in recorder.trace_columns().items()})
+    trace = table(recorder.trace, settings)
     assert trace["step"].tolist() == [step for step in (0, 3, 6, 7) for _ in range(3)]
     assert trace["replicate"].tolist() == [0, 1, 2] * 4
-    history = pd.DataFrame(recorder.rows)
+    history = table(recorder.history, settings)
     expected = history[history["step"].isin(trace["step"])].reset_index(drop=True)[list(trace.columns)]
     pd.testing.assert_frame_equal(trace, expected, rtol=1e-14)
     of_step = ["batch_loss", "unit_gradient_squared_norm", "angle"]
@@ -320,12 +324,12 @@ def test_trace_agrees_with_the_history(files):
 def test_trace_does_not_evaluate(files, monkeypatch):
     settings = plan(trace_every=1, log_every=100)
     model, state, batches, recorder = engine(files, settings)
-    monkeypatch.setattr(training, "evaluate", lambda *_: pytest.fail("evaluated"))
-    recorder.trace(state, None, None)
-    state.step = 1
+    for _ in run(state, settings, model, batches, recorder, 0):
+        pass
+    monkeypatch.setattr(recording, "evaluate", lambda *_: pytest.fail("evaluated"))
     for _ in run(state, settings, model, batches, recorder, 6):
         pass
-    assert len(recorder.trace_columns()["step"]) == 6 * 3
+    assert len(recorder.trace) == 7
 
 
 def test_angles_do_not_depend_on_the_parts_they_are_taken_in(monkeypatch):
@@ -337,7 +341,7 @@ def test_angles_do_not_depend_on_the_parts_they_are_taken_in(monkeypatch):
     whole = angles(before, after, groups)["all"]
     flat = [torch.cat([part["v"].flatten(1), part["w"]], dim=1).double() for part in (before, after)]
     assert torch.allclose(whole, torch.nn.functional.cosine_similarity(*flat).arccos())
-    monkeypatch.setattr(training, "CPU_WEIGHTS", 2 * 13)
+    monkeypatch.setattr(geometry, "CPU_WEIGHTS", 2 * 13)
     assert torch.equal(angles(before, after, groups)["all"], whole)
 
 
@@ -350,7 +354,7 @@ def test_diverged_member_leaves_the_others_alone(files):
     clean, _ = trained(files, settings)
     for name in clean.params:
         assert torch.equal(state.params[name][[0, 2]], clean.params[name][[0, 2]])
-    rows = pd.DataFrame(recorder.rows)
+    rows = table(recorder.history, settings)
     assert rows[rows["replicate"] == 1]["test_accuracy"].isna().all()
     assert rows[rows["replicate"] != 1]["test_accuracy"].notna().all()
 
@@ -501,5 +505,5 @@ def test_training_of_one_step_has_all_its_files(files, tmp_path):
 def test_progress_in_a_log_is_whole_lines(files, tmp_path, capsys):
     train.main(command(files, tmp_path))
     lines = capsys.readouterr().err.splitlines()
-    assert "7 of 7 steps (100 %)" in lines[-1]
+    assert "21 of 21 member-steps (100 %)" in lines[-1]
     assert "left" in lines[-1]

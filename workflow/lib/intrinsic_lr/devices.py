@@ -34,3 +34,8 @@ def describe(device: torch.device) -> str:
 def in_float64(tensor: torch.Tensor) -> torch.Tensor:
     """Return a tensor in float64, on the CPU where the device has no float64 (mps)."""
     return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an exception says that a device's memory did not suffice."""
+    return isinstance(error, torch.OutOfMemoryError)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from intrinsic_lr.data import Dataset
 from intrinsic_lr.devices import in_float64
-from intrinsic_lr.evaluation import member_chunks, predict, recompute_statistics
+from intrinsic_lr.evaluation import by_members, predict, recompute_statistics
 from intrinsic_lr.runs import Ensemble
 
 
@@ -28,12 +28,13 @@ def predicted_logits(ensemble: Ensemble, step: int, data: Dataset) -> Tensor:
     """Return each member's test logits (R, N, K), with batch-norm statistics recomputed on the training set."""
     model, device = ensemble.model(), data.train_images.device
     train, test = data.normalise(data.train_images), data.normalise(data.test_images)
-    parts = []
-    for chunk in member_chunks(model, ensemble.weights(step)):
+
+    def predicted(chunk: dict[str, Tensor]) -> Tensor:
         params = {name: value.to(device) for name, value in chunk.items()}
         statistics, _ = recompute_statistics(model, params, train)
-        parts.append(predict(model, params, statistics, test).cpu())
-    return torch.cat(parts)
+        return predict(model, params, statistics, test).cpu()
+
+    return torch.cat(by_members(model, ensemble.weights(step), predicted))
 
 
 def predicted_labels(ensemble: Ensemble, step: int, data: Dataset) -> np.ndarray:

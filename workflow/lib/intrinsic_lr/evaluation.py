@@ -1,17 +1,20 @@
 """Evaluation of ensembles, with batch-norm statistics recomputed on the training set."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from intrinsic_lr.data import Dataset
-from intrinsic_lr.devices import in_float64
+from intrinsic_lr.devices import in_float64, is_out_of_memory
 from intrinsic_lr.models.ensemble import EnsembleModel
 from intrinsic_lr.models.normalisation import CollectedStatistics, FixedStatistics, Statistics
+
+Result = TypeVar("Result")
 
 EVALUATION_BATCH = 2048
 """Images in one pass. A training set that fits in one batch gets its exact statistics."""
@@ -83,19 +86,36 @@ def losses(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits.transpose(1, 2), labels.expand(len(logits), -1), reduction="none")
 
 
-def member_chunks(model: EnsembleModel, params: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """Yield the ensemble in parts of as many members as its device takes at once."""
+def by_members(
+    model: EnsembleModel, params: Mapping[str, Tensor], compute: Callable[[dict[str, Tensor]], Result]
+) -> list[Result]:
+    """Return what `compute` makes of parts of the ensemble, each of as many members as its device takes at once.
+
+    Where the device's memory does not suffice, parts are halved from there on.
+    """
     first = next(iter(params.values()))
     pixels = prod(model.image_shape[1:])
     limit = CPU_PIXELS // pixels if first.device.type == "cpu" else MEMBER_IMAGES
-    size = max(1, limit // EVALUATION_BATCH)
-    for start in range(0, len(first), size):
-        yield {name: value[start : start + size] for name, value in params.items()}
+    size = min(len(first), max(1, limit // EVALUATION_BATCH))
+    results: list[Result] = []
+    start = 0
+    while start < len(first):
+        try:
+            results.append(compute({name: value[start : start + size] for name, value in params.items()}))
+            start += size
+            continue
+        except RuntimeError as error:
+            if size == 1 or not is_out_of_memory(error):
+                raise
+        # Only here, after the exception and the tensors in its frames are gone, is there memory to give back.
+        torch.cuda.empty_cache()
+        size //= 2
+    return results
 
 
 def evaluate(model: EnsembleModel, params: Mapping[str, Tensor], data: EvaluationData) -> Evaluation:
     """Evaluate every member on the whole training and test set, under statistics recomputed on the former."""
-    parts = [_evaluate(model, chunk, data) for chunk in member_chunks(model, params)]
+    parts = by_members(model, params, lambda chunk: _evaluate(model, chunk, data))
     return Evaluation(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 

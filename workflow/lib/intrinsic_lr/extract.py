@@ -53,9 +53,9 @@ def _extract(block: Block, data, device) -> None:
     """Stream predictions and statistics to their files, checkpoint by checkpoint."""
     import torch
 
-    from intrinsic_lr.evaluation import EvaluationData, member_chunks
+    from intrinsic_lr.evaluation import EvaluationData, by_members
     from intrinsic_lr.progress import progress
-    from intrinsic_lr.storage import TensorWriter
+    from intrinsic_lr.storage import TensorWriter, remove_abandoned
 
     model = block.build_model()
     images = EvaluationData.of(data)
@@ -72,6 +72,8 @@ def _extract(block: Block, data, device) -> None:
         for norm, channels in (model.norms.items() if model.spec.norm == "batch" else ())
         for buffer in ("running_mean", "running_var")
     }
+    for name in (PREDICTIONS, STATISTICS):
+        remove_abandoned(block.folder / name)
     with (
         TensorWriter(block.folder / PREDICTIONS, _layout(steps, outputs)) as predictions,
         TensorWriter(block.folder / STATISTICS, _layout(steps, buffers)) as statistics,
@@ -79,7 +81,7 @@ def _extract(block: Block, data, device) -> None:
     ):
         for step in steps:
             params = {name: value.to(device) for name, value in block.weights(step).items()}
-            parts = [_outputs(model, chunk, images) for chunk in member_chunks(model, params)]
+            parts = by_members(model, params, lambda chunk: _outputs(model, chunk, images))
             for name in outputs:
                 predictions.write(key(step, name), torch.cat([part[0][name] for part in parts]))
             for name in buffers:

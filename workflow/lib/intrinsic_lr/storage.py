@@ -2,7 +2,11 @@
 
 import hashlib
 import json
+import math
 import os
+import platform
+import re
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,18 +29,49 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces `path` once the block has succeeded.
 
     The content is flushed to disk before the rename, so that a crash leaves the old file or the new
-    one, never a part. On an exception the temporary file is removed and `path` stays untouched.
+    one, never a part. On an exception the temporary file is removed and `path` stays untouched; what processes of
+    this machine left behind that were killed meanwhile is removed too.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    remove_abandoned(path)
+    temporary = _temporary(path)
     try:
         yield temporary
-        with open(temporary, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
+        publish(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Flush a file to disk and give it its name."""
+    with open(temporary, "rb") as handle:
+        os.fsync(handle.fileno())
+    os.replace(temporary, path)
+
+
+def _temporary(path: Path) -> Path:
+    """Return a name that no other process has, nor a later one of the same number."""
+    return path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove temporary files of `path` whose process, on this machine, is no more."""
+    pattern = re.compile(re.escape(f".{path.name}.{platform.node()}.") + r"(\d+)\.[0-9a-f]{8}\.tmp")
+    for other in path.parent.iterdir():
+        match = pattern.fullmatch(other.name)
+        if match and not _alive(int(match[1])):
+            other.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def sha256(path: Path | str) -> str:
@@ -81,13 +116,18 @@ class TensorWriter:
 
     The safetensors library can only save a complete dictionary. Its file format is a length, a JSON
     header with the offset of each tensor, and the raw bytes; as every shape is known beforehand, the
-    header is written first and the tensors follow as they come. Use as a context manager: the file
-    appears under its name only after every declared tensor was written.
+    header is written first and the tensors, or rows of them, follow as they come. Use as a context manager: the
+    file appears under its name only after every declared tensor was written whole.
 
     Args:
         path: the file to write.
         layout: for each tensor name its torch dtype and shape, in file order.
         metadata: strings kept in the file's header.
+
+    Attributes:
+        temporary: where the file grows.
+        keep: leave it there on an exception, for another writer to go on from.
+        written: for each piece written its name, first row, number of rows and SHA-256.
     """
 
     def __init__(
@@ -101,9 +141,7 @@ class TensorWriter:
         self._offsets: dict[str, int] = {}
         self._layout = {name: (dtype, tuple(shape)) for name, (dtype, shape) in layout.items()}
         for name, (dtype, shape) in self._layout.items():
-            size = dtype.itemsize
-            for extent in shape:
-                size *= extent
+            size = dtype.itemsize * math.prod(shape)
             header[name] = {
                 "dtype": _DTYPES[str(dtype)],
                 "shape": list(shape),
@@ -115,27 +153,75 @@ class TensorWriter:
         text += b" " * (-len(text) % 8)
         self._start = 8 + len(text)
         self._prefix = len(text).to_bytes(8, "little") + text
-        self._context = atomic_path(path)
+        self._path = Path(path)
+        self.temporary = _temporary(self._path)
+        self.keep = False
+        self.written: list[tuple[str, int, int, str]] = []
 
     def __enter__(self) -> "TensorWriter":
-        self._temporary = self._context.__enter__()
-        self._handle = open(self._temporary, "wb")
+        self.temporary.parent.mkdir(parents=True, exist_ok=True)
+        self._handle = open(self.temporary, "w+b")
         self._handle.write(self._prefix)
-        self._missing = set(self._layout)
         return self
 
-    def write(self, name: str, tensor: Any) -> None:
-        """Write one declared tensor; its dtype and shape must be the declared ones."""
-        if (tensor.dtype, tuple(tensor.shape)) != self._layout[name]:
-            raise ValueError(f"{name}: {tensor.dtype} {tuple(tensor.shape)} is not {self._layout[name]}")
-        self._handle.seek(self._start + self._offsets[name])
-        self._handle.write(tensor.detach().cpu().contiguous().numpy().tobytes())
-        self._missing.discard(name)
+    def write(self, name: str, tensor: Any, first: int = 0) -> None:
+        """Write rows of one declared tensor from `first` on, all of them unless told otherwise.
+
+        Dtype and shape of a row must be the declared ones.
+        """
+        dtype, shape = self._layout[name]
+        count = len(tensor)
+        if tensor.dtype != dtype or tuple(tensor.shape[1:]) != shape[1:] or first + count > shape[0]:
+            raise ValueError(
+                f"{name}: {tensor.dtype} {tuple(tensor.shape)} from {first} is not within {dtype} {shape}"
+            )
+        self._put(name, first, count, tensor.detach().cpu().contiguous().numpy().tobytes())
+
+    def adopt(self, source: Path, pieces: list[tuple[str, int, int, str]]) -> None:
+        """Take over pieces that another writer of the same layout has `written` to its temporary file.
+
+        Raises:
+            InputError: when one of them is damaged.
+        """
+        with open(source, "rb") as handle:
+            for name, first, count, digest in pieces:
+                start, size = self._place(name, first, count)
+                handle.seek(start)
+                content = handle.read(size)
+                if hashlib.sha256(content).hexdigest() != digest:
+                    raise InputError(f"{source}: damaged; train from the beginning after `rm {source}`")
+                self._put(name, first, count, content)
+
+    def flush(self) -> None:
+        """Bring all that was written to the disk."""
+        self._handle.flush()
+        os.fsync(self._handle.fileno())
+
+    def _place(self, name: str, first: int, count: int) -> tuple[int, int]:
+        """Return offset and length in bytes of rows of a tensor."""
+        dtype, shape = self._layout[name]
+        row = dtype.itemsize * math.prod(shape[1:])
+        return self._start + self._offsets[name] + first * row, count * row
+
+    def _put(self, name: str, first: int, count: int, content: bytes) -> None:
+        self._handle.seek(self._place(name, first, count)[0])
+        self._handle.write(content)
+        self.written.append((name, first, count, hashlib.sha256(content).hexdigest()))
+
+    def _missing(self) -> list[str]:
+        rows = dict.fromkeys(self._layout, 0)
+        for name, _, count in {(name, first, count) for name, first, count, _ in self.written}:
+            rows[name] += count
+        return [name for name, (_, shape) in self._layout.items() if rows[name] != shape[0]]
 
     def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
-        self._handle.close()
-        if kind is None and self._missing:
-            kind, value = ValueError, ValueError(f"never written: {sorted(self._missing)[:3]}")
-            self._context.__exit__(kind, value, None)
-            raise value
-        self._context.__exit__(kind, value, trace)
+        missing = [] if kind else self._missing()
+        try:
+            self._handle.close()
+            if kind is None and not missing:
+                publish(self.temporary, self._path)
+        finally:
+            if not (kind and self.keep):
+                self.temporary.unlink(missing_ok=True)
+        if missing:
+            raise ValueError(f"never written: {missing[:3]}")

@@ -1,7 +1,8 @@
 """Training of an ensemble: plain SGD on R networks at once, with everything that the study measures."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -9,16 +10,15 @@ from torch import Tensor
 
 from intrinsic_lr.augmentation import Augmentation
 from intrinsic_lr.data import Dataset
-from intrinsic_lr.devices import in_float64
 from intrinsic_lr.errors import InputError
-from intrinsic_lr.evaluation import EvaluationData, evaluate
+from intrinsic_lr.geometry import squared_norms
 from intrinsic_lr.models import explicit
 from intrinsic_lr.models.ensemble import EnsembleModel
 from intrinsic_lr.models.normalisation import BatchStatistics
 from intrinsic_lr.precision import products_in
+from intrinsic_lr.recording import Recorder
 from intrinsic_lr.schedules import Timeline
 from intrinsic_lr.seeding import stream_seed
-from intrinsic_lr.theory import norm_recursion_residual
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -71,6 +71,10 @@ class TrainingPlan:
         """The replicates of the block."""
         return range(*self.replicates)
 
+    def steps_per_epoch(self, count: int) -> int:
+        """Return the steps in which `count` training images are seen once."""
+        return 1 if self.batch_size == "full" else count // int(self.batch_size)
+
     def init_seeds(self) -> list[int]:
         """Return the seed of each member's initialisation."""
         shared = self.init_sharing == "shared"
@@ -96,18 +100,23 @@ class State:
         buffers: momentum buffers of the trained parameters; empty before the first step with momentum, unless
             the timeline gives them.
         radii: under the sphere constraint the norm (R,) that each scale group keeps, in float64.
+        lost: the first step whose batch loss was not finite, int64 (R,), or `NEVER`.
     """
 
     step: int
     params: dict[str, Tensor]
-    buffers: dict[str, Tensor] = field(default_factory=dict)
-    radii: dict[str, Tensor] = field(default_factory=dict)
+    buffers: dict[str, Tensor]
+    radii: dict[str, Tensor]
+    lost: Tensor
+
+    NEVER: ClassVar[int] = -1
 
     @staticmethod
     def initial(plan: TrainingPlan, model: EnsembleModel, device: torch.device) -> "State":
         """Return the state before the first step."""
         drawn = model.initialise(plan.init_seeds(), plan.init_scale, DTYPES[plan.dtype], plan.head_seed())
-        state = State(0, {name: value.to(device) for name, value in drawn.items()})
+        lost = torch.full((len(plan.members),), State.NEVER, device=device)
+        state = State(0, {name: value.to(device) for name, value in drawn.items()}, {}, {}, lost)
         if factor := plan.timeline.first_buffer:
             scaled = {name for names in model.scale_groups.values() for name in names}
             state.buffers = {
@@ -117,6 +126,26 @@ class State:
             norms = squared_norms(state.params, model.scale_groups)
             state.radii = {group: norm.sqrt() for group, norm in norms.items()}
         return state
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all that the state holds but its step, by names that `of_tensors` reads."""
+        kinds = {"params": self.params, "buffers": self.buffers, "radii": self.radii}
+        named = {f"{kind}/{name}": value for kind, values in kinds.items() for name, value in values.items()}
+        return {**named, "lost": self.lost}
+
+    @staticmethod
+    def of_tensors(step: int, tensors: Mapping[str, Tensor]) -> "State":
+        """Return the state that `tensors` was taken of; it holds these very tensors."""
+        kinds: dict[str, dict[str, Tensor]] = {"params": {}, "buffers": {}, "radii": {}}
+        for key, value in tensors.items():
+            kind, _, name = key.partition("/")
+            if kind in kinds:
+                kinds[kind][name] = value
+        return State(step, **kinds, lost=tensors["lost"])
+
+    def copy(self) -> "State":
+        """Return a state of its own tensors."""
+        return State.of_tensors(self.step, {name: value.clone() for name, value in self.tensors().items()})
 
 
 class Batches:
@@ -136,7 +165,7 @@ class Batches:
         self.size = count if self.full else int(plan.batch_size)
         if self.size > count:
             raise InputError(f"batch size: found {self.size}; allowed are 2 to {count} training images, or full")
-        self.steps_per_epoch = count // self.size
+        self.steps_per_epoch = plan.steps_per_epoch(count)
         # Without augmentation the images are normalised once; a row of (N, C*H*W) is gathered per image.
         self._images = None if self._augmentation else data.normalise(data.train_images)
         self._epoch = -1
@@ -165,11 +194,16 @@ class Batches:
             order = [torch.arange(count) for _ in self._plan.members]
         else:
             order = [_permutation(seed, count) for seed in self._plan.epoch_seeds("order", epoch)]
-        self._order = torch.stack(order).to(device)
+        self._order = _sent(torch.stack(order), device)
         if self._augmentation:
             seeds = self._plan.epoch_seeds("augmentation", epoch)
-            self._draws = self._augmentation.draws(seeds, count).to(device)
+            self._draws = _sent(self._augmentation.draws(seeds, count), device)
         self._epoch = epoch
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on its device; a GPU goes on with the steps in its queue meanwhile."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _permutation(seed: int, count: int) -> Tensor:
@@ -241,6 +275,7 @@ def take_step(state: State, plan: TrainingPlan, model: EnsembleModel, batches: B
     """Advance the state by one update and return what it did."""
     lr, weight_decay = plan.timeline.at(state.step)
     loss, gradient = gradients(model, state.params, *batches.at(state.step), plan.precision)
+    state.lost.masked_fill_((state.lost == State.NEVER) & ~loss.isfinite(), state.step + 1)
     update(state, gradient, lr, weight_decay, plan.momentum)
     project(state, model)
     state.step += 1
@@ -257,186 +292,26 @@ def project(state: State, model: EnsembleModel) -> None:
             weight.mul_((radius / norms[group].sqrt()).to(weight).view(-1, *[1] * (weight.dim() - 1)))
 
 
-def squared_norms(tensors: dict[str, Tensor], groups: dict[str, tuple[str, ...]]) -> dict[str, Tensor]:
-    """Return the squared norm of each group of parameters, (R,) in float64."""
-    return {group: sum(_row_norms(tensors[name]).square() for name in names) for group, names in groups.items()}
-
-
-def _row_norms(tensor: Tensor) -> Tensor:
-    """Return each member's norm (R,), summed in float64 without a copy of the tensor in float64."""
-    tensor = tensor.cpu() if tensor.device.type == "mps" else tensor
-    return torch.linalg.vector_norm(tensor.flatten(1), dim=1, dtype=torch.float64)
-
-
-CPU_WEIGHTS = 1 << 16
-"""Weights whose angle a CPU takes at once: temporaries that stay in its cache take a third of the time."""
-
-
-def angles(
-    before: dict[str, Tensor], after: dict[str, Tensor], groups: dict[str, tuple[str, ...]]
-) -> dict[str, Tensor]:
-    """Return the angle in radians (R,) between two weights, for each group."""
-    return {
-        group: _angle([before[name] for name in names], [after[name] for name in names])
-        for group, names in groups.items()
-    }
-
-
-def _angle(before: Sequence[Tensor], after: Sequence[Tensor]) -> Tensor:
-    """Return each member's angle (R,) between the vectors that the tensors (R, ...) make together.
-
-    2 atan2(|u - v|, |u + v|) of the unit vectors u and v keeps its digits at small angles, where the
-    arccosine of their product has none left (Kahan 2006).
-    """
-
-    def units(tensors: Sequence[Tensor], members: slice) -> Tensor:
-        vector = torch.cat([in_float64(tensor[members]).flatten(1) for tensor in tensors], dim=1)
-        return vector / vector.norm(dim=1, keepdim=True)
-
-    count, weights = len(before[0]), sum(tensor[0].numel() for tensor in before)
-    size = max(1, CPU_WEIGHTS // weights) if before[0].device.type == "cpu" else count
-    found = []
-    for start in range(0, count, size):
-        u, v = (units(tensors, slice(start, start + size)) for tensors in (before, after))
-        found.append(2 * torch.atan2((u - v).norm(dim=1), (u + v).norm(dim=1)))
-    return torch.cat(found)
-
-
-class Recorder:
-    """Collects the rows of the history, and of the trace, which is denser and cheap: nothing is evaluated for it.
-
-    Args:
-        plan: the training.
-        model: its model.
-        data: images and labels to evaluate on.
-    """
-
-    ALL = "all"
-    TRACED = ("batch_loss", "squared_norm", "unit_gradient_squared_norm", "effective_lr", "angle")
-
-    def __init__(self, plan: TrainingPlan, model: EnsembleModel, data: EvaluationData) -> None:
-        self._plan, self._model, self._data = plan, model, data
-        self._whole = {self.ALL: tuple(n for names in model.scale_groups.values() for n in names)}
-        self._groups = {**model.scale_groups, **self._whole}
-        self.rows: list[dict[str, object]] = []
-        self._traced: list[tuple[int, float, float]] = []
-        self._trace: dict[str, Tensor] = {}
-
-    def wants(self, step: int) -> bool:
-        """Tell whether the history has a row at a step."""
-        plan = self._plan
-        return step % plan.log_every == 0 or step in plan.checkpoints or step == plan.timeline.steps
-
-    def traces(self, step: int) -> bool:
-        """Tell whether the trace has a row at a step."""
-        return step % self._plan.trace_every == 0 or step == self._plan.timeline.steps
-
-    def trace(self, state: State, before: dict[str, Tensor] | None, done: Step | None) -> None:
-        """Add a row per member to the trace, of the same meaning as those that `record` adds to the history."""
-        norm = squared_norms(state.params, self._whole)[self.ALL]
-        lr, weight_decay = self._rates(done)
-        values = {**self._of_step(before, done, state, norm), "squared_norm": norm, "effective_lr": lr / norm}
-        if not self._trace:
-            # One block of memory for the whole run: thousands of small tensors kept among the large temporaries of
-            # the steps would tear the heap into pieces, of which gigabytes add up.
-            rows = self._plan.timeline.steps // self._plan.trace_every + 2
-            self._trace = {name: norm.new_empty(rows, len(norm)) for name in self.TRACED}
-        for name, column in self._trace.items():
-            column[len(self._traced)] = values[name]
-        self._traced.append((state.step, lr, weight_decay))
-
-    def trace_columns(self) -> dict[str, Tensor]:
-        """Return the columns of the trace, one row per traced step and member."""
-        members = torch.tensor(self._plan.members)
-        step, lr, weight_decay = zip(*self._traced, strict=True)
-        rates = {"lr": lr, "weight_decay": weight_decay}
-        return {
-            "step": torch.tensor(step).repeat_interleave(len(members)),
-            "replicate": members.repeat(len(self._traced)),
-            **{
-                name: torch.tensor(rate, dtype=torch.float64).repeat_interleave(len(members))
-                for name, rate in rates.items()
-            },
-            **{name: column[: len(self._traced)].flatten().cpu() for name, column in self._trace.items()},
-        }
-
-    def record(self, state: State, before: dict[str, Tensor] | None, done: Step | None) -> None:
-        """Add a row per member on the state and the step that led to it (None at the beginning)."""
-        norms = squared_norms(state.params, self._groups)
-        lr, weight_decay = self._rates(done)
-        evaluation = evaluate(self._model, state.params, self._data)
-        values = {
-            "train_loss": evaluation.train_loss,
-            "train_accuracy": evaluation.train_accuracy,
-            "test_loss": evaluation.test_loss,
-            "test_accuracy": evaluation.test_accuracy,
-            **self._of_step(before, done, state, norms[self.ALL]),
-            **self._of_groups(before, state, norms[self.ALL]),
-            "squared_norm": norms[self.ALL],
-            "effective_lr": lr / norms[self.ALL],
-            **{f"squared_norm:{group}": norms[group] for group in self._model.scale_groups},
-        }
-        columns = {name: in_float64(value).tolist() for name, value in values.items()}
-        for row, replicate in enumerate(self._plan.members):
-            self.rows.append(
-                {
-                    "step": state.step,
-                    "replicate": replicate,
-                    "lr": lr,
-                    "weight_decay": weight_decay,
-                    "intrinsic_lr": lr * weight_decay,
-                    **{name: column[row] for name, column in columns.items()},
-                }
-            )
-
-    def _rates(self, done: Step | None) -> tuple[float, float]:
-        """Return learning rate and weight decay of a step, those of the first one at the beginning."""
-        return (done.lr, done.weight_decay) if done else self._plan.timeline.at(0)
-
-    def _of_step(
-        self, before: dict[str, Tensor] | None, done: Step | None, state: State, norm: Tensor
-    ) -> dict[str, Tensor]:
-        """Return the quantities of the step itself, NaN where there was none; `norm` is squared, after it."""
-        missing = torch.full_like(norm, torch.nan)
-        if before is None or done is None:
-            names = ("batch_loss", "unit_gradient_squared_norm", "angle", "norm_recursion_residual")
-            return dict.fromkeys(names, missing)
-        norm_before = squared_norms(before, self._whole)[self.ALL]
-        gradient = squared_norms(done.gradients, self._whole)[self.ALL] * norm_before
-        residual = norm_recursion_residual(norm_before, norm, done.lr, done.weight_decay, gradient)
-        plain = self._plan.momentum == 0 and self._plan.constraint == "none"
-        return {
-            "batch_loss": done.loss,
-            "unit_gradient_squared_norm": gradient,
-            "angle": angles(before, state.params, self._whole)[self.ALL],
-            "norm_recursion_residual": residual if plain else missing,
-        }
-
-    def _of_groups(self, before: dict[str, Tensor] | None, state: State, norm: Tensor) -> dict[str, Tensor]:
-        """Return the angle that the step turned each scale group by, NaN where there was no step."""
-        groups = self._model.scale_groups
-        if before is None:
-            return dict.fromkeys((f"angle:{group}" for group in groups), torch.full_like(norm, torch.nan))
-        return {f"angle:{group}": angle for group, angle in angles(before, state.params, groups).items()}
-
-
 def run(
     state: State, plan: TrainingPlan, model: EnsembleModel, batches: Batches, recorder: Recorder, until: int
 ) -> Iterator[State]:
-    """Train from the state's step to step `until`; yield the state at every step worth keeping or logging.
+    """Train from the state's step to step `until`; yield the state after every step, and before the first.
 
-    Training on from a state that a previous call ended at gives the same bits as one call would.
+    Training on from a state that a previous call ended at gives the same bits as one call would. An exception,
+    such as memory that ran out, leaves the state and the rows of the last whole step.
     """
-    if state.step == 0:
-        recorder.trace(state, None, None)
+    if not len(recorder.history):
         recorder.record(state, None, None)
         yield state
     while state.step < until:
-        logged, traced = recorder.wants(state.step + 1), recorder.traces(state.step + 1)
-        before = {name: value.clone() for name, value in state.params.items()} if logged or traced else None
+        step = state.step + 1
+        measured = recorder.wants(step) or recorder.traces(step)
+        before = state.copy() if measured else None
         done = take_step(state, plan, model, batches)
-        if traced:
-            recorder.trace(state, before, done)
-        if logged:
-            recorder.record(state, before, done)
-            yield state
+        if before is not None:
+            try:
+                recorder.record(state, before.params, done)
+            except BaseException:
+                vars(state).update(vars(before))
+                raise
+        yield state

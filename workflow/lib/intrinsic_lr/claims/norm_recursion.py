@@ -69,9 +69,10 @@ def _affine(inputs: Inputs, role: str) -> pd.DataFrame:
     """Train a network with scales and shifts at the first point's rates; return the residuals of all weights."""
     import torch
 
+    from intrinsic_lr.geometry import squared_norms
     from intrinsic_lr.models.ensemble import build
     from intrinsic_lr.models.spec import ModelSpec
-    from intrinsic_lr.training import State, gradients, squared_norms, update
+    from intrinsic_lr.training import State, gradients, update
 
     question = inputs.question
     point = question.points(role)[0]

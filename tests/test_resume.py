@@ -1,0 +1,252 @@
+"""Trainings that are stopped, killed or short of memory end with the files of an undisturbed one."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from intrinsic_lr import parts, recording, storage, train
+from intrinsic_lr.errors import InputError
+from intrinsic_lr.resume import STATE, STOPPED, Watch
+from intrinsic_lr.runs import CHECKPOINTS, HISTORY, TRACE
+
+STEPS = 9
+RESULTS = (CHECKPOINTS, HISTORY, TRACE)
+LIBRARY = Path(train.__file__).parents[1]
+SETTINGS = {
+    "plain": {},
+    "momentum": {"momentum": 0.9, "augmentation": "flip"},
+    "sphere": {"constraint": "sphere", "timeline": f"{STEPS}@0.5@0"},
+    "twin": {"timeline": f"buffer=-0.5,{STEPS}@0.1@0@1.01", "momentum": 0.5},
+    "cnn4": {"model": "cnn4:width=4", "dtype": "float64"},
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    generator = torch.Generator().manual_seed(0)
+    tensors = {}
+    for part, count in (("train", 23), ("test", 11)):
+        tensors[f"{part}_images"] = torch.randint(256, (count, 1, 6, 6), generator=generator, dtype=torch.uint8)
+        tensors[f"{part}_labels"] = torch.randint(3, (count,), generator=generator)
+    save_file(tensors, folder / "d.safetensors")
+    info = {"name": "d", "classes": ["a", "b", "c"], "shape": [1, 6, 6], "mean": [0.5], "std": [0.3]}
+    storage.write_json(folder / "d.json", {**info, "sha256": storage.sha256(folder / "d.safetensors")})
+    return folder / "d.safetensors", folder / "d.json"
+
+
+def command(files, out, **changes):
+    data, info = files
+    flags = {
+        "point": "p", "model": "mlp:width=8", "timeline": f"{STEPS}@0.1@0.05", "batch-size": 5,
+        "checkpoints": "0,4,9", "log-every": 3, "trace-every": 2, "replicates": "0:4", "data": data, "info": info,
+        "out": out, "device": "cpu", **changes,
+    }  # fmt: skip
+    return [text for flag, value in flags.items() for text in (f"--{flag}", str(value))]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(files, tmp_path_factory):
+    """The folders of trainings that nothing happened to, by setting."""
+    folders = {}
+    for name, changes in SETTINGS.items():
+        folders[name] = tmp_path_factory.mktemp("undisturbed") / name
+        train.main(command(files, folders[name], **changes))
+    return folders
+
+
+def same_files(a, b):
+    return all((a / name).read_bytes() == (b / name).read_bytes() for name in RESULTS)
+
+
+def left(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_stopped_after_every_step(files, undisturbed, tmp_path, setting, capsys):
+    """Training in as many parts as it has steps is training in one."""
+    for step in range(STEPS + 1):
+        with pytest.raises(SystemExit, match=str(STOPPED)):
+            train.main([*command(files, tmp_path, **SETTINGS[setting]), "--stop-after", "0"])
+        assert f"stopped after step {step} of {STEPS} by the time limit" in capsys.readouterr().err
+        assert not (tmp_path / "run.json").exists()
+    train.main([*command(files, tmp_path, **SETTINGS[setting]), "--stop-after", "0"])
+    assert same_files(tmp_path, undisturbed[setting])
+    assert left(tmp_path) == sorted([*RESULTS, "run.json"])
+
+
+def test_killed_at_any_moment(files, undisturbed, tmp_path):
+    """SIGKILL, which no program can answer, at a random moment of a run that saves after every step."""
+    words = [sys.executable, "-m", "intrinsic_lr.train", *command(files, tmp_path), "--save-every", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(LIBRARY)}
+    running = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL)
+    while running.poll() is None and not (tmp_path / STATE).exists():
+        time.sleep(0.001)
+    running.kill()
+    assert running.wait() in (0, -signal.SIGKILL)
+    train.main(command(files, tmp_path))
+    assert same_files(tmp_path, undisturbed["plain"])
+    assert left(tmp_path) == sorted([*RESULTS, "run.json"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_stop_after_the_step(files, undisturbed, tmp_path, monkeypatch, capsys, number):
+    calls = []
+
+    def signalled(self):
+        calls.append(self)
+        if len(calls) == 6:
+            os.kill(os.getpid(), number)
+        return bool(self.reason)
+
+    monkeypatch.setattr(Watch, "stops", signalled)
+    with pytest.raises(SystemExit, match=str(STOPPED)):
+        train.main(command(files, tmp_path))
+    assert f"by {number.name}; state saved" in capsys.readouterr().err
+    train.main(command(files, tmp_path))
+    assert same_files(tmp_path, undisturbed["plain"])
+
+
+def test_the_end_of_the_parent_is_a_reason(monkeypatch):
+    alone, child = Watch(60, None, with_parent=False), Watch(60, None, with_parent=True)
+    assert not child.stops()
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    assert child.stops()
+    assert "the process that started it" in child.reason
+    assert not alone.stops()
+
+
+def stopped(files, folder, **changes):
+    """Leave the state of a training that stopped after two steps, of which one has a checkpoint."""
+    for _ in range(3):
+        with pytest.raises(SystemExit):
+            train.main([*command(files, folder, **changes), "--stop-after", "0"])
+
+
+DAMAGES = {
+    "emptied": lambda content: b"",
+    "cut short": lambda content: content[: len(content) // 2],
+    "one bit": lambda content: content[:-100] + bytes([content[-100] ^ 1]) + content[-99:],
+    "the digest": lambda content: b"0" + content[1:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_state_is_named(files, tmp_path, damage):
+    stopped(files, tmp_path)
+    path = tmp_path / STATE
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    with pytest.raises(InputError, match=rf"{re.escape(str(path))}: damaged; .* `rm {re.escape(str(path))}`"):
+        train.main(command(files, tmp_path))
+    assert path.exists()
+
+
+@pytest.mark.parametrize("damage", ["emptied", "one bit"])
+def test_damaged_checkpoints_of_a_stopped_run_are_named(files, tmp_path, damage):
+    stopped(files, tmp_path)
+    (partial,) = tmp_path.glob(".checkpoints*.tmp")
+    content = bytearray(partial.read_bytes())
+    content[content.index(b"}}") + 100] ^= 1
+    partial.write_bytes(b"" if damage == "emptied" else bytes(content))
+    with pytest.raises(InputError, match="damaged; train from the beginning after `rm "):
+        train.main(command(files, tmp_path))
+    partial.unlink()
+    train.main(command(files, tmp_path))
+    assert left(tmp_path) == sorted([*RESULTS, "run.json"])
+
+
+def test_a_state_of_another_training_is_not_gone_on_from(files, undisturbed, tmp_path, capsys):
+    stopped(files, tmp_path, seed=1)
+    train.main(command(files, tmp_path))
+    assert "of another training" in capsys.readouterr().err
+    assert same_files(tmp_path, undisturbed["plain"])
+
+
+def short_of_memory(monkeypatch, members, step=0):
+    """Let a device hold so many members only, from a step on."""
+    take_step = parts.run.__globals__["take_step"]
+
+    def limited(state, *rest):
+        if len(state.lost) > members and state.step >= step:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return take_step(state, *rest)
+
+    monkeypatch.setitem(parts.run.__globals__, "take_step", limited)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(("members", "step"), [(2, 0), (1, 5), (3, 8)])
+def test_too_little_memory_means_smaller_parts(
+    files, undisturbed, tmp_path, monkeypatch, capsys, setting, members, step
+):
+    short_of_memory(monkeypatch, members, step)
+    train.main(command(files, tmp_path, **SETTINGS[setting]))
+    log = capsys.readouterr().err
+    assert (
+        f"out of device memory at step {step}: going on from there with the replicates 0 to 3 in two parts" in log
+    )
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert max(end - first for first, end in record["parts"]) <= members
+    found, expected = (load_file(folder / CHECKPOINTS) for folder in (tmp_path, undisturbed[setting]))
+    assert list(found) == list(expected)
+    assert all(torch.allclose(found[name], expected[name], rtol=1e-5, atol=1e-6) for name in found)
+    for name in (HISTORY, TRACE):
+        tables = [pd.read_parquet(folder / name) for folder in (tmp_path, undisturbed[setting])]
+        keys = ["step", "replicate", "lr", "weight_decay"]
+        assert tables[0][keys].equals(tables[1][keys])
+        column = "squared_norm"
+        assert tables[0][column].to_numpy() == pytest.approx(tables[1][column].to_numpy(), rel=1e-5)
+
+
+def test_parts_are_gone_on_from_too(files, tmp_path, monkeypatch):
+    short_of_memory(monkeypatch, 1, 3)
+    whole, pieces = tmp_path / "whole", tmp_path / "pieces"
+    train.main(command(files, whole))
+    stops = 0
+    while not (pieces / "run.json").exists():
+        with contextlib.suppress(SystemExit):
+            train.main([*command(files, pieces), "--stop-after", "0"])
+        stops += 1
+    assert stops > 4 * (STEPS - 3), "four parts of one member each, from step 3 on"
+    assert same_files(whole, pieces)
+
+
+def test_memory_for_no_member_is_an_error(files, tmp_path, monkeypatch):
+    short_of_memory(monkeypatch, 0)
+    with pytest.raises(InputError, match="device memory: found too little for a single replicate of p; allowed"):
+        train.main(command(files, tmp_path))
+    assert left(tmp_path) == []
+
+
+def test_memory_that_runs_out_while_measuring_loses_no_row(files, undisturbed, tmp_path, monkeypatch):
+    """The evaluation after a step fails: the step is taken again by smaller parts, and its rows are there once."""
+    evaluate, evaluations = recording.evaluate, []
+
+    def limited(model, params, data):
+        evaluations.append(len(params["head.weight"]))
+        if evaluations == [4, 4]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return evaluate(model, params, data)
+
+    monkeypatch.setattr(recording, "evaluate", limited)
+    train.main(command(files, tmp_path))
+    assert evaluations == [4, 4, *[2] * 8], "steps 0 and 3 of all, then 3, 4, 6 and 9 of either half"
+    for name in (HISTORY, TRACE):
+        found, expected = (pd.read_parquet(folder / name) for folder in (tmp_path, undisturbed["plain"]))
+        assert found[["step", "replicate"]].equals(expected[["step", "replicate"]])
+        assert found["batch_loss"].to_numpy() == pytest.approx(
+            expected["batch_loss"].to_numpy(), rel=1e-5, nan_ok=True
+        )
+    assert left(tmp_path) == sorted([*RESULTS, "run.json"])
