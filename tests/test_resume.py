@@ -139,7 +139,7 @@ DAMAGES = {
     "emptied": lambda content: b"",
     "cut short": lambda content: content[: len(content) // 2],
     "one bit": lambda content: content[:-100] + bytes([content[-100] ^ 1]) + content[-99:],
-    "the digest": lambda content: b"0" + content[1:],
+    "the digest": lambda content: bytes([content[0] ^ 1]) + content[1:],
 }
 
 

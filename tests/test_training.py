@@ -3,6 +3,8 @@
 import dataclasses
 import itertools
 import json
+import math
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from intrinsic_lr import extract, geometry, recording, runs, storage, train
+from intrinsic_lr import extract, recording, runs, storage, train
 from intrinsic_lr.data import load
 from intrinsic_lr.errors import InputError
 from intrinsic_lr.evaluation import EvaluationData
@@ -332,17 +334,22 @@ def test_trace_does_not_evaluate(files, monkeypatch):
     assert len(recorder.trace) == 7
 
 
-def test_angles_do_not_depend_on_the_parts_they_are_taken_in(monkeypatch):
-    before, after = (
-        {"v": torch.randn(5, 3, 2, generator=generator), "w": torch.randn(5, 7, generator=generator)}
-        for generator in (torch.Generator().manual_seed(seed) for seed in (0, 1))
-    )
-    groups = {"all": ("v", "w")}
-    whole = angles(before, after, groups)["all"]
-    flat = [torch.cat([part["v"].flatten(1), part["w"]], dim=1).double() for part in (before, after)]
-    assert torch.allclose(whole, torch.nn.functional.cosine_similarity(*flat).arccos())
-    monkeypatch.setattr(geometry, "CPU_WEIGHTS", 2 * 13)
-    assert torch.equal(angles(before, after, groups)["all"], whole)
+def test_angles_are_those_of_arbitrary_precision():
+    """Of close weights in float32 and of far ones, for a group and for all, against exact fractions."""
+    generator = torch.Generator().manual_seed(0)
+    before = {name: torch.randn(2, 40, generator=generator) for name in "ab"}
+    for size in (1e-6, 1e-3, 1.0, 30.0):
+        after = {name: value + size * torch.randn(2, 40, generator=generator) for name, value in before.items()}
+        found = angles(before, after, {"a": ("a",), "all": ("a", "b")})
+        for group, names in (("a", "a"), ("all", "ab")):
+            for member in range(2):
+                u, v = (
+                    [Fraction(float(x)) for name in names for x in weights[name][member]]
+                    for weights in (before, after)
+                )
+                dot, uu, vv = (sum(x * y for x, y in zip(*pair, strict=True)) for pair in ((u, v), (u, u), (v, v)))
+                exact = math.atan2(math.sqrt(uu * vv - dot**2), dot)
+                assert float(found[group][member]) == pytest.approx(exact, rel=1e-6)
 
 
 def test_diverged_member_leaves_the_others_alone(files):
