@@ -250,3 +250,19 @@ def test_memory_that_runs_out_while_measuring_loses_no_row(files, undisturbed, t
             expected["batch_loss"].to_numpy(), rel=1e-5, nan_ok=True
         )
     assert left(tmp_path) == sorted([*RESULTS, "run.json"])
+
+
+def test_divergence_is_kept_with_its_step_or_fails(files, tmp_path):
+    """The learning rate overflows float32 in the third step: the loss of the fourth is not finite."""
+    flags = command(files, tmp_path, timeline=f"2@0.1@0,{STEPS - 2}@3e38@0", init_scale=1)
+    flags[flags.index("--init_scale")] = "--init-scale"
+    train.main(flags)
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["non_finite"] == {str(replicate): 3 for replicate in range(4)}
+    history = pd.read_parquet(tmp_path / HISTORY)
+    assert history.loc[history["step"] == 0, "test_loss"].notna().all()
+    assert history.loc[history["step"] >= 3, "test_accuracy"].isna().all()
+    with pytest.raises(
+        InputError, match=r"p: found 4 of 4 replicates not finite .*\(0 at step 3, .*diverged"
+    ):
+        train.main([*flags, "--diverged", "fail"])

@@ -27,8 +27,10 @@ from intrinsic_lr.training import DTYPES, State, TrainingPlan
 from intrinsic_lr.version import TRAINING_VERSION
 
 
-def train_block(plan: TrainingPlan, data: Dataset, device: torch.device, out: Path, watch: Watch) -> None:
-    """Train a block and write its checkpoints, history, trace and provenance into a folder.
+def train_block(
+    plan: TrainingPlan, data: Dataset, device: torch.device, out: Path, watch: Watch
+) -> dict[str, Any]:
+    """Train a block, write its checkpoints, history, trace and provenance into a folder, and return the latter.
 
     A state that an earlier call left there is gone on from.
 
@@ -55,6 +57,7 @@ def train_block(plan: TrainingPlan, data: Dataset, device: torch.device, out: Pa
     }
     write_json(out / RUN, record)
     (out / STATE).unlink(missing_ok=True)
+    return record
 
 
 def _train(plan: TrainingPlan, setting: Setting, out: Path, watch: Watch) -> tuple[list[Part], float]:

@@ -40,6 +40,12 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--out", type=Path, required=True, help="folder of the results")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--threads", type=int, default=1, help="CPU threads")
+    add(
+        "--diverged",
+        choices=("keep", "fail"),
+        default="keep",
+        help="what to do with replicates not finite at the end",
+    )
     add("--save-every", type=float, default=120.0, help="seconds from one saving of the state to the next")
     add("--stop-after", type=float, help="seconds after which to save the state and exit with status 75")
     add(
@@ -111,7 +117,14 @@ def main(argv: list[str] | None = None) -> None:
     device = resolve(arguments.device)
     torch.set_num_threads(arguments.threads)
     data = load(arguments.data, arguments.info, device, DTYPES[plan.dtype])
-    train_block(plan, data, device, arguments.out, watch)
+    record = train_block(plan, data, device, arguments.out, watch)
+    lost = record["non_finite"]
+    if lost and arguments.diverged == "fail":
+        steps = ", ".join(f"{replicate} at step {step}" for replicate, step in lost.items())
+        raise InputError(
+            f"{plan.point}: found {len(lost)} of {len(plan.members)} replicates not finite any more ({steps}); "
+            "with diverged: fail none is allowed, diverged: keep marks them as missing"
+        )
 
 
 if __name__ == "__main__":
