@@ -13,6 +13,8 @@ rule train:
         "results/logs/train/{point}/block_{block}.log",
     benchmark:
         "results/benchmarks/train/{point}/block_{block}.tsv"
+    # A training that was stopped has saved its state, and goes on when it is started again.
+    retries: 2
     conda:
         "../../envs/intrinsic-lr.yaml"
     threads: config["threads"]
@@ -21,6 +23,8 @@ rule train:
     params:
         flags=lambda w: STUDY.training_flags(w.point, int(w.block)),
         version=TRAINING_VERSION,
+    # In place of the shell, so that the training sees the workflow end.
     shell:
-        "python -m intrinsic_lr.train {params.flags} --data {input.data:q} --info {input.info:q}"
-        " --out $(dirname {output.run:q}) --device {resources.device} --threads {threads} 2> {log:q}"
+        "exec python -m intrinsic_lr.train {params.flags} --data {input.data:q} --info {input.info:q}"
+        " --out $(dirname {output.run:q}) --device {resources.device} --threads {threads}"
+        " --save-every {config[save_every]} --diverged {config[diverged]} --stop-with-parent 2> {log:q}"
