@@ -14,7 +14,7 @@ NEEDED_MB := 8000
 export PATH := $(BIN):$(PATH)
 SNAKEMAKE := snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
 
-.PHONY: help results test lint check clean
+.PHONY: help results test bench lint check clean
 
 help: ## list what can be asked for
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,10 @@ results: $(VENV)/runtime.stamp ## train everything and draw the figures of the s
 test: $(VENV)/dev.stamp ## run the tests
 	@echo "== running the tests"
 	@python -m pytest
+
+bench: $(VENV)/runtime.stamp ## measure how fast it runs, against plain PyTorch and the machine's limit
+	@echo "== running the benchmarks (about 15 minutes on two cores)"
+	@PYTHONPATH=workflow/lib python -m benchmarks
 
 lint: $(VENV)/dev.stamp ## check code style and workflow conventions
 	@echo "== ruff, snakefmt, snakemake --lint"

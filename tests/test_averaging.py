@@ -1,3 +1,4 @@
+import weakref
 from itertools import combinations
 
 import numpy as np
@@ -7,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from intrinsic_lr.averaging import across_table, interpolate, normalised, swa_table
+from intrinsic_lr import averaging
+from intrinsic_lr.averaging import Checkpoints, interpolate, normalised
 from intrinsic_lr.evaluation import EvaluationData, evaluate
 from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.models.spec import ModelSpec
@@ -50,6 +52,15 @@ def trajectory(model, steps, replicates=3, seed=0):
             for name, value in weights.items()
         }
     return checkpoints
+
+
+def kept(model, checkpoints, data):
+    """Wrap checkpoints {step: weights}."""
+    return Checkpoints(model, sorted(checkpoints), checkpoints.__getitem__, data)
+
+
+def swa_table(model, checkpoints, data, interpolation):
+    return averaging.swa_table(model, kept(model, checkpoints, data), data, interpolation)
 
 
 def member(weights, index):
@@ -159,7 +170,8 @@ def test_across_equals_naive_loops(data):
     model = ensemble_model(MLP)
     a, b = trajectory(model, [0, 20], seed=1), trajectory(model, [20, 0], seed=2)
     pairs = [(0, 1), (2, 0), (2, 2), (1, 0)]
-    table = across_table(model, a, b, pairs, data, 3, "across_initialisations")
+    sides = kept(model, a, data), kept(model, b, data)
+    table = averaging.across_table(model, *sides, pairs, data, 3, "across_initialisations")
     expected = [
         {
             **{"replicate": i, "partner": j, "relation": "across_initialisations", "average": "pair"},
@@ -171,6 +183,27 @@ def test_across_equals_naive_loops(data):
         for i, j in pairs
     ]
     assert_rows(table, expected)
+
+
+def test_checkpoints_are_read_when_needed_and_not_kept(data):
+    model = ensemble_model(MLP)
+    checkpoints = trajectory(model, range(6), replicates=2)
+    in_memory, most = weakref.WeakSet(), 0
+
+    class Read(dict):
+        """A dictionary that can be watched."""
+
+        __hash__ = object.__hash__
+
+    def read(step):
+        nonlocal most
+        weights = Read(checkpoints[step])
+        in_memory.add(weights)
+        most = max(most, len(in_memory))
+        return weights
+
+    averaging.swa_table(model, Checkpoints(model, range(6), read, data), data, 1)
+    assert most <= 3
 
 
 @pytest.mark.parametrize("text", [MLP, RESNET, AFFINE])
@@ -227,6 +260,8 @@ class Parabola:
 
     def __init__(self):
         self.scale_groups = {}
+        self.norms = {}
+        self.image_shape = (1, 1, 1)
 
     def forward(self, params, images, normaliser):
         loss = 5 + images.flatten() * params["w"].square()

@@ -117,6 +117,66 @@ def test_null_equals_a_loop_over_splits_in_any_chunks(monkeypatch):
     )
 
 
+def sparse_labels(generator, runs, points, share):
+    """Draw labels most of which are the usual one of their point, some points unanimous."""
+    usual = generator.integers(0, K, points)
+    other = generator.integers(0, K, (runs, points))
+    return np.where(generator.random((runs, points)) < share * generator.random(points) ** 4, other, usual)
+
+
+@pytest.mark.parametrize(("n", "m"), [(64, 64), (63, 64), (64, 65), (200, 3), (130, 126), (400, 350)])
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_every_count_is_that_of_plain_indicators(n, m, share):
+    """Whole numbers, to the last bit: small and large integers, equal and unequal sides, unanimous points."""
+    generator = np.random.default_rng(n)
+    a, b = np.split(sparse_labels(generator, n + m, 40, share).astype(np.int16), [n])
+    indicators = [(side[:, :, None] == np.arange(K)).astype(float) for side in (a, b)]
+    pooled = np.concatenate(indicators)
+    order = np.random.default_rng(1).permuted(np.tile(np.arange(n + m), (25, 1)), axis=1)
+    gaps = [np.abs(m * pooled[s[:n]].sum(axis=0) - n * pooled[s[n:]].sum(axis=0)).sum() for s in order]
+    null = dis.permutation_null(a, b, K, 25, np.random.default_rng(1))
+    assert np.array_equal(null, np.array(gaps) / (2 * n * m * 40))
+
+    drawn = dis.bootstrap_resamples(a, b, K, 25, np.random.default_rng(2))
+    repeat = np.random.default_rng(2)
+    times = [repeat.multinomial(runs, np.full(runs, 1 / runs), 25) for runs in (n, m)]
+    counts_a, counts_b = (np.einsum("sr,rxk->sxk", t, side) for t, side in zip(times, indicators, strict=True))
+    gaps = np.abs(m * counts_a - n * counts_b).sum(axis=(1, 2))
+    assert np.array_equal(drawn["total_variation"], gaps / (2 * n * m * 40))
+    assert np.array_equal(drawn["across"], 1 - (counts_a * counts_b).sum(axis=(1, 2)) / (n * m * 40))
+    for name, runs, counts in (("within_a", n, counts_a), ("within_b", m, counts_b)):
+        within = 1 - np.square(counts).sum(axis=(1, 2)) / (runs**2 * 40)
+        assert np.array_equal(drawn[name], (runs / (runs - 1)) ** 2 * within)
+
+
+def test_unanimous_points_dilute_every_quantity():
+    generator = np.random.default_rng(16)
+    a, b = draw(generator, dirichlet(generator, 20), 30), draw(generator, dirichlet(generator, 20), 25)
+    with_same = [np.hstack([side, np.full((len(side), 60), 2)]) for side in (a, b)]
+    found, among = row(a, b, np.full(20, 2)), row(*with_same, np.full(80, 2))
+    for name in ("total_variation", "null_mean", "null_q95", "within_a", "across", "across_low", "excess_high"):
+        assert among[name] == pytest.approx(found[name] / 4), name
+    for name in ("p_value", "excess_share", "excess_share_low", "excess_share_high"):
+        assert among[name] == pytest.approx(found[name]), name
+
+
+def test_runs_that_all_agree_have_no_disagreement_and_no_null():
+    labels = np.tile(np.arange(9) % K, (5, 1))
+    found = row(labels, labels, labels[0])
+    zero = (
+        "total_variation",
+        "total_variation_high",
+        "null_mean",
+        "null_q95",
+        "within_a",
+        "across",
+        "excess_high",
+    )
+    assert all(found[name] == 0 for name in zero)
+    assert found["p_value"] == 1
+    assert np.isnan(found["excess_share"])
+
+
 @pytest.mark.parametrize(("n", "m"), [(500, 500), (97, 61)])
 def test_splits_that_tie_with_the_data_count(n, m):
     """One undecided point among unanimous ones: whole numbers decide what ties."""

@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 import torch
 
-from intrinsic_lr.distance import across, between, coordinates, pairwise
+from intrinsic_lr import distance
+from intrinsic_lr.distance import across, between, coordinates
 from intrinsic_lr.theory import fit_ou_null, sphere_walk_cosine, sphere_walk_distance
 
 GROUPS = {"first": ("a.weight",), "stream": ("b.weight", "c.weight")}
@@ -13,6 +14,18 @@ SHAPES = {"a.weight": (7, 3), "b.weight": (4, 2, 3, 3), "c.weight": (5,), "head.
 def ensemble(seed, replicates=3, dtype=torch.float32):
     generator = torch.Generator().manual_seed(seed)
     return {name: torch.randn(replicates, *shape, generator=generator).to(dtype) for name, shape in SHAPES.items()}
+
+
+def trajectory(checkpoints, replicate):
+    """Return one replicate's networks at each step."""
+    return [{name: w[replicate] for name, w in checkpoints[step].items()} for step in sorted(checkpoints)]
+
+
+def pairwise(checkpoints, groups):
+    """Compare checkpoints {step: weights} of an ensemble."""
+    replicates = len(next(iter(next(iter(checkpoints.values())).values())))
+    trajectories = (trajectory(checkpoints, replicate) for replicate in range(replicates))
+    return distance.pairwise(trajectories, sorted(checkpoints), groups)
 
 
 def vectors(weights, replicate, layer):
@@ -75,8 +88,58 @@ def test_between_equals_naive_loops_over_all_pairs_of_checkpoints():
         for layer in LAYERS
     ]
     columns = ["step", "partner_step", "replicate", "partner", "layer", "l2", "l2_unit_norm", "cosine"]
-    found = between(a, b, GROUPS, [(2, 0), (1, 1)])
+    members = [(2, 0), (1, 1)]
+    pairs = ((trajectory(a, i), trajectory(b, j)) for i, j in members)
+    found = between(pairs, members, sorted(a), sorted(b), GROUPS)
     pd.testing.assert_frame_equal(found, pd.DataFrame(rows, columns=columns), rtol=1e-12, check_dtype=False)
+
+
+def test_a_trajectory_with_itself_is_all_its_pairs_both_ways():
+    checkpoints = {step: ensemble(step) for step in (0, 4, 9)}
+    own = trajectory(checkpoints, 2)
+    found = between([(own, own)], [(2, 2)], [0, 4, 9], [0, 4, 9], GROUPS)
+    keys = ["step", "partner_step", "layer"]
+    numbers = found.set_index(keys)[["l2", "l2_unit_norm", "cosine"]]
+    known = pairwise(checkpoints, GROUPS).query("replicate == 2")
+    known["partner_step"] = known["step"] + known["delta"]
+    known = known.set_index(keys)[numbers.columns]
+    pd.testing.assert_frame_equal(numbers.loc[known.index], known, rtol=1e-12)
+    mirrored = numbers.swaplevel("step", "partner_step").loc[numbers.index]
+    pd.testing.assert_frame_equal(mirrored.rename_axis(keys), numbers, rtol=1e-12)
+    diagonal = found[found["step"] == found["partner_step"]]
+    assert (diagonal["l2"] == 0).all()
+    assert (diagonal["cosine"] == 1).all()
+
+
+@pytest.mark.parametrize("values", [1, 30, 500])
+def test_blocks_of_weights_change_nothing(values, monkeypatch):
+    checkpoints = {step: ensemble(step) for step in range(5)}
+    checkpoints[3]["b.weight"][1, 2, 0, 0, 0] = torch.nan
+    whole, other = pairwise(checkpoints, GROUPS), across(checkpoints[0], checkpoints[1], GROUPS, [(0, 2), (1, 1)])
+    monkeypatch.setattr(distance, "BLOCK_VALUES", values)
+    pd.testing.assert_frame_equal(pairwise(checkpoints, GROUPS), whole, rtol=1e-12)
+    again = across(checkpoints[0], checkpoints[1], GROUPS, [(0, 2), (1, 1)])
+    pd.testing.assert_frame_equal(again, other, rtol=1e-12)
+
+
+def test_weights_are_asked_for_in_bounded_blocks(monkeypatch):
+    """A parameter far larger than a block is never asked for as a whole."""
+
+    class Wide:
+        shape = (1000, 7)
+
+        def __init__(self, seed):
+            self.generator, self.largest = torch.Generator().manual_seed(seed), 0
+
+        def __getitem__(self, rows):
+            self.largest = max(self.largest, rows.stop - rows.start)
+            return torch.randn(rows.stop - rows.start, 7, generator=self.generator)
+
+    monkeypatch.setattr(distance, "BLOCK_VALUES", 7 * 40)
+    networks = [{"w": Wide(seed)} for seed in range(4)]
+    frame = distance.pairwise([networks], range(4), {"w": ("w",)}).query("layer == 'w'")
+    assert [network["w"].largest for network in networks] == [10] * 4
+    assert frame["l2"].to_numpy() == pytest.approx(14_000**0.5, rel=0.05)
 
 
 def test_a_layer_that_is_scaled_moves_in_l2_alone():
@@ -117,9 +180,10 @@ def test_orthogonal_vectors_have_closed_forms():
 @pytest.mark.parametrize("shape", [(4, 30), (30, 4), (1, 5)])
 def test_coordinates_keep_inner_products(shape):
     stack = torch.randn(*shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
-    points = coordinates(stack)
-    assert points.shape == (shape[0], min(shape))
-    torch.testing.assert_close(points @ points.T, stack @ stack.T, rtol=1e-12, atol=1e-12)
+    for size in (1, 7, shape[1]):
+        (points,) = coordinates(stack.unsqueeze(0).split(size, dim=-1))
+        assert points.shape == (shape[0], min(shape))
+        torch.testing.assert_close(points @ points.T, stack @ stack.T, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])

@@ -262,7 +262,5 @@ def test_divergence_is_kept_with_its_step_or_fails(files, tmp_path):
     history = pd.read_parquet(tmp_path / HISTORY)
     assert history.loc[history["step"] == 0, "test_loss"].notna().all()
     assert history.loc[history["step"] >= 3, "test_accuracy"].isna().all()
-    with pytest.raises(
-        InputError, match=r"p: found 4 of 4 replicates not finite .*\(0 at step 3, .*diverged"
-    ):
+    with pytest.raises(InputError, match=r"p: found 4 of 4 replicates not finite .*\(0 at step 3, .*diverged"):
         train.main([*flags, "--diverged", "fail"])

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from intrinsic_lr import extract, recording, runs, storage, train
+from intrinsic_lr import extract, recording, runs, storage, train, training
 from intrinsic_lr.data import load
 from intrinsic_lr.errors import InputError
 from intrinsic_lr.evaluation import EvaluationData
@@ -284,7 +284,7 @@ def test_without_weight_decay_the_norm_only_grows(files):
 
 
 def test_update_without_gradient_is_pure_decay():
-    state = State(0, {"w": torch.ones(2, 3, dtype=torch.float64)}, {}, {}, torch.tensor([-1, -1]))
+    state = State.of_params({"w": torch.ones(2, 3, dtype=torch.float64)})
     update(state, {"w": torch.zeros(2, 3, dtype=torch.float64)}, 0.1, 0.5, 0.0)
     assert torch.allclose(state.params["w"], torch.full((2, 3), 0.95, dtype=torch.float64))
 
@@ -364,6 +364,19 @@ def test_diverged_member_leaves_the_others_alone(files):
     rows = table(recorder.history, settings)
     assert rows[rows["replicate"] == 1]["test_accuracy"].isna().all()
     assert rows[rows["replicate"] != 1]["test_accuracy"].notna().all()
+
+
+@pytest.mark.parametrize("model", [*MODELS.values(), "mlp:width=8,affine=true", "cnn4:width=4,norm=layer"])
+@pytest.mark.parametrize("batch_size", [5, "full"])
+def test_members_taken_in_parts_give_the_same_gradients(files, monkeypatch, model, batch_size):
+    settings = plan(model=model, batch_size=batch_size, replicates=(0, 5))
+    network, state, batches, _ = engine(files, settings)
+    loss, found = training.gradients(network, state.params, *batches.at(0))
+    monkeypatch.setattr(training, "CPU_BYTES", 1)
+    loss_of_parts, found_in_parts = training.gradients(network, state.params, *batches.at(0))
+    assert torch.allclose(loss_of_parts, loss, rtol=1e-12)
+    for name, value in found.items():
+        assert torch.allclose(found_in_parts[name], value, rtol=1e-8, atol=1e-12), name
 
 
 def test_training_still_means_the_same(files):

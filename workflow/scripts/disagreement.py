@@ -1,9 +1,10 @@
 """Function space: label distributions of pairs of settings, compared checkpoint by checkpoint."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import combinations
 
-import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file
 
@@ -14,48 +15,42 @@ from intrinsic_lr.seeding import stream_seed
 from intrinsic_lr.tables import block_folders, differing_axes, same_intrinsic_lr, write_table
 
 
-def pairs(spec):
-    """Yield the pairs of points that the experiment compares; a function space belongs to one data set."""
+def comparisons(spec):
+    """Yield (point, partner, checkpoint) in the order of the table; a function space belongs to one data set."""
     for a, b in combinations(spec["points"], 2):
         wanted = spec["compare"] == "all" or same_intrinsic_lr(a, b)
         if wanted and a["dataset"] == b["dataset"]:
-            yield a, b
+            for checkpoint, steps in enumerate(zip(a["steps"], b["steps"], strict=True)):
+                yield a, b, checkpoint, *steps
 
 
-def rows(spec, labels, truth, analysis, seed):
-    """Yield one row for every pair of points and planned checkpoint."""
-    for a, b in pairs(spec):
-        true_labels, classes = truth[a["dataset"]]
-        for index, (step_a, step_b) in enumerate(zip(a["steps"], b["steps"], strict=True)):
-            yield {
-                "point_a": a["name"],
-                "point_b": b["name"],
-                "differs": "+".join(differing_axes(a, b)),
-                "same_intrinsic_lr": same_intrinsic_lr(a, b),
-                "intrinsic_lr_a": a["intrinsic_lr"],
-                "intrinsic_lr_b": b["intrinsic_lr"],
-                "checkpoint": index,
-                "step_a": step_a,
-                "step_b": step_b,
-                "intrinsic_time_a": step_a * a["intrinsic_lr"],
-                "intrinsic_time_b": step_b * b["intrinsic_lr"],
-                **compare(
-                    labels[a["name"]][step_a],
-                    labels[b["name"]][step_b],
-                    true_labels,
-                    classes,
-                    permutations=analysis["permutations"],
-                    bootstrap=analysis["bootstrap"],
-                    confidence=analysis["confidence"],
-                    seed=stream_seed(seed, "disagreement", a["name"], b["name"], index),
-                ),
-            }
-
-
-def read_labels(point, folders, replicates):
-    """Return the predicted labels of a point: {step: array (replicates, test images)}."""
-    predictions = open_ensemble(folders, replicates)
-    return {step: np.asarray(predictions.labels(step)) for step in point["steps"]}
+def row(comparison, ensembles, truth, analysis, seed):
+    """Return one row of the table. It reads the labels that it compares and no others."""
+    a, b, checkpoint, step_a, step_b = comparison
+    true_labels, classes = truth[a["dataset"]]
+    return {
+        "point_a": a["name"],
+        "point_b": b["name"],
+        "differs": "+".join(differing_axes(a, b)),
+        "same_intrinsic_lr": same_intrinsic_lr(a, b),
+        "intrinsic_lr_a": a["intrinsic_lr"],
+        "intrinsic_lr_b": b["intrinsic_lr"],
+        "checkpoint": checkpoint,
+        "step_a": step_a,
+        "step_b": step_b,
+        "intrinsic_time_a": step_a * a["intrinsic_lr"],
+        "intrinsic_time_b": step_b * b["intrinsic_lr"],
+        **compare(
+            ensembles[a["name"]].labels(step_a),
+            ensembles[b["name"]].labels(step_b),
+            true_labels,
+            classes,
+            permutations=analysis["permutations"],
+            bootstrap=analysis["bootstrap"],
+            confidence=analysis["confidence"],
+            seed=stream_seed(seed, "disagreement", a["name"], b["name"], checkpoint),
+        ),
+    }
 
 
 def read_truth(info_path, data_path):
@@ -68,7 +63,12 @@ def read_truth(info_path, data_path):
 with reported(snakemake.log[0]):
     spec = json.loads(snakemake.params.spec)
     folders = block_folders(snakemake.input)
-    labels = {p["name"]: read_labels(p, folders[p["name"]], spec["replicates"]) for p in spec["points"]}
+    ensembles = {p["name"]: open_ensemble(folders[p["name"]], spec["replicates"]) for p in spec["points"]}
     truth = dict(map(read_truth, snakemake.input.info, snakemake.input.data))
-    table = pd.DataFrame(rows(spec, labels, truth, snakemake.params.analysis, snakemake.params.seed))
+    of_comparison = partial(
+        row, ensembles=ensembles, truth=truth, analysis=snakemake.params.analysis, seed=snakemake.params.seed
+    )
+    # Counting releases the interpreter's lock, so that threads count side by side.
+    with ThreadPoolExecutor(snakemake.threads) as threads:
+        table = pd.DataFrame(threads.map(of_comparison, comparisons(spec)))
     write_table(table, snakemake.output.table)

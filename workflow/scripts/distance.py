@@ -11,6 +11,7 @@ from intrinsic_lr.reporting import reported
 from intrinsic_lr.runs import open_ensemble
 from intrinsic_lr.tables import across_pairs, block_folders, with_point, write_table
 from intrinsic_lr.theory import fit_ou_null, ou_squared_distance, sphere_walk_cosine, sphere_walk_distance
+from intrinsic_lr.trajectories import trajectories
 
 QUANTITIES = ["l2", "l2_unit_norm", "cosine"]
 SHORT_LAGS = 1 / 3
@@ -19,8 +20,7 @@ SHORT_LAGS = 1 / 3
 
 def within(point, ensemble):
     """Return all pairs (T, T + delta) of one point."""
-    checkpoints = {step: ensemble.weights(step) for step in point["steps"]}
-    table = pairwise(checkpoints, ensemble.scale_groups)
+    table = pairwise(trajectories(ensemble, point["steps"]), point["steps"], ensemble.scale_groups)
     return with_point(table.assign(relation="within", partner_point=point["name"]), point)
 
 
@@ -29,7 +29,9 @@ def between(spec, ensembles):
     for point, partner, relation, members in across_pairs(spec):
         a, b = ensembles[point["name"]], ensembles[partner["name"]]
         for step_a, step_b in zip(point["steps"], partner["steps"], strict=True):
-            table = across(a.weights(step_a), b.weights(step_b), a.scale_groups, members)
+            weights = a.weights(step_a)
+            others = weights if partner is point else b.weights(step_b)
+            table = across(weights, others, a.scale_groups, members)
             table = table.assign(relation=relation, partner_point=partner["name"], step=step_a, delta=0)
             yield with_point(table, point)
 

@@ -1,6 +1,7 @@
 """Checkpoint by checkpoint: disagreement and cosine, within a trajectory and across two (Fort et al. 2019)."""
 
 import json
+from contextlib import ExitStack
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from intrinsic_lr.reporting import reported
 from intrinsic_lr.runs import open_ensemble
 from intrinsic_lr.storage import read_json
 from intrinsic_lr.tables import across_pairs, block_folders, with_point, write_table
+from intrinsic_lr.trajectories import label_trajectory, trajectory
 
 PAIR = ["step", "partner_step", "replicate", "partner"]
 COSINES = {ALL: "cosine", ALL_LAYER_NORMALISED: "cosine_layer_normalised"}
@@ -27,21 +29,35 @@ def pairs(spec):
             yield point, partner, relation, members
 
 
+def trajectories(point, partner, ensembles, members):
+    """Yield the trajectories of each pair of replicates, open while they are looked at."""
+    for i, j in members:
+        with ExitStack() as opened:
+            a = opened.enter_context(trajectory(ensembles[point["name"]], i, point["steps"]))
+            same = point is partner and i == j
+            yield (
+                a,
+                a if same else opened.enter_context(trajectory(ensembles[partner["name"]], j, partner["steps"])),
+            )
+
+
 def cosines(point, partner, ensembles, members):
     """Return the cosines of all pairs of checkpoints, raw and with every layer at unit norm."""
-    a, b = ({step: ensembles[p["name"]].weights(step) for step in p["steps"]} for p in (point, partner))
-    table = between(a, b, ensembles[point["name"]].scale_groups, members)
+    pairs = trajectories(point, partner, ensembles, members)
+    groups = ensembles[point["name"]].scale_groups
+    table = between(pairs, members, point["steps"], partner["steps"], groups)
     wide = table[table["layer"].isin(COSINES)].pivot(index=PAIR, columns="layer", values="cosine")
     return wide.rename(columns=COSINES)[list(COSINES.values())].rename_axis(columns=None).reset_index()
 
 
 def disagreements(point, partner, ensembles, members, truth):
     """Return the disagreement and the errors of all pairs of checkpoints."""
-    a, b = (np.stack([ensembles[p["name"]].labels(step) for step in p["steps"]], 1) for p in (point, partner))
     parts = []
     for i, j in members:
-        changes = label_changes(a[i], b[j])
-        error, partner_error = (label_changes(side, truth[None])[:, 0] for side in (a[i], b[j]))
+        a = label_trajectory(ensembles[point["name"]], i, point["steps"])
+        b = label_trajectory(ensembles[partner["name"]], j, partner["steps"])
+        changes = label_changes(a, b)
+        error, partner_error = (label_changes(side, truth[None])[:, 0] for side in (a, b))
         mean_error = (error[:, None] + partner_error) / 2
         columns = {
             "step": np.array(point["steps"])[:, None],

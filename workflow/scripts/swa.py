@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from intrinsic_lr.averaging import across_table, swa_table
+from intrinsic_lr.averaging import Checkpoints, across_table, swa_table
 from intrinsic_lr.data import load
 from intrinsic_lr.devices import resolve
 from intrinsic_lr.evaluation import EvaluationData
@@ -19,28 +19,29 @@ from intrinsic_lr.training import DTYPES
 KEYS = ["relation", "partner_point", "average", "normalisation", "step", "delta", "averaged"]
 
 
-def checkpoints(point, ensemble, device):
-    """Return the planned checkpoints of a point: {step: weights}."""
-    return {
-        step: {name: value.to(device) for name, value in ensemble.weights(step).items()} for step in point["steps"]
-    }
+def checkpoints(point, ensemble, data):
+    """Return the planned checkpoints of a point, to be read on the data's device."""
+    device = data.train_images.device
+
+    def read(step):
+        return {name: value.to(device) for name, value in ensemble.weights(step).items()}
+
+    return Checkpoints(ensemble.model(), point["steps"], read, data)
 
 
-def within(point, ensemble, data, interpolation):
-    """Return the averages along each trajectory of one point."""
-    table = swa_table(
-        ensemble.model(), checkpoints(point, ensemble, data.train_images.device), data, interpolation
-    )
-    return with_point(table.assign(partner_point=point["name"]), point)
-
-
-def between(spec, ensembles, datasets, interpolation):
-    """Yield the averages across trajectories at equal planned checkpoints."""
+def averages(spec, ensembles, datasets, interpolation):
+    """Yield the averages along each trajectory of every point, then across trajectories at equal checkpoints."""
+    data = {p["name"]: datasets[p["dataset"], p["dtype"]] for p in spec["points"]}
+    models = {name: ensemble.model() for name, ensemble in ensembles.items()}
+    kept = {p["name"]: checkpoints(p, ensembles[p["name"]], data[p["name"]]) for p in spec["points"]}
+    for point in spec["points"]:
+        name = point["name"]
+        table = swa_table(models[name], kept[name], data[name], interpolation)
+        yield with_point(table.assign(partner_point=name), point)
     for point, partner, relation, members in across_pairs(spec):
-        a, b = ensembles[point["name"]], ensembles[partner["name"]]
-        data = datasets[point["dataset"], point["dtype"]]
-        ends = (checkpoints(*side, data.train_images.device) for side in ((point, a), (partner, b)))
-        table = across_table(a.model(), *ends, members, data, interpolation, relation)
+        name = point["name"]
+        ends = kept[name], kept[partner["name"]]
+        table = across_table(models[name], *ends, members, data[name], interpolation, relation)
         yield with_point(table.assign(partner_point=partner["name"]), point)
 
 
@@ -59,11 +60,7 @@ with reported(snakemake.log[0]):
         (name, dtype): EvaluationData.of(load(*files[name], device, DTYPES[dtype]))
         for name, dtype in {(p["dataset"], p["dtype"]) for p in spec["points"]}
     }
-    inside = [
-        within(p, ensembles[p["name"]], datasets[p["dataset"], p["dtype"]], analysis["interpolation"])
-        for p in spec["points"]
-    ]
-    table = pd.concat([*inside, *between(spec, ensembles, datasets, analysis["interpolation"])])
+    table = pd.concat(averages(spec, ensembles, datasets, analysis["interpolation"]))
     identity = [c for c in table.columns if c in ("point", *KEYS) or c in spec["points"][0]]
     quantities = [c for c in table.columns if c not in [*identity, "replicate", "partner"]]
     write_table(table, snakemake.output.table)

@@ -6,7 +6,7 @@ twice: of the weights as they are (`raw`), and after every group that is scale-i
 to unit norm (`per_layer`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 
 import numpy as np
@@ -50,14 +50,48 @@ def pick(weights: Weights, members: Sequence[int]) -> dict[str, Tensor]:
     return {name: value.index_select(0, index) for name, value in weights.items()}
 
 
+class Checkpoints:
+    """An ensemble's checkpoints, read when they are needed, and evaluated once in each normalisation.
+
+    Args:
+        model: the ensemble's model.
+        steps: of the checkpoints, ascending.
+        read: gives the weights at a step, tensors of shape (R, ...).
+        data: the data set to evaluate on.
+
+    Attributes:
+        steps: of the checkpoints.
+        scores: for each normalisation the scores at each step.
+    """
+
+    def __init__(
+        self,
+        model: EnsembleModel,
+        steps: Sequence[int],
+        read: Callable[[int], Weights],
+        data: EvaluationData,
+    ) -> None:
+        self._groups, self._read = model.scale_groups, read
+        self.steps = steps
+        self.scores: dict[str, dict[int, Evaluation]] = {
+            normalisation: {step: evaluate(model, self.weights(normalisation, step), data) for step in steps}
+            for normalisation in NORMALISATIONS
+        }
+
+    def weights(self, normalisation: str, step: int) -> Weights:
+        """Read the weights at a step, in a normalisation."""
+        weights = self._read(step)
+        return weights if normalisation == "raw" else normalised(weights, self._groups)
+
+
 def swa_table(
-    model: EnsembleModel, checkpoints: Mapping[int, Weights], data: EvaluationData, interpolation: int
+    model: EnsembleModel, checkpoints: Checkpoints, data: EvaluationData, interpolation: int
 ) -> pd.DataFrame:
     """Evaluate averages along each replicate's trajectory, for all pairs (T, T + delta) of checkpoints.
 
     Args:
         model: the ensemble's model.
-        checkpoints: weights at each step, tensors of shape (R, ...).
+        checkpoints: of the ensemble; those of two steps are in memory at a time.
         data: the data set to evaluate on.
         interpolation: odd number of inner points of the segment between two ends at which the barrier is
             looked for; the middle one is the average.
@@ -66,13 +100,14 @@ def swa_table(
         One row per replicate, average (`pair` of the ends, `window` of all checkpoints from T to T + delta),
         normalisation, `step` T and `delta`; columns as in results/README.md.
     """
-    steps = sorted(checkpoints)
-    members = np.arange(len(next(iter(checkpoints[steps[0]].values()))))
+    steps = checkpoints.steps
     parts = []
-    for normalisation, ends in _normalisations(model, checkpoints):
-        scores = {step: evaluate(model, ends[step], data) for step in steps}
+    for normalisation in NORMALISATIONS:
+        scores = checkpoints.scores[normalisation]
+        members = np.arange(len(scores[steps[0]].test_loss))
         for first, start in enumerate(steps):
-            total = {name: in_float64(value) for name, value in ends[start].items()}
+            begin = checkpoints.weights(normalisation, start)
+            total = {name: in_float64(value) for name, value in begin.items()}
             for count, end in enumerate(steps[first + 1 :], start=2):
                 labels = {
                     "relation": "within",
@@ -80,12 +115,13 @@ def swa_table(
                     "step": start,
                     "delta": end - start,
                 }
+                last = checkpoints.weights(normalisation, end)
                 both = scores[start], scores[end]
-                inner = _segment(model, ends[start], ends[end], data, interpolation)
+                inner = _segment(model, begin, last, data, interpolation)
                 parts.append(_rows(members, members, {**labels, "average": "pair", "averaged": 2}, inner, *both))
-                total = {name: value + in_float64(ends[end][name]) for name, value in total.items()}
+                total = {name: value + in_float64(last[name]) for name, value in total.items()}
                 if count > 2:
-                    mean = {name: (value / count).to(ends[end][name]) for name, value in total.items()}
+                    mean = {name: (value / count).to(last[name]) for name, value in total.items()}
                     window = [evaluate(model, mean, data)]
                     labels = {**labels, "average": "window", "averaged": count}
                     parts.append(_rows(members, members, labels, window, *both))
@@ -94,8 +130,8 @@ def swa_table(
 
 def across_table(
     model: EnsembleModel,
-    a: Mapping[int, Weights],
-    b: Mapping[int, Weights],
+    a: Checkpoints,
+    b: Checkpoints,
     pairs: Sequence[tuple[int, int]],
     data: EvaluationData,
     interpolation: int,
@@ -105,8 +141,8 @@ def across_table(
 
     Args:
         model: the model of both.
-        a: weights of the first at each of its planned steps.
-        b: weights of the second; the n-th steps of both belong together.
+        a: checkpoints of the first.
+        b: checkpoints of the second; the n-th of both belong together.
         pairs: (i, j), at least one.
         data: the data set to evaluate on.
         interpolation: as in `swa_table`.
@@ -116,26 +152,20 @@ def across_table(
         Rows as `swa_table` gives them, with delta 0 and the partner's replicate.
     """
     first, second = (np.array(side) for side in zip(*pairs, strict=True))
-    chosen_a = {step: pick(weights, first) for step, weights in a.items()}
-    chosen_b = {step: pick(weights, second) for step, weights in b.items()}
     parts = []
-    for (normalisation, ends_a), (_, ends_b) in zip(
-        _normalisations(model, chosen_a), _normalisations(model, chosen_b), strict=True
-    ):
-        for step_a, step_b in zip(sorted(ends_a), sorted(ends_b), strict=True):
+    for normalisation in NORMALISATIONS:
+        for step_a, step_b in zip(a.steps, b.steps, strict=True):
             labels = {"relation": relation, "normalisation": normalisation, "step": step_a, "delta": 0}
-            ends = ends_a[step_a], ends_b[step_b]
-            scores = [evaluate(model, end, data) for end in ends]
+            sides = ((a, step_a, first), (b, step_b, second))
+            ends = [pick(side.weights(normalisation, step), members) for side, step, members in sides]
+            scores = [_pick_scores(side.scores[normalisation][step], members) for side, step, members in sides]
             inner = _segment(model, *ends, data, interpolation)
             parts.append(_rows(first, second, {**labels, "average": "pair", "averaged": 2}, inner, *scores))
     return pd.concat(parts, ignore_index=True)
 
 
-def _normalisations(
-    model: EnsembleModel, checkpoints: Mapping[int, Weights]
-) -> Iterator[tuple[str, Mapping[int, Weights]]]:
-    yield "raw", checkpoints
-    yield "per_layer", {step: normalised(weights, model.scale_groups) for step, weights in checkpoints.items()}
+def _pick_scores(scores: Evaluation, members: Sequence[int]) -> Evaluation:
+    return Evaluation(**pick(vars(scores), members))
 
 
 def _segment(

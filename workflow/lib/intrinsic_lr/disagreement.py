@@ -7,29 +7,28 @@ within ones by half the squared distance ||p - q||^2 (derived). Independent runs
 about as often as they err, so the raw disagreement says nothing by itself; the share of the across
 disagreement that is excess says how much of it is owed to the settings, whatever the task.
 
-Splits and resamples are counted in whole numbers, which float32 holds exactly up to 2^24 (n m for n and m runs,
-so 4,000 runs a side): ties are exact and a table does not depend on the machine's matrix product.
+Splits and resamples are counted in whole numbers: ties are exact, and a table does not depend on the order of
+sums. Most runs give most test points their usual label, so what is counted is who does not: a sparse matrix, in
+which points that all runs agree on have no part (see `VariedPoints`).
 
 Imports no torch. Arrays of labels are (runs, points); -1 marks a run that was not finite.
 """
 
+from dataclasses import dataclass
+from math import gcd
+
 import numpy as np
+from scipy import sparse
 
 from intrinsic_lr.intervals import expanded_tails
 
 CHUNK_VALUES = 2_000_000
-"""Bound on the float32 values of an intermediate array: test points are taken in chunks that keep to it."""
-
-
-def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Return labels (n, N) as indicators (n, N * K), float32."""
-    return (labels[:, :, None] == np.arange(classes)).astype(np.float32).reshape(len(labels), -1)
+"""Bound on the values of an intermediate array: test points are taken in chunks that keep to it."""
 
 
 def label_distribution(labels: np.ndarray, classes: int) -> np.ndarray:
     """Return p_x(k), shape (N, K): the fraction of runs that give test point x the label k."""
-    counts = [np.count_nonzero(labels == label, axis=0) for label in range(classes)]
-    return np.stack(counts, axis=1) / len(labels)
+    return _label_counts(labels, classes) / len(labels)
 
 
 def l1_distance(p: np.ndarray, q: np.ndarray) -> float:
@@ -108,9 +107,63 @@ def label_changes(labels_a: np.ndarray, labels_b: np.ndarray) -> np.ndarray:
     Returns:
         Shares of the N test points, shape (S, T).
     """
-    shares = (labels_a[:, None] != labels_b[None]).mean(axis=-1)
+    shares = np.stack([(run != labels_b).mean(axis=1) for run in labels_a])
     finite = (labels_a >= 0).all(axis=1)[:, None] & (labels_b >= 0).all(axis=1)
     return np.where(finite, shares, np.nan)
+
+
+@dataclass(frozen=True)
+class VariedPoints:
+    """Who gives another label than the usual one, at P test points on which two settings' runs are not unanimous.
+
+    Attributes:
+        a: 1 where a run of the first setting gives a label, shape (U, n), in the smallest integers that count all
+            runs; one row for each label that some run gives at a point, but the one that most runs give.
+        b: the same for the second setting, (U, m).
+        rows: 1 where a row of `a` and `b` is of a point, (P, U).
+    """
+
+    a: sparse.csr_array
+    b: sparse.csr_array
+    rows: sparse.csr_array
+
+    def with_usual(self, others: np.ndarray, runs: int) -> np.ndarray:
+        """Append how often `runs` runs give the usual labels, (P, S), to how often they give others, (U, S)."""
+        return np.concatenate([others, runs - self.rows @ others])
+
+    @property
+    def totals(self) -> np.ndarray:
+        """How often all runs together give each label, the usual ones last, shape (U + P, 1)."""
+        others = np.diff(self.a.indptr) + np.diff(self.b.indptr)
+        return self.with_usual(others.astype(self.a.dtype)[:, None], self.a.shape[1] + self.b.shape[1])
+
+
+@dataclass(frozen=True)
+class PooledLabels:
+    """The labels of two settings' runs, prepared for counting them in many draws of runs.
+
+    Attributes:
+        n: runs of the first setting.
+        m: runs of the second.
+        points: test points N.
+        varied: those on which the runs are not unanimous, in chunks.
+    """
+
+    n: int
+    m: int
+    points: int
+    varied: tuple[VariedPoints, ...]
+
+    @staticmethod
+    def of(a: np.ndarray, b: np.ndarray, classes: int, draws: int) -> "PooledLabels":
+        """Prepare predicted labels a (n, N) and b (m, N) for this many draws at once."""
+        n, m = len(a), len(b)
+        counts = _label_counts(a, classes) + _label_counts(b, classes)
+        varied = np.flatnonzero(counts.max(axis=1) < n + m)
+        size = max(1, CHUNK_VALUES // (classes * max(draws, n, m)))
+        chunks = [varied[start : start + size] for start in range(0, len(varied), size)]
+        parts = [_varied_points(a[:, x], b[:, x], counts[x].argmax(axis=1), classes) for x in chunks]
+        return PooledLabels(n, m, a.shape[1], tuple(parts))
 
 
 def permutation_null(
@@ -127,17 +180,7 @@ def permutation_null(
         permutations: number of splits.
         generator: source of the splits.
     """
-    pooled = np.concatenate([a, b])
-    n, m = len(a), len(b)
-    order = generator.permuted(np.tile(np.arange(n + m), (permutations, 1)), axis=1)
-    first = np.zeros((permutations, n + m), np.float32)
-    np.put_along_axis(first, order[:, :n], 1.0, axis=1)
-    gaps = np.zeros(permutations)
-    for points in _chunks(pooled.shape[1], classes * max(permutations, n + m)):
-        indicators = one_hot(pooled[:, points], classes)
-        counts = first @ indicators
-        gaps += _gaps(counts, indicators.sum(axis=0) - counts, n, m)
-    return gaps / (2 * n * m * pooled.shape[1])
+    return _null(PooledLabels.of(a, b, classes, permutations), permutations, generator)
 
 
 def bootstrap_resamples(
@@ -150,33 +193,7 @@ def bootstrap_resamples(
     the usual factor. Corrected twice, the within disagreement and the excess have the estimate itself as their
     mean over resamples (derived). The total variation has a mean above the estimate.
     """
-    n, m = len(a), len(b)
-    times_a, times_b = (
-        generator.multinomial(runs, np.full(runs, 1 / runs), resamples).astype(np.float32) for runs in (n, m)
-    )
-    gaps, same_a, same_b, same = np.zeros((4, resamples))
-    for points in _chunks(a.shape[1], classes * max(resamples, n, m)):
-        counts_a = times_a @ one_hot(a[:, points], classes)
-        counts_b = times_b @ one_hot(b[:, points], classes)
-        gaps += _gaps(counts_a, counts_b, n, m)
-        same_a += (counts_a * counts_a).sum(axis=1, dtype=np.float64)
-        same_b += (counts_b * counts_b).sum(axis=1, dtype=np.float64)
-        same += (counts_a * counts_b).sum(axis=1, dtype=np.float64)
-    points = a.shape[1]
-    within_a, within_b = (
-        (runs / max(runs - 1, 1)) ** 2 * (1 - pairs / (runs**2 * points))
-        for runs, pairs in ((n, same_a), (m, same_b))
-    )
-    across = 1 - same / (n * m * points)
-    excess = across - (within_a + within_b) / 2
-    return {
-        "total_variation": gaps / (2 * n * m * points),
-        "within_a": within_a,
-        "within_b": within_b,
-        "across": across,
-        "excess": excess,
-        "excess_share": np.divide(excess, across, out=np.full(resamples, np.nan), where=across > 0),
-    }
+    return _resampled(PooledLabels.of(a, b, classes, resamples), resamples, generator)
 
 
 def bootstrap_intervals(
@@ -200,8 +217,15 @@ def bootstrap_intervals(
     """
     drawn = bootstrap_resamples(a, b, classes, resamples, generator)
     estimate = total_variation(label_distribution(a, classes), label_distribution(b, classes))
+    return _intervals(drawn, estimate, confidence, min(len(a), len(b)))
+
+
+def _intervals(
+    drawn: dict[str, np.ndarray], estimate: float, confidence: float, runs: int
+) -> dict[str, tuple[float, float]]:
+    """Return the intervals of `bootstrap_intervals` from resamples and the estimated total variation."""
     drawn["total_variation"] = np.maximum(estimate + drawn["total_variation"] - drawn["total_variation"].mean(), 0)
-    tails = expanded_tails(confidence, min(len(a), len(b)))
+    tails = expanded_tails(confidence, runs)
     return {name: tuple(map(float, np.quantile(values, tails))) for name, values in drawn.items()}
 
 
@@ -245,13 +269,15 @@ def compare(
     if min(n, m) > 1:
         splits, resamples = (np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2))
         values |= disagreement(a, b, true_labels, classes)
-        null = permutation_null(a, b, classes, permutations, splits)
+        pooled = PooledLabels.of(a, b, classes, max(permutations, bootstrap))
+        null = _null(pooled, permutations, splits)
         # Total variations are whole multiples of 1/(n m N): half of that tells a tie from rounding.
         as_far = np.count_nonzero(null > values["total_variation"] - 0.5 / (n * m * a.shape[1]))
         values["null_mean"] = float(null.mean())
         values["null_q95"] = float(np.quantile(null, 0.95))
         values["p_value"] = (1 + as_far) / (1 + permutations)
-        intervals = bootstrap_intervals(a, b, classes, bootstrap, confidence, resamples)
+        drawn = _resampled(pooled, bootstrap, resamples)
+        intervals = _intervals(drawn, values["total_variation"], confidence, min(n, m))
         for name in ("total_variation", "across", "excess", "excess_share"):
             values[f"{name}_low"], values[f"{name}_high"] = intervals[name]
         values["total_variation_low"] = max(values["total_variation_low"] - values["null_mean"], 0.0)
@@ -283,12 +309,99 @@ _QUANTITIES = (
 )
 
 
+def _label_counts(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return how many runs give each test point each label, (N, K)."""
+    points = labels.shape[1]
+    first = labels[0]
+    # Few runs differ from any one of them, and only those are looked at one by one.
+    deviations = np.flatnonzero(labels != first)
+    keys = deviations % points * classes + labels.ravel()[deviations]
+    counts = np.bincount(keys, minlength=points * classes).reshape(points, classes)
+    counts[np.arange(points), first] += len(labels) - counts.sum(axis=1)
+    return counts
+
+
+def _varied_points(a: np.ndarray, b: np.ndarray, usual: np.ndarray, classes: int) -> VariedPoints:
+    """Lay out the labels a (n, P) and b (m, P) of some points whose usual labels are `usual` (P,)."""
+    # A label at a point has the number point * classes + label.
+    numbers = np.arange(len(usual), dtype=np.int32) * classes
+    deviating = [side != usual for side in (a, b)]
+    given = [(side + numbers)[deviates] for side, deviates in zip((a, b), deviating, strict=True)]
+    in_use = np.zeros(len(usual) * classes, bool)
+    for labels in given:
+        in_use[labels] = True
+    row = np.cumsum(in_use, dtype=np.int32) - 1
+    used, dtype = np.flatnonzero(in_use), _integers(len(a) + len(b))
+    sides = []
+    for labels, deviates in zip(given, deviating, strict=True):
+        # A column holds the labels of one run, in order of the points: this is the layout of a csc array already.
+        ends = np.concatenate([[0], np.cumsum(np.count_nonzero(deviates, axis=1))]).astype(np.int32)
+        column_major = (np.ones(len(labels), dtype), row[labels], ends)
+        sides.append(sparse.csc_array(column_major, shape=(len(used), len(deviates))).tocsr())
+    rows = sparse.csr_array(
+        (np.ones(len(used), dtype), (used // classes, row[used])), shape=(len(usual), len(used))
+    )
+    return VariedPoints(*sides, rows)
+
+
+def _null(pooled: PooledLabels, permutations: int, generator: np.random.Generator) -> np.ndarray:
+    """Return what `permutation_null` does."""
+    n, m = pooled.n, pooled.m
+    order = generator.permuted(np.tile(np.arange(n + m), (permutations, 1)), axis=1)
+    first = np.zeros((permutations, n + m), _integers(n + m))
+    np.put_along_axis(first, order[:, :n], 1, axis=1)
+    first_a, first_b = np.ascontiguousarray(first[:, :n].T), np.ascontiguousarray(first[:, n:].T)
+    gaps = np.zeros(permutations)
+    for part in pooled.varied:
+        counts = part.with_usual(part.a @ first_a + part.b @ first_b, n)
+        gaps += _gaps(counts, part.totals - counts, n, m)
+    return gaps / (2 * n * m * pooled.points)
+
+
+def _resampled(pooled: PooledLabels, resamples: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
+    """Return what `bootstrap_resamples` does."""
+    n, m, points = pooled.n, pooled.m, pooled.points
+    times_a, times_b = (
+        np.ascontiguousarray(generator.multinomial(runs, np.full(runs, 1 / runs), resamples).T, _integers(n + m))
+        for runs in (n, m)
+    )
+    unanimous = points - sum(part.rows.shape[0] for part in pooled.varied)
+    same_a, same_b, same = (np.full(resamples, float(unanimous * pairs)) for pairs in (n * n, m * m, n * m))
+    gaps = np.zeros(resamples)
+    for part in pooled.varied:
+        counts_a, counts_b = part.with_usual(part.a @ times_a, n), part.with_usual(part.b @ times_b, m)
+        gaps += _gaps(counts_a, counts_b, n, m)
+        counts_a, counts_b = counts_a.astype(np.float64), counts_b.astype(np.float64)
+        same_a += np.einsum("us,us->s", counts_a, counts_a)
+        same_b += np.einsum("us,us->s", counts_b, counts_b)
+        same += np.einsum("us,us->s", counts_a, counts_b)
+    within_a, within_b = (
+        (runs / max(runs - 1, 1)) ** 2 * (1 - pairs / (runs**2 * points))
+        for runs, pairs in ((n, same_a), (m, same_b))
+    )
+    across = 1 - same / (n * m * points)
+    excess = across - (within_a + within_b) / 2
+    return {
+        "total_variation": gaps / (2 * n * m * points),
+        "within_a": within_a,
+        "within_b": within_b,
+        "across": across,
+        "excess": excess,
+        "excess_share": np.divide(excess, across, out=np.full(resamples, np.nan), where=across > 0),
+    }
+
+
 def _gaps(counts_a: np.ndarray, counts_b: np.ndarray, n: int, m: int) -> np.ndarray:
-    """Return sum |m counts_a - n counts_b| of each row of counts (S, N * K): 2 n m N total variations."""
-    gaps = m * counts_a - n * counts_b
-    return np.abs(gaps, out=gaps).sum(axis=1, dtype=np.float64)
+    """Return sum |m counts_a - n counts_b| over the labels, axis 0: 2 n m N total variations."""
+    common = gcd(n, m)
+    if n == m:
+        gaps = counts_a - counts_b
+    else:
+        wide = _integers(n * m // common)
+        gaps = np.multiply(counts_a, m // common, dtype=wide) - np.multiply(counts_b, n // common, dtype=wide)
+    return common * np.abs(gaps, out=gaps).sum(axis=0, dtype=np.int64)
 
 
-def _chunks(points: int, values_per_point: int):
-    size = max(1, CHUNK_VALUES // values_per_point)
-    return (slice(start, start + size) for start in range(0, points, size))
+def _integers(bound: int) -> np.dtype:
+    """Return the smallest signed integers that hold -bound to bound; small ones are several times faster."""
+    return np.min_scalar_type(-bound - 1)

@@ -40,7 +40,7 @@ def predicted_logits(ensemble: Ensemble, step: int, data: Dataset) -> Tensor:
 def predicted_labels(ensemble: Ensemble, step: int, data: Dataset) -> np.ndarray:
     """Return each member's predicted labels on the test set (R, N); -1 where its logits are not finite."""
     logits = predicted_logits(ensemble, step, data)
-    return torch.where(logits.isfinite().all(dim=-1), logits.argmax(dim=-1), -1).numpy()
+    return torch.where(logits.isfinite().all(dim=-1), logits.max(dim=-1).indices, -1).numpy()
 
 
 def deviations(a: Ensemble, b: Ensemble, steps: Iterable[int], data: Dataset) -> pd.DataFrame:

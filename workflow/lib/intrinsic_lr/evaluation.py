@@ -133,7 +133,7 @@ def _evaluate(
 def _score(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean loss and accuracy (R,); both NaN for a member whose logits are not finite."""
     loss = in_float64(losses(logits, labels)).mean(dim=1)
-    accuracy = in_float64(logits.argmax(dim=-1) == labels).mean(dim=1)
+    accuracy = in_float64(logits.max(dim=-1).indices == labels).mean(dim=1)
     return loss, torch.where(loss.isfinite(), accuracy, torch.nan)
 
 

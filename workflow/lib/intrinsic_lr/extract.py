@@ -101,7 +101,7 @@ def _outputs(model, params: dict, images) -> tuple[dict, dict]:
 
     found, _ = recompute_statistics(model, params, images.train_images)
     logits = predict(model, params, found, images.test_images)
-    labels = logits.argmax(dim=-1).masked_fill(~logits.isfinite().all(dim=-1), -1)
+    labels = logits.max(dim=-1).indices.masked_fill(~logits.isfinite().all(dim=-1), -1)
     outputs = {
         "logits": logits.float(),
         "labels": labels.to(torch.int16),

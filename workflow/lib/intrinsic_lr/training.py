@@ -1,5 +1,6 @@
 """Training of an ensemble: plain SGD on R networks at once, with everything that the study measures."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -112,11 +113,16 @@ class State:
     NEVER: ClassVar[int] = -1
 
     @staticmethod
+    def of_params(params: dict[str, Tensor]) -> "State":
+        """Return the state of these parameters before any step, without momentum and constraint."""
+        first = next(iter(params.values()))
+        return State(0, params, {}, {}, torch.full((len(first),), State.NEVER, device=first.device))
+
+    @staticmethod
     def initial(plan: TrainingPlan, model: EnsembleModel, device: torch.device) -> "State":
         """Return the state before the first step."""
         drawn = model.initialise(plan.init_seeds(), plan.init_scale, DTYPES[plan.dtype], plan.head_seed())
-        lost = torch.full((len(plan.members),), State.NEVER, device=device)
-        state = State(0, {name: value.to(device) for name, value in drawn.items()}, {}, {}, lost)
+        state = State.of_params({name: value.to(device) for name, value in drawn.items()})
         if factor := plan.timeline.first_buffer:
             scaled = {name for names in model.scale_groups.values() for name in names}
             state.buffers = {
@@ -227,10 +233,30 @@ def gradients(
 
     The loss differentiated is the sum over members, whose gradients are therefore independent.
     """
+    members = len(next(iter(params.values())))
+    labels = labels.expand(members, -1)
+    compute = explicit.gradients if precision != "bfloat16" and explicit.applies(model) else _autograd
+    size = _members_at_once(model, images)
     with products_in(precision, images.device):
-        if precision != "bfloat16" and explicit.applies(model):
-            return explicit.gradients(model, params, images, labels.expand(len(next(iter(params.values()))), -1))
-        return _autograd(model, params, images, labels)
+        if size >= members:
+            return compute(model, params, images, labels)
+        parts = []
+        for part in (slice(start, start + size) for start in range(0, members, size)):
+            held = {name: value[part] for name, value in params.items()}
+            parts.append(compute(model, held, images if images.dim() == 4 else images[part], labels[part]))
+    losses, found = zip(*parts, strict=True)
+    return torch.cat(losses), {name: torch.cat([part[name] for part in found]) for name in found[0]}
+
+
+CPU_BYTES = 3 << 20
+"""Bytes of the largest activations of the members that a CPU takes at once: they are to stay in its cache."""
+
+
+def _members_at_once(model: EnsembleModel, images: Tensor) -> int:
+    """Return how many members a CPU is to take at once, two at least; other devices take all."""
+    if images.device.type != "cpu":
+        return sys.maxsize
+    return max(2, CPU_BYTES // (model.activations * images.shape[-4] * images.element_size()))
 
 
 def _autograd(
@@ -239,7 +265,6 @@ def _autograd(
     names = model.trainable
     leaves = {name: value.requires_grad_(name in names) for name, value in params.items()}
     logits = model.forward(leaves, images, BatchStatistics())
-    labels = labels.expand(logits.shape[:2])
     loss = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").mean(dim=1)
     found = torch.autograd.grad(loss.sum(), [leaves[name] for name in names])
     for value in params.values():

@@ -82,7 +82,7 @@ def _affine(inputs: Inputs, role: str) -> pd.DataFrame:
     replicates = question.experiments[role]["replicates"]
     seeds = [stream_seed(question.seed, "claim", question.name, replicate) for replicate in range(replicates)]
     params = model.initialise(seeds, 1.0, data.mean.dtype, stream_seed(question.seed, "head"))
-    state = State(0, {name: value.to(data.mean.device) for name, value in params.items()})
+    state = State.of_params({name: value.to(data.mean.device) for name, value in params.items()})
     generator = torch.Generator().manual_seed(stream_seed(question.seed, "claim", question.name, "batches"))
     every, lr, weight_decay = {"all": model.trainable}, point["lr"], point["weight_decay"]
     parts = []

@@ -28,7 +28,10 @@ class EnsembleModel(ABC):
         frozen: parameters that are not trained.
         scale_groups: for each group, the parameters that are scale-invariant together.
         norms: channels of each normalisation layer.
+        activations: numbers that the largest layer makes of one image.
     """
+
+    activations: int
 
     def __init__(self, spec: ModelSpec, image_shape: tuple[int, int, int], classes: int) -> None:
         self.spec = spec
@@ -114,14 +117,20 @@ class Mlp(EnsembleModel):
 
     def _declare(self) -> int:
         fan_in = prod(self.image_shape)
+        self.activations = self.spec.width
         for layer in range(1, self.spec.depth + 1):
             self._declare_layer(f"linear{layer}", (self.spec.width, fan_in))
             self._declare_norm(f"norm{layer}", self.spec.width)
             fan_in = self.spec.width
         return fan_in
 
+    @staticmethod
+    def arrange(images: Tensor) -> Tensor:
+        """Return images as activations (R, F, B), or (F, B) where all members share them."""
+        return images.flatten(-3).transpose(-1, -2)
+
     def _features(self, params: Params, images: Tensor, normaliser: Normaliser) -> Tensor:
-        x = images.flatten(-3).transpose(-1, -2)
+        x = self.arrange(images)
         for layer in range(1, self.spec.depth + 1):
             # A shared batch (F, B) broadcasts against (R, width, F) without being copied R times.
             x = torch.matmul(params[f"linear{layer}.weight"], x)
@@ -146,12 +155,14 @@ class ConvolutionalModel(EnsembleModel):
     On a CPU they lie in memory channels last, where normalising costs a quarter (docs/performance.md).
     """
 
-    def forward(self, params: Params, images: Tensor, normaliser: Normaliser) -> Tensor:
-        """Return logits (R, B, K) for images (R, B, C, H, W), or (B, C, H, W) shared by all members."""
+    @staticmethod
+    def arrange(images: Tensor) -> Tensor:
+        """Return images as activations (B, R * C, H, W), or (B, C, H, W) where all members share them."""
         last = images.permute(0, 2, 3, 1) if images.dim() == 4 else images.permute(1, 3, 4, 0, 2).flatten(3)
         x = last.permute(0, 3, 1, 2)
-        layout = torch.channels_last if x.device.type == "cpu" else torch.contiguous_format
-        return super().forward(params, x.contiguous(memory_format=layout), normaliser)
+        return x.contiguous(
+            memory_format=torch.channels_last if x.device.type == "cpu" else torch.contiguous_format
+        )
 
     def _conv(self, name: str, params: Params, x: Tensor, stride: int = 1) -> Tensor:
         weight = params[f"{name}.weight"]
@@ -173,7 +184,8 @@ class ConvolutionalModel(EnsembleModel):
         return torch.relu(x) if rectify and not rectified else x
 
     @staticmethod
-    def _pool(x: Tensor, channels: int) -> Tensor:
+    def pool(x: Tensor, channels: int) -> Tensor:
+        """Return the means of activations (B, R * C, H, W) over positions, (R, C, B)."""
         return x.mean(dim=(2, 3)).unflatten(1, (-1, channels)).permute(1, 2, 0)
 
 
@@ -184,6 +196,7 @@ class Cnn4(ConvolutionalModel):
 
     def _declare(self) -> int:
         channels = self.image_shape[0]
+        self.activations = self.spec.width * prod(self.image_shape[1:])
         for layer, width in enumerate(self._widths, start=1):
             self._declare_layer(f"conv{layer}", (width, channels, 3, 3))
             self._declare_norm(f"norm{layer}", width)
@@ -196,11 +209,11 @@ class Cnn4(ConvolutionalModel):
         return (width, width, 2 * width, 2 * width)
 
     def _features(self, params: Params, images: Tensor, normaliser: Normaliser) -> Tensor:
-        x = images
+        x = self.arrange(images)
         for layer, stride in enumerate(self.STRIDES, start=1):
             x = self._conv(f"conv{layer}", params, x, stride)
             x = self._norm(f"norm{layer}", params, x, normaliser)
-        return self._pool(x, self._widths[-1])
+        return self.pool(x, self._widths[-1])
 
 
 class PreResNet(ConvolutionalModel):
@@ -214,6 +227,7 @@ class PreResNet(ConvolutionalModel):
 
     def _declare(self) -> int:
         channels = self.spec.width
+        self.activations = self.spec.width * prod(self.image_shape[1:])
         self._declare_layer("conv", (channels, self.image_shape[0], 3, 3), self.STREAM)
         for name, width, _, changes in self._blocks():
             self._declare_norm(f"{name}.norm1", channels)
@@ -238,7 +252,7 @@ class PreResNet(ConvolutionalModel):
         ]
 
     def _features(self, params: Params, images: Tensor, normaliser: Normaliser) -> Tensor:
-        x = self._conv("conv", params, images)
+        x = self._conv("conv", params, self.arrange(images))
         for name, _, stride, changes in self._blocks():
             branch = self._norm(f"{name}.norm1", params, x, normaliser)
             branch = self._conv(f"{name}.conv1", params, branch, stride)
@@ -249,4 +263,4 @@ class PreResNet(ConvolutionalModel):
                 x = self._conv(f"{name}.shortcut", params, x, stride)
             x = x + branch
         x = self._norm("norm", params, x, normaliser, rectify=bool(self.spec.final_relu))
-        return self._pool(x, self.norms["norm"])
+        return self.pool(x, self.norms["norm"])

@@ -1,0 +1,39 @@
+"""Command line: run one part of the benchmarks, or all of them.
+
+python -m benchmarks                    every part, with its default options
+python -m benchmarks engine --help      one part and its options
+"""
+
+import importlib
+import importlib.util
+import os
+import sys
+
+from intrinsic_lr.errors import InputError, run_command
+
+PARTS = ("engine", "analyses", "workflow")
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "268435456", "MALLOC_TRIM_THRESHOLD_": "536870912"}
+"""How the jobs of the workflow keep memory (workflow/rules/common.smk); read when a process starts."""
+
+
+def main() -> None:
+    """Run the part that the command line names, or all."""
+    present = [part for part in PARTS if importlib.util.find_spec(f"benchmarks.{part}")]
+    if not sys.argv[1:]:
+        for part in present:
+            print(f"== {part}", flush=True)
+            importlib.import_module(f"benchmarks.{part}").main([])
+        return
+    part, *options = sys.argv[1:]
+    if part in ("-h", "--help"):
+        print(__doc__)
+        return
+    if part not in present:
+        raise InputError(f"part: found {part!r}; allowed: {', '.join(present)}")
+    importlib.import_module(f"benchmarks.{part}").main(options)
+
+
+if __name__ == "__main__":
+    if not ALLOCATOR.items() <= os.environ.items():
+        os.execve(sys.executable, [sys.executable, "-m", "benchmarks", *sys.argv[1:]], {**os.environ, **ALLOCATOR})
+    run_command(main)

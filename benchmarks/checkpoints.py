@@ -1,0 +1,95 @@
+"""Checkpoints that no training made, and the contenders that take distances between them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from benchmarks import plain
+from benchmarks.cases import CLASSES, Model
+from intrinsic_lr.distance import across, pairwise
+from intrinsic_lr.models.ensemble import EnsembleModel, build
+from intrinsic_lr.models.spec import ModelSpec
+from intrinsic_lr.runs import CHECKPOINTS, RUN, key, open_ensemble
+from intrinsic_lr.storage import TensorWriter, sha256, write_json
+from intrinsic_lr.trajectories import trajectories
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Simulated checkpoints of a block of replicates of one net.
+
+    Attributes:
+        net: the net.
+        checkpoints: checkpoints of each replicate.
+        replicates: replicates R.
+    """
+
+    net: Model
+    checkpoints: int
+    replicates: int
+
+    @property
+    def steps(self) -> range:
+        """Steps of the checkpoints."""
+        return range(0, 100 * self.checkpoints, 100)
+
+    def build(self) -> EnsembleModel:
+        """Return the ensemble's model."""
+        return build(ModelSpec.parse(self.net.spec), self.net.image, CLASSES)
+
+    def write(self, folder: Path) -> None:
+        """Write the checkpoints as a training leaves them."""
+        shapes = {name: (self.replicates, *shape) for name, shape in self.build().shapes.items()}
+        layout = {key(step, name): (torch.float32, shape) for step in self.steps for name, shape in shapes.items()}
+        with TensorWriter(folder / CHECKPOINTS, layout) as file:
+            for step, weights in zip(self.steps, self._walk(), strict=False):
+                for name, value in weights.items():
+                    file.write(key(step, name), value)
+        write_json(
+            folder / RUN,
+            {
+                "plan": {
+                    "replicates": [0, self.replicates], "model": self.net.spec, "checkpoints": list(self.steps)
+                },
+                "data": {"shape": list(self.net.image), "classes": CLASSES, "sha256": ""},
+                "sha256": {CHECKPOINTS: sha256(folder / CHECKPOINTS)},
+            },
+        )  # fmt: skip
+
+    def _walk(self) -> Iterator[dict[str, Tensor]]:
+        """Yield weights that shrink by a hundredth and take a random step of a fiftieth of their size."""
+        generator = torch.Generator().manual_seed(0)
+        weights = self.build().initialise(range(self.replicates), 1.0, torch.float32)
+        while True:
+            yield weights
+            weights = {
+                name: 0.99 * value + 0.02 * value.std() * torch.randn(value.shape, generator=generator)
+                for name, value in weights.items()
+            }
+
+
+def library(weights: Weights, folder: Path, threads: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the distances within trajectories and across neighbouring replicates, as the workflow takes them."""
+    torch.set_num_threads(threads)
+    ensemble = open_ensemble([folder], weights.replicates)
+    groups = ensemble.scale_groups
+    inside = pairwise(trajectories(ensemble, weights.steps), weights.steps, groups)
+    neighbours = [(k, (k + 1) % weights.replicates) for k in range(weights.replicates)]
+    outside = []
+    for step in weights.steps:
+        kept = ensemble.weights(step)
+        outside.append(across(kept, kept, groups, neighbours).assign(step=step))
+    return inside, pd.concat(outside)
+
+
+def pdist(weights: Weights, folder: Path) -> np.ndarray:
+    """Return the distances within the first replicate's trajectory by `plain.distances`."""
+    groups = weights.build().scale_groups
+    names = [name for group in groups.values() for name in group]
+    keys = [{name: key(step, name) for name in names} for step in weights.steps]
+    return plain.distances(folder / CHECKPOINTS, keys, groups, [0])

@@ -1,0 +1,74 @@
+"""The one place that knows how the library trains."""
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.cases import CLASSES, LR, WEIGHT_DECAY, Case, synthetic
+from intrinsic_lr.data import Dataset
+from intrinsic_lr.models.ensemble import build
+from intrinsic_lr.models.module import Norm, build_module
+from intrinsic_lr.models.spec import ModelSpec
+from intrinsic_lr.schedules import Timeline
+from intrinsic_lr.training import Batches, State, TrainingPlan, take_step
+
+
+class Engine:
+    """The library's training of an ensemble, step by step as `intrinsic_lr.train` runs it.
+
+    Attributes:
+        members: networks that a step advances.
+    """
+
+    def __init__(self, case: Case) -> None:
+        self.members = case.replicates
+        self._plan = plan(case)
+        self.model = build(ModelSpec.parse(case.net.spec), case.net.image, CLASSES)
+        self._batches = Batches(self._plan, dataset(case))
+        self.state = State.initial(self._plan, self.model, torch.device(case.device))
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights of all members."""
+        return sum(value.nbytes for value in self.state.params.values())
+
+    def step(self) -> None:
+        """Advance every member by one update."""
+        take_step(self.state, self._plan, self.model, self._batches)
+
+
+def plan(case: Case) -> TrainingPlan:
+    """Return the plan of a long training without momentum and augmentation."""
+    return TrainingPlan(
+        point="benchmark", seed=0, model=case.net.spec, timeline=Timeline.parse(f"{10**9}@{LR}@{WEIGHT_DECAY}"),
+        momentum=0.0, batch_size=case.batch, checkpoints=(10**9,), log_every=10**9, trace_every=10**9,
+        replicates=(0, case.replicates), init_seed=0, init_sharing="independent", init_scale=1.0,
+        augmentation="none", dtype="float32", precision=case.precision,
+    )  # fmt: skip
+
+
+def dataset(case: Case) -> Dataset:
+    """Return the case's images of noise as a data set on its device."""
+    images, labels = (tensor.to(case.device) for tensor in synthetic(case.net))
+    scaled = images.to(torch.float32).div_(255)
+    mean, std = scaled.mean((0, 2, 3)), scaled.std((0, 2, 3))
+    info = {"shape": list(case.net.image), "classes": [str(label) for label in range(CLASSES)]}
+    return Dataset(images, labels, images[:1], labels[:1], mean, std, info)
+
+
+def tensors(case: Case) -> tuple[Tensor, Tensor]:
+    """Return the case's normalised images (N, C, H, W) in float32 and labels (N,) on its device."""
+    data = dataset(case)
+    return data.normalise(data.train_images), data.train_labels
+
+
+def network(case: Case, seed: int = 0) -> nn.Module:
+    """Return one of the case's nets on its device: the library's architecture with torch's own batch norms."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = build_module(ModelSpec.parse(case.net.spec), case.net.image, CLASSES)
+    kind = nn.BatchNorm1d if case.model == "mlp" else nn.BatchNorm2d
+    for name, module in list(net.named_modules()):
+        if isinstance(module, Norm):
+            net.set_submodule(name, kind(len(module.running_mean), affine=False))
+    net.head.weight.requires_grad_(False)
+    return net.to(case.device).train()
