@@ -14,6 +14,15 @@ NEEDED_MB := 8000
 export PATH := $(BIN):$(PATH)
 SNAKEMAKE := snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
 
+# A run that was killed leaves Snakemake's lock behind; one that is at work holds .snakemake/running too.
+define UNLOCK
+if ls .snakemake/locks/* > /dev/null 2>&1; then \
+    flock --nonblock --exclusive .snakemake/running true || { echo "error: another run is at work in $(CURDIR); wait for it, or stop it first" >&2; exit 1; }; \
+    echo "== clearing the lock that a killed run left behind"; \
+    $(SNAKEMAKE) --unlock --quiet all; \
+fi
+endef
+
 .PHONY: help results test bench lint check clean
 
 help: ## list what can be asked for
@@ -21,6 +30,7 @@ help: ## list what can be asked for
 	@echo "variables:  CORES=$(CORES) (cores to use), CONFIG=FILE (laid over config/config.yaml), PYTHON=$(PYTHON)"
 
 results: $(VENV)/runtime.stamp ## train everything and draw the figures of the study into results/
+	@$(UNLOCK)
 	@echo "== running the workflow: snakemake --cores $(CORES)$(if $(CONFIG), --configfile $(CONFIG))"
 	@$(SNAKEMAKE)
 	@echo "== done: verdicts in results/claims.csv, figures in results/figures, tables in results/tables"

@@ -3,6 +3,7 @@ import os
 import re
 import shlex
 import sys
+from pathlib import Path
 
 LIBRARY = os.path.join(workflow.basedir, "workflow", "lib")
 sys.path.insert(0, LIBRARY)
@@ -11,7 +12,11 @@ from intrinsic_lr import paths
 from intrinsic_lr.claims.catalogue import CLAIMS
 from intrinsic_lr.config import Study, check_targets
 from intrinsic_lr.errors import InputError
+from intrinsic_lr.running import mark_running
 from intrinsic_lr.version import EXTRACT_VERSION, TRAINING_VERSION
+
+# `make results` clears Snakemake's lock only where nobody holds this.
+RUNNING = mark_running(Path(".snakemake"))
 
 # glibc hands memory back to the system and fetches it again at every step: up to a quarter of a training's time.
 # It is told to keep what it has (blocks below 256 MB, up to 512 MB of them); other C libraries ignore this.

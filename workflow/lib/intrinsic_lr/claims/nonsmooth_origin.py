@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from scipy import stats
 
 from intrinsic_lr.claims.exact import network_names
 from intrinsic_lr.claims.question import Inputs, Question
@@ -88,7 +87,7 @@ def slope(norm: np.ndarray, eigenvalue: np.ndarray) -> float:
     usable = np.isfinite(eigenvalue) & (eigenvalue > 0)
     if len(np.unique(norm[usable])) < 2:
         return np.nan
-    return float(stats.linregress(np.log(norm[usable]), np.log(eigenvalue[usable])).slope)
+    return float(np.polyfit(np.log(norm[usable]), np.log(eigenvalue[usable]), 1)[0])
 
 
 def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
