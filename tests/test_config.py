@@ -327,13 +327,6 @@ def test_shared_point_needs_one_block_size():
         Study.read(config)
 
 
-def test_epochs_of_a_set_of_unknown_size():
-    config = edited(["datasets", "digits"], {"kind": "torchvision", "dataset": "Food101", "root": "x"})
-    config["experiments"]["one"]["length"] = {"epochs": 1}
-    with pytest.raises(InputError, match=r"length: found epochs, .*train_count"):
-        Study.read(config)
-
-
 def test_targets_off_the_grid():
     study = Study.read(small_config())
     known = "results/runs/digits-mlp-b32-lr0.1-wd0.01"

@@ -20,6 +20,8 @@ rule train:
     threads: config["threads"]
     resources:
         device=config["device"],
+        # What is said of the data triggers nothing, as a parameter would.
+        note=lambda w: STUDY.dataset_note(STUDY.trainings[w.point].point.dataset),
     params:
         flags=lambda w: STUDY.training_flags(w.point, int(w.block)),
         version=TRAINING_VERSION,
@@ -27,4 +29,5 @@ rule train:
     shell:
         "exec python -m intrinsic_lr.train {params.flags} --data {input.data:q} --info {input.info:q}"
         " --out $(dirname {output.run:q}) --device {resources.device} --threads {threads}"
-        " --save-every {config[save_every]} --diverged {config[diverged]} --stop-with-parent 2> {log:q}"
+        " --save-every {config[save_every]} --diverged {config[diverged]} --stop-with-parent"
+        " --note {resources.note:q} 2> {log:q}"

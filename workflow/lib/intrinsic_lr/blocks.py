@@ -28,7 +28,7 @@ from intrinsic_lr.version import TRAINING_VERSION
 
 
 def train_block(
-    plan: TrainingPlan, data: Dataset, device: torch.device, out: Path, watch: Watch
+    plan: TrainingPlan, data: Dataset, device: torch.device, out: Path, watch: Watch, note: str = ""
 ) -> dict[str, Any]:
     """Train a block, write its checkpoints, history, trace and provenance into a folder, and return the latter.
 
@@ -48,7 +48,7 @@ def train_block(
         with atomic_path(out / name) as temporary:
             table.to_parquet(temporary, index=False)
     record = {
-        **_provenance(plan, data, device),
+        **_provenance(plan, data, device, note),
         "wall_seconds": round(seconds, 3),
         "parts": [list(part.plan.replicates) for part in parts],
         "steps_per_epoch": plan.steps_per_epoch(len(data.train_labels)),
@@ -128,7 +128,7 @@ def _non_finite(parts: Sequence[Part], history: pd.DataFrame) -> dict[str, int]:
     return {str(replicate): int(step) for replicate, step in sorted(found.items())}
 
 
-def _provenance(plan: TrainingPlan, data: Dataset, device: torch.device) -> dict[str, Any]:
+def _provenance(plan: TrainingPlan, data: Dataset, device: torch.device, note: str) -> dict[str, Any]:
     return {
         "training_version": TRAINING_VERSION,
         "plan": {**asdict(plan), "timeline": plan.timeline.spell()},
@@ -146,6 +146,7 @@ def _provenance(plan: TrainingPlan, data: Dataset, device: torch.device) -> dict
         ],
         "data": {
             "name": data.info["name"],
+            "note": note,
             "sha256": data.info["sha256"],
             "shape": data.info["shape"],
             "classes": len(data.info["classes"]),

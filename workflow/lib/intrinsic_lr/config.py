@@ -179,8 +179,16 @@ class Study:
         return sorted(of_trainings.union(*map(self.claim_datasets, self.claims)))
 
     def dataset_spec(self, name: str) -> str:
-        """Canonical JSON of a data set's definition, which the command that prepares it takes."""
-        return json.dumps(self.config["datasets"][name], sort_keys=True)
+        """Canonical JSON of a data set's definition, which the command that prepares it takes.
+
+        Its note is left out: it says nothing of the bytes, so a reworded one remakes nothing.
+        """
+        spec = self.config["datasets"][name]
+        return json.dumps({key: value for key, value in spec.items() if key != "note"}, sort_keys=True)
+
+    def dataset_note(self, name: str) -> str:
+        """What the config says in words of where a data set comes from; empty if nothing."""
+        return self.config["datasets"][name].get("note", "")
 
     def model_text(self, name: str) -> str:
         """Canonical text of a model's definition."""
@@ -189,8 +197,8 @@ class Study:
     def training_flags(self, point: str, block: int) -> str:
         """The flags of the training command that say what is trained: one canonical text.
 
-        A value respelt or a default written out gives the same text, so it retrains nothing. The data set's
-        definition is in it, because the data file itself is no trigger.
+        A value respelt or a default written out gives the same text, so it retrains nothing. The data set stands in
+        it by name only: what the workflow follows is the checksum of its content, in the small info file.
         """
         training = self.trainings[point]
         setting = training.point
@@ -411,7 +419,7 @@ class Study:
         except InputError as error:
             raise InputError(f"{place}: {error}") from None
 
-    def _train_count(self, dataset: str) -> int | None:
+    def _train_count(self, dataset: str) -> int:
         if dataset not in self._counts:
             spec = self.config["datasets"][dataset]
             self._counts[dataset] = dataset_sizes.train_count(spec, f"config: datasets.{dataset}")
@@ -420,17 +428,11 @@ class Study:
     def _steps_per_epoch(self, point: Point) -> int:
         if point.batch_size == "full":
             return 1
-        count = self._train_count(point.dataset)
-        if count is None:
-            raise InputError(
-                f"found epochs, but the size of data set {point.dataset!r} is not known beforehand; allowed: "
-                f"steps, inverse_intrinsic_lr, or epochs with datasets.{point.dataset}.train_count given"
-            )
-        return count // int(point.batch_size)
+        return self._train_count(point.dataset) // int(point.batch_size)
 
     def _check_batch(self, point: Point, place: str) -> None:
         count = self._train_count(point.dataset)
-        if count is not None and point.batch_size != "full" and int(point.batch_size) > count:
+        if point.batch_size != "full" and int(point.batch_size) > count:
             raise InputError(
                 f"{place}.batch_size: found {point.batch_size}; allowed are 2 to {count}, the training "
                 f"images of {point.dataset}, or full"

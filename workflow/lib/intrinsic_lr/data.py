@@ -1,8 +1,7 @@
 """Data sets decoded once into one file of uint8 images, and read from it onto a device."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,9 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from intrinsic_lr import dataset_sizes, storage
-from intrinsic_lr.dataset_names import SOURCES
+from intrinsic_lr import dataset_sizes, image_folder, storage, torchvision_sets
 from intrinsic_lr.errors import InputError
+from intrinsic_lr.splits import Split, reason, sizes_differ
 
 _SPLIT_SEED = 0
 _SUBSET_SEED = 0
@@ -55,16 +54,6 @@ class Dataset:
         order = [torch.randperm(len(self.train_labels), generator=generator)[:size] for _ in range(members)]
         index = torch.stack(order).to(self.train_labels.device)
         return self.normalise(self.train_images[index]), self.train_labels[index]
-
-
-@dataclass(frozen=True)
-class _Split:
-    """Images (N, C, H, W) uint8, labels (N,) int64, class names if known, what the first image is called."""
-
-    images: np.ndarray
-    labels: np.ndarray
-    classes: list[str] | None
-    first: str
 
 
 def write(spec: Mapping[str, Any], name: str, data_path: Path | str, info_path: Path | str) -> dict[str, Any]:
@@ -123,7 +112,7 @@ def prepare(spec: Mapping[str, Any], name: str) -> tuple[dict[str, torch.Tensor]
     classes = _classes(train, test, place)
     if "subset" in spec:
         chosen = _stratified_subset(train.labels, len(classes), spec["subset"], f"{place}.subset")
-        train = _Split(train.images[chosen], train.labels[chosen], train.classes, train.first)
+        train = replace(train, images=train.images[chosen], labels=train.labels[chosen])
     _check_count(spec, len(train.labels), place)
     arrays = (train.images, train.labels, test.images, test.labels)
     tensors = {
@@ -148,6 +137,8 @@ def _check(spec: Mapping[str, Any], place: str) -> None:
     kind = spec.get("kind") if isinstance(spec, Mapping) else None
     if kind not in _READERS:
         raise InputError(f"{place}.kind: found {kind!r}; allowed: {', '.join(_READERS)}")
+    if not isinstance(root := spec.get("root", ""), str) or "\0" in root:
+        raise InputError(f"{place}.root: found {root!r}; allowed: a folder")
     dataset_sizes.check(spec, place)
     for key in ("subset", "image_size"):
         value = spec.get(key, 1)
@@ -158,14 +149,14 @@ def _check(spec: Mapping[str, Any], place: str) -> None:
 def _check_count(spec: Mapping[str, Any], found: int, place: str) -> None:
     """Refuse data of another size than planned: epochs were turned into steps by the planned one."""
     planned = dataset_sizes.train_count(spec, place)
-    if planned is not None and planned != found:
+    if planned != found:
         raise InputError(
             f"{place}: found {found} training images where {planned} were planned with; "
             f"allowed: all {planned} of them, or train_count: {found}"
         )
 
 
-def _check_images(train: _Split, test: _Split, place: str) -> None:
+def _check_images(train: Split, test: Split, place: str) -> None:
     for split, title in ((train, "training"), (test, "test")):
         if split.images.dtype != np.uint8:
             raise InputError(f"{place}: {title} pixels of type {split.images.dtype}; allowed: uint8")
@@ -175,32 +166,34 @@ def _check_images(train: _Split, test: _Split, place: str) -> None:
                 "allowed: one label for each image, and at least one image"
             )
     if train.images.shape[1:] != test.images.shape[1:]:
-        raise _sizes_differ(place, train.first, train.images.shape[2:], test.first, test.images.shape[2:])
+        raise sizes_differ(place, train.call(0), train.images.shape[1:], test.call(0), test.images.shape[1:])
 
 
-def _sizes_differ(
-    place: str, first: str, first_size: Sequence[int], other: str, other_size: Sequence[int]
-) -> InputError:
-    sizes = ["x".join(map(str, size[:2])) for size in (first_size, other_size)]
-    return InputError(
-        f"{place}: found images of different sizes, {first} ({sizes[0]}) and {other} ({sizes[1]}); "
-        "allowed: images of one size, or image_size: N to bring all to N x N pixels"
-    )
-
-
-def _classes(train: _Split, test: _Split, place: str) -> list[str]:
-    """Return the names of the classes, after checking that the labels count them from 0."""
+def _classes(train: Split, test: Split, place: str) -> list[str]:
+    """Return the names of the classes, after checking that the labels count them from 0 and none is absent."""
     if train.classes != test.classes:
         odd = sorted(set(train.classes or ()) ^ set(test.classes or ()))
         raise InputError(
             f"{place}: the class {odd[0] if odd else train.classes!r} is not the same in the training and in "
             "the test images; allowed: the same classes in both"
         )
-    both = np.concatenate([train.labels, test.labels])
-    classes = train.classes or [str(label) for label in range(int(both.max(initial=-1)) + 1)]
-    wrong = both[(both < 0) | (both >= len(classes))]
-    if wrong.size:
-        raise InputError(f"{place}: found the label {wrong[0]}; allowed: 0 to {len(classes) - 1}")
+    count = 1 + max(int(split.labels.max()) for split in (train, test))
+    classes = train.classes or [str(label) for label in range(count)]
+    if len(classes) < 2:
+        raise InputError(f"{place}: found the one class {classes[0]!r}; allowed: at least two")
+    for split, title in ((train, "training"), (test, "test")):
+        wrong = np.flatnonzero((split.labels < 0) | (split.labels >= len(classes)))
+        if wrong.size:
+            raise InputError(
+                f"{place}: found the label {split.labels[wrong[0]]} at {split.call(wrong[0])}; "
+                f"allowed: 0 to {len(classes) - 1}"
+            )
+        lacking = np.flatnonzero(np.bincount(split.labels, minlength=len(classes)) == 0)
+        if lacking.size:
+            raise InputError(
+                f"{place}: found no {title} image of the class {classes[lacking[0]]!r}; "
+                "allowed: at least one image of each class in train and test"
+            )
     return classes
 
 
@@ -246,7 +239,7 @@ def _moments(images: torch.Tensor, place: str) -> tuple[list[float], list[float]
     return means, deviations
 
 
-def _read_digits(spec: Mapping[str, Any], place: str) -> tuple[_Split, _Split, str]:
+def _read_digits(spec: Mapping[str, Any], place: str) -> tuple[Split, Split, str]:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -260,165 +253,13 @@ def _read_digits(spec: Mapping[str, Any], place: str) -> tuple[_Split, _Split, s
         )
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"{place}.test_fraction: found {fraction!r} ({_reason(error)}); "
+            f"{place}.test_fraction: found {fraction!r} ({reason(error)}); "
             "allowed: a number between 0 and 1 that leaves images of every class on both sides"
         ) from None
     classes = [str(name) for name in digits.target_names]
-    train = _Split(train_images, train_labels, classes, "training image 0")
-    test = _Split(test_images, test_labels, classes, "test image 0")
+    train = Split(train_images, train_labels, classes, lambda index: f"training image {index}")
+    test = Split(test_images, test_labels, classes, lambda index: f"test image {index}")
     return train, test, "sklearn.datasets.load_digits"
 
 
-def _read_torchvision(spec: Mapping[str, Any], place: str) -> tuple[_Split, _Split, str]:
-    source = SOURCES[spec["dataset"]]
-    if spec.get("download") and not source.downloads:
-        raise InputError(
-            f"{place}.download: found true, but torchvision cannot download {spec['dataset']}; "
-            f"allowed: false, with its files put into {str(_folder(spec))!r}"
-        )
-    train = _torchvision_split(spec, source.train, "training", place)
-    test = _torchvision_split(spec, source.test, "test", place)
-    return train, test, f"torchvision.datasets.{source.loader}"
-
-
-def _torchvision_split(spec: Mapping[str, Any], arguments: Mapping[str, Any], title: str, place: str) -> _Split:
-    source = SOURCES[spec["dataset"]]
-    dataset = _open_torchvision(spec, arguments, place)
-    if source.layout and "image_size" not in spec:
-        images = _channels_first(np.asarray(dataset.data), source.layout)
-        labels = np.asarray(dataset.targets if hasattr(dataset, "targets") else dataset.labels)
-        # QMNIST keeps eight numbers an image, of which the first is the class.
-        labels = labels[:, 0] if labels.ndim == 2 else labels
-    else:
-        images, labels = _decode(dataset, lambda index: f"{title} image {index}", spec, place)
-    classes = getattr(dataset, "classes", None)
-    if classes is not None:
-        names = [", ".join(name) if isinstance(name, tuple) else str(name) for name in classes]
-        classes = names[source.first_label :]
-    return _Split(images, labels.astype(np.int64) - source.first_label, classes, f"{title} image 0")
-
-
-def _open_torchvision(spec: Mapping[str, Any], arguments: Mapping[str, Any], place: str) -> Any:
-    """Return one split of a torchvision set, or say what is wrong with its files."""
-    import torchvision.datasets
-
-    source = SOURCES[spec["dataset"]]
-    root, folder = Path(spec["root"]).expanduser(), _folder(spec)
-    download = bool(spec.get("download", False))
-    remedy = "its whole files there, laid out as torchvision does" + (
-        ", or download: true" if source.downloads and not download else ""
-    )
-    if not download and not folder.is_dir():
-        raise InputError(
-            f"{place}.root: found no folder {str(folder)!r}; allowed: {spec['dataset']} with {remedy}"
-        )
-    options = {"download": download} if source.downloads else {}
-    try:
-        return getattr(torchvision.datasets, source.loader)(str(root), **arguments, **options)
-    # The loaders meet damaged files with whatever their parsers raise: RuntimeError, EOFError, KeyError,
-    # AssertionError, UnpicklingError and more.
-    except Exception as error:
-        if not download and any(folder.glob("*.gz")):
-            remedy = "the .gz files there unpacked, or download: true"
-        attempt = "be downloaded into or read from" if download else "be read from"
-        raise InputError(
-            f"{place}.root: {spec['dataset']} cannot {attempt} {str(folder)!r} "
-            f"({_reason(error)}); allowed: {remedy}"
-        ) from None
-
-
-def _folder(spec: Mapping[str, Any]) -> Path:
-    return Path(spec["root"]).expanduser() / SOURCES[spec["dataset"]].folder
-
-
-def _read_image_folder(spec: Mapping[str, Any], place: str) -> tuple[_Split, _Split, str]:
-    train, test = (_folder_split(spec, part, place) for part in ("train", "test"))
-    for here, there, lacking in ((train, test, "test"), (test, train, "train")):
-        missing = sorted(set(here.classes) - set(there.classes))
-        if missing:
-            raise InputError(
-                f"{place}.root: found no class folder {str(Path(spec['root'], lacking, missing[0]))!r}; "
-                "allowed: the same class folders in train and test"
-            )
-    return train, test, f"image folder {spec['root']}"
-
-
-def _folder_split(spec: Mapping[str, Any], part: str, place: str) -> _Split:
-    from torchvision.datasets import ImageFolder
-
-    root = Path(spec["root"], part)
-    try:
-        folder = ImageFolder(root, loader=partial(_open_image, mode="L" if spec.get("grayscale") else "RGB"))
-    except OSError as error:
-        raise InputError(
-            f"{place}.root: {str(root)!r} cannot be read ({_reason(error)}); "
-            "allowed: a folder for each class with at least one image in it"
-        ) from None
-    images, labels = _decode(folder, lambda index: folder.samples[index][0], spec, place)
-    return _Split(images, labels, folder.classes, folder.samples[0][0])
-
-
-def _open_image(path: str, mode: str) -> Any:
-    from PIL import Image
-
-    with Image.open(path) as image:
-        return image.convert(mode)
-
-
-def _decode(
-    dataset: Any, call: Callable[[int], str], spec: Mapping[str, Any], place: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Open the images of a torchvision set one by one.
-
-    With `image_size` N the middle of each image, as large a square as fits, is brought to N x N pixels.
-
-    Args:
-        dataset: gives pairs of a PIL image and a label.
-        call: what to call the image of an index in messages.
-        spec: the data set's definition.
-        place: where it stands, for messages.
-
-    Returns:
-        uint8 (N, C, H, W) and int64 (N,).
-    """
-    from PIL import Image, ImageOps
-
-    side = spec.get("image_size")
-    images, labels = None, np.empty(len(dataset), dtype=np.int64)
-    for index in range(len(dataset)):
-        try:
-            image, label = dataset[index]
-            if side is not None:
-                image = ImageOps.fit(image, (side, side), Image.Resampling.BILINEAR)
-            pixels = np.asarray(image)
-        # Pillow's decoders raise OSError, ValueError, SyntaxError, struct.error and others on damaged files.
-        except Exception as error:
-            raise InputError(
-                f"{place}.root: {call(index)} cannot be read ({_reason(error)}); allowed: whole image files"
-            ) from None
-        if label is None:
-            raise InputError(f"{place}.root: {call(index)} has no label; allowed: labelled images only")
-        if images is None:
-            images = np.empty((len(dataset), *pixels.shape), dtype=np.uint8)
-        if pixels.shape != images.shape[1:]:
-            raise _sizes_differ(place, call(0), images.shape[1:], call(index), pixels.shape)
-        images[index], labels[index] = pixels, label
-    if images is None:
-        raise InputError(f"{place}.root: found no images; allowed: at least one image in each part")
-    return _channels_first(images, "NHW" if images.ndim == 3 else "NHWC"), labels
-
-
-def _channels_first(images: np.ndarray, layout: str) -> np.ndarray:
-    """Return images (N, C, H, W) from one of the layouts NHW, NHWC and NCHW."""
-    if layout == "NHW":
-        return images[:, None]
-    return images.transpose(0, 3, 1, 2) if layout == "NHWC" else images
-
-
-def _reason(error: Exception) -> str:
-    """Return what an error says, on one line and without its advice to Python programmers."""
-    text = " ".join(str(error).split()).split(" You can ")[0].rstrip(".")
-    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
-
-
-_READERS = {"digits": _read_digits, "torchvision": _read_torchvision, "image_folder": _read_image_folder}
+_READERS = {"digits": _read_digits, "torchvision": torchvision_sets.read, "image_folder": image_folder.read}

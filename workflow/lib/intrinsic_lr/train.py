@@ -37,6 +37,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--precision", choices=("float32", "tf32", "bfloat16"), default="float32", help="of products in a step")
     add("--data", type=Path, required=True, help="data file of prepare_data")
     add("--info", type=Path, required=True, help="description of prepare_data")
+    add("--note", default="", help="where the data come from, in words, for run.json")
     add("--out", type=Path, required=True, help="folder of the results")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--threads", type=int, default=1, help="CPU threads")
@@ -117,7 +118,7 @@ def main(argv: list[str] | None = None) -> None:
     device = resolve(arguments.device)
     torch.set_num_threads(arguments.threads)
     data = load(arguments.data, arguments.info, device, DTYPES[plan.dtype])
-    record = train_block(plan, data, device, arguments.out, watch)
+    record = train_block(plan, data, device, arguments.out, watch, arguments.note)
     lost = record["non_finite"]
     if lost and arguments.diverged == "fail":
         steps = ", ".join(f"{replicate} at step {step}" for replicate, step in lost.items())

@@ -1,0 +1,334 @@
+"""Small data sets written in torchvision's own formats, for tests."""
+
+import bz2
+import csv
+import gzip
+import hashlib
+import json
+import pickle
+import struct
+
+import numpy as np
+import pytest
+import scipy.io
+import torch
+import torchvision.datasets as tv
+from PIL import Image
+
+from intrinsic_lr import data
+from intrinsic_lr.errors import InputError
+
+NAMES = ["ape", "bee", "cat"]
+
+
+def pictures(count, *shape):
+    """Random uint8 images; no value is 255, which USPS's text format could not tell from 254."""
+    return np.random.default_rng(count).integers(0, 255, (count, *shape), dtype=np.uint8)
+
+
+def md5(path):
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def save(path, image):
+    """Write an image without loss, whatever the file's name ends in; readers look at the content."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path, format="PNG")
+
+
+def idx(path, array, code=8):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, code, array.ndim, *array.shape)
+    path.write_bytes(header + array.astype(array.dtype.newbyteorder(">")).tobytes())
+
+
+# Each writer puts training and test images (NHW or NHWC) and labels below `root` as torchvision expects them.
+
+
+def write_mnist(name):
+    def write(root, train, test, monkeypatch):
+        for prefix, (images, labels) in (("train", train), ("t10k", test)):
+            idx(root / name / "raw" / f"{prefix}-images-idx3-ubyte", images)
+            idx(root / name / "raw" / f"{prefix}-labels-idx1-ubyte", labels.astype(np.uint8))
+
+    return write
+
+
+def write_emnist(split, first):
+    def write(root, train, test, monkeypatch):
+        for part, (images, labels) in (("train", train), ("test", test)):
+            stem = f"EMNIST/raw/emnist-{split}-{part}"
+            idx(root / f"{stem}-images-idx3-ubyte", images)
+            idx(root / f"{stem}-labels-idx1-ubyte", (labels + first).astype(np.uint8))
+
+    return write
+
+
+def write_qmnist(root, train, test, monkeypatch):
+    for part, (images, labels) in (("train", train), ("test", test)):
+        idx(root / f"QMNIST/raw/qmnist-{part}-images-idx3-ubyte", images)
+        table = np.column_stack([labels, *(labels + 100 * i for i in range(1, 8))]).astype(np.int32)
+        idx(root / f"QMNIST/raw/qmnist-{part}-labels-idx2-int", table, code=12)
+
+
+def write_usps(root, train, test, monkeypatch):
+    for name, (images, labels) in (("usps.bz2", train), ("usps.t.bz2", test)):
+        lines = []
+        for image, label in zip(images, labels, strict=True):
+            values = 2 * (image.ravel() + 0.5) / 255 - 1
+            lines.append(f"{label + 1} " + " ".join(f"{i + 1}:{v:.6f}" for i, v in enumerate(values)))
+        (root / name).write_bytes(bz2.compress("\n".join(lines).encode()))
+    sums = {part: ["", file, md5(root / file)] for part, file in (("train", "usps.bz2"), ("test", "usps.t.bz2"))}
+    monkeypatch.setattr(tv.USPS, "split_list", sums)
+
+
+def write_cifar(cls, key, meta):
+    def write(root, train, test, monkeypatch):
+        folder = root / cls.base_folder
+        folder.mkdir()
+        files = len(cls.train_list)
+        cut = [np.array_split(part, files) for part in train]
+        batches = [*zip(*cut, strict=True), test]
+        names = [name for name, _ in cls.train_list + cls.test_list]
+        for name, (images, labels) in zip(names, batches, strict=True):
+            rows = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+            (folder / name).write_bytes(pickle.dumps({"data": rows, key: labels.tolist()}))
+        path = folder / cls.meta["filename"]
+        path.write_bytes(pickle.dumps({meta: NAMES}))
+        monkeypatch.setattr(cls, "train_list", [[name, md5(folder / name)] for name in names[:files]])
+        monkeypatch.setattr(cls, "test_list", [[name, md5(folder / name)] for name in names[files:]])
+        monkeypatch.setattr(cls, "meta", {**cls.meta, "md5": md5(path)})
+
+    return write
+
+
+def write_svhn(root, train, test, monkeypatch):
+    sums = dict(tv.SVHN.split_list)
+    for part, (images, labels) in (("train", train), ("test", test)):
+        path = root / f"{part}_32x32.mat"
+        scipy.io.savemat(
+            path, {"X": images.transpose(1, 2, 3, 0), "y": np.where(labels == 0, 10, labels)[:, None]}
+        )
+        sums[part] = ["", path.name, md5(path)]
+    monkeypatch.setattr(tv.SVHN, "split_list", sums)
+
+
+def write_stl10(root, train, test, monkeypatch):
+    folder = root / "stl10_binary"
+    folder.mkdir()
+    for part, (images, labels) in (("train", train), ("test", test)):
+        (folder / f"{part}_X.bin").write_bytes(images.transpose(0, 3, 2, 1).tobytes())
+        (folder / f"{part}_y.bin").write_bytes((labels + 1).astype(np.uint8).tobytes())
+    (folder / "unlabeled_X.bin").write_bytes(b"")
+    (folder / "class_names.txt").write_text("\n".join(NAMES))
+    for name in ("train_list", "test_list"):
+        files = [[file, md5(folder / file)] for file, _ in getattr(tv.STL10, name)]
+        monkeypatch.setattr(tv.STL10, name, files)
+
+
+def write_folders(train_folder, test_folder, suffix="png"):
+    def write(root, train, test, monkeypatch):
+        for folder, (images, labels) in ((train_folder, train), (test_folder, test)):
+            for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+                save(root / folder / NAMES[label] / f"{i:03d}.{suffix}", image)
+
+    return write
+
+
+def write_sst2(root, train, test, monkeypatch):
+    for part, (images, labels) in (("train", train), ("test", test)):
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            save(root / "rendered-sst2" / part / ("negative", "positive")[label] / f"{i:03d}.png", image)
+
+
+def write_imagenette(root, train, test, monkeypatch):
+    monkeypatch.setattr(tv.Imagenette, "_WNID_TO_CLASS", {name: (name, "alias") for name in NAMES})
+    write_folders("imagenette2/train", "imagenette2/val", "JPEG")(root, train, test, monkeypatch)
+
+
+def write_imagenet(root, train, test, monkeypatch):
+    write_folders("train", "val", "JPEG")(root, train, test, monkeypatch)
+    torch.save(({name: (name, "alias") for name in NAMES}, NAMES), root / "meta.bin")
+
+
+def write_gtsrb(root, train, test, monkeypatch):
+    base = root / "gtsrb"
+    for i, (image, label) in enumerate(zip(*train, strict=True)):
+        save(base / "GTSRB/Training" / f"{label:05d}" / f"{i:03d}.ppm", image)
+    for i, image in enumerate(test[0]):
+        save(base / "GTSRB/Final_Test/Images" / f"{i:05d}.ppm", image)
+    with open(base / "GT-final_test.csv", "w", newline="") as handle:
+        writer = csv.writer(handle, delimiter=";")
+        writer.writerows([("Filename", "ClassId"), *((f"{i:05d}.ppm", c) for i, c in enumerate(test[1]))])
+
+
+def write_dtd(root, train, test, monkeypatch):
+    for part, (images, labels) in (("train", train), ("test", test)):
+        files = [f"{NAMES[label]}/{part}{i}.jpg" for i, label in enumerate(labels)]
+        for image, file in zip(images, files, strict=True):
+            save(root / "dtd/dtd/images" / file, image)
+        (root / "dtd/dtd/labels").mkdir(exist_ok=True)
+        (root / "dtd/dtd/labels" / f"{part}1.txt").write_text("\n".join(files))
+
+
+def write_food(root, train, test, monkeypatch):
+    for part, (images, labels) in (("train", train), ("test", test)):
+        table = {name: [] for name in NAMES}
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            table[NAMES[label]].append(f"{NAMES[label]}/{part}{i}")
+            save(root / "food-101/images" / NAMES[label] / f"{part}{i}.jpg", image)
+        (root / "food-101/meta").mkdir(exist_ok=True)
+        (root / "food-101/meta" / f"{part}.json").write_text(json.dumps(table))
+
+
+def write_aircraft(root, train, test, monkeypatch):
+    folder = root / "fgvc-aircraft-2013b/data"
+    for part, (images, labels) in (("trainval", train), ("test", test)):
+        for i, image in enumerate(images):
+            save(folder / "images" / f"{part}{i}.jpg", image)
+        lines = [f"{part}{i} {NAMES[label]}" for i, label in enumerate(labels)]
+        (folder / f"images_variant_{part}.txt").write_text("\n".join(lines))
+    (folder / "variants.txt").write_text("\n".join(NAMES))
+
+
+def write_flowers(root, train, test, monkeypatch):
+    folder = root / "flowers-102"
+    for i, image in enumerate(np.concatenate([train[0], test[0]]), start=1):
+        save(folder / "jpg" / f"image_{i:05d}.jpg", image)
+    count, total = len(train[1]), len(train[1]) + len(test[1])
+    ids = np.arange(1, total + 1)
+    labels = np.concatenate([train[1], test[1]]) + 1
+    scipy.io.savemat(folder / "imagelabels.mat", {"labels": labels})
+    scipy.io.savemat(folder / "setid.mat", {"trnid": ids[:count], "valid": [], "tstid": ids[count:]})
+    files = {"image": ("", ""), **{k: (f, md5(folder / f)) for k, f in FLOWER_FILES}}
+    monkeypatch.setattr(tv.Flowers102, "_file_dict", files)
+
+
+FLOWER_FILES = (("label", "imagelabels.mat"), ("setid", "setid.mat"))
+
+
+def write_pets(root, train, test, monkeypatch):
+    folder = root / "oxford-iiit-pet"
+    for part, (images, labels) in (("trainval", train), ("test", test)):
+        lines = []
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            name = f"{NAMES[label]}_{part}{i}"
+            save(folder / "images" / f"{name}.jpg", image)
+            lines.append(f"{name} {label + 1} 1 1")
+        (folder / "annotations").mkdir(exist_ok=True)
+        (folder / "annotations" / f"{part}.txt").write_text("\n".join(lines))
+
+
+def write_cars(root, train, test, monkeypatch):
+    folder = root / "stanford_cars"
+    (folder / "devkit").mkdir(parents=True)
+    for part, file, (images, labels) in (
+        ("train", "devkit/cars_train_annos.mat", train),
+        ("test", "cars_test_annos_withlabels.mat", test),
+    ):
+        table = np.empty(len(labels), dtype=[("fname", object), ("class", object)])
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            table[i] = (f"{i:05d}.jpg", np.uint8(label + 1))
+            save(folder / f"cars_{part}" / f"{i:05d}.jpg", image)
+        scipy.io.savemat(folder / file, {"annotations": table})
+    scipy.io.savemat(folder / "devkit/cars_meta.mat", {"class_names": np.array(NAMES, dtype=object)})
+
+
+def write_fer(root, train, test, monkeypatch):
+    path = root / "fer2013/fer2013.csv"
+    path.parent.mkdir()
+    with open(path, "w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(("emotion", "pixels", "Usage"))
+        for usage, (images, labels) in (("Training", train), ("PublicTest", test)):
+            for image, label in zip(images, labels, strict=True):
+                writer.writerow((label, " ".join(map(str, image.ravel())), usage))
+    monkeypatch.setitem(tv.FER2013._RESOURCES, "fer", (path.name, md5(path)))
+
+
+def write_pcam(root, train, test, monkeypatch):
+    h5py = pytest.importorskip("h5py", reason="torchvision reads PCAM with h5py, which is not installed")
+    (root / "pcam").mkdir()
+    for part, (images, labels) in (("train", train), ("test", test)):
+        files = tv.PCAM._FILES[part]
+        with h5py.File(root / "pcam" / files["images"][0], "w") as handle:
+            handle["x"] = images
+        with h5py.File(root / "pcam" / files["targets"][0], "w") as handle:
+            handle["y"] = labels[:, None, None, None]
+
+
+NUMBERS = ["0", "1", "2"]
+ALIASED = [f"{name}, alias" for name in NAMES]
+LETTERS = [chr(ord("a") + i) for i in range(26)]
+GREY, RGB = (7, 5), (6, 8, 3)
+# name in the config -> writer, image shape, class names (None: torchvision's own list)
+FORMATS = {
+    "MNIST": (write_mnist("MNIST"), GREY, tv.MNIST.classes),
+    "FashionMNIST": (write_mnist("FashionMNIST"), GREY, tv.FashionMNIST.classes),
+    "KMNIST": (write_mnist("KMNIST"), GREY, tv.KMNIST.classes),
+    "QMNIST": (write_qmnist, GREY, tv.QMNIST.classes),
+    "EMNIST-letters": (write_emnist("letters", 1), GREY, LETTERS),
+    "EMNIST-digits": (write_emnist("digits", 0), GREY, [str(i) for i in range(10)]),
+    "USPS": (write_usps, (16, 16), NUMBERS),
+    "CIFAR10": (write_cifar(tv.CIFAR10, "labels", "label_names"), (32, 32, 3), NAMES),
+    "CIFAR100": (write_cifar(tv.CIFAR100, "fine_labels", "fine_label_names"), (32, 32, 3), NAMES),
+    "SVHN": (write_svhn, (32, 32, 3), NUMBERS),
+    "STL10": (write_stl10, (96, 96, 3), NAMES),
+    "Country211": (write_folders("country211/train", "country211/test"), RGB, NAMES),
+    "DTD": (write_dtd, RGB, NAMES),
+    "FER2013": (write_fer, (48, 48), NUMBERS),
+    "FGVCAircraft": (write_aircraft, RGB, NAMES),
+    "Flowers102": (write_flowers, RGB, getattr(tv.Flowers102, "classes", NUMBERS)),
+    "Food101": (write_food, RGB, NAMES),
+    "GTSRB": (write_gtsrb, RGB, NUMBERS),
+    "ImageNet": (write_imagenet, RGB, ALIASED),
+    "Imagenette": (write_imagenette, RGB, ALIASED),
+    "OxfordIIITPet": (write_pets, RGB, ["Ape", "Bee", "Cat"]),
+    "PCAM": (write_pcam, RGB, NUMBERS),
+    "RenderedSST2": (write_sst2, RGB, ["negative", "positive"]),
+    "StanfordCars": (write_cars, RGB, NAMES),
+}
+
+
+def channels_first(images):
+    return torch.from_numpy(images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2).copy())
+
+
+def rows(images, labels):
+    """Pairs of label and pixels in a canonical order: loaders of folders sort by class."""
+    pairs = zip(labels.tolist(), images.flatten(1).tolist(), strict=True)
+    return sorted(pairs)
+
+
+def labels_of(classes):
+    """Training labels and test labels, in no order, with every class in both."""
+    train = np.r_[np.arange(classes), np.arange(8) % classes][::-1]
+    return train.copy(), np.r_[np.arange(classes), 0][::-1].copy()
+
+
+def make(root, name, monkeypatch):
+    """Write a small data set in its own format; return its definition and what was written."""
+    writer, shape, classes = FORMATS[name]
+    train, test = ((pictures(len(labels), *shape), labels) for labels in labels_of(len(classes)))
+    root.mkdir(exist_ok=True)
+    writer(root, train, test, monkeypatch)
+    spec = {"kind": "torchvision", "dataset": name, "root": str(root), "train_count": len(train[1])}
+    return spec, train, test
+
+
+def pack(folder):
+    """Pack all files of a folder and remove what was packed."""
+    for file in sorted(folder.iterdir()):
+        file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes(), mtime=0))
+        file.unlink()
+
+
+def refusal(spec):
+    """Return the one line with which a definition is refused."""
+    with pytest.raises(InputError) as caught:
+        data.prepare(spec, "mine")
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith("config: datasets.mine")
+    assert "allowed" in message
+    return message
