@@ -17,6 +17,10 @@ include: "workflow/rules/figures.smk"
 include: "workflow/rules/claims.smk"
 
 
+onstart:
+    announce()
+
+
 rule all:
     default_target: True
     input:

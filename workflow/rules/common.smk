@@ -8,7 +8,7 @@ from pathlib import Path
 LIBRARY = os.path.join(workflow.basedir, "workflow", "lib")
 sys.path.insert(0, LIBRARY)
 
-from intrinsic_lr import paths
+from intrinsic_lr import budget, paths
 from intrinsic_lr.claims.catalogue import CLAIMS
 from intrinsic_lr.config import Study, check_targets
 from intrinsic_lr.errors import InputError
@@ -159,6 +159,14 @@ def datasets_of_experiment(pattern):
 def one_of(names):
     """Regular expression of a wildcard that may only take these values."""
     return "|".join(map(re.escape, names)) or "none"
+
+
+def announce():
+    """Say what is to be trained and written, and stop where the disk has no room for it."""
+    try:
+        print(budget.announce(STUDY, Path.cwd()), file=sys.stderr)
+    except InputError as error:
+        sys.exit(f"error: {error}")
 
 
 try:

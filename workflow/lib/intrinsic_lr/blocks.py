@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from intrinsic_lr.budget import check_disk
 from intrinsic_lr.data import Dataset
 from intrinsic_lr.devices import describe
 from intrinsic_lr.evaluation import EvaluationData
@@ -39,6 +40,8 @@ def train_block(
         InputError: when a state is damaged, or memory does not suffice for a single replicate.
     """
     model = build(ModelSpec.parse(plan.model), tuple(data.info["shape"]), len(data.info["classes"]))
+    kept = len(plan.members) * len(plan.checkpoints) * model.size * DTYPES[plan.dtype].itemsize
+    check_disk(out, kept, f"the checkpoints of {plan.point}")
     setting = Setting(model, data, EvaluationData.of(data), device)
     parts, seconds = _train(plan, setting, out, watch)
     tables = {HISTORY: _joined(parts, "history"), TRACE: _joined(parts, "trace")}

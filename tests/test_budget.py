@@ -1,0 +1,185 @@
+"""What a study takes, counted beforehand, against what trainings write."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from intrinsic_lr import budget, estimate, extract, paths, prepare_data, train
+from intrinsic_lr.config import Study
+from intrinsic_lr.dataset_sizes import Sizes, sizes
+from intrinsic_lr.errors import InputError
+from intrinsic_lr.models.architecture import describe
+from intrinsic_lr.models.ensemble import build
+from intrinsic_lr.models.spec import ModelSpec
+
+CONFIG = Path(__file__).parents[1] / "config"
+SMOKE = [CONFIG / "smoke.yaml"]
+
+
+@pytest.fixture
+def study():
+    return Study.read(estimate.merged(SMOKE))
+
+
+@pytest.mark.parametrize("text", ["mlp:depth=3", "cnn4:affine=true,norm=group", "preresnet:blocks=2,head=trained"])
+def test_architectures_are_those_of_the_models(text):
+    spec = ModelSpec.parse(text)
+    architecture, model = describe(spec, (3, 32, 32), 10), build(spec, (3, 32, 32), 10)
+    assert vars(architecture) == vars(model)
+    params = model.initialise([0], 1.0, torch.float32)
+    assert architecture.size == sum(value.numel() for value in params.values())
+
+
+def test_preresnet32_with_a_hundred_checkpoints_of_five_replicates_is_below_a_gigabyte():
+    assert 5 * 100 * 4 * describe(ModelSpec.parse("preresnet"), (3, 32, 32), 10).size < 1e9
+
+
+def test_bytes_are_those_that_a_training_writes(study, tmp_path, monkeypatch):
+    """Every tensor of checkpoints, predictions and statistics is counted; a header is what a file has besides."""
+    monkeypatch.chdir(tmp_path)
+    found, unknown = budget.budgets(study)
+    assert unknown == []
+    by_name = {item.training.point.name: item for item in found}
+    name = next(name for name in budget.predicted_points(study) if "init1" in name)
+    item, dataset = by_name[name], by_name[name].training.point.dataset
+    data, info = paths.DATA.format(dataset=dataset), paths.DATA_INFO.format(dataset=dataset)
+    words = [
+        "prepare_data",
+        "--name",
+        dataset,
+        "--spec",
+        study.dataset_spec(dataset),
+        "--data",
+        data,
+        "--info",
+        info,
+    ]
+    monkeypatch.setattr(sys, "argv", words)
+    prepare_data.main()
+    out = Path(paths.BLOCK.format(point=name, block="0000"))
+    flags = study.training_flags(name, 0).replace("'", "").split()
+    train.main([*flags, "--data", data, "--info", info, "--out", str(out), "--device", "cpu"])
+    extract.main(["--run", str(out), "--data", data, "--info", info, "--device", "cpu"])
+
+    def content(*names):
+        return sum(_tensor_bytes(out / name) for name in names)
+
+    assert item.checkpoint_bytes == content("checkpoints.safetensors")
+    assert item.prediction_bytes == content("predictions.safetensors", "statistics.safetensors")
+    record = json.loads((out / "run.json").read_text())
+    assert item.members == len(record["seeds"])
+    assert budget.known_sizes(study, dataset) == Sizes(300, 360, (1, 8, 8), 10)
+    blocks = sum(len(item.training.blocks) for item in found)
+    assert f"to be trained: {blocks - 1} blocks" in budget.announce(study, tmp_path)
+
+
+def _tensor_bytes(path):
+    content = path.read_bytes()
+    return len(content) - 8 - int.from_bytes(content[:8], "little")
+
+
+def test_member_steps_are_counted_once_for_shared_trainings(study):
+    found, _ = budget.budgets(study)
+    assert sum(item.member_steps for item in found) == sum(
+        len(training.blocks) * training.block_size * training.timeline.steps
+        for training in study.trainings.values()
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({"kind": "digits"}, Sizes(1437, 360, (1, 8, 8), 10)),
+        ({"kind": "digits", "subset": 256, "test_fraction": 0.5}, Sizes(256, 899, (1, 8, 8), 10)),
+        ({"kind": "torchvision", "dataset": "MNIST", "root": "x"}, Sizes(60_000, 10_000, (1, 28, 28), 10)),
+        ({"kind": "torchvision", "dataset": "CIFAR100", "root": "x"}, Sizes(50_000, 10_000, (3, 32, 32), 100)),
+        (
+            {"kind": "torchvision", "dataset": "MNIST", "root": "x", "subset": 500, "image_size": 14},
+            Sizes(500, 10_000, (1, 14, 14), 10),
+        ),
+        ({"kind": "torchvision", "dataset": "Food101", "root": "x"}, None),
+    ],
+)
+def test_sizes_known_beforehand(spec, expected):
+    assert sizes(spec, "datasets.x") == expected
+
+
+def test_sizes_of_a_folder_of_images(tmp_path):
+    for part, count in (("train", 3), ("test", 2)):
+        for name in ("a", "b", "c"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for index in range(count):
+                (tmp_path / part / name / f"{index}.png").touch()
+    spec = {"kind": "image_folder", "root": str(tmp_path), "image_size": 20, "grayscale": True}
+    assert sizes(spec, "datasets.x") == Sizes(9, 6, (1, 20, 20), 3)
+    assert sizes({"kind": "image_folder", "root": str(tmp_path)}, "datasets.x") is None
+
+
+def test_a_disk_without_room_is_named_with_both_numbers(study, tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 0, 1_500_000))
+    budget.check_disk(tmp_path / "not" / "there", 1_500_000, "x")
+    with pytest.raises(InputError, match=r"found 1.5 MB free; needed are 2.5 GB for the checkpoints"):
+        budget.check_disk(tmp_path, 2_500_000_000, "the checkpoints")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 0, 1000))
+    with pytest.raises(InputError, match=r"found 1 kB free; needed are .* trainings"):
+        budget.announce(study, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (2.34e6, "2.34 MB"), (5e15, "5e+03 TB")],
+)
+def test_sizes_in_words(size, text):
+    assert budget.spell(size) == text
+
+
+def test_no_torch_is_needed():
+    code = "import sys, intrinsic_lr.budget; sys.exit('torch' in sys.modules)"
+    library = Path(budget.__file__).parents[1]
+    assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(library)}).returncode == 0
+
+
+def test_config_is_merged_as_the_workflow_does():
+    merged = estimate.merged(SMOKE)
+    smoke = yaml.safe_load(SMOKE[0].read_text())
+    assert merged["run"] == smoke["run"]
+    assert merged["analysis"]["permutations"] == 50
+    assert merged["analysis"]["confidence"] == 0.95
+    with pytest.raises(InputError, match=r"config: found .*absent.yaml"):
+        estimate.merged([Path("absent.yaml")])
+
+
+def test_the_longest_is_begun_first():
+    assert estimate.wall_seconds([1, 2, 3, 4], 2) == 5
+    assert estimate.wall_seconds([10, 1, 1], 2) == 10
+    assert estimate.wall_seconds([], 3) == 0
+
+
+def test_report_of_an_estimate(study, monkeypatch, capsys):
+    """A step takes a millisecond, an evaluation nothing, a start a second: the sums follow."""
+    speed = estimate.Speed(step=1e-3, evaluation=0.0)
+    monkeypatch.setattr(estimate, "calibrate", lambda settings, *_: dict.fromkeys(settings, speed))
+    monkeypatch.setattr(estimate, "start_seconds", lambda: 1.0)
+    estimate.main(["--config", str(SMOKE[0]), "--cores", "1"])
+    shown = capsys.readouterr().out
+    found, _ = budget.budgets(study)
+    blocks = [1 + item.training.timeline.steps * 1e-3 for item in found for _ in item.training.blocks]
+    assert f"expected: {sum(blocks):.0f} seconds for the trainings, 1 at a time" in shown
+    assert f"{sum(item.member_steps for item in found):,}" in shown
+    assert all(name in shown for name in study.experiments)
+
+
+def test_measured_speed_is_of_the_real_step(monkeypatch):
+    monkeypatch.setattr(estimate, "SECONDS", 0.01)
+    setting = estimate.Setting("mlp:width=8", Sizes(100, 50, (1, 8, 8), 10), 16, 2, "float32", "float32", "flip")
+    speed = estimate.measure(setting, "cpu", 1)
+    assert 1e-5 < speed.step < 1
+    assert 1e-8 < speed.evaluation < 10
