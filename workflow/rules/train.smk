@@ -30,4 +30,4 @@ rule train:
         "exec python -m intrinsic_lr.train {params.flags} --data {input.data:q} --info {input.info:q}"
         " --out $(dirname {output.run:q}) --device {resources.device} --threads {threads}"
         " --save-every {config[save_every]} --diverged {config[diverged]} --stop-with-parent"
-        " --note {resources.note:q} 2> {log:q}"
+        " --note={resources.note:q} 2> {log:q}"
