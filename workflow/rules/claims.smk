@@ -1,12 +1,14 @@
 LIBRARY_CHECKSUM = library_checksum()
 
 
+# Judging and drawing are one job: what the drawing takes is mostly the start of a job.
 rule claim:
     input:
         claim_files,
     output:
         table=paths.TABLE.format(name="{claim}"),
         findings=paths.FINDINGS,
+        figure=paths.figure_files("{claim}"),
     log:
         "results/logs/claim/{claim}.log",
     benchmark:
@@ -23,27 +25,6 @@ rule claim:
         library=LIBRARY_CHECKSUM,
     script:
         "../scripts/claim.py"
-
-
-rule figure_claim:
-    input:
-        table=paths.TABLE.format(name="{claim}"),
-        findings=paths.FINDINGS,
-    output:
-        paths.figure_files("{claim}"),
-    log:
-        "results/logs/figure_claim/{claim}.log",
-    benchmark:
-        "results/benchmarks/figure_claim/{claim}.tsv"
-    conda:
-        "../../envs/intrinsic-lr.yaml"
-    params:
-        plan=lambda w: STUDY.describe_claim(w.claim),
-        analysis=config["analysis"],
-        seed=config["seed"],
-        library=LIBRARY_CHECKSUM,
-    script:
-        "../scripts/figure_claim.py"
 
 
 rule scorecard:

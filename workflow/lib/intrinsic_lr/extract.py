@@ -5,6 +5,7 @@ from pathlib import Path
 
 from intrinsic_lr.errors import InputError, run_command
 from intrinsic_lr.runs import CHECKPOINTS, EXTRACT, PREDICTIONS, STATISTICS, Block, key
+from intrinsic_lr.starting import quick_imports
 from intrinsic_lr.version import EXTRACT_VERSION
 
 
@@ -22,12 +23,13 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Write the predictions and statistics of all checkpoints of one block."""
     arguments = _arguments(argv)
-    import torch
+    with quick_imports():
+        import torch
 
-    from intrinsic_lr.data import load
-    from intrinsic_lr.devices import resolve
-    from intrinsic_lr.storage import sha256, write_json
-    from intrinsic_lr.training import DTYPES
+        from intrinsic_lr.data import load
+        from intrinsic_lr.devices import resolve
+        from intrinsic_lr.storage import sha256, write_json
+        from intrinsic_lr.training import DTYPES
 
     block = Block(arguments.run)
     device = resolve(arguments.device)

@@ -7,6 +7,7 @@ from typing import NoReturn
 from intrinsic_lr.errors import InputError, run_command
 from intrinsic_lr.grid import check_precision, check_sphere
 from intrinsic_lr.schedules import Timeline
+from intrinsic_lr.starting import quick_imports
 
 
 class _Parser(argparse.ArgumentParser):
@@ -105,15 +106,15 @@ def _plan(arguments: argparse.Namespace):
 def main(argv: list[str] | None = None) -> None:
     """Train one block and write its checkpoints, history, trace and provenance."""
     arguments = _arguments(argv)
+    with quick_imports():
+        import torch
+
+        from intrinsic_lr.blocks import train_block
+        from intrinsic_lr.data import load
+        from intrinsic_lr.devices import resolve
+        from intrinsic_lr.resume import Watch
+        from intrinsic_lr.training import DTYPES
     plan = _plan(arguments)
-    import torch
-
-    from intrinsic_lr.blocks import train_block
-    from intrinsic_lr.data import load
-    from intrinsic_lr.devices import resolve
-    from intrinsic_lr.resume import Watch
-    from intrinsic_lr.training import DTYPES
-
     watch = Watch(arguments.save_every, arguments.stop_after, arguments.stop_with_parent)
     device = resolve(arguments.device)
     torch.set_num_threads(arguments.threads)
