@@ -17,8 +17,10 @@ rule extract:
     threads: config["threads"]
     resources:
         device=config["device"],
+        jobs_per_device=config["jobs_per_device"],
     params:
         version=EXTRACT_VERSION,
     shell:
         "python -m intrinsic_lr.extract --run $(dirname {input.run:q}) --data {input.data:q}"
-        " --info {input.info:q} --device {resources.device} --threads {threads} 2> {log:q}"
+        " --info {input.info:q} --device {resources.device}"
+        " --jobs-per-device {resources.jobs_per_device} --threads {threads} 2> {log:q}"

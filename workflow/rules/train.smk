@@ -20,6 +20,7 @@ rule train:
     threads: config["threads"]
     resources:
         device=config["device"],
+        jobs_per_device=config["jobs_per_device"],
         # What is said of the data triggers nothing, as a parameter would.
         note=lambda w: STUDY.dataset_note(STUDY.trainings[w.point].point.dataset),
     params:
@@ -28,6 +29,7 @@ rule train:
     # In place of the shell, so that the training sees the workflow end.
     shell:
         "exec python -m intrinsic_lr.train {params.flags} --data {input.data:q} --info {input.info:q}"
-        " --out $(dirname {output.run:q}) --device {resources.device} --threads {threads}"
+        " --out $(dirname {output.run:q}) --device {resources.device}"
+        " --jobs-per-device {resources.jobs_per_device} --threads {threads}"
         " --save-every {config[save_every]} --diverged {config[diverged]} --stop-with-parent"
         " --note={resources.note:q} 2> {log:q}"

@@ -4,19 +4,25 @@ from importlib import import_module
 
 import pandas as pd
 
+from intrinsic_lr.claims.catalogue import CLAIMS
 from intrinsic_lr.claims.question import Inputs
 from intrinsic_lr.claims.verdicts import findings_table
+from intrinsic_lr.leases import leased
 from intrinsic_lr.reporting import reported
 from intrinsic_lr.style import save
 from intrinsic_lr.tables import write_table
 
-with reported(snakemake.log[0]):
+# Only tests of networks compute on a device; the others read tables.
+needed = CLAIMS[snakemake.wildcards.claim].reads_data or "checkpoints" in CLAIMS[snakemake.wildcards.claim].files
+device = snakemake.resources.device if needed else "cpu"
+
+with reported(snakemake.log[0]), leased(device, snakemake.config["jobs_per_device"]) as held:
     inputs = Inputs.read(
         snakemake.params.plan,
         snakemake.params.analysis,
         snakemake.params.seed,
         snakemake.input,
-        snakemake.resources.device,
+        held,
         snakemake.threads,
     )
     question = inputs.question

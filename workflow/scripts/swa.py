@@ -11,6 +11,7 @@ from intrinsic_lr.data import load
 from intrinsic_lr.devices import resolve
 from intrinsic_lr.evaluation import EvaluationData
 from intrinsic_lr.intervals import summarise
+from intrinsic_lr.leases import leased
 from intrinsic_lr.reporting import reported
 from intrinsic_lr.runs import open_ensemble
 from intrinsic_lr.tables import across_pairs, block_folders, with_point, write_table
@@ -45,7 +46,10 @@ def averages(spec, ensembles, datasets, interpolation):
         yield with_point(table.assign(partner_point=partner["name"]), point)
 
 
-with reported(snakemake.log[0]):
+with (
+    reported(snakemake.log[0]),
+    leased(snakemake.resources.device, snakemake.config["jobs_per_device"]) as held,
+):
     torch.set_num_threads(snakemake.threads)
     spec = json.loads(snakemake.params.spec)
     analysis = snakemake.params.analysis
@@ -55,7 +59,7 @@ with reported(snakemake.log[0]):
         Path(info).stem: (data, info)
         for data, info in zip(snakemake.input.data, snakemake.input.info, strict=True)
     }
-    device = resolve(snakemake.resources.device)
+    device = resolve(held)
     datasets = {
         (name, dtype): EvaluationData.of(load(*files[name], device, DTYPES[dtype]))
         for name, dtype in {(p["dataset"], p["dtype"]) for p in spec["points"]}

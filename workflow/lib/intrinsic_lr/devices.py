@@ -1,16 +1,23 @@
 """The device that a computation runs on."""
 
+import os
+
 import torch
 
 from intrinsic_lr.errors import InputError
+from intrinsic_lr.leases import VISIBLE
+from intrinsic_lr.precision import use_full_precision
 
 
 def resolve(text: str) -> torch.device:
     """Return the device named `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; auto is CUDA where there is one.
 
+    From here on products in float32 are taken in float32.
+
     Raises:
         InputError: for a device that is not there, with those that are.
     """
+    use_full_precision()
     if text == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     present = available()
@@ -27,8 +34,10 @@ def available() -> list[str]:
 
 
 def describe(device: torch.device) -> str:
-    """Return the device's product name where it has one."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    """Return the device's product name where it has one, and the UUID under which it is leased."""
+    if device.type != "cuda":
+        return str(device)
+    return f"{torch.cuda.get_device_name(device)} {os.environ.get(VISIBLE, '')}".strip()
 
 
 def in_float64(tensor: torch.Tensor) -> torch.Tensor:
@@ -37,5 +46,6 @@ def in_float64(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an exception says that a device's memory did not suffice."""
-    return isinstance(error, torch.OutOfMemoryError)
+    """Tell whether an exception says that a device's memory did not suffice: PyTorch's own, or a library's."""
+    libraries = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in libraries)

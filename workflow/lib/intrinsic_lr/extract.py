@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from intrinsic_lr.errors import InputError, run_command
+from intrinsic_lr.leases import leased
 from intrinsic_lr.runs import CHECKPOINTS, EXTRACT, PREDICTIONS, STATISTICS, Block, key
 from intrinsic_lr.starting import quick_imports
 from intrinsic_lr.version import EXTRACT_VERSION
@@ -16,6 +17,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--data", type=Path, required=True, help="data file of prepare_data")
     add("--info", type=Path, required=True, help="description of prepare_data")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    add("--jobs-per-device", type=int, default=1, help="programs that may share a GPU")
     add("--threads", type=int, default=1, help="CPU threads")
     return parser.parse_args(argv)
 
@@ -23,6 +25,11 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Write the predictions and statistics of all checkpoints of one block."""
     arguments = _arguments(argv)
+    with leased(arguments.device, arguments.jobs_per_device) as device:
+        _run(arguments, device)
+
+
+def _run(arguments: argparse.Namespace, device_name: str) -> None:
     with quick_imports():
         import torch
 
@@ -32,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
         from intrinsic_lr.training import DTYPES
 
     block = Block(arguments.run)
-    device = resolve(arguments.device)
+    device = resolve(device_name)
     torch.set_num_threads(arguments.threads)
     data = load(arguments.data, arguments.info, device, DTYPES[block.record["plan"]["dtype"]])
     if data.info["sha256"] != block.record["data"]["sha256"]:

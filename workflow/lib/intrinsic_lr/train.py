@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from intrinsic_lr.errors import InputError, run_command
 from intrinsic_lr.grid import check_precision, check_sphere
+from intrinsic_lr.leases import leased
 from intrinsic_lr.schedules import Timeline
 from intrinsic_lr.starting import quick_imports
 
@@ -41,6 +42,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--note", default="", help="where the data come from, in words, for run.json")
     add("--out", type=Path, required=True, help="folder of the results")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    add("--jobs-per-device", type=int, default=1, help="programs that may share a GPU")
     add("--threads", type=int, default=1, help="CPU threads")
     add(
         "--diverged",
@@ -106,6 +108,11 @@ def _plan(arguments: argparse.Namespace):
 def main(argv: list[str] | None = None) -> None:
     """Train one block and write its checkpoints, history, trace and provenance."""
     arguments = _arguments(argv)
+    with leased(arguments.device, arguments.jobs_per_device) as device:
+        _run(arguments, device)
+
+
+def _run(arguments: argparse.Namespace, device_name: str) -> None:
     with quick_imports():
         import torch
 
@@ -116,7 +123,7 @@ def main(argv: list[str] | None = None) -> None:
         from intrinsic_lr.training import DTYPES
     plan = _plan(arguments)
     watch = Watch(arguments.save_every, arguments.stop_after, arguments.stop_with_parent)
-    device = resolve(arguments.device)
+    device = resolve(device_name)
     torch.set_num_threads(arguments.threads)
     data = load(arguments.data, arguments.info, device, DTYPES[plan.dtype])
     record = train_block(plan, data, device, arguments.out, watch, arguments.note)

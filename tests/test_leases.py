@@ -1,0 +1,219 @@
+"""Leases of GPU slots, with fake devices and many processes, killed ones among them."""
+
+import itertools
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from intrinsic_lr import leases
+from intrinsic_lr.errors import InputError
+from intrinsic_lr.leases import Gpu, leased, visible, wanted
+
+LIBRARY = Path(leases.__file__).parents[1]
+A, B, C = (Gpu(f"GPU-{letter * 8}-1111-2222-3333-444444444444") for letter in "abc")
+SPLIT = Gpu("GPU-dddddddd-1111", ("MIG-11111111-aaaa", "MIG-22222222-aaaa"))
+LISTED = f"""GPU 0: NVIDIA H100 80GB HBM3 (UUID: {A.uuid})
+GPU 1: NVIDIA H100 80GB HBM3 (UUID: {SPLIT.uuid})
+  MIG 1g.10gb     Device  0: (UUID: {SPLIT.instances[0]})
+  MIG 1g.10gb     Device  1: (UUID: {SPLIT.instances[1]})
+GPU 2: NVIDIA H100 80GB HBM3 (UUID: {B.uuid})
+"""
+DEVICES = [A.uuid, *SPLIT.instances, B.uuid]
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """A machine with two whole GPUs and a split one, and a lock folder of its own."""
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\ncat <<'END'\n{LISTED}END\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    for name in (leases.VISIBLE, leases.ORDER):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    (tmp_path / "locks").mkdir()
+    monkeypatch.setattr(leases, "lock_folder", lambda: tmp_path / "locks")
+    return tmp_path
+
+
+def test_what_the_driver_lists(machine):
+    assert leases.installed() == [A, SPLIT, B]
+
+
+def test_no_driver_is_no_gpu(machine, monkeypatch):
+    monkeypatch.setenv("PATH", str(machine / "empty"))
+    assert leases.installed() == []
+    with leased("auto", 1) as device:
+        assert device == "cpu"
+    with pytest.raises(InputError, match=r"device: found 'cuda'; available here: auto, cpu$"):
+        wanted("cuda")
+
+
+def test_a_driver_that_fails_is_no_gpu(machine):
+    (machine / "bin" / "nvidia-smi").write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
+    assert leases.installed() == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        (None, [A.uuid, B.uuid, *SPLIT.instances]),
+        ("", []),
+        ("-1", []),
+        ("1", [B.uuid]),
+        ("1,0", [B.uuid, A.uuid]),
+        (" 0 , 1 ", [A.uuid, B.uuid]),
+        ("0,7,1", [A.uuid]),
+        ("0,0,1", [A.uuid, B.uuid]),
+        ("2", [*SPLIT.instances]),
+        (A.uuid, [A.uuid]),
+        ("GPU-bbbb", [B.uuid]),
+        ("GPU-", []),
+        ("GPU-ffff,0", []),
+        (SPLIT.instances[1], [SPLIT.instances[1]]),
+        ("MIG-1,0", [SPLIT.instances[0], A.uuid]),
+        ("0,x,1", [A.uuid]),
+    ],
+)
+def test_cuda_visible_devices(setting, expected):
+    assert visible([A, B, SPLIT], setting) == expected
+
+
+@pytest.mark.parametrize(
+    ("device", "setting", "expected"),
+    [
+        ("cpu", None, []),
+        ("mps", None, []),
+        ("auto", None, DEVICES),
+        ("auto", "", []),
+        ("cuda", "2,0", [B.uuid, A.uuid]),
+        ("cuda:1", "2,0", [A.uuid]),
+        ("cuda:3", None, [B.uuid]),
+    ],
+)
+def test_which_devices_a_program_may_take(machine, monkeypatch, device, setting, expected):
+    if setting is not None:
+        monkeypatch.setenv(leases.VISIBLE, setting)
+    assert wanted(device) == expected
+
+
+def test_a_gpu_that_is_not_there_is_named(machine, monkeypatch):
+    monkeypatch.setenv(leases.VISIBLE, "0,2")
+    with pytest.raises(InputError, match=r"found 'cuda:2'; available here: auto, cpu, cuda, cuda:0, cuda:1$"):
+        wanted("cuda:2")
+
+
+def test_the_lease_is_what_cuda_will_see(machine):
+    with leased("cuda:3", 1) as device:
+        assert device == "cuda"
+        assert os.environ[leases.VISIBLE] == B.uuid
+        assert os.environ[leases.ORDER] == "PCI_BUS_ID"
+
+
+def test_devices_are_filled_evenly(machine, monkeypatch):
+    taken = []
+    for _ in range(8):
+        monkeypatch.delenv(leases.VISIBLE, raising=False)
+        lease = leased("auto", 2)
+        lease.__enter__()
+        taken.append((lease, os.environ[leases.VISIBLE]))
+    assert [uuid for _, uuid in taken] == [*DEVICES, *DEVICES]
+    for lease, _ in taken:
+        lease.__exit__(None, None, None)
+
+
+HOLD = """
+import os, sys, time
+from pathlib import Path
+from intrinsic_lr import leases
+leases.lock_folder = lambda: Path(sys.argv[1])
+leases.TELL_SECONDS = 0.3
+with leases.leased("auto", int(sys.argv[2])):
+    start = time.monotonic_ns()
+    print(os.environ["CUDA_VISIBLE_DEVICES"], start, flush=True)
+    time.sleep(float(sys.argv[3]))
+    print(time.monotonic_ns(), flush=True)
+"""
+
+
+def holder(machine, slots, seconds, **options):
+    words = [sys.executable, "-c", HOLD, str(machine / "locks"), str(slots), str(seconds)]
+    environment = {**os.environ, "PYTHONPATH": str(LIBRARY)}
+    return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True, **options)
+
+
+def test_never_more_programs_than_slots_and_all_slots_used(machine):
+    """Forty programs on four devices with two slots each; every tenth is killed while it holds its slot."""
+    running = [holder(machine, 2, 60 if index % 10 == 0 else 0.1) for index in range(40)]
+    held = []
+    for index, process in enumerate(running):
+        uuid, start = process.stdout.readline().split()
+        if index % 10 == 0:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            end = time.monotonic_ns()
+        else:
+            end = int(process.stdout.readline())
+        held.append((uuid, int(start), end))
+        process.wait()
+    assert {uuid for uuid, _, _ in held} == set(DEVICES)
+    for uuid in DEVICES:
+        spans = [(start, end) for name, start, end in held if name == uuid]
+        at_once = [sum(other[0] <= start < other[1] for other in spans) for start, _ in spans]
+        assert max(at_once) == 2
+    assert sum(start < min(end for _, _, end in held) for _, start, _ in held) <= 8
+
+
+def test_a_waiting_program_says_so_and_a_killed_one_frees_its_slot_at_once(machine, monkeypatch):
+    monkeypatch.setenv(leases.VISIBLE, "0")
+    first = holder(machine, 1, 60)
+    assert first.stdout.readline().startswith(A.uuid)
+    second = holder(machine, 1, 0, stderr=subprocess.PIPE)
+    assert re.match(r"waiting for one of 1 slots on 1 devices, for \d+ s so far", second.stderr.readline())
+    first.kill()
+    assert second.stdout.readline().startswith(A.uuid)
+    assert second.wait(timeout=20) == 0
+    first.wait()
+
+
+def test_children_do_not_inherit_a_slot(machine, monkeypatch):
+    """A program that outlives the one that took the slot does not keep it."""
+    monkeypatch.setenv(leases.VISIBLE, "0")
+    lease = leased("auto", 1)
+    lease.__enter__()
+    child = subprocess.Popen(["sleep", "60"], close_fds=False)
+    lease.__exit__(None, None, None)
+    with leased("auto", 1):
+        assert child.poll() is None
+    child.kill()
+    child.wait()
+
+
+def test_what_dead_programs_left_is_no_obstacle(machine):
+    for uuid, slot in itertools.product(DEVICES, range(2)):
+        (machine / "locks" / f"{uuid}.{slot}").touch(mode=0o444)
+    with leased("auto", 2) as device:
+        assert device == "cuda"
+
+
+def test_a_lock_folder_that_cannot_be_used_is_named(tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise FileExistsError(17, "File exists")
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(
+        InputError, match=r"/tmp/intrinsic-lr-devices: found a folder that cannot be used .*exists"
+    ):
+        leases.lock_folder()
+
+
+def test_no_torch_is_needed():
+    code = "import sys, intrinsic_lr.leases; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(LIBRARY)}).returncode == 0
