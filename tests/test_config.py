@@ -166,7 +166,7 @@ ONE = ["experiments", "one"]
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
-        (["sede"], 1, ["top level", "'sede'", "allowed: seed"]),
+        (["sede"], 1, ["top level", "'sede'", "seed, device"]),
         ([*ONE, "replicats"], 4, ["experiments.one", "'replicats'", "replicates"]),
         ([*ONE, "replicates"], 0, ["experiments.one.replicates", "found 0", "from 1 on"]),
         ([*ONE, "replicates"], "many", ["experiments.one.replicates", '"many"', "whole number"]),

@@ -46,6 +46,29 @@ rule scorecard:
         "../scripts/scorecard.py"
 
 
+rule paper_vs_here:
+    input:
+        tables=[paths.TABLE.format(name=claim) for claim in compared_claims()],
+        findings=[paths.FINDINGS.format(claim=claim) for claim in compared_claims()],
+    output:
+        paths.PAPER,
+    log:
+        "results/logs/paper_vs_here.log",
+    benchmark:
+        "results/benchmarks/paper_vs_here.tsv"
+    conda:
+        "../../envs/intrinsic-lr.yaml"
+    params:
+        plans={claim: STUDY.describe_claim(claim) for claim in compared_claims()},
+        datasets={name: STUDY.dataset_spec(name) for name in STUDY.datasets},
+        models={name: STUDY.model_text(name) for name in config["models"]},
+        analysis=config["analysis"],
+        seed=config["seed"],
+        library=LIBRARY_CHECKSUM,
+    script:
+        "../scripts/paper_vs_here.py"
+
+
 rule figure_scorecard:
     input:
         claims=paths.SCORECARD,

@@ -12,6 +12,7 @@ from intrinsic_lr import budget, paths
 from intrinsic_lr.claims.catalogue import CLAIMS
 from intrinsic_lr.config import Study, check_targets
 from intrinsic_lr.errors import InputError
+from intrinsic_lr.layers import bases
 from intrinsic_lr.running import mark_running
 from intrinsic_lr.version import EXTRACT_VERSION, TRAINING_VERSION
 
@@ -26,9 +27,21 @@ ALLOCATOR = "MALLOC_MMAP_THRESHOLD_=268435456 MALLOC_TRIM_THRESHOLD_=536870912"
 shell.prefix(f"export {ALLOCATOR} PYTHONPATH={shlex.quote(LIBRARY)}; ")
 
 try:
-    STUDY = Study.read(config)
+    LAYERS = bases(config, Path(workflow.basedir, "config"))
 except InputError as error:
     # One line for a user's mistake, where an exception would print the workflow's own stack.
+    sys.exit(f"error: {error}")
+
+
+# What the user gave stays on top: Snakemake lays it over every config file once more.
+for layer in LAYERS:
+
+    configfile: str(layer)
+
+
+try:
+    STUDY = Study.read(config)
+except InputError as error:
     sys.exit(f"error: {error}")
 
 
@@ -69,7 +82,12 @@ def wanted_findings():
 
 
 def scorecards():
-    return [paths.SCORECARD, paths.CONTROLS] if STUDY.claims else []
+    return [paths.SCORECARD, paths.CONTROLS, paths.PAPER] if STUDY.claims else []
+
+
+def compared_claims():
+    """The claims to judge for which a source gives numbers."""
+    return [claim for claim in STUDY.claims if CLAIMS[claim].paper]
 
 
 def all_blocks():

@@ -197,8 +197,8 @@ class Study:
     def training_flags(self, point: str, block: int) -> str:
         """The flags of the training command that say what is trained: one canonical text.
 
-        A value respelt or a default written out gives the same text, so it retrains nothing. The data set stands in
-        it by name only: what the workflow follows is the checksum of its content, in the small info file.
+        A value respelt or a default written out gives the same text, so it retrains nothing. The data set stands
+        in it by name only: what the workflow follows is the checksum of its content, in the small info file.
         """
         training = self.trainings[point]
         setting = training.point
@@ -565,7 +565,7 @@ def check_targets(targets: Iterable[str], study: Study, products: Sequence[str])
             )
 
 
-_PRODUCTS = ("figures", "tables", "claims", "claims.csv", "controls.csv")
+_PRODUCTS = ("figures", "tables", "claims", "claims.csv", "controls.csv", "paper_vs_here.csv")
 
 
 def _check_run(target: str, point: str, block: str, study: Study) -> None:

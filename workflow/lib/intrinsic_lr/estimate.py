@@ -18,6 +18,7 @@ from intrinsic_lr.budget import Budget
 from intrinsic_lr.config import Study
 from intrinsic_lr.dataset_sizes import Sizes
 from intrinsic_lr.errors import InputError, run_command
+from intrinsic_lr.layers import bases
 from intrinsic_lr.models.spec import ModelSpec
 
 SECONDS = 1.0
@@ -79,24 +80,28 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def merged(files: Sequence[Path]) -> dict[str, Any]:
-    """Return the default config with files laid over it, as the workflow lays them."""
-    import yaml
+    """Return the default config with files laid over it, what they extend beneath them, as the workflow does."""
     from snakemake.utils import update_config
 
     folder = Path(__file__).parents[3] / "config"
-    config: dict[str, Any] = {}
-    for path in (folder / "config.yaml", *layers(files, folder)):
-        try:
-            layer = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise InputError(f"config: found {str(path)!r}, which cannot be read ({error})") from None
-        update_config(config, layer or {})
+    given: dict[str, Any] = {}
+    for path in files:
+        update_config(given, _read(path))
+    config = _read(folder / "config.yaml")
+    for path in bases({**config, **given}, folder):
+        update_config(config, _read(path))
+    update_config(config, given)
     return config
 
 
-def layers(files: Sequence[Path], folder: Path) -> list[Path]:
-    """Return the files, each after those that it extends."""
-    return list(files)
+def _read(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"config: found {str(path)!r}, which cannot be read ({error})") from None
+    return found or {}
 
 
 def setting_of(study: Study, item: Budget) -> Setting:

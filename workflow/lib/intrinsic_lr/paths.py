@@ -14,6 +14,7 @@ TABLE = "results/tables/{name}.csv"
 FINDINGS = "results/claims/{claim}.csv"
 SCORECARD = "results/claims.csv"
 CONTROLS = "results/controls.csv"
+PAPER = "results/paper_vs_here.csv"
 FIGURE = "results/figures/{name}"
 FORMATS = ("svg", "pdf", "png")
 

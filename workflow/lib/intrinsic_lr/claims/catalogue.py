@@ -12,6 +12,31 @@ EXP_LR = "Li, Arora 2020 (arXiv:1910.07454)"
 
 
 @dataclass(frozen=True)
+class PaperNumber:
+    """A number that a source gives for a claim, and what it ran for it.
+
+    Attributes:
+        quantity: what the number is.
+        value: the number, or what stands in its place, in the source's terms.
+        source: where it stands.
+        dataset: what was trained on, in torchvision's name.
+        model: the network's kind, with the options that the source gives.
+        subset: number of training images; None for all.
+        rates: base learning rate and weight decay; None where the source does not give them.
+        replicates: number of runs of each setting; 1 where the source does not say.
+    """
+
+    quantity: str
+    value: str
+    source: str
+    dataset: str
+    model: Mapping[str, str | int]
+    subset: int | None = None
+    rates: tuple[float, float] | None = None
+    replicates: int = 1
+
+
+@dataclass(frozen=True)
 class Claim:
     """One claim of the study.
 
@@ -24,6 +49,7 @@ class Claim:
         reads_data: whether the test reads the data sets of its experiments, or of its setting `dataset`.
         thresholds: for each number that decides, what it means.
         settings: for each other setting, what it means: a number, a list of numbers, a name or a list of names.
+        paper: numbers that the sources give, by short ids; `claims/paper.py` measures them.
     """
 
     statement: str
@@ -34,7 +60,10 @@ class Claim:
     reads_data: bool = False
     thresholds: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
+    paper: Mapping[str, PaperNumber] = field(default_factory=dict)
 
+
+_RESNET32 = {"kind": "preresnet", "blocks": 5}
 
 CLAIMS: dict[str, Claim] = {
     # The symmetry of the loss, and what follows from it exactly.
@@ -164,6 +193,24 @@ CLAIMS: dict[str, Claim] = {
             "iterations": "most Hessian-vector products of an eigenvalue",
             "tolerance": "its relative residual",
         },
+        paper={
+            "fitted": PaperNumber(
+                "share of runs that reach 100 % training accuracy while weight decay lasts",
+                "1 (the run that is shown)",
+                f"{BLOG}, experiment on full-batch descent",
+                "CIFAR10",
+                {"kind": "preresnet"},
+                subset=1000,
+            ),
+            "decay_off": PaperNumber(
+                "step at which weight decay is switched off, from which on the loss settles",
+                "30,000",
+                f"{BLOG}, experiment on full-batch descent",
+                "CIFAR10",
+                {"kind": "preresnet"},
+                subset=1000,
+            ),
+        },
     ),
     "early_stopping_needed": Claim(
         statement="With weight decay, full-batch descent ends far above the best training loss that it has held.",
@@ -190,6 +237,22 @@ CLAIMS: dict[str, Claim] = {
         },
         files=("history",),
         thresholds={"margin": "largest difference of mean final test accuracies that counts as none"},
+        paper={
+            "epochs": PaperNumber(
+                "epochs of the small learning rate over those of the usual one",
+                "10 (5,000 epochs)",
+                f"{BLOG}, experiment on small learning rates",
+                "CIFAR10",
+                {"kind": "preresnet"},
+            ),
+            "accuracy": PaperNumber(
+                "final test accuracy, small learning rate less usual one",
+                "0 (as well)",
+                f"{BLOG}, experiment on small learning rates",
+                "CIFAR10",
+                {"kind": "preresnet"},
+            ),
+        },
     ),
     # Weight space.
     "swa_within": Claim(
@@ -290,6 +353,22 @@ CLAIMS: dict[str, Claim] = {
             "stretch": "means are over this multiple of 1/lambda_e at the end of each phase",
             "accuracy_shown": "the range of accuracies that the figure shows, down from the best",
         },
+        paper={
+            "end_accuracy": PaperNumber(
+                "test accuracy at the very end, mean over the runs of all pasts",
+                "about 0.95",
+                f"{PAPER}, caption of the figure with random schedules",
+                "CIFAR10",
+                _RESNET32,
+            ),
+            "end_spread": PaperNumber(
+                "test accuracy at the very end, largest difference between two pasts",
+                "0 (the same)",
+                f"{PAPER}, caption of the figure with random schedules",
+                "CIFAR10",
+                _RESNET32,
+            ),
+        },
     ),
     "noise_anisotropy": Claim(
         statement="At equilibrium the gradient noise lies in few directions, far from isotropic.",
@@ -359,5 +438,26 @@ CLAIMS: dict[str, Claim] = {
         files=("history", "predictions"),
         reads_data=True,
         thresholds={"excess_share": "share of the disagreement of two runs that their schedules may cause"},
+        paper={
+            "meeting": PaperNumber(
+                "epoch from which on all schedules that meet have one intrinsic learning rate",
+                "81",
+                f"{BLOG}, MNIST figure",
+                "MNIST",
+                {"kind": "cnn4"},
+                rates=(0.1, 5e-4),
+                replicates=500,
+            ),
+            "floor": PaperNumber(
+                "epoch from which on the l1 distance of all of them stays at its sampling floor "
+                "(low: the last checkpoint above it)",
+                "after 81",
+                f"{BLOG}, MNIST figure",
+                "MNIST",
+                {"kind": "cnn4"},
+                rates=(0.1, 5e-4),
+                replicates=500,
+            ),
+        },
     ),
 }

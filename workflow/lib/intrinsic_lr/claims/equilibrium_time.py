@@ -1,4 +1,4 @@
-"""How long norm and function space take to their equilibrium, over one and a half decades of intrinsic rates."""
+"""How long norm and function space take to their equilibrium, at several intrinsic rates."""
 
 import numpy as np
 import pandas as pd

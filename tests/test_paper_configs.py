@@ -1,0 +1,338 @@
+"""The configs at the paper's scale ask the paper's questions, and their overlays the same ones in fewer steps."""
+
+import copy
+import subprocess
+import sys
+from functools import cache
+from itertools import accumulate
+from pathlib import Path
+
+import pytest
+import yaml
+from snakemake.utils import update_config
+
+from intrinsic_lr.claims.catalogue import CLAIMS
+from intrinsic_lr.config import Study
+from intrinsic_lr.errors import InputError
+from intrinsic_lr.gains import averages_of
+from intrinsic_lr.layers import bases
+
+REPOSITORY = Path(__file__).parents[1]
+CONFIG = REPOSITORY / "config"
+FULL = ("mnist", "cifar10")
+ALL = (*FULL, "fashion_mnist", "mnist_small", "fashion_mnist_small", "cifar10_small")
+
+
+@cache
+def read(name):
+    return yaml.safe_load((CONFIG / f"{name}.yaml").read_text())
+
+
+@cache
+def laid_over_default(name):
+    """Return the config that Snakemake makes of the default one, the layers of `extends`, and a file."""
+    config = copy.deepcopy(read("config"))
+    for layer in [*(path.stem for path in bases(read(name), CONFIG)), name]:
+        update_config(config, read(layer))
+    return config
+
+
+@cache
+def study(name):
+    return Study.read(laid_over_default(name))
+
+
+def training(name, experiment, **wanted):
+    """Return the training of the one point of an experiment that has these values."""
+    (point,) = [
+        point
+        for point in study(name).experiments[experiment].points
+        if all(getattr(point, key) == value for key, value in wanted.items())
+    ]
+    return study(name).trainings[point.name]
+
+
+def ends(timeline):
+    """Return the steps at which the segments of a timeline end."""
+    return list(accumulate(segment.steps for segment in timeline.segments))
+
+
+def intrinsic_rates(timelines, step):
+    """Return the different intrinsic rates of the step, to the digits that rates are spelt with."""
+    return {f"{lr * weight_decay:.9g}" for lr, weight_decay in (timeline.at(step) for timeline in timelines)}
+
+
+def times_in_units(name, experiment):
+    """Return, for each point, in multiples of 1/lambda_e: ends of segments, checkpoints, length."""
+    selected = study(name).experiments[experiment]
+    found = []
+    for point in selected.points:
+        # Descent without weight decay is timed by the rate of the runs that it is compared with.
+        rate = point.intrinsic_lr or {"cifar10": 4e-4, "cifar10_small": 4e-3}[name]
+        changes = [step * rate for step in ends(study(name).trainings[point.name].timeline)]
+        checkpoints = [step * rate for step in selected.checkpoints[point.name]]
+        found.append((changes, checkpoints, selected.lengths[point.name] * rate))
+    return found
+
+
+# What each file runs, and on what.
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_its_own_experiments_run(name):
+    # What a file describes it also runs, and nothing of the default study.
+    assert set(study(name).experiments) >= set(read(name)["experiments"])
+    assert not set(study(name).experiments) & set(read("config")["experiments"])
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_nothing_is_inherited_by_name_from_the_default_study(name):
+    # A key that the default study's namesake has, and this file has not, would come through unseen.
+    for kind in ("experiments", "datasets", "models", "schedules"):
+        assert not set(read(name).get(kind, {})) & set(read("config")[kind]), kind
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("mnist", {"mnist"}),
+        ("fashion_mnist", {"fashion_mnist"}),
+        ("mnist_small", {"mnist_14"}),
+        ("fashion_mnist_small", {"fashion_mnist_14"}),
+        ("cifar10", {"cifar10", "cifar10_1000"}),
+        ("cifar10_small", {"cifar10", "cifar10_1000"}),
+    ],
+)
+def test_only_its_own_data_are_used(name, kinds):
+    # `datasets` has what trainings and claims read, and gd_toy reads none.
+    assert set(study(name).datasets) == kinds
+    for dataset in kinds:
+        assert laid_over_default(name)["datasets"][dataset]["download"] is True
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_run_is_replaced_by_one_of_another_file(name):
+    others = {point for other in ALL if other != name for point in study(other).trainings}
+    assert not set(study(name).trainings) & others
+
+
+def test_between_them_the_two_files_ask_every_claim():
+    assert set(study("mnist").claims) | set(study("cifar10").claims) == set(CLAIMS)
+    assert set(study("fashion_mnist").claims) == set(study("mnist").claims)
+    assert set(study("cifar10_small").claims) == set(study("cifar10").claims)
+
+
+def test_the_small_overlay_asks_what_is_asked_of_schedules_rates_averages_and_distances():
+    assert set(study("mnist_small").claims) >= {
+        "schedules_same_equilibrium",
+        "equilibrium_time",
+        "function_space_mixing",
+        "no_mixing_in_weights",
+        "swa_within",
+        "swa_across",
+        "distance_grows",
+    }
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_reason_speaks_of_the_default_data(name):
+    config = laid_over_default(name)
+    for claim in study(name).claims:
+        for key, threshold in config["claims"][claim].get("thresholds", {}).items():
+            found = [word for word in ("digits", "360 test", "0.99 on") if word in threshold["because"]]
+            assert not found, (claim, key)
+
+
+# E4: schedules that meet.
+
+
+@pytest.mark.parametrize(
+    ("name", "epoch", "steps_per_epoch"),
+    [("mnist", 81, 468), ("fashion_mnist", 81, 468), ("mnist_small", 6, 125), ("fashion_mnist_small", 6, 125)],
+)
+def test_three_schedules_meet_at_one_epoch_and_a_fourth_does_not(name, epoch, steps_per_epoch):
+    selected = study(name).experiments["meeting_schedules"]
+    timelines = [study(name).trainings[point.name].timeline for point in selected.points]
+    meeting, last = epoch * steps_per_epoch, timelines[0].steps - 1
+    assert len(intrinsic_rates(timelines, meeting - 1)) > 1
+    assert len(intrinsic_rates(timelines, meeting)) == 1
+    # No rate changes after that, so that they stay together.
+    assert {step for timeline in timelines for step in ends(timeline) if step > meeting} == {last + 1}
+    # Three different pasts, whose runs begin at different weights.
+    assert len(set(timelines)) == len({point.init_seed for point in selected.points}) == 3
+    (rate,) = map(float, intrinsic_rates(timelines, last))
+    assert (last + 1 - meeting) * rate == pytest.approx(5, rel=0.01)
+    # Checkpoints: right at the meeting, some before, most after.
+    for point in selected.points:
+        steps = selected.checkpoints[point.name]
+        assert meeting in steps
+        assert sum(step < meeting for step in steps) >= 3
+        assert sum(step > meeting for step in steps) >= 6
+    alone = study(name).experiments["lone_schedule"]
+    (other,) = alone.points
+    (apart,) = map(float, intrinsic_rates([study(name).trainings[other.name].timeline], last))
+    assert apart == pytest.approx(10 * rate)
+    assert alone.checkpoints[other.name] == steps
+
+
+def test_mnist_has_the_paper_s_rates_and_number_of_runs():
+    selected = study("mnist").experiments["meeting_schedules"]
+    assert {(point.lr, point.weight_decay) for point in selected.points} == {(0.1, 5e-4)}
+    assert selected.replicates == 500
+
+
+# E6 and E3.
+
+
+@pytest.mark.parametrize("name", ["mnist", "mnist_small"])
+def test_rates_span_one_and_a_half_decades_with_two_starts_each(name):
+    by_rate = {}
+    for point in study(name).experiments["two_starts"].points:
+        by_rate.setdefault(point.intrinsic_lr, set()).add(point.init_seed)
+    assert len(by_rate) == 4
+    assert all(len(seeds) == 2 and 0 in seeds for seeds in by_rate.values())
+    assert max(by_rate) / min(by_rate) == pytest.approx(32, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_averages_have_their_checkpoints_at_the_usual_and_at_ten_times_the_usual_length(name):
+    import pandas as pd
+
+    selected = study(name).experiments["averages"]
+    (point,) = selected.points
+    described = {"name": point.name, "intrinsic_lr": point.intrinsic_lr, "steps": selected.checkpoints[point.name]}
+    rows = pd.DataFrame(
+        columns=["average", "point", "step", "delta", "relation", "normalisation", "replicate", "partner_point",
+                 "partner", "intrinsic_lr", "test_loss", "test_loss_start", "test_loss_end", "test_loss_gain"]
+    )  # fmt: skip
+    for claim in ("swa_within", "swa_across"):
+        settings = laid_over_default(name)["claims"][claim]["settings"]
+        # Raises where a checkpoint is missing.
+        assert averages_of(rows, [described], settings["usual_length"], settings["lags"]).empty
+    # Pairs of initialisations are disjoint: there have to be several.
+    assert selected.replicates >= 10
+
+
+# E1, E2, E5, E7, E8.
+
+
+def test_full_batch_descent_has_weight_decay_for_thirty_thousand_steps():
+    for point in study("cifar10").experiments["full_batch_descent"].points:
+        first, second = study("cifar10").trainings[point.name].timeline.segments
+        assert first.steps == 30_000
+        assert first.lr * first.weight_decay == pytest.approx(4e-4)
+        assert second.weight_decay == 0
+        assert second.lr == first.lr
+        assert (point.batch_size, point.momentum, point.augmentation) == ("full", 0, "none")
+    assert laid_over_default("cifar10")["datasets"]["cifar10_1000"]["subset"] == 1000
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar10_small"])
+def test_the_small_rate_is_a_hundredth_with_ten_times_the_steps_and_one_more_decay(name):
+    usual, small, short = (training(name, key) for key in ("baseline", "hundredth_lr", "hundredth_lr_short"))
+    assert small.point.lr == pytest.approx(usual.point.lr / 100)
+    assert small.point.weight_decay == usual.point.weight_decay
+    assert small.timeline.steps == 10 * usual.timeline.steps
+    assert len(small.timeline.segments) == len(usual.timeline.segments) + 1
+    assert [segment.steps for segment in short.timeline.segments] == [s.steps for s in usual.timeline.segments]
+    trained = training(name, "trained_top")
+    assert trained.timeline == usual.timeline
+    assert 0 in study(name).experiments["baseline"].checkpoints[usual.point.name]
+
+
+def test_random_pasts_differ_until_epoch_500_share_rates_until_1000_and_lose_weight_decay_then():
+    timelines = [
+        study("cifar10").trainings[point.name].timeline
+        for point in study("cifar10").experiments["five_pasts"].points
+    ]
+    assert len(timelines) == 5
+    epoch = 390
+    for step in (0, 250 * epoch, 500 * epoch - 1):
+        assert len({timeline.at(step) for timeline in timelines}) == 5
+    for step in (500 * epoch, 1000 * epoch - 1):
+        assert {timeline.at(step) for timeline in timelines} == {(0.8, 5e-4)}
+    for step in (1000 * epoch, timelines[0].steps - 1):
+        assert {timeline.at(step) for timeline in timelines} == {(0.08, 0.0)}
+
+
+def test_networks_are_the_papers():
+    models = laid_over_default("cifar10")["models"]
+    # 6n + 2 layers.
+    assert 6 * models["resnet32"]["blocks"] + 2 == 32
+    assert models["resnet32"]["head"] == "fixed"
+    of_trainings = {
+        key: {point.augmentation for point in experiment.points}
+        for key, experiment in study("cifar10").experiments.items()
+        if not key.startswith("full_batch")
+    }
+    assert set(map(frozenset, of_trainings.values())) == {frozenset({"crop=4,flip"})}
+
+
+# The overlays shorten in units of 1/lambda_e.
+
+
+@pytest.mark.parametrize("experiment", [key for key in read("cifar10")["run"] if key != "twins"])
+def test_cifar10_small_has_the_same_times_in_units_of_the_intrinsic_rate(experiment):
+    full, small = (times_in_units(name, experiment) for name in ("cifar10", "cifar10_small"))
+    # To one step of the larger rate.
+    close = dict(rel=0, abs=0.0041)
+    for times, short_times in zip(full, small, strict=True):
+        for wanted, found in zip(times, short_times, strict=True):
+            assert found == pytest.approx(wanted, **close)
+    steps = [study(name).experiments[experiment].lengths.values() for name in ("cifar10", "cifar10_small")]
+    assert sum(steps[1]) == pytest.approx(sum(steps[0]) / 10, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "experiment", ["two_starts", "stopped_early", "larger_batch", "long_trajectory", "averages"]
+)
+def test_mnist_small_has_the_same_lengths_in_units_of_the_intrinsic_rate(experiment):
+    full, small = (times_in_units(name, experiment) for name in ("mnist", "mnist_small"))
+    # To one step of the largest rate; of the checkpoints it keeps some.
+    for (_, checkpoints, length), (_, kept, short_length) in zip(full, small, strict=True):
+        assert short_length == pytest.approx(length, rel=0, abs=0.05)
+        assert all(min(abs(time - other) for other in checkpoints) <= 0.05 for time in kept)
+
+
+# `extends`.
+
+
+def test_layers_come_lowest_first_and_the_file_itself_is_none_of_them():
+    found = bases(read("fashion_mnist_small"), CONFIG)
+    assert [path.name for path in found] == ["mnist.yaml", "mnist_small.yaml"]
+    assert bases(read("mnist"), CONFIG) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"a.yaml": "extends: b.yaml", "b.yaml": "extends: a.yaml"}, "beneath itself, a.yaml over b.yaml over a"),
+        ({"a.yaml": "extends: gone.yaml"}, "a.yaml: extends: found 'gone.yaml', which cannot be read"),
+        ({"a.yaml": "- a list"}, "config: extends: found 'a.yaml', which holds no mapping"),
+        ({"a.yaml": "a: [1"}, "config: extends: found 'a.yaml', which is no YAML"),
+    ],
+)
+def test_a_wrong_layer_is_named_in_one_line(tmp_path, files, message):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=message) as raised:
+        bases({"extends": "a.yaml"}, tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.workflow
+@pytest.mark.parametrize("name", ALL)
+def test_a_dry_run_needs_neither_data_nor_a_gpu(tmp_path, name):
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1", "--snakefile", REPOSITORY / "Snakefile",
+         "--directory", tmp_path, "--workflow-profile", "none", "--configfile", CONFIG / f"{name}.yaml"],
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", "CUDA_VISIBLE_DEVICES": ""},
+        timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    blocks = sum(len(training.blocks) for training in study(name).trainings.values())
+    planned = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("train ")]
+    assert planned[0] == blocks
+    assert not (tmp_path / "data").exists()
