@@ -27,7 +27,7 @@ endef
 
 help: ## list what can be asked for
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
-	@echo "variables:  CORES=$(CORES) (cores to use), CONFIG=FILE (laid over config/config.yaml), PYTHON=$(PYTHON)"
+	@echo "variables:  CORES=$(CORES) (cores to use), CONFIG=FILE... (laid over config/config.yaml, in this order), PYTHON=$(PYTHON)"
 
 results: $(VENV)/runtime.stamp ## train everything and draw the figures of the study into results/
 	@$(UNLOCK)
@@ -74,4 +74,4 @@ check:
 	@command -v "$(PYTHON)" > /dev/null || { echo "error: $(PYTHON) not found; needed is Python 3.11 or newer (make PYTHON=...)" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is $$("$(PYTHON)" --version 2>&1); needed is Python 3.11 or newer (make PYTHON=...)" >&2; exit 1; }
 	@free=$$(df -Pm . | awk 'NR == 2 {print $$4}'); test -e $(VENV)/runtime.stamp || test "$$free" -ge $(NEEDED_MB) || { echo "error: $$free MB free in $(CURDIR); needed are $(NEEDED_MB) MB for the environment and the results" >&2; exit 1; }
-	@test -z "$(CONFIG)" || test -f "$(CONFIG)" || { echo "error: CONFIG=$(CONFIG): no such file; allowed is a YAML file like config/smoke.yaml" >&2; exit 1; }
+	@for file in $(CONFIG); do test -f "$$file" || { echo "error: CONFIG=$(CONFIG): no file $$file; allowed are YAML files like config/smoke.yaml" >&2; exit 1; }; done
