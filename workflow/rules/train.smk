@@ -21,6 +21,8 @@ rule train:
     resources:
         device=config["device"],
         jobs_per_device=config["jobs_per_device"],
+        save_every=config["save_every"],
+        diverged=config["diverged"],
         # What is said of the data triggers nothing, as a parameter would.
         note=lambda w: STUDY.dataset_note(STUDY.trainings[w.point].point.dataset),
     params:
@@ -31,5 +33,5 @@ rule train:
         "exec python -m intrinsic_lr.train {params.flags} --data {input.data:q} --info {input.info:q}"
         " --out $(dirname {output.run:q}) --device {resources.device}"
         " --jobs-per-device {resources.jobs_per_device} --threads {threads}"
-        " --save-every {config[save_every]} --diverged {config[diverged]} --stop-with-parent"
+        " --save-every {resources.save_every} --diverged {resources.diverged} --stop-with-parent"
         " --note={resources.note:q} 2> {log:q}"
