@@ -255,6 +255,20 @@ def test_random_pasts_differ_until_epoch_500_share_rates_until_1000_and_lose_wei
         assert {timeline.at(step) for timeline in timelines} == {(0.08, 0.0)}
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_every_twin_that_the_claim_names_is_trained_in_float64(name):
+    if "exp_lr_equivalence" not in study(name).claims:
+        assert name.endswith("mnist_small")
+        return
+    settings = laid_over_default(name)["claims"]["exp_lr_equivalence"]["settings"]
+    points = [point for point in study(name).experiments["twins"].points if point.dtype == "float64"]
+    plain, momentum = ({p.schedule for p in points if (p.momentum > 0) == with_it} for with_it in (False, True))
+    wanted = {*settings["originals"], *settings["twins"]}
+    assert plain == wanted
+    assert momentum == wanted | {settings["uncorrected"]}
+    assert len({point.data_order for point in points}) == 1
+
+
 def test_networks_are_the_papers():
     models = laid_over_default("cifar10")["models"]
     # 6n + 2 layers.
