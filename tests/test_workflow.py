@@ -165,7 +165,7 @@ class TestReruns:
     def test_library_edited_and_touched(self, project):
         for path in (project / "workflow/lib/intrinsic_lr").rglob("*.py"):
             path.write_text(path.read_text() + "\n# a comment\n")
-        assert set(planned(project)) <= {"claim", "scorecard", "figure_scorecard", "all"}
+        assert set(planned(project)) <= {"claim", "scorecard", "figure_scorecard", "paper_vs_here", "all"}
         assert planned(project)["claim"] == 2
 
     def test_more_replicates(self, project):
