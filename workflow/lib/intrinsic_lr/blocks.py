@@ -17,6 +17,7 @@ from intrinsic_lr.budget import check_disk
 from intrinsic_lr.data import Dataset
 from intrinsic_lr.devices import describe
 from intrinsic_lr.evaluation import EvaluationData
+from intrinsic_lr.models import kernels
 from intrinsic_lr.models.ensemble import EnsembleModel, build
 from intrinsic_lr.models.spec import ModelSpec
 from intrinsic_lr.parts import Part, Setting, train_parts
@@ -156,6 +157,7 @@ def _provenance(plan: TrainingPlan, data: Dataset, device: torch.device, note: s
         },
         "device": describe(device),
         "threads": torch.get_num_threads(),
+        "kernels": "compiled" if kernels.load() else "PyTorch",
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,

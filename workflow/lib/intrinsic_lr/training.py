@@ -1,5 +1,6 @@
 """Training of an ensemble: plain SGD on R networks at once, with everything that the study measures."""
 
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from intrinsic_lr.augmentation import Augmentation
 from intrinsic_lr.data import Dataset
 from intrinsic_lr.errors import InputError
 from intrinsic_lr.geometry import squared_norms
-from intrinsic_lr.models import explicit
+from intrinsic_lr.models import explicit, kernels
 from intrinsic_lr.models.ensemble import EnsembleModel
 from intrinsic_lr.models.normalisation import BatchStatistics
 from intrinsic_lr.precision import products_in
@@ -248,7 +249,7 @@ def gradients(
     return torch.cat(losses), {name: torch.cat([part[name] for part in found]) for name in found[0]}
 
 
-CPU_BYTES = 3 << 20
+CPU_BYTES = 4 << 20
 """Bytes of the largest activations of the members that a CPU takes at once: they are to stay in its cache."""
 
 
@@ -282,6 +283,11 @@ def update(state: State, gradient: dict[str, Tensor], lr: float, weight_decay: f
     weights = [state.params[name] for name in gradient]
     found = list(gradient.values())
     if momentum == 0:
+        compiled = kernels.load() if all(map(kernels.lies_flat, weights + found)) else None
+        if compiled:
+            for weight, slope in zip(weights, found, strict=True):
+                compiled.step(weight, slope, 1 - lr * weight_decay, lr)
+            return
         torch._foreach_mul_(weights, 1 - lr * weight_decay)
         torch._foreach_add_(weights, found, alpha=-lr)
         return
@@ -300,11 +306,19 @@ def take_step(state: State, plan: TrainingPlan, model: EnsembleModel, batches: B
     """Advance the state by one update and return what it did."""
     lr, weight_decay = plan.timeline.at(state.step)
     loss, gradient = gradients(model, state.params, *batches.at(state.step), plan.precision)
-    state.lost.masked_fill_((state.lost == State.NEVER) & ~loss.isfinite(), state.step + 1)
+    _mark_lost(state, loss)
     update(state, gradient, lr, weight_decay, plan.momentum)
     project(state, model)
     state.step += 1
     return Step(lr, weight_decay, loss, gradient)
+
+
+def _mark_lost(state: State, loss: Tensor) -> None:
+    """Note the coming step for every member whose loss is not finite for the first time."""
+    # One look at the sum is cheaper, but a GPU would have to be waited for.
+    if loss.device.type == "cpu" and math.isfinite(loss.sum().item()):
+        return
+    state.lost.masked_fill_((state.lost == State.NEVER) & ~loss.isfinite(), state.step + 1)
 
 
 @torch.no_grad()

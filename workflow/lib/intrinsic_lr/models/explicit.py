@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from intrinsic_lr.models import kernels
 from intrinsic_lr.models.ensemble import Cnn4, EnsembleModel, Mlp
 from intrinsic_lr.models.normalisation import normalise_backward, normalise_forward
 
@@ -126,6 +127,9 @@ def _unpooled(slope: Tensor, x: Tensor) -> Tensor:
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return each member's mean loss (R,) of logits (R, K, B), and its derivative in them: (p - indicator) / B."""
+    compiled = kernels.load() if kernels.lies_flat(logits) else None
+    if compiled:
+        return compiled.cross_entropy(logits, labels)
     chosen = labels.unsqueeze(1)
     log_p = torch.log_softmax(logits, dim=1)
     loss = -log_p.gather(1, chosen).mean(dim=(1, 2))
