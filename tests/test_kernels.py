@@ -146,7 +146,7 @@ def test_the_step_of_sgd(compiled: Kernels) -> None:
     torch.testing.assert_close(weight.double(), wanted, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("model", ["mlp:width=16,depth=2", "cnn4:width=4", "preresnet:depth=8,width=4"])
+@pytest.mark.parametrize("model", ["mlp:width=16,depth=2", "cnn4:width=4", "preresnet:width=4,blocks=1"])
 def test_gradients_with_and_without_kernels_agree(
     compiled: Kernels, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
