@@ -1,14 +1,9 @@
-LIBRARY_CHECKSUM = library_checksum()
-
-
-# Judging and drawing are one job: what the drawing takes is mostly the start of a job.
 rule claim:
     input:
         claim_files,
     output:
         table=paths.TABLE.format(name="{claim}"),
         findings=paths.FINDINGS,
-        figure=paths.figure_files("{claim}"),
     log:
         "results/logs/claim/{claim}.log",
     benchmark:
@@ -67,19 +62,3 @@ rule paper_vs_here:
         library=LIBRARY_CHECKSUM,
     script:
         "../scripts/paper_vs_here.py"
-
-
-rule figure_scorecard:
-    input:
-        claims=paths.SCORECARD,
-        controls=paths.CONTROLS,
-    output:
-        paths.figure_files("scorecard"),
-    log:
-        "results/logs/figure_scorecard.log",
-    benchmark:
-        "results/benchmarks/figure_scorecard.tsv"
-    conda:
-        "../../envs/intrinsic-lr.yaml"
-    script:
-        "../scripts/figure_scorecard.py"

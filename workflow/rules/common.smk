@@ -57,6 +57,11 @@ PRODUCTS = {
 }
 
 
+def figure_files(name):
+    """The files of a figure, in the formats of the config."""
+    return paths.figure_files(name, STUDY.formats)
+
+
 def wanted_tables():
     return [
         paths.TABLE.format(name=f"{table}_{experiment}")
@@ -74,7 +79,7 @@ def wanted_figures():
         for figure in figures
     ]
     names += [*STUDY.claims, "scorecard"] if STUDY.claims else []
-    return [path for name in names for path in paths.figure_files(name)]
+    return [path for name in names for path in figure_files(name)]
 
 
 def wanted_findings():
@@ -157,6 +162,9 @@ def library_checksum():
             with open(os.path.join(folder, name), "rb") as handle:
                 digest.update(handle.read())
     return digest.hexdigest()[:16]
+
+
+LIBRARY_CHECKSUM = library_checksum()
 
 
 def dataset_of_point(pattern):
