@@ -258,7 +258,7 @@ def test_mistakes_get_one_clear_line(path, value, words):
 def claimed(monkeypatch):
     """The small config with a claim of one role, one threshold and two settings."""
     stated = Claim(
-        "It is so.", "derived", experiments={"run": "any"}, files=("history",), reads_data=True,
+        "It is so.", "derived", "It is not.", experiments={"run": "any"}, files=("history",), reads_data=True,
         thresholds={"margin": "how far"}, settings={"model": "which", "factors": "by what"},
     )  # fmt: skip
     monkeypatch.setitem(CLAIMS, "example", stated)

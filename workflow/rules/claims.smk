@@ -26,8 +26,18 @@ rule scorecard:
     input:
         wanted_findings(),
     output:
-        claims=paths.SCORECARD,
-        controls=paths.CONTROLS,
+        claims=report(
+            paths.SCORECARD,
+            caption="../report/scorecard.rst",
+            category="Scorecard",
+            labels={"table": "claims"},
+        ),
+        controls=report(
+            paths.CONTROLS,
+            caption="../report/scorecard.rst",
+            category="Scorecard",
+            labels={"table": "controls"},
+        ),
     log:
         "results/logs/scorecard.log",
     benchmark:

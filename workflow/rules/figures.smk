@@ -2,7 +2,7 @@ rule figure_curves:
     input:
         table=paths.TABLE.format(name="curves_{experiment}"),
     output:
-        figure_files("curves_{experiment}"),
+        reported_figure("curves_{experiment}", "experiment.rst", "Analyses"),
     log:
         "results/logs/figure_curves/{experiment}.log",
     benchmark:
@@ -22,7 +22,7 @@ rule figure_swa:
     input:
         table=paths.TABLE.format(name="swa_summary_{experiment}"),
     output:
-        figure_files("swa_{experiment}"),
+        reported_figure("swa_{experiment}", "experiment.rst", "Analyses"),
     log:
         "results/logs/figure_swa/{experiment}.log",
     benchmark:
@@ -42,7 +42,7 @@ rule figure_distance:
     input:
         table=paths.TABLE.format(name="distance_summary_{experiment}"),
     output:
-        figure_files("distance_{experiment}"),
+        reported_figure("distance_{experiment}", "experiment.rst", "Analyses"),
     log:
         "results/logs/figure_distance/{experiment}.log",
     benchmark:
@@ -62,7 +62,7 @@ rule figure_epochs:
     input:
         table=paths.TABLE.format(name="epochs_{experiment}"),
     output:
-        figure_files("epochs_{experiment}"),
+        reported_figure("epochs_{experiment}", "experiment.rst", "Analyses"),
     log:
         "results/logs/figure_epochs/{experiment}.log",
     benchmark:
@@ -82,7 +82,7 @@ rule figure_total_variation:
     input:
         table=paths.TABLE.format(name="disagreement_{experiment}"),
     output:
-        figure_files("total_variation_{experiment}"),
+        reported_figure("total_variation_{experiment}", "experiment.rst", "Analyses"),
     log:
         "results/logs/figure_total_variation/{experiment}.log",
     benchmark:
@@ -102,7 +102,7 @@ rule figure_disagreement:
     input:
         table=paths.TABLE.format(name="disagreement_{experiment}"),
     output:
-        figure_files("disagreement_{experiment}"),
+        reported_figure("disagreement_{experiment}", "experiment.rst", "Analyses"),
     log:
         "results/logs/figure_disagreement/{experiment}.log",
     benchmark:
@@ -122,7 +122,7 @@ rule figure_grid:
     input:
         table=paths.TABLE.format(name="grid_{experiment}"),
     output:
-        figure_files("grid_{experiment}"),
+        reported_figure("grid_{experiment}", "experiment.rst", "Analyses"),
     log:
         "results/logs/figure_grid/{experiment}.log",
     benchmark:
@@ -142,7 +142,7 @@ rule figure_phase:
     input:
         table=paths.TABLE.format(name="phase_{experiment}"),
     output:
-        figure_files("phase_{experiment}"),
+        reported_figure("phase_{experiment}", "experiment.rst", "Analyses"),
     log:
         "results/logs/figure_phase/{experiment}.log",
     benchmark:
@@ -163,7 +163,7 @@ rule figure_claim:
         table=paths.TABLE.format(name="{claim}"),
         findings=paths.FINDINGS,
     output:
-        figure_files("{claim}"),
+        reported_figure("{claim}", "claim.rst", "Claims"),
     log:
         "results/logs/figure_claim/{claim}.log",
     benchmark:
@@ -174,6 +174,7 @@ rule figure_claim:
         plan=lambda w: STUDY.describe_claim(w.claim),
         analysis=config["analysis"],
         seed=config["seed"],
+        statement=lambda w: CLAIMS[w.claim].statement,
         look=STUDY.look,
         library=LIBRARY_CHECKSUM,
     script:
@@ -185,7 +186,7 @@ rule figure_scorecard:
         claims=paths.SCORECARD,
         controls=paths.CONTROLS,
     output:
-        figure_files("scorecard"),
+        reported_figure("scorecard", "scorecard.rst", "Scorecard"),
     log:
         "results/logs/figure_scorecard.log",
     benchmark:
