@@ -23,7 +23,7 @@ if ls .snakemake/locks/* > /dev/null 2>&1; then \
 fi
 endef
 
-.PHONY: help results test bench estimate lint check clean
+.PHONY: help results report test bench estimate lint check clean
 
 help: ## list what can be asked for
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,7 +33,13 @@ results: $(VENV)/runtime.stamp ## train everything and draw the figures of the s
 	@$(UNLOCK)
 	@echo "== running the workflow: snakemake --cores $(CORES)$(if $(CONFIG), --configfile $(CONFIG))"
 	@$(SNAKEMAKE)
-	@echo "== done: verdicts in results/claims.csv, figures in results/figures, tables in results/tables"
+	@echo "== done: open results/report.html; verdicts in results/claims.csv, figures in results/figures, tables in results/tables"
+
+report: $(VENV)/runtime.stamp ## write results/report.html anew, and Snakemake's own report beside it
+	@$(UNLOCK)
+	@$(SNAKEMAKE) results/report.html
+	@$(SNAKEMAKE) --report results/snakemake-report.html
+	@echo "== done: results/report.html (verdicts, figures, tables), results/snakemake-report.html (the workflow's record)"
 
 test: $(VENV)/dev.stamp ## run the tests
 	@echo "== running the tests"
