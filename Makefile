@@ -6,6 +6,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 CORES ?= all
 CONFIG ?=
+KILLS ?= 36
+TRAININGS ?= 200
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 # The environment takes about 6 GB with the CUDA libraries that PyTorch brings, the default results below 0.5 GB.
@@ -14,29 +16,20 @@ NEEDED_MB := 8000
 export PATH := $(BIN):$(PATH)
 SNAKEMAKE := snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
 
-# A run that was killed leaves Snakemake's lock behind; one that is at work holds .snakemake/running too.
-define UNLOCK
-if ls .snakemake/locks/* > /dev/null 2>&1; then \
-    flock --nonblock --exclusive .snakemake/running true || { echo "error: another run is at work in $(CURDIR); wait for it, or stop it first" >&2; exit 1; }; \
-    echo "== clearing the lock that a killed run left behind"; \
-    $(SNAKEMAKE) --unlock --quiet all; \
-fi
-endef
-
-.PHONY: help results report test bench estimate lint check clean
+.PHONY: help results report test test-faults bench estimate lint check clean
 
 help: ## list what can be asked for
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 	@echo "variables:  CORES=$(CORES) (cores to use), CONFIG=FILE... (laid over config/config.yaml, in this order), PYTHON=$(PYTHON)"
 
 results: $(VENV)/runtime.stamp ## train everything and draw the figures of the study into results/
-	@$(UNLOCK)
+	@PYTHONPATH=workflow/lib python -m intrinsic_lr.recover
 	@echo "== running the workflow: snakemake --cores $(CORES)$(if $(CONFIG), --configfile $(CONFIG))"
 	@$(SNAKEMAKE)
 	@echo "== done: open results/report.html; verdicts in results/claims.csv, figures in results/figures, tables in results/tables"
 
 report: $(VENV)/runtime.stamp ## write results/report.html anew, and Snakemake's own report beside it
-	@$(UNLOCK)
+	@PYTHONPATH=workflow/lib python -m intrinsic_lr.recover
 	@$(SNAKEMAKE) results/report.html
 	@$(SNAKEMAKE) --report results/snakemake-report.html
 	@echo "== done: results/report.html (verdicts, figures, tables), results/snakemake-report.html (the workflow's record)"
@@ -44,6 +37,10 @@ report: $(VENV)/runtime.stamp ## write results/report.html anew, and Snakemake's
 test: $(VENV)/dev.stamp ## run the tests
 	@echo "== running the tests"
 	@python -m pytest
+
+test-faults: $(VENV)/dev.stamp ## kill, damage and soak it: the long tests of docs/reliability.md (about 25 minutes)
+	@echo "== running the tests of faults: $(KILLS) kills, $(TRAININGS) trainings in one run"
+	@python -m pytest tests/faults -m "long or not long" --kills $(KILLS) --trainings $(TRAININGS)
 
 bench: $(VENV)/runtime.stamp ## measure how fast it runs, against plain PyTorch and the machine's limit
 	@echo "== running the benchmarks (about 15 minutes on two cores)"

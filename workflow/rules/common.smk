@@ -16,8 +16,9 @@ from intrinsic_lr.layers import bases
 from intrinsic_lr.running import mark_running
 from intrinsic_lr.version import EXTRACT_VERSION, TRAINING_VERSION
 
-# `make results` clears Snakemake's lock only where nobody holds this.
-RUNNING = mark_running(Path(".snakemake"))
+# `make results` clears Snakemake's lock only where nobody holds this. Its jobs, which read this file too, do not: one
+# that outlives a killed workflow is no reason to refuse the next.
+RUNNING = mark_running(Path(".snakemake")) if workflow.is_main_process else None
 
 # glibc hands memory back to the system and fetches it again at every step: up to a quarter of a training's time.
 # It is told to keep what it has (blocks below 256 MB, up to 512 MB of them); other C libraries ignore this.
@@ -194,8 +195,9 @@ def one_of(names):
 
 
 def announce():
-    """Say what is to be trained and written, and stop where the disk has no room for it."""
+    """Say what is to be trained and written, and stop where the disk has no room for it or refuses it."""
     try:
+        budget.check_writable(Path("results"))
         print(budget.announce(STUDY, Path.cwd()), file=sys.stderr)
     except InputError as error:
         sys.exit(f"error: {error}")

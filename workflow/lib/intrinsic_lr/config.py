@@ -21,6 +21,7 @@ from intrinsic_lr.claims.catalogue import CLAIMS
 from intrinsic_lr.errors import InputError
 from intrinsic_lr.grid import Point, check_precision, check_sphere, expand
 from intrinsic_lr.models.spec import ModelSpec
+from intrinsic_lr.paths import MAX_BLOCKS
 from intrinsic_lr.schedules import Clock, Timeline, compile_schedule, lookup, number
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
@@ -458,6 +459,12 @@ class Study:
     def _share(self, training: Training, place: str) -> None:
         """Merge what this experiment wants of a point with what others want of it."""
         name = training.point.name
+        if len(training.blocks) > MAX_BLOCKS:
+            raise InputError(
+                f"{place}.replicates: found {training.replicates} in blocks of {training.block_size}; allowed are "
+                f"{MAX_BLOCKS} blocks of a point, so a block_size from "
+                f"{math.ceil(training.replicates / MAX_BLOCKS)} on"
+            )
         earlier = self.trainings.get(name)
         if earlier is None:
             self.trainings[name] = training

@@ -21,6 +21,10 @@ FIGURE = "results/figures/{name}"
 REPORT = "results/report.html"
 
 
+MAX_BLOCKS = 10_000
+"""Blocks of a point that `block_name` has names for, and the workflow's wildcard."""
+
+
 def block_name(block: int) -> str:
     """Return the wildcard text of a block's index."""
     return f"{block:04d}"
