@@ -24,6 +24,10 @@ RUNNING = mark_running(Path(".snakemake")) if workflow.is_main_process else None
 # It is told to keep what it has (blocks below 256 MB, up to 512 MB of them); other C libraries ignore this.
 ALLOCATOR = "MALLOC_MMAP_THRESHOLD_=268435456 MALLOC_TRIM_THRESHOLD_=536870912"
 
+# The workflow that the user started tries again; the Snakemake that runs inside of a cluster's job does not, or
+# failures would multiply.
+RETRIES = config["retries"] if workflow.is_main_process else 0
+
 # Every job imports the library from the repository, also under --directory.
 shell.prefix(f"export {ALLOCATOR} PYTHONPATH={shlex.quote(LIBRARY)}; ")
 

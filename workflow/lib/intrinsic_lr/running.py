@@ -21,7 +21,8 @@ def mark_running(folder: Path) -> TextIO | None:
     """
     with contextlib.suppress(OSError):
         folder.mkdir(exist_ok=True)
-        handle = open(folder / MARK, "a")  # noqa: SIM115 - open for as long as the process lives
+        # To be read as well: network file systems share a lock only among those who may read.
+        handle = open(folder / MARK, "a+")  # noqa: SIM115 - open for as long as the process lives
         fcntl.flock(handle, fcntl.LOCK_SH)
         return handle
     return None
