@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,18 @@ def snakemake(project, *arguments, config="config/smoke.yaml", **environment):
         text=True,
         timeout=600,
     )
+
+
+def planned(project, *arguments, config="config/smoke.yaml"):
+    """Return the number of jobs of each rule that a dry run plans."""
+    done = snakemake(project, "--dry-run", *arguments, config=config)
+    assert done.returncode == 0, done.stdout
+    if "Nothing to be done" in done.stdout:
+        return {}
+    table = done.stdout.split("Job stats:")[1].split("\n\n")[0]
+    return {
+        rule: int(count) for rule, count in re.findall(r"^(\w+)\s+(\d+)$", table, re.MULTILINE) if rule != "total"
+    }
 
 
 def overlay(project, **changes):

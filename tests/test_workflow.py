@@ -5,21 +5,9 @@ import re
 import pandas as pd
 import pytest
 
-from projects import SMOKE, experiments, new_project, overlay, snakemake, tables
+from projects import SMOKE, experiments, new_project, overlay, planned, snakemake, tables
 
 pytestmark = pytest.mark.workflow
-
-
-def planned(project, *arguments, config="config/smoke.yaml"):
-    """Return the number of jobs of each rule that a dry run plans."""
-    done = snakemake(project, "--dry-run", *arguments, config=config)
-    assert done.returncode == 0, done.stdout
-    if "Nothing to be done" in done.stdout:
-        return {}
-    table = done.stdout.split("Job stats:")[1].split("\n\n")[0]
-    return {
-        rule: int(count) for rule, count in re.findall(r"^(\w+)\s+(\d+)$", table, re.MULTILINE) if rule != "total"
-    }
 
 
 def test_end_to_end(finished):
@@ -100,7 +88,7 @@ class TestReruns:
         for path in (project / "workflow/lib/intrinsic_lr").rglob("*.py"):
             path.write_text(path.read_text() + "\n# a comment\n")
         assert set(planned(project)) <= {
-            "claim", "figure_claim", "scorecard", "figure_scorecard", "paper_vs_here", "all",
+            "claim", "figure_claim", "scorecard", "figure_scorecard", "paper_vs_here", "report", "all",
         }  # fmt: skip
         assert planned(project)["claim"] == 2
 
@@ -113,7 +101,8 @@ class TestReruns:
     def test_new_grid_value(self, project):
         grid = {"lr": 0.1, "weight_decay": [0.01, 0.1, 0.2], "schedule": "late_decay"}
         jobs = planned(project, config=overlay(project, experiments=experiments(smoke_grid={"grid": grid})))
-        assert jobs == {"all": 1, "train": 1, "grid": 1, "figure_grid": 1, "phase": 1, "figure_phase": 1}
+        expected = {"all", "train", "grid", "figure_grid", "phase", "figure_phase", "report"}
+        assert jobs == dict.fromkeys(expected, 1)
 
     def test_new_experiment_that_shares_a_point(self, project):
         shared = {**SMOKE["experiments"]["smoke_mixing"], "analyses": ["curves"], "grid": {"lr": 0.1}}
@@ -125,14 +114,19 @@ class TestReruns:
     def test_figure_script_edited(self, project):
         script = project / "workflow/scripts/figure_grid.py"
         script.write_text(script.read_text() + "\n# a comment\n")
-        assert planned(project) == {"all": 1, "figure_grid": 1}
+        assert planned(project) == {"all": 1, "figure_grid": 1, "report": 1}
 
     def test_look_of_the_figures_changed(self, project):
         name = overlay(project, figures={"width": "column", "font": {"family": "serif", "size": 8}})
         jobs = planned(project, config=name)
         assert jobs["figure_claim"] == 2
-        assert all(rule == "all" or rule.startswith("figure_") for rule in jobs)
-        assert sum(jobs.values()) == 1 + 11  # every figure once
+        assert all(rule in ("all", "report") or rule.startswith("figure_") for rule in jobs)
+        assert sum(jobs.values()) == 2 + 11  # every figure once
+
+    def test_caption_or_template_of_the_page_edited(self, project):
+        template = project / "workflow/report/page.css"
+        template.write_text(template.read_text() + "/* a comment */")
+        assert planned(project) == {"all": 1, "report": 1}
 
     def test_formats_reordered_or_fewer(self, project):
         assert planned(project, config=overlay(project, figures={"formats": ["pdf", "svg"]})) == {}
