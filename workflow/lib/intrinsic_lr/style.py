@@ -24,7 +24,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from intrinsic_lr.errors import InputError
 from intrinsic_lr.storage import atomic_path
@@ -261,11 +261,22 @@ def band(axes: Axes, table: pd.DataFrame, x: str, quantity: str, **style: Any) -
     )
 
 
+SHORT_SPAN = 30
+"""Largest over smallest value up to which an axis is labelled between the powers of ten."""
+
+
 def logarithmic(axes: Axes, axis: str, values: Any) -> None:
     """Make an axis logarithmic if any of its values can be shown there: diverged runs leave none."""
     values = np.asarray(values, dtype=float)
-    if (np.isfinite(values) & (values > 0)).any():
-        axes.set(**{f"{axis}scale": "log"})
+    values = values[np.isfinite(values) & (values > 0)]
+    if not values.size:
+        return
+    axes.set(**{f"{axis}scale": "log"})
+    if axis == "x" and values.max() < SHORT_SPAN * values.min():
+        # matplotlib would label all its minor ticks there, one over the other.
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
 
 
 def spread(values: Sequence[Any], count: int) -> list[Any]:
