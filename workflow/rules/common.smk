@@ -95,6 +95,19 @@ def wanted_figures():
     return [path for name in names for path in figure_files(name)]
 
 
+def report_products():
+    """For each experiment with analyses the names of its figures and of its tables."""
+    products = {}
+    for analysis, (tables, figures) in PRODUCTS.items():
+        for experiment in STUDY.with_analysis(analysis):
+            of_experiment = products.setdefault(
+                experiment, {"figures": [], "tables": []}
+            )
+            of_experiment["figures"] += [f"{name}_{experiment}" for name in figures]
+            of_experiment["tables"] += [f"{name}_{experiment}" for name in tables]
+    return products
+
+
 def wanted_findings():
     return [paths.FINDINGS.format(claim=claim) for claim in STUDY.claims]
 

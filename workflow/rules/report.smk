@@ -1,16 +1,3 @@
-def report_products():
-    """For each experiment with analyses the names of its figures and of its tables."""
-    products = {}
-    for analysis, (tables, figures) in PRODUCTS.items():
-        for experiment in STUDY.with_analysis(analysis):
-            of_experiment = products.setdefault(
-                experiment, {"figures": [], "tables": []}
-            )
-            of_experiment["figures"] += [f"{name}_{experiment}" for name in figures]
-            of_experiment["tables"] += [f"{name}_{experiment}" for name in tables]
-    return products
-
-
 rule report:
     input:
         figures=wanted_figures(),

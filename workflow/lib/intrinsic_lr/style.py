@@ -49,7 +49,7 @@ STYLE = {
     "pdf.fonttype": 42,
     "figure.constrained_layout.use": True,
 }
-DASHES = ["-", (0, (5, 2)), ":", "-."]
+DASHES = ["-", (0, (5, 2)), ":", "-.", (0, (6, 1, 1, 1, 1, 1))]
 HEAT = ListedColormap(plt.get_cmap("viridis")(np.linspace(0.05, 0.92, 256)))
 MARKERS = ["o", "s", "^", "D", "v", "P"]
 HATCHES = ["", "////", "....", "xxxx", "\\\\\\\\"]

@@ -13,7 +13,7 @@ from intrinsic_lr.claims.question import Inputs, Interval, Question
 from intrinsic_lr.claims.verdicts import Finding, Range
 from intrinsic_lr.errors import InputError
 from intrinsic_lr.intervals import holm, summarise
-from intrinsic_lr.style import band, legend_below, logarithmic, panels, styled
+from intrinsic_lr.style import DASHES, band, legend_below, logarithmic, panels, styled
 
 CURVE = "curve"
 PAST, COMMON, END = "past", "common", "end"
@@ -161,11 +161,12 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     schedules = curves.drop_duplicates("point").set_index("point")["schedule"]
     names = list(schedules.index)
     colours = dict(zip(names, sns.color_palette("colorblind", max(len(names), 1)), strict=False))
+    dashes = {name: DASHES[index % len(DASHES)] for index, name in enumerate(names)}
     figure, axes = panels(2, 2, 4.4, sharex=True)
     for axis, (quantity, title) in zip(axes.flat, QUANTITIES.items(), strict=True):
         for name, rows in curves.groupby("point", sort=False):
             summary = summarise(rows, ["step"], [quantity], question.confidence)
-            band(axis, summary, "step", quantity, color=colours[name], lw=1.2)
+            band(axis, summary, "step", quantity, color=colours[name], ls=dashes[name], lw=1.2)
         for end in ends:
             axis.axvline(end, color="0.5", lw=0.8, ls="--")
         axis.set_ylabel(title)
@@ -184,7 +185,9 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     for axis in axes[-1]:
         axis.set_xlabel("step")
     figure.suptitle("Random pasts are forgotten once learning rate and weight decay are shared\n")
-    handles = [Line2D([], [], color=colour, label=_label(schedules, name)) for name, colour in colours.items()]
+    handles = [
+        Line2D([], [], color=colours[name], ls=dashes[name], label=_label(schedules, name)) for name in names
+    ]
     n = _replicates(table, COMMON, "test_accuracy", question)
     legend_below(
         figure,
