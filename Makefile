@@ -23,7 +23,7 @@ if ls .snakemake/locks/* > /dev/null 2>&1; then \
 fi
 endef
 
-.PHONY: help results test bench estimate lint check clean
+.PHONY: help results test bench estimate status lint check clean
 
 help: ## list what can be asked for
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,9 @@ bench: $(VENV)/runtime.stamp ## measure how fast it runs, against plain PyTorch 
 
 estimate: $(VENV)/runtime.stamp ## say what a study will take (CONFIG=...): member-steps, hours on this machine, disk
 	@PYTHONPATH=workflow/lib python -m intrinsic_lr.estimate $(if $(filter-out all,$(CORES)),--cores $(CORES)) $(if $(CONFIG),--config $(CONFIG))
+
+status: $(VENV)/runtime.stamp ## say how far a study is (CONFIG=...): done, running, waiting, failed, time left
+	@PYTHONPATH=workflow/lib python -m intrinsic_lr.status $(if $(CONFIG),--config $(CONFIG))
 
 lint: $(VENV)/dev.stamp ## check code style and workflow conventions
 	@echo "== ruff, snakefmt, snakemake --lint"
