@@ -15,6 +15,7 @@ include: "workflow/rules/extract.smk"
 include: "workflow/rules/analyse.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/claims.smk"
+include: "workflow/rules/tensorboard.smk"
 
 
 onstart:
@@ -27,6 +28,7 @@ rule all:
         figures=wanted_figures(),
         tables=wanted_tables(),
         claims=scorecards(),
+        events=wanted_events(),
 
 
 rule tables:
