@@ -17,7 +17,20 @@ NEEDED_MB := 8000
 export PATH := $(BIN):$(PATH)
 SNAKEMAKE := snakemake $(if $(PROFILE),--profile $(PROFILE),--cores $(CORES)) $(if $(CONFIG),--configfile $(CONFIG))
 
+<<<<<<< HEAD
+# A run that was killed leaves Snakemake's lock behind; one that is at work holds .snakemake/running too.
+define UNLOCK
+if ls .snakemake/locks/* > /dev/null 2>&1; then \
+    flock --nonblock --exclusive .snakemake/running true || { echo "error: another run is at work in $(CURDIR); wait for it, or stop it first" >&2; exit 1; }; \
+    echo "== clearing the lock that a killed run left behind"; \
+    $(SNAKEMAKE) --unlock --quiet all; \
+fi
+endef
+
+.PHONY: help results test bench estimate status lint check clean
+=======
 .PHONY: help results report test test-faults test-slurm bench estimate lint check clean
+>>>>>>> origin/main
 
 help: ## list what can be asked for
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,6 +66,9 @@ bench: $(VENV)/runtime.stamp ## measure how fast it runs, against plain PyTorch 
 
 estimate: $(VENV)/runtime.stamp ## say what a study will take (CONFIG=...): member-steps, hours on this machine, disk
 	@PYTHONPATH=workflow/lib python -m intrinsic_lr.estimate $(if $(filter-out all,$(CORES)),--cores $(CORES)) $(if $(CONFIG),--config $(CONFIG))
+
+status: $(VENV)/runtime.stamp ## say how far a study is (CONFIG=...): done, running, waiting, failed, time left
+	@PYTHONPATH=workflow/lib python -m intrinsic_lr.status $(if $(CONFIG),--config $(CONFIG))
 
 lint: $(VENV)/dev.stamp ## check code style and workflow conventions
 	@echo "== ruff, snakefmt, snakemake --lint"

@@ -18,6 +18,7 @@ include: "workflow/rules/extract.smk"
 include: "workflow/rules/analyse.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/claims.smk"
+include: "workflow/rules/tensorboard.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -31,6 +32,7 @@ rule all:
         figures=wanted_figures(),
         tables=wanted_tables(),
         claims=scorecards(),
+        events=wanted_events(),
         report=paths.REPORT,
 
 

@@ -5,6 +5,7 @@ import shutil
 import pytest
 import torch
 
+from intrinsic_lr import data, extract, train
 from intrinsic_lr.data import Dataset
 from projects import new_project, snakemake
 
@@ -33,6 +34,28 @@ def noise_images():
     labels = torch.arange(20) % 3
     one = torch.ones(1, dtype=torch.float64)
     return Dataset(images, labels, images, labels, one / 2, one / 4, {"shape": [1, 8, 8], "classes": list("abc")})
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A folder `results` with one trained and extracted point, named as one of the default study but tiny.
+
+    Two blocks of two replicates, checkpoints at the steps 0, 4 and 8.
+    """
+    results = tmp_path_factory.mktemp("trained") / "results"
+    files = results / "data/digits.safetensors", results / "data/digits.json"
+    data.write({"kind": "digits", "subset": 40}, "digits", *files)
+    point = "digits-mlp-b32-lr0.1-wd0.01"
+    of_data = ["--data", str(files[0]), "--info", str(files[1]), "--device", "cpu"]
+    for block, replicates in enumerate(("0:2", "2:4")):
+        folder = results / f"runs/{point}/block_{block:04d}"
+        flags = {
+            "point": point, "model": "mlp:width=4", "timeline": "8@0.1@0.01", "batch-size": 8,
+            "checkpoints": "0,4,8", "log-every": 4, "trace-every": 2, "replicates": replicates, "out": folder,
+        }  # fmt: skip
+        train.main([*of_data, *(text for flag, value in flags.items() for text in (f"--{flag}", str(value)))])
+        extract.main(["--run", str(folder), *of_data])
+    return results
 
 
 @pytest.fixture(scope="session")

@@ -72,9 +72,12 @@ def tables(project):
 def install_make(project):
     """Put into a project what `make results` needs: the Makefile, and the environment of the tests as its own."""
     shutil.copy2(REPOSITORY / "Makefile", project)
-    (project / ".venv").mkdir()
-    (project / ".venv/bin").symlink_to(Path(sys.executable).parent)
-    (project / ".venv/runtime.stamp").touch()
+    environment = project / ".venv"
+    environment.mkdir()
+    # Python knows an environment by the pyvenv.cfg beside the folder that it was called in.
+    for name in ("bin", "lib", "pyvenv.cfg"):
+        (environment / name).symlink_to(Path(sys.prefix, name))
+    (environment / "runtime.stamp").touch()
     return project
 
 

@@ -20,7 +20,8 @@ def test_conda_file_has_the_pins_of_the_requirements():
 
 def test_locks_hold_what_they_lock():
     assert pins("requirements.in") <= pins("requirements.txt") <= pins("requirements-dev.txt")
-    assert pins("requirements-dev.in") <= pins("requirements-dev.txt")
+    assert pins("requirements-tensorboard.in") <= pins("requirements-tensorboard.txt")
+    assert pins("requirements-tensorboard.txt") | pins("requirements-dev.in") <= pins("requirements-dev.txt")
 
 
 def test_no_address_of_a_package_index_is_kept():

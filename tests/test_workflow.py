@@ -78,6 +78,9 @@ class TestReruns:
     def test_other_cores_and_device(self, project):
         assert planned(project, "--cores", "1", config=overlay(project, device="cpu")) == {}
 
+    def test_event_files_asked_for(self, project):
+        assert planned(project, config=overlay(project, tensorboard=True)) == {"all": 1, "tensorboard": 5}
+
     def test_config_respelt_reordered_commented(self, project):
         settings = experiments(smoke_trajectory={"grid": {"intrinsic_lr": 2.0e-2, "lr": [1e-1], "momentum": 0.0}})
         name = overlay(project, experiments=dict(reversed(settings.items())))

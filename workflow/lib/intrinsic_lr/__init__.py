@@ -1,1 +1,49 @@
-"""Ensemble training and analyses for the intrinsic learning rate study (Li, Lyu, Arora 2020)."""
+"""Ensemble training and analyses for the intrinsic learning rate study (Li, Lyu, Arora 2020).
+
+The names in `__all__` are what users import; docs/library.md shows them at work. Each is imported when it is first
+asked for, so that jobs of the workflow which need no torch do not wait for it.
+"""
+
+import importlib
+from types import MappingProxyType
+from typing import Any
+
+_HOMES = MappingProxyType(
+    {
+        "InputError": "errors",
+        "Run": "library",
+        "across_disagreement": "disagreement",
+        "angles": "geometry",
+        "angular_update": "theory",
+        "effective_learning_rate": "theory",
+        "equilibrium_effective_lr": "theory",
+        "equilibrium_squared_norm": "theory",
+        "excess_disagreement": "disagreement",
+        "interpolate": "averaging",
+        "intrinsic_learning_rate": "theory",
+        "label_distribution": "disagreement",
+        "load_run": "library",
+        "normalised": "averaging",
+        "predicted_labels": "disagreement",
+        "squared_norms": "geometry",
+        "stacked": "library",
+        "swa": "averaging",
+        "total_variation": "disagreement",
+        "within_disagreement": "disagreement",
+    }
+)
+"""The module of each public name."""
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names with the others."""
+    return sorted({*globals(), *_HOMES})

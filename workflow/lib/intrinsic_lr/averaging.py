@@ -6,7 +6,7 @@ twice: of the weights as they are (`raw`), and after every group that is scale-i
 to unit norm (`per_layer`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 
 import numpy as np
@@ -42,6 +42,27 @@ def normalised(weights: Weights, scale_groups: Mapping[str, Sequence[str]]) -> d
 def interpolate(a: Weights, b: Weights, alpha: float) -> dict[str, Tensor]:
     """Return (1 - alpha) a + alpha b, computed in float64 and kept in the dtype of a."""
     return {name: torch.lerp(in_float64(a[name]), in_float64(b[name]), alpha).to(a[name]) for name in a}
+
+
+def swa(checkpoints: Iterable[Weights]) -> dict[str, Tensor]:
+    """Return the stochastic weight average of checkpoints: their mean, summed in float64, kept in their dtype.
+
+    Args:
+        checkpoints: weights of one network or of one ensemble, at least one; taken one after another. Where
+            weights have free norms, `normalised` brings them to one norm first.
+
+    Raises:
+        ValueError: when there is none.
+    """
+    total: dict[str, Tensor] = {}
+    count, dtypes = 0, {}
+    for weights in checkpoints:
+        dtypes = dtypes or {name: value.dtype for name, value in weights.items()}
+        total = {name: in_float64(value) + total.get(name, 0) for name, value in weights.items()}
+        count += 1
+    if not count:
+        raise ValueError("an average of no checkpoints")
+    return {name: (value / count).to(dtypes[name]) for name, value in total.items()}
 
 
 def pick(weights: Weights, members: Sequence[int]) -> dict[str, Tensor]:

@@ -18,12 +18,19 @@ from dataclasses import dataclass
 from math import gcd
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import sparse
 
 from intrinsic_lr.intervals import expanded_tails
 
 CHUNK_VALUES = 2_000_000
 """Bound on the values of an intermediate array: test points are taken in chunks that keep to it."""
+
+
+def predicted_labels(logits: ArrayLike) -> np.ndarray:
+    """Return the labels (R, N) of the largest of each image's logits (R, N, K); -1 where not all are finite."""
+    logits = np.asarray(logits)
+    return np.where(np.isfinite(logits).all(axis=-1), logits.argmax(axis=-1), -1)
 
 
 def label_distribution(labels: np.ndarray, classes: int) -> np.ndarray:

@@ -4,6 +4,8 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 
+from intrinsic_lr.heartbeat import beating
+
 
 class InputError(Exception):
     """A mistake in what the user or the machine gave: names the place, what was found and what is allowed."""
@@ -29,6 +31,6 @@ def one_line() -> Iterator[None]:
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run a command-line program under `one_line`."""
-    with one_line():
+    """Run a command-line program under `one_line`, its log beating."""
+    with one_line(), beating(sys.stderr):
         main()

@@ -18,6 +18,8 @@ SCORECARD = "results/claims.csv"
 CONTROLS = "results/controls.csv"
 PAPER = "results/paper_vs_here.csv"
 FIGURE = "results/figures/{name}"
+EVENTS = "results/tensorboard/{point}/block_{block}/events.out.tfevents"
+LOG = "results/logs/{rule}/{job}.log"
 REPORT = "results/report.html"
 
 

@@ -1,12 +1,40 @@
 """How far a long computation is: a live bar on a terminal, whole lines in a log file."""
 
+import re
 import sys
+from dataclasses import dataclass
 from typing import TextIO
 
 from tqdm import tqdm
 
 LOG_SECONDS = 10.0
 _LINE = "{desc}: {n_fmt} of {total_fmt} {unit}s ({percentage:.0f} %), {rate_fmt}, {elapsed} gone, {remaining} left"
+_READ = re.compile(r": (\d+) of (\d+) \S+ \(\d+ %\), .* gone, (?:\?|([\d:]+)) left$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a computation was when it said so last.
+
+    Attributes:
+        done: units of work done.
+        total: units of work in all.
+        seconds: time left at the rate of then; None before there was one.
+    """
+
+    done: int
+    total: int
+    seconds: float | None
+
+
+def read_progress(log: str) -> Progress | None:
+    """Return the last that a log's text says of a computation's progress, or None where it says nothing."""
+    lines = _READ.findall(log)
+    if not lines:
+        return None
+    done, total, left = lines[-1]
+    seconds = sum(int(part) * 60**power for power, part in enumerate(reversed(left.split(":")))) if left else None
+    return Progress(int(done), int(total), seconds)
 
 
 class _Lines:

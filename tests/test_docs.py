@@ -1,0 +1,54 @@
+"""The pages that show code do what they show: their blocks are run, in order, as a reader would."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sybil import Example, Sybil
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+
+from projects import REPOSITORY, install_make, new_project
+
+
+def run_bash(example: Example) -> None:
+    done = subprocess.run(
+        ["bash", "-euc", example.parsed],
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, f"{example.path}:{example.line}\n{done.stdout}"
+
+
+def save_yaml(example: Example) -> None:
+    Path("shock.yaml").write_text(example.parsed)
+
+
+def run_page(name, *more):
+    """Run the blocks of Python, and those that `more` parses, in the current folder."""
+    parsers = [PythonCodeBlockParser(), *more]
+    for example in Sybil(parsers, path="../docs").parse(REPOSITORY / "docs" / name).examples():
+        example.evaluate()
+
+
+@pytest.fixture
+def fresh(tmp_path, monkeypatch):
+    """A project without results, the environment of the tests as its own, as the current folder."""
+    monkeypatch.chdir(install_make(new_project(tmp_path / "project")))
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.delenv("MAKEFLAGS", raising=False)
+
+
+@pytest.mark.workflow
+def test_tutorial(fresh):
+    run_page("tutorial.md", CodeBlockParser("bash", run_bash), CodeBlockParser("yaml", save_yaml))
+    assert Path("shock.svg").stat().st_size > 1000
+    assert Path("results/figures/disagreement_shock.svg").is_file()
+
+
+def test_library(trained, monkeypatch):
+    monkeypatch.chdir(trained.parent)
+    run_page("library.md")

@@ -1,0 +1,160 @@
+"""The public names, and trained runs in a user's hands."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+import intrinsic_lr
+from intrinsic_lr import InputError, load_run, predicted_labels, stacked, swa
+
+REPOSITORY = Path(__file__).parents[1]
+NAME = "digits-mlp-b32-lr0.1-wd0.01"
+
+
+@pytest.fixture
+def run(trained):
+    return load_run(NAME, trained)
+
+
+def test_every_public_name_is_there():
+    assert {"load_run", "swa", "total_variation", "excess_disagreement"} <= set(intrinsic_lr.__all__)
+    for name in intrinsic_lr.__all__:
+        assert getattr(intrinsic_lr, name).__doc__
+    assert set(intrinsic_lr.__all__) <= set(dir(intrinsic_lr))
+    with pytest.raises(AttributeError, match="no_such_name"):
+        intrinsic_lr.no_such_name  # noqa: B018
+
+
+def test_importing_the_library_imports_nothing_heavy():
+    code = "import sys, intrinsic_lr; print(sorted({'torch', 'numpy', 'pandas'} & set(sys.modules)))"
+    library = Path(intrinsic_lr.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=library, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_run_is_opened_by_name_and_by_folder(trained, run, monkeypatch):
+    assert (run.name, run.replicates, run.steps) == (NAME, 4, [0, 4, 8])
+    assert load_run(trained / "runs" / NAME).replicates == 4
+    assert load_run(trained / "runs" / NAME / "block_0000").replicates == 2
+    monkeypatch.chdir(trained.parent)
+    assert repr(load_run(NAME)) == f"<Run {NAME}: 4 replicates, checkpoints at steps [0, 4, 8]>"
+
+
+def test_what_is_not_there_is_named(trained):
+    with pytest.raises(InputError, match=f"found 'digit', where nothing was trained.*: {NAME}"):
+        load_run("digit", trained)
+
+
+def test_tables_and_tensors(run):
+    assert isinstance(run.history, pd.DataFrame)
+    assert sorted(run.history["replicate"].unique()) == [0, 1, 2, 3]
+    assert list(run.trace["step"].unique()) == [0, 2, 4, 6, 8]
+    weights = run.weights(8)
+    assert {name: value.shape[0] for name, value in weights.items()} == dict.fromkeys(run.model.shapes, 4)
+    predictions = run.predictions(8)
+    assert (predictions.logits.shape, predictions.logits.dtype) == ((4, 360, 10), torch.float32)
+    assert predictions.labels.dtype == torch.int64
+    assert np.array_equal(predictions.labels, predicted_labels(predictions.logits))
+
+
+def test_one_replicate_as_a_module_predicts_what_was_extracted(run):
+    data = run.data()
+    for replicate in range(4):
+        network = run.network(8, replicate)
+        with torch.no_grad():
+            logits = network(data.normalise(data.test_images))
+        assert torch.allclose(logits, run.predictions(8).logits[replicate], atol=1e-5)
+    with pytest.raises(InputError, match="found replicate 4"):
+        run.network(8, 4)
+
+
+def test_evaluating_a_checkpoint_gives_its_history(run):
+    found = run.evaluate(run.weights(8))
+    rows = run.history[run.history["step"] == 8]
+    for name in found:
+        assert found[name].to_numpy() == pytest.approx(rows[name].to_numpy(), rel=1e-6)
+    assert not np.allclose(run.evaluate(swa([run.weights(0), run.weights(8)]))["test_loss"], found["test_loss"])
+
+
+@pytest.mark.parametrize(
+    ("file", "read"),
+    [
+        ("checkpoints.safetensors", lambda run: run.weights(8)),
+        ("history.parquet", lambda run: run.history),
+        ("trace.parquet", lambda run: run.trace),
+        ("predictions.safetensors", lambda run: run.predictions(8)),
+        ("statistics.safetensors", lambda run: run.network(8, 2)),
+        ("../../../data/digits.safetensors", lambda run: run.data()),
+    ],
+)
+def test_damaged_files_are_named(trained, tmp_path, file, read):
+    results = shutil.copytree(trained, tmp_path / "results")
+    path = results / "runs" / NAME / "block_0001" / file
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    run = load_run(NAME, results)
+    with pytest.raises(InputError, match=rf"{path.name}: damaged or replaced"):
+        read(run)
+
+
+def test_data_of_another_training_are_refused(trained, tmp_path):
+    results = shutil.copytree(trained, tmp_path / "results")
+    for kind in ("safetensors", "json"):
+        (results / f"data/digits.{kind}").unlink()
+    from intrinsic_lr import data
+
+    data.write({"kind": "digits", "subset": 50}, "digits", *(
+        results / f"data/digits.{kind}" for kind in ("safetensors", "json")
+    ))  # fmt: skip
+    with pytest.raises(InputError, match="found other data than"):
+        load_run(NAME, results).data()
+
+
+def test_an_average_of_ones_own_networks():
+    networks = [nn.Linear(2, 1) for _ in range(3)]
+    ensemble = stacked(networks)
+    assert {name: tuple(value.shape) for name, value in ensemble.items()} == {"weight": (3, 1, 2), "bias": (3, 1)}
+    mean = swa([network.state_dict() for network in networks])
+    assert torch.allclose(mean["weight"], ensemble["weight"].mean(dim=0))
+    assert mean["weight"].dtype == torch.float32
+    large = [{"w": torch.tensor([1.0])}, {"w": torch.tensor([1e8])}, {"w": torch.tensor([-1e8])}]
+    assert swa(large)["w"].item() == pytest.approx(1 / 3)  # float32 would lose the 1
+    with pytest.raises(ValueError, match="no checkpoints"):
+        swa([])
+
+
+def test_labels_of_ones_own_logits():
+    logits = torch.tensor([[[0.0, 2.0, 1.0], [float("nan"), 0.0, 9.0], [float("inf"), 0.0, 0.0]]])
+    assert predicted_labels(logits).tolist() == [[1, -1, -1]]
+
+
+def test_it_installs_and_works_outside_the_repository(trained, tmp_path):
+    source, target = tmp_path / "source", tmp_path / "installed"
+    shutil.copytree(REPOSITORY / "workflow/lib", source / "workflow/lib")
+    shutil.copy2(REPOSITORY / "pyproject.toml", source)
+    install = [
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "--target",
+        str(target),
+        str(source),
+    ]
+    subprocess.run([sys.executable, *install], check=True)
+    code = f"import intrinsic_lr as i; print(i.__file__, i.load_run({NAME!r}, {str(trained)!r}).network(8, 0))"
+    # Isolated from the folder at hand, and from PYTHONPATH but for the installed package.
+    words = [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(target)!r}); {code}"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{target}/intrinsic_lr/__init__.py Sequential(")
+    assert (target / "intrinsic_lr/models/kernels.c").is_file()

@@ -1,0 +1,170 @@
+"""Trained networks as a user of the library takes them in hand: tables, tensors and modules.
+
+Every file is held against its recorded checksum before anything of it is returned.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from intrinsic_lr import paths
+from intrinsic_lr.averaging import QUANTITIES, Weights
+from intrinsic_lr.data import Dataset, load
+from intrinsic_lr.errors import InputError
+from intrinsic_lr.evaluation import EvaluationData, evaluate
+from intrinsic_lr.models.ensemble import EnsembleModel
+from intrinsic_lr.runs import RUN, Block, Ensemble, member
+from intrinsic_lr.training import DTYPES
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What every replicate says of the test images.
+
+    Attributes:
+        logits: float32 (R, N, K).
+        labels: int64 (R, N); -1 where a replicate's logits are not finite.
+        losses: float32 (R, N), in nats.
+    """
+
+    logits: Tensor
+    labels: Tensor
+    losses: Tensor
+
+
+class Run:
+    """All replicates of one point, R of them, numbered from 0.
+
+    Args:
+        ensemble: the replicates, joined over blocks.
+    """
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        self._ensemble = ensemble
+
+    def __repr__(self) -> str:
+        return f"<Run {self.name}: {self.replicates} replicates, checkpoints at steps {self.steps}>"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What `run.json` of the first block says: plan, seeds, versions, device, checksums."""
+        return self._ensemble.blocks[0].record
+
+    @property
+    def name(self) -> str:
+        """Name of the point."""
+        return self.record["plan"]["point"]
+
+    @property
+    def replicates(self) -> int:
+        """Number of replicates."""
+        return self._ensemble.replicates
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps at which weights were kept."""
+        return self._ensemble.steps
+
+    @cached_property
+    def model(self) -> EnsembleModel:
+        """The network of all replicates at once; its `scale_groups` are the weights that have free norms."""
+        return self._ensemble.model()
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """A row per replicate and logged step; columns as results/README.md describes them."""
+        return self._ensemble.history()
+
+    @cached_property
+    def trace(self) -> pd.DataFrame:
+        """A row per replicate and traced step: denser than the history, without evaluation."""
+        return self._ensemble.trace()
+
+    def weights(self, step: int) -> dict[str, Tensor]:
+        """Return the parameters at a checkpoint, tensors of shape (R, ...)."""
+        return self._ensemble.weights(step)
+
+    def predictions(self, step: int) -> Predictions:
+        """Return the predictions at a checkpoint, which the workflow's rule `extract` made."""
+        found = {name: torch.from_numpy(value) for name, value in self._ensemble.predictions(step).items()}
+        return Predictions(found["logits"], found["labels"].long(), found["losses"])
+
+    def network(self, step: int, replicate: int) -> nn.Module:
+        """Return one replicate at a checkpoint as an ordinary module, as `runs.member` does."""
+        blocks = self._ensemble.blocks
+        held = next((block for block in blocks if replicate in block.replicates), blocks[0])
+        return member(held.folder, step, replicate)
+
+    def data(self, device: str = "cpu") -> Dataset:
+        """Return the data set that the run was trained on, from `data/` beside `runs/`.
+
+        Raises:
+            InputError: it is not there, is damaged, or is another one.
+        """
+        results, described = self._ensemble.blocks[0].folder.absolute().parents[2], self.record["data"]
+        folder = results / Path(paths.DATA).parent.name
+        files = (folder / f"{described['name']}.{kind}" for kind in ("safetensors", "json"))
+        data = load(*files, device, DTYPES[self.record["plan"]["dtype"]])
+        if data.info["sha256"] != described["sha256"]:
+            raise InputError(
+                f"{folder / described['name']}.json: found other data than {self.name} was trained on; allowed "
+                f"are those with the sha256 {described['sha256']}"
+            )
+        return data
+
+    def evaluate(self, weights: Weights, device: str = "cpu") -> pd.DataFrame:
+        """Return loss and accuracy on the training and the test set of any weights of this network.
+
+        Args:
+            weights: tensors of shape (R, ...), such as an average of checkpoints; batch-norm statistics are
+                recomputed on the training set.
+            device: where to compute.
+
+        Returns:
+            One row per member: `train_loss`, `train_accuracy`, `test_loss`, `test_accuracy`.
+        """
+        held = {name: value.to(device) for name, value in weights.items()}
+        found = evaluate(self.model, held, EvaluationData.of(self.data(device)))
+        return pd.DataFrame({name: getattr(found, name).cpu().numpy() for name in QUANTITIES})
+
+
+def load_run(run: Path | str, results: Path | str = "results") -> Run:
+    """Open the trained replicates of a point; what is in the files is read when it is asked for.
+
+    Args:
+        run: name of a point below `results/runs`, the folder of a point with its blocks, or that of one block.
+        results: the folder that the workflow wrote.
+
+    Raises:
+        InputError: when nothing trained is there; and from every reader, when a file is missing or damaged.
+    """
+    runs = Path(results) / "runs"
+    for folder in (runs / run, Path(run)):
+        if blocks := [Block(path) for path in _folders(folder)]:
+            return Run(Ensemble(blocks, sum(len(block.replicates) for block in blocks)))
+    known = sorted(path.name for path in runs.glob("*") if _folders(path))
+    some = f"{', '.join(known[:3])}{' ...' if known[3:] else ''}" if known else "none"
+    raise InputError(
+        f"run: found {str(run)!r}, where nothing was trained to its end; allowed are the folder of a point, or "
+        f"the names of those in {runs}: {some}"
+    )
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Return the folders of the finished blocks of a point, or the folder itself where it is a block's."""
+    return [path.parent for path in (folder / RUN, *folder.glob(f"block_*/{RUN}")) if path.is_file()]
+
+
+def stacked(networks: Sequence[nn.Module]) -> dict[str, Tensor]:
+    """Return the parameters of networks of one architecture as an ensemble's: tensors of shape (R, ...).
+
+    Copies, without a graph. Buffers such as running means are no parameters and are left out.
+    """
+    named = [dict(network.named_parameters()) for network in networks]
+    return {name: torch.stack([parameters[name].detach() for parameters in named]) for name in named[0]}

@@ -1,0 +1,29 @@
+if config["tensorboard"]:
+    # It imports pandas, which other studies need not wait for.
+    from intrinsic_lr import events
+
+    try:
+        events.check_installed()
+    except InputError as error:
+        sys.exit(f"error: {error}")
+
+
+def wanted_events():
+    blocks = all_blocks() if config["tensorboard"] else []
+    return [paths.EVENTS.format(point=point, block=block) for point, block in blocks]
+
+
+rule tensorboard:
+    input:
+        history=paths.HISTORY,
+        run=paths.RUN,
+    output:
+        paths.EVENTS,
+    log:
+        "results/logs/tensorboard/{point}/block_{block}.log",
+    benchmark:
+        "results/benchmarks/tensorboard/{point}/block_{block}.tsv"
+    conda:
+        "../../envs/intrinsic-lr.yaml"
+    shell:
+        "python -m intrinsic_lr.events --run $(dirname {input.run:q}) --out {output:q} 2> {log:q}"
