@@ -23,13 +23,19 @@ if ls .snakemake/locks/* > /dev/null 2>&1; then \
 fi
 endef
 
-.PHONY: help results test bench estimate lint check clean
+# Snakemake would run the Python in a config that asks for it: such a file is refused before.
+define PLAIN
+$(if $(CONFIG),PYTHONPATH=workflow/lib python -m intrinsic_lr.layers $(CONFIG))
+endef
+
+.PHONY: help results test test-fuzz audit bench estimate lint check clean
 
 help: ## list what can be asked for
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 	@echo "variables:  CORES=$(CORES) (cores to use), CONFIG=FILE... (laid over config/config.yaml, in this order), PYTHON=$(PYTHON)"
 
 results: $(VENV)/runtime.stamp ## train everything and draw the figures of the study into results/
+	@$(PLAIN)
 	@$(UNLOCK)
 	@echo "== running the workflow: snakemake --cores $(CORES)$(if $(CONFIG), --configfile $(CONFIG))"
 	@$(SNAKEMAKE)
@@ -38,6 +44,13 @@ results: $(VENV)/runtime.stamp ## train everything and draw the figures of the s
 test: $(VENV)/dev.stamp ## run the tests
 	@echo "== running the tests"
 	@python -m pytest
+
+test-fuzz: $(VENV)/dev.stamp ## try 2,000 configs with something wrong in them
+	@echo "== trying 2,000 configs (about 15 minutes on one core)"
+	@python -m pytest tests/test_fuzz.py --fuzz-cases 2000
+
+audit: $(VENV)/runtime.stamp ## hold results/ against the config (CONFIG=...): stale, missing, damaged, foreign
+	@PYTHONPATH=workflow/lib python -m intrinsic_lr.audit $(if $(CONFIG),--config $(CONFIG))
 
 bench: $(VENV)/runtime.stamp ## measure how fast it runs, against plain PyTorch and the machine's limit
 	@echo "== running the benchmarks (about 15 minutes on two cores)"

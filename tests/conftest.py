@@ -1,9 +1,12 @@
 """Shared fixtures of the tests."""
 
+import shutil
+
 import pytest
 import torch
 
 from intrinsic_lr.data import Dataset
+from workflow_runs import new_project, snakemake
 
 
 @pytest.fixture(autouse=True)
@@ -23,3 +26,18 @@ def noise_images():
     labels = torch.arange(20) % 3
     one = torch.ones(1, dtype=torch.float64)
     return Dataset(images, labels, images, labels, one / 2, one / 4, {"shape": [1, 8, 8], "classes": list("abc")})
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A project in which the smoke workflow has run to its end."""
+    project = new_project(tmp_path_factory.mktemp("finished") / "project")
+    done = snakemake(project)
+    assert done.returncode == 0, done.stdout
+    return project
+
+
+@pytest.fixture
+def project(finished, tmp_path):
+    """A copy of the finished project elsewhere, to be changed by a test."""
+    return shutil.copytree(finished, tmp_path / "elsewhere", symlinks=True)

@@ -1,91 +1,13 @@
 """The workflow as its user runs it: end to end, what is made again, determinism, and mistakes."""
 
-import hashlib
-import os
 import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
+
+from workflow_runs import SMOKE, experiments, new_project, overlay, planned, snakemake, tables
 
 pytestmark = pytest.mark.workflow
-
-REPOSITORY = Path(__file__).parents[1]
-SMOKE = yaml.safe_load((REPOSITORY / "config" / "smoke.yaml").read_text())
-
-
-def snakemake(project, *arguments, config="config/smoke.yaml", **environment):
-    """Run Snakemake in a project folder; return the finished process with its output as text."""
-    # The user's environment, not the test runner's: the workflow must find the library by itself.
-    variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{variables['PATH']}"
-    return subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", config],
-        cwd=project,
-        env={**variables, "PATH": path, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=600,
-    )
-
-
-def planned(project, *arguments, config="config/smoke.yaml"):
-    """Return the number of jobs of each rule that a dry run plans."""
-    done = snakemake(project, "--dry-run", *arguments, config=config)
-    assert done.returncode == 0, done.stdout
-    if "Nothing to be done" in done.stdout:
-        return {}
-    table = done.stdout.split("Job stats:")[1].split("\n\n")[0]
-    return {
-        rule: int(count) for rule, count in re.findall(r"^(\w+)\s+(\d+)$", table, re.MULTILINE) if rule != "total"
-    }
-
-
-def overlay(project, **changes):
-    """Write a variant of the smoke config and return its name."""
-    text = yaml.safe_dump({**SMOKE, **changes}, sort_keys=False)
-    (project / "variant.yaml").write_text(text)
-    return "variant.yaml"
-
-
-def experiments(**changes):
-    """Return the smoke experiments with some of them changed or added."""
-    merged = {name: {**settings, **changes.pop(name, {})} for name, settings in SMOKE["experiments"].items()}
-    return {**merged, **changes}
-
-
-def new_project(folder):
-    for name in ("workflow", "config", "envs", "profiles"):
-        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy2(REPOSITORY / "Snakefile", folder)
-    return folder
-
-
-def tables(project):
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in (project / "results/tables").glob("*.csv")
-    }
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory):
-    """A project in which the smoke workflow has run to its end."""
-    project = new_project(tmp_path_factory.mktemp("finished") / "project")
-    done = snakemake(project)
-    assert done.returncode == 0, done.stdout
-    return project
-
-
-@pytest.fixture
-def project(finished, tmp_path):
-    """A copy of the finished project elsewhere, to be changed by a test."""
-    return shutil.copytree(finished, tmp_path / "elsewhere", symlinks=True)
 
 
 def test_end_to_end(finished):

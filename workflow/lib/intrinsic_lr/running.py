@@ -19,3 +19,13 @@ def mark_running(folder: Path) -> TextIO | None:
         fcntl.flock(handle, fcntl.LOCK_SH)
         return handle
     return None
+
+
+def is_running(folder: Path) -> bool:
+    """Tell whether another process holds the mark of `mark_running`."""
+    with contextlib.suppress(FileNotFoundError), open(folder / "running") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False

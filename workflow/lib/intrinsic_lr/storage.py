@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,10 +84,27 @@ def sha256(path: Path | str) -> str:
     return digest.hexdigest()
 
 
+def note_written(path: Path | str) -> None:
+    """Say on standard error, which the log of a job keeps, what was written, with its SHA-256.
+
+    `written` reads it: the files that carry the checksums of others, tables and figures have theirs there.
+    """
+    print(f"wrote {path} sha256 {sha256(path)}", file=sys.stderr)
+
+
+def written(log: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file that a job's log says was written, the last word on each."""
+    return dict(_WRITTEN.findall(log.read_text(encoding="utf-8", errors="replace")))
+
+
+_WRITTEN = re.compile(r"^wrote (.+) sha256 ([0-9a-f]{64})$", re.MULTILINE)
+
+
 def write_json(path: Path | str, value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    note_written(path)
 
 
 def read_json(path: Path | str) -> Any:

@@ -21,7 +21,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from intrinsic_lr.storage import atomic_path
+from intrinsic_lr.storage import atomic_path, note_written
 
 WIDTH = 7.2
 """Width of a figure in inches: the text width of a page."""
@@ -57,6 +57,7 @@ def save(figure: Figure, paths: Iterable[str]) -> None:
             extension = str(path).rsplit(".", 1)[1]
             with atomic_path(path) as temporary:
                 figure.savefig(temporary, format=extension, dpi=200, metadata=_METADATA[extension])
+            note_written(path)
     plt.close(figure)
 
 
