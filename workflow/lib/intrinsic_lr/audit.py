@@ -164,17 +164,17 @@ def _of_snakemake(asked: Mapping[str, str], config: Sequence[Path]) -> Iterator[
 def checksums(folder: Path) -> dict[str, str | None]:
     """Return the recorded SHA-256 of every file that a job wrote below `folder`.
 
-    It stands in the job's log, or in a JSON file beside it whose own stands there. None where that is damaged.
+    It stands in the job's log, or in a JSON file beside it whose own stands there. None where that is damaged or
+    missing.
     """
     found: dict[str, str | None] = {}
     for log in sorted((folder / "results/logs").rglob("*.log")):
         found |= written(log)
-    found = {path: digest for path, digest in found.items() if (folder / path).is_file()}
     for path in [path for path in found if path.endswith(".json")]:
-        whole = sha256(folder / path) == found[path]
+        whole = (folder / path).is_file() and sha256(folder / path) == found[path]
         for sibling, digest in _carried(folder / path, Path(path)) if whole else _beside(folder, path):
             found.setdefault(sibling, digest)
-    return found
+    return {path: digest for path, digest in found.items() if (folder / path).is_file()}
 
 
 def _carried(file: Path, path: Path) -> Iterator[tuple[str, str]]:
@@ -182,14 +182,13 @@ def _carried(file: Path, path: Path) -> Iterator[tuple[str, str]]:
     sums = read_json(file)["sha256"]
     named = sums if isinstance(sums, dict) else {f"{path.stem}.safetensors": sums}
     for name, digest in named.items():
-        if file.with_name(name).is_file():
-            yield str(path.with_name(name)), digest
+        yield str(path.with_name(name)), digest
 
 
 def _beside(folder: Path, path: str) -> Iterator[tuple[str, None]]:
-    """Yield the files that a damaged JSON file vouched for: those of its block, or of its data set."""
+    """Yield the files that a JSON file, damaged or gone, vouched for: those of its block, or of its data set."""
     damaged = folder / path
-    for file in damaged.parent.iterdir():
+    for file in damaged.parent.glob("*"):
         if file.parent.name.startswith("block_") or file.stem == damaged.stem:
             yield str(Path(path).with_name(file.name)), None
 
