@@ -4,9 +4,13 @@ import shutil
 
 import pytest
 import torch
+from hypothesis import settings
 
 from intrinsic_lr.data import Dataset
 from workflow_runs import new_project, snakemake
+
+# `make test-fuzz` asks for it.
+settings.register_profile("many", max_examples=2000)
 
 
 @pytest.fixture(autouse=True)

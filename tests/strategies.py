@@ -158,18 +158,26 @@ def mutated(draw):
     return config
 
 
-def _places(node, seen):
-    """List (container, key) below a node, of containers that are there twice once."""
-    if id(node) in seen or len(seen) > 3000:
-        return []
-    seen.add(id(node))
-    items = node.items() if isinstance(node, dict) else enumerate(node[:50]) if isinstance(node, list) else ()
-    return [place for key, inner in items for place in ((node, key), *_places(inner, seen))]
+def _places(node):
+    """List (container, key) below a node, of containers that are there twice once, and of the first 3,000."""
+    found, seen, left = [], set(), [node]
+    while left and len(seen) < 3000:
+        inner = left.pop()
+        if id(inner) in seen:
+            continue
+        seen.add(id(inner))
+        items = (
+            inner.items() if isinstance(inner, dict) else enumerate(inner[:50]) if isinstance(inner, list) else ()
+        )
+        for key, value in items:
+            found.append((inner, key))
+            left.append(value)
+    return found
 
 
 def _mutate(draw, config):
     section = draw(st.sampled_from(sorted(config, key=str)))
-    places = [(config, section), *_places(config[section], set())]
+    places = [(config, section), *_places(config[section])]
     container, key = draw(st.sampled_from(places))
     change = draw(st.sampled_from(CHANGES))
     change(draw, container, key, places)
