@@ -28,7 +28,7 @@ define PLAIN
 $(if $(CONFIG),PYTHONPATH=workflow/lib python -m intrinsic_lr.layers $(CONFIG))
 endef
 
-.PHONY: help results test test-fuzz audit bench estimate lint check clean
+.PHONY: help results report audit test test-fuzz bench estimate lint check clean
 
 help: ## list what can be asked for
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,7 +39,13 @@ results: $(VENV)/runtime.stamp ## train everything and draw the figures of the s
 	@$(UNLOCK)
 	@echo "== running the workflow: snakemake --cores $(CORES)$(if $(CONFIG), --configfile $(CONFIG))"
 	@$(SNAKEMAKE)
-	@echo "== done: verdicts in results/claims.csv, figures in results/figures, tables in results/tables"
+	@echo "== done: open results/report.html; verdicts in results/claims.csv, figures in results/figures, tables in results/tables"
+
+report: $(VENV)/runtime.stamp ## write results/report.html anew, and Snakemake's own report beside it
+	@$(UNLOCK)
+	@$(SNAKEMAKE) results/report.html
+	@$(SNAKEMAKE) --report results/snakemake-report.html
+	@echo "== done: results/report.html (verdicts, figures, tables), results/snakemake-report.html (the workflow's record)"
 
 test: $(VENV)/dev.stamp ## run the tests
 	@echo "== running the tests"

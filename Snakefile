@@ -8,6 +8,9 @@ min_version("9.0")
 configfile: str(Path(workflow.basedir) / "config" / "config.yaml")
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
@@ -15,6 +18,7 @@ include: "workflow/rules/extract.smk"
 include: "workflow/rules/analyse.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/claims.smk"
+include: "workflow/rules/report.smk"
 
 
 onstart:
@@ -27,6 +31,7 @@ rule all:
         figures=wanted_figures(),
         tables=wanted_tables(),
         claims=scorecards(),
+        report=paths.REPORT,
 
 
 rule tables:

@@ -163,6 +163,16 @@ def test_epochs_of_digits_and_multiples_of_the_intrinsic_time():
 ONE = ["experiments", "one"]
 
 
+def test_figures_have_one_spelling_of_formats_and_look():
+    config = small_config()
+    config["figures"] = {"formats": ["png", "pdf"], "width": "column", "font": {"family": "serif", "size": 8}}
+    study = Study.read(config)
+    assert study.formats == ["svg", "pdf", "png"]
+    assert json.loads(study.look) == {"width": 3.25, "family": "serif", "size": 8.0}
+    assert study.look == Study.read(edited(("figures", "width"), 3.25, copy.deepcopy(config))).look
+    assert Study.read(edited(("figures", "formats"), [], config)).formats == ["svg"]
+
+
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
@@ -248,7 +258,7 @@ def test_mistakes_get_one_clear_line(path, value, words):
 def claimed(monkeypatch):
     """The small config with a claim of one role, one threshold and two settings."""
     stated = Claim(
-        "It is so.", "derived", experiments={"run": "any"}, files=("history",), reads_data=True,
+        "It is so.", "derived", "It is not.", experiments={"run": "any"}, files=("history",), reads_data=True,
         thresholds={"margin": "how far"}, settings={"model": "which", "factors": "by what"},
     )  # fmt: skip
     monkeypatch.setitem(CLAIMS, "example", stated)

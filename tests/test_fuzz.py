@@ -74,7 +74,9 @@ def lay_out(config):
 def files(study):
     """The files of a study, of each training those of its first and last block."""
     tables = [paths.TABLE.format(name=name) for name in (*study.tables, *study.claims)]
-    figures = [file for name in (*study.figures, *study.claims) for file in paths.figure_files(name)]
+    figures = [
+        file for name in (*study.figures, *study.claims) for file in paths.figure_files(name, study.formats)
+    ]
     runs = [
         paths.RUN.format(point=name, block=paths.block_name(block))
         for name, training in study.trainings.items()

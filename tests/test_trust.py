@@ -17,11 +17,13 @@ from intrinsic_lr.storage import read_json, sha256, write_json
 REPOSITORY = Path(__file__).parents[1]
 SOURCES = sorted(file for folder in ("workflow", "benchmarks") for file in (REPOSITORY / folder).rglob("*.py"))
 BANNED = {
-    "eval", "exec", "compile", "__import__", "os.system", "os.popen", "yaml.load", "yaml.unsafe_load", "yaml.full_load",
+    "eval", "exec", "compile", "__import__", "os.system", "os.popen", "yaml.load", "yaml.unsafe_load",
+    "yaml.full_load",
     "pickle.load", "pickle.loads", "pickle.Unpickler", "joblib.load", "dill.load", "marshal.loads", "shelve.open",
     "pd.read_pickle", "pandas.read_pickle", "torch.jit.load", "torch.hub.load", "shutil.unpack_archive",
 }  # fmt: skip
 """Calls that run what a file or a text says, or unpack what it names where it says."""
+PICKLING = {"pickle", "dill", "joblib", "marshal", "shelve"}
 UNPACKING = {"extractall", "extract"}
 
 
@@ -40,9 +42,7 @@ def faults(source):
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom | ast.Import):
             names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
-            found += [
-                name for name in names if name.split(".")[0] in ("pickle", "dill", "joblib", "marshal", "shelve")
-            ]
+            found += [name for name in names if name.split(".")[0] in PICKLING]
         if not isinstance(node, ast.Call):
             continue
         name = dotted(node.func)

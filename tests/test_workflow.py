@@ -87,7 +87,9 @@ class TestReruns:
     def test_library_edited_and_touched(self, project):
         for path in (project / "workflow/lib/intrinsic_lr").rglob("*.py"):
             path.write_text(path.read_text() + "\n# a comment\n")
-        assert set(planned(project)) <= {"claim", "scorecard", "figure_scorecard", "paper_vs_here", "all"}
+        assert set(planned(project)) <= {
+            "claim", "figure_claim", "scorecard", "figure_scorecard", "paper_vs_here", "all",
+        }  # fmt: skip
         assert planned(project)["claim"] == 2
 
     def test_more_replicates(self, project):
@@ -112,6 +114,16 @@ class TestReruns:
         script = project / "workflow/scripts/figure_grid.py"
         script.write_text(script.read_text() + "\n# a comment\n")
         assert planned(project) == {"all": 1, "figure_grid": 1}
+
+    def test_look_of_the_figures_changed(self, project):
+        name = overlay(project, figures={"width": "column", "font": {"family": "serif", "size": 8}})
+        jobs = planned(project, config=name)
+        assert jobs["figure_claim"] == 2
+        assert all(rule == "all" or rule.startswith("figure_") for rule in jobs)
+        assert sum(jobs.values()) == 1 + 11  # every figure once
+
+    def test_formats_reordered_or_fewer(self, project):
+        assert planned(project, config=overlay(project, figures={"formats": ["pdf", "svg"]})) == {}
 
     def test_training_version_raised(self, project):
         version = project / "workflow/lib/intrinsic_lr/version.py"

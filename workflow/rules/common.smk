@@ -48,13 +48,26 @@ except InputError as error:
     sys.exit(f"error: {error}")
 
 
+def figure_files(name):
+    """The files of a figure, in the formats of the config."""
+    return paths.figure_files(name, STUDY.formats)
+
+
+def reported_figure(name, caption, category):
+    """The files of a figure, the first of which, the SVG, stands in Snakemake's own report."""
+    shown, *others = figure_files(name)
+    place = os.path.join(workflow.basedir, "workflow", "report", caption)
+    labels = {"figure": name}
+    return [report(shown, caption=place, category=category, labels=labels), *others]
+
+
 def wanted_tables():
     return [paths.TABLE.format(name=name) for name in [*STUDY.tables, *STUDY.claims]]
 
 
 def wanted_figures():
     names = [*STUDY.figures, *STUDY.claims, *(["scorecard"] if STUDY.claims else [])]
-    return [path for name in names for path in paths.figure_files(name)]
+    return [path for name in names for path in figure_files(name)]
 
 
 def wanted_findings():
@@ -126,17 +139,18 @@ def claim_files(wildcards):
     return list(dict.fromkeys(files))
 
 
-def library_checksum():
-    """Checksum of the library's code, which no trigger of the workflow sees.
-
-    Claims are judged in seconds, and a stale verdict would be worse than judging them again after any edit.
-    """
+def checksum(folder, endings):
+    """Checksum of the files of a folder with one of these endings, which no trigger of the workflow sees."""
     digest = hashlib.sha256()
-    for folder, _, names in sorted(os.walk(os.path.join(LIBRARY, "intrinsic_lr"))):
-        for name in sorted(name for name in names if name.endswith(".py")):
-            with open(os.path.join(folder, name), "rb") as handle:
+    for place, _, names in sorted(os.walk(folder)):
+        for name in sorted(name for name in names if name.endswith(endings)):
+            with open(os.path.join(place, name), "rb") as handle:
                 digest.update(handle.read())
     return digest.hexdigest()[:16]
+
+
+# Claims are judged in seconds, and a stale verdict would be worse than judging them again after any edit.
+LIBRARY_CHECKSUM = checksum(os.path.join(LIBRARY, "intrinsic_lr"), (".py",))
 
 
 def dataset_of_point(pattern):

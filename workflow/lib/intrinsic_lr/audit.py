@@ -35,7 +35,7 @@ STALE = {
 }
 """What Snakemake's words for the status of a file mean."""
 UNHELD = re.compile(
-    r"results/(README\.md|logs/.+\.log|benchmarks/.+\.tsv|benchmarks/(engine|analyses|workflow)\.csv)"
+    r"results/(README\.md|snakemake-report\.html|logs/.+\.log|benchmarks/.+\.tsv|benchmarks/(engine|analyses|workflow)\.csv)"
 )
 """Files that nothing is made from, and that differ from one time to the next."""
 

@@ -27,6 +27,9 @@ from intrinsic_lr.schedules import Clock, Timeline, compile_schedule, lookup, nu
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
 HISTORY_POINTS = 40
 TRACE_POINTS = 200
+FIGURE_FORMATS = ("svg", "pdf", "png")
+FIGURE_WIDTHS = {"column": 3.25, "page": 6.75}
+"""Inches: one of two columns of a paper's page, and the whole of it."""
 MOST_BLOCKS = 9_999
 """Blocks of a point: their names have four digits."""
 LONGEST_NAME = 200
@@ -194,6 +197,20 @@ class Study:
             },
             sort_keys=True,
         )
+
+    @property
+    def formats(self) -> list[str]:
+        """Formats of every figure, in one order; SVG is among them: the report shows it, tables name it."""
+        return [name for name in FIGURE_FORMATS if name == "svg" or name in self.config["figures"]["formats"]]
+
+    @property
+    def look(self) -> str:
+        """Canonical JSON of the width, in inches, and the font of every figure."""
+        figures = self.config["figures"]
+        width = FIGURE_WIDTHS.get(figures["width"], figures["width"])
+        font = figures["font"]
+        spelt = {"width": float(width), "family": font["family"], "size": float(font["size"])}
+        return json.dumps(spelt, sort_keys=True)
 
     @cached_property
     def datasets(self) -> list[str]:

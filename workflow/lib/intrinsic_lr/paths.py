@@ -1,5 +1,7 @@
 """Where each result lies, relative to the working directory: the one module that spells it."""
 
+from collections.abc import Iterable
+
 BLOCK = "results/runs/{point}/block_{block}"
 DATA = "results/data/{dataset}.safetensors"
 DATA_INFO = "results/data/{dataset}.json"
@@ -16,7 +18,7 @@ SCORECARD = "results/claims.csv"
 CONTROLS = "results/controls.csv"
 PAPER = "results/paper_vs_here.csv"
 FIGURE = "results/figures/{name}"
-FORMATS = ("svg", "pdf", "png")
+REPORT = "results/report.html"
 
 
 def block_name(block: int) -> str:
@@ -24,6 +26,6 @@ def block_name(block: int) -> str:
     return f"{block:04d}"
 
 
-def figure_files(name: str) -> list[str]:
+def figure_files(name: str, formats: Iterable[str]) -> list[str]:
     """Return a figure's files, one for each format."""
-    return [f"{FIGURE.format(name=name)}.{extension}" for extension in FORMATS]
+    return [f"{FIGURE.format(name=name)}.{extension}" for extension in formats]
