@@ -17,32 +17,26 @@ NEEDED_MB := 8000
 export PATH := $(BIN):$(PATH)
 SNAKEMAKE := snakemake $(if $(PROFILE),--profile $(PROFILE),--cores $(CORES)) $(if $(CONFIG),--configfile $(CONFIG))
 
-<<<<<<< HEAD
-# A run that was killed leaves Snakemake's lock behind; one that is at work holds .snakemake/running too.
-define UNLOCK
-if ls .snakemake/locks/* > /dev/null 2>&1; then \
-    flock --nonblock --exclusive .snakemake/running true || { echo "error: another run is at work in $(CURDIR); wait for it, or stop it first" >&2; exit 1; }; \
-    echo "== clearing the lock that a killed run left behind"; \
-    $(SNAKEMAKE) --unlock --quiet all; \
-fi
+# Snakemake would run the Python in a config that asks for it: such a file is refused before.
+define PLAIN
+$(if $(CONFIG),PYTHONPATH=workflow/lib python -m intrinsic_lr.layers $(CONFIG))
 endef
 
-.PHONY: help results test bench estimate status lint check clean
-=======
-.PHONY: help results report test test-faults test-slurm bench estimate lint check clean
->>>>>>> origin/main
+.PHONY: help results report audit status estimate test test-faults test-fuzz test-slurm bench lint check clean
 
 help: ## list what can be asked for
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 	@echo "variables:  CORES=$(CORES) (cores to use), CONFIG=FILE... (laid over config/config.yaml, in this order), PROFILE=profiles/slurm (run on a cluster), PYTHON=$(PYTHON)"
 
 results: $(VENV)/runtime.stamp ## train everything and draw the figures of the study into results/
+	@$(PLAIN)
 	@PYTHONPATH=workflow/lib python -m intrinsic_lr.recover
 	@echo "== running the workflow: $(strip $(SNAKEMAKE))"
 	@$(SNAKEMAKE)
 	@echo "== done: open results/report.html; verdicts in results/claims.csv, figures in results/figures, tables in results/tables"
 
 report: $(VENV)/runtime.stamp ## write results/report.html anew, and Snakemake's own report beside it
+	@$(PLAIN)
 	@PYTHONPATH=workflow/lib python -m intrinsic_lr.recover
 	@$(SNAKEMAKE) results/report.html
 	@$(SNAKEMAKE) --report results/snakemake-report.html
@@ -59,6 +53,13 @@ test-faults: $(VENV)/dev.stamp ## kill, damage and soak it: the long tests of do
 test-slurm: $(VENV)/dev.stamp $(VENV)/slurm.stamp ## run the workflow on a virtual Slurm cluster that loses jobs and nodes (as root)
 	@echo "== running the tests on a virtual Slurm cluster"
 	@tests/slurm/run
+
+test-fuzz: $(VENV)/dev.stamp ## try 2,000 configs with something wrong in them
+	@echo "== trying 2,000 configs (about 5 minutes on one core)"
+	@python -m pytest tests/test_fuzz.py --hypothesis-profile many
+
+audit: $(VENV)/runtime.stamp ## hold results/ against the config (CONFIG=...): stale, missing, damaged, foreign
+	@PYTHONPATH=workflow/lib python -m intrinsic_lr.audit $(if $(CONFIG),--config $(CONFIG))
 
 bench: $(VENV)/runtime.stamp ## measure how fast it runs, against plain PyTorch and the machine's limit
 	@echo "== running the benchmarks (about 15 minutes on two cores)"

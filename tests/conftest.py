@@ -4,10 +4,14 @@ import shutil
 
 import pytest
 import torch
+from hypothesis import settings
 
 from intrinsic_lr import data, extract, train
 from intrinsic_lr.data import Dataset
 from projects import new_project, snakemake
+
+# `make test-fuzz` asks for it.
+settings.register_profile("many", max_examples=2000)
 
 
 def pytest_addoption(parser):

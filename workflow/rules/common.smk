@@ -12,7 +12,7 @@ from intrinsic_lr import budget, paths
 from intrinsic_lr.claims.catalogue import CLAIMS
 from intrinsic_lr.config import Study, check_targets
 from intrinsic_lr.errors import InputError
-from intrinsic_lr.layers import bases
+from intrinsic_lr.layers import bases, read_file
 from intrinsic_lr.running import mark_running
 from intrinsic_lr.version import EXTRACT_VERSION, TRAINING_VERSION
 
@@ -32,6 +32,9 @@ RETRIES = config["retries"] if workflow.is_main_process else 0
 shell.prefix(f"export {ALLOCATOR} PYTHONPATH={shlex.quote(LIBRARY)}; ")
 
 try:
+    # Snakemake has read these already, but takes the last of two like keys, and forgets that a file held code.
+    for given in workflow.overwrite_configfiles:
+        read_file(Path(given))
     LAYERS = bases(config, Path(workflow.basedir, "config"))
 except InputError as error:
     # One line for a user's mistake, where an exception would print the workflow's own stack.
@@ -50,18 +53,6 @@ except InputError as error:
     sys.exit(f"error: {error}")
 
 
-# For each analysis: the tables and the figures that it makes, named <product>_<experiment>.
-PRODUCTS = {
-    "curves": (["curves"], ["curves"]),
-    "swa": (["swa", "swa_summary"], ["swa"]),
-    "distance": (["distance", "distance_across", "distance_summary"], ["distance"]),
-    "epochs": (["epochs"], ["epochs"]),
-    "disagreement": (["disagreement"], ["total_variation", "disagreement"]),
-    "grid": (["grid"], ["grid"]),
-    "phase": (["phase"], ["phase"]),
-}
-
-
 def figure_files(name):
     """The files of a figure, in the formats of the config."""
     return paths.figure_files(name, STUDY.formats)
@@ -76,35 +67,23 @@ def reported_figure(name, caption, category):
 
 
 def wanted_tables():
-    return [
-        paths.TABLE.format(name=f"{table}_{experiment}")
-        for analysis, (tables, _) in PRODUCTS.items()
-        for experiment in STUDY.with_analysis(analysis)
-        for table in tables
-    ] + [paths.TABLE.format(name=claim) for claim in STUDY.claims]
+    return [paths.TABLE.format(name=name) for name in [*STUDY.tables, *STUDY.claims]]
 
 
 def wanted_figures():
-    names = [
-        f"{figure}_{experiment}"
-        for analysis, (_, figures) in PRODUCTS.items()
-        for experiment in STUDY.with_analysis(analysis)
-        for figure in figures
-    ]
-    names += [*STUDY.claims, "scorecard"] if STUDY.claims else []
+    names = [*STUDY.figures, *STUDY.claims, *(["scorecard"] if STUDY.claims else [])]
     return [path for name in names for path in figure_files(name)]
 
 
 def report_products():
     """For each experiment with analyses the names of its figures and of its tables."""
     products = {}
-    for analysis, (tables, figures) in PRODUCTS.items():
-        for experiment in STUDY.with_analysis(analysis):
+    for kind, named in (("figures", STUDY.figures), ("tables", STUDY.tables)):
+        for name, (_, experiment) in named.items():
             of_experiment = products.setdefault(
                 experiment, {"figures": [], "tables": []}
             )
-            of_experiment["figures"] += [f"{name}_{experiment}" for name in figures]
-            of_experiment["tables"] += [f"{name}_{experiment}" for name in tables]
+            of_experiment[kind].append(name)
     return products
 
 

@@ -23,7 +23,8 @@ def phases(point, folders, replicates, confidence):
         part=np.ceil(10 * trace["step"] / point["length"]).astype(int),
         effective_gradient_norm=np.log(trace["unit_gradient_squared_norm"]) / 2,
     )
-    means = trace.groupby(["part", "replicate"], as_index=False)[QUANTITIES].mean()
+    # What a replicate did before it was lost, within the same part, is no mean of the part.
+    means = trace.groupby(["part", "replicate"], as_index=False)[QUANTITIES].mean(skipna=False)
     # A geometric mean: where training diverges, a few huge gradients would drown all others.
     means["effective_gradient_norm"] = np.exp(means["effective_gradient_norm"])
     table = summarise(means, ["part"], QUANTITIES, confidence)

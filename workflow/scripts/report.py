@@ -5,10 +5,11 @@ from pathlib import Path
 from intrinsic_lr.config import Study
 from intrinsic_lr.report.page import Sources, render
 from intrinsic_lr.reporting import reported
-from intrinsic_lr.storage import atomic_path
+from intrinsic_lr.storage import atomic_path, note_written
 
 with reported(snakemake.log[0]):
     templates = Path(snakemake.scriptdir).parent / "report"
     page = render(Sources(Study.read(snakemake.config), snakemake.params.products, templates))
     with atomic_path(snakemake.output[0]) as temporary:
         temporary.write_text(page, encoding="utf-8")
+    note_written(snakemake.output[0])

@@ -90,7 +90,9 @@ def budgets(study: Study) -> tuple[list[Budget], list[str]]:
 def _budget(training: Training, architecture: Architecture, sizes: Sizes, predicted: bool) -> Budget:
     members = len(training.blocks) * training.block_size
     item, steps = ITEM_BYTES[training.point.dtype], training.timeline.steps
-    kept = {*range(0, steps + 1, training.log_every), *training.checkpoints, steps}
+    # The regular rows, and those of checkpoints and of the last step that do not fall on one.
+    between = {step for step in (*training.checkpoints, steps) if step % training.log_every}
+    rows = steps // training.log_every + 1 + len(between)
     columns = 13 + 2 * len(architecture.scale_groups)
     traced = steps // training.trace_every + 2
     checkpoints = members * len(training.checkpoints)
@@ -100,9 +102,9 @@ def _budget(training: Training, architecture: Architecture, sizes: Sizes, predic
         training,
         members,
         architecture.size,
-        len(kept),
+        rows,
         checkpoints * architecture.size * item,
-        members * 8 * (len(kept) * columns + traced * 9),
+        members * 8 * (rows * columns + traced * 9),
         checkpoints * (sizes.test * per_image + statistics) if predicted else 0,
     )
 

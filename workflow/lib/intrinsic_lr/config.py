@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError
 
-from intrinsic_lr import dataset_sizes
+from intrinsic_lr import dataset_sizes, products
 from intrinsic_lr.claims.catalogue import CLAIMS
 from intrinsic_lr.errors import InputError
 from intrinsic_lr.grid import Point, check_precision, check_sphere, expand
+from intrinsic_lr.layers import check_plain
 from intrinsic_lr.models.spec import ModelSpec
 from intrinsic_lr.paths import MAX_BLOCKS
 from intrinsic_lr.schedules import Clock, Timeline, compile_schedule, lookup, number
@@ -30,6 +31,12 @@ TRACE_POINTS = 200
 FIGURE_FORMATS = ("svg", "pdf", "png")
 FIGURE_WIDTHS = {"column": 3.25, "page": 6.75}
 """Inches: one of two columns of a paper's page, and the whole of it."""
+MOST_BLOCKS = 9_999
+"""Blocks of a point: their names have four digits."""
+LONGEST_NAME = 200
+"""Characters of a point's name: file systems allow 255, and files in the making have longer names."""
+LONGEST_COMMAND = 100_000
+"""Characters of a training's checkpoints and schedule: Linux allows 128 kiB for the line that a shell is given."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +108,17 @@ class Study:
         """Validate a configuration and lay out its trainings."""
         validate(config)
         study = Study(config)
+        for name in config["models"]:
+            study._check_model(name)
         for name in study.selected:
             study._add(name, config["experiments"][name])
         for name in config["claims"]:
             study._check_claim(name)
         study._check_judge()
+        for name in study.datasets:
+            study._train_count(name)
+        # Refuses names of experiments that would give two tables or figures one name.
+        _ = study.tables, study.figures
         return study
 
     @property
@@ -124,6 +137,16 @@ class Study:
     def with_analysis(self, analysis: str) -> list[str]:
         """Names of the selected experiments that want an analysis."""
         return [name for name, experiment in self.experiments.items() if analysis in experiment.analyses]
+
+    @cached_property
+    def tables(self) -> dict[str, tuple[str, str]]:
+        """Analysis and experiment of every table of an analysis, by its name."""
+        return products.tables({name: experiment.analyses for name, experiment in self.experiments.items()})
+
+    @cached_property
+    def figures(self) -> dict[str, tuple[str, str]]:
+        """Analysis and experiment of every figure of an analysis, by its name."""
+        return products.figures({name: experiment.analyses for name, experiment in self.experiments.items()})
 
     @cached_property
     def claims(self) -> list[str]:
@@ -321,9 +344,11 @@ class Study:
         """Refuse names of data sets and models, among a claim's settings, that the config does not have."""
         settings = self.config["claims"][claim].get("settings", {})
         for key, kind in (("dataset", "datasets"), ("model", "models"), ("models", "models")):
-            names = settings.get(key, [])
-            for name in names if isinstance(names, list) else [names]:
-                if name not in self.config[kind]:
+            if key not in settings:
+                continue
+            names, several = settings[key], key == "models"
+            for name in names if several and isinstance(names, list) else [names]:
+                if not isinstance(name, str) or name not in self.config[kind]:
                     known = ", ".join(self.config[kind])
                     raise InputError(f"{place}.settings.{key}: found {name!r}; allowed: {known}")
 
@@ -357,10 +382,17 @@ class Study:
                 raise InputError(
                     f"{place}.{kind}: found the unknown {kind} {found!r}; allowed: {', '.join(known)}"
                 )
+        if len(point.name) > LONGEST_NAME:
+            raise InputError(
+                f"{place}.grid: found the name {point.name!r} of {len(point.name)} characters; allowed are "
+                f"up to {LONGEST_NAME}: shorten the names of the data set, the model or the schedule"
+            )
+
+    def _check_model(self, name: str) -> None:
         try:
-            ModelSpec.from_config(self.config["models"][point.model])
+            ModelSpec.from_config(self.config["models"][name])
         except InputError as error:
-            raise InputError(f"config: models.{point.model}: {error}") from None
+            raise InputError(f"config: models.{name}: {error}") from None
 
     def _clock(self, point: Point) -> Clock:
         return Clock(point.intrinsic_lr, lambda: self._steps_per_epoch(point))
@@ -467,6 +499,7 @@ class Study:
             )
         earlier = self.trainings.get(name)
         if earlier is None:
+            self._check_size(training, place)
             self.trainings[name] = training
             return
         if earlier.block_size != training.block_size:
@@ -474,7 +507,7 @@ class Study:
                 f"{place}.block_size: found {training.block_size}, but another experiment trains {name} in "
                 f"blocks of {earlier.block_size}; allowed is one block size for a shared point"
             )
-        self.trainings[name] = Training(
+        merged = Training(
             training.point,
             training.timeline,
             tuple(sorted({*earlier.checkpoints, *training.checkpoints})),
@@ -483,6 +516,23 @@ class Study:
             training.block_size,
             max(earlier.replicates, training.replicates),
         )
+        self._check_size(merged, place)
+        self.trainings[name] = merged
+
+    def _check_size(self, training: Training, place: str) -> None:
+        """Refuse a training with more blocks than their names have digits for, or a command that is too long."""
+        if len(training.blocks) > MOST_BLOCKS:
+            raise InputError(
+                f"{place}.replicates: found {training.replicates} in blocks of {training.block_size}, which are "
+                f"{len(training.blocks)} blocks; allowed are up to {MOST_BLOCKS}: raise block_size"
+            )
+        spelt = len(",".join(map(str, training.checkpoints))) + len(training.timeline.spell())
+        if spelt > LONGEST_COMMAND:
+            raise InputError(
+                f"{place}: found {len(training.checkpoints)} checkpoints and {len(training.timeline.segments)} "
+                f"stretches of the schedule for {training.point.name}, which take {spelt} characters of a "
+                f"command; allowed are up to {LONGEST_COMMAND}"
+            )
 
 
 def validate(config: Mapping[str, Any]) -> None:
@@ -490,11 +540,20 @@ def validate(config: Mapping[str, Any]) -> None:
 
     The line names the key, the value found and what is allowed.
     """
+    check_plain(config)
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
-    errors = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.path)))
+    errors = sorted(_Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.path)))
     if errors:
         raise InputError(f"config: {_explain(_deepest(errors[0]))}")
-    _check_finite(config, "config")
+
+
+# JSON Schema takes 4.0 for a whole number, which Python does not.
+_Validator = validators.extend(
+    Draft202012Validator,
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    ),
+)
 
 
 def _deepest(error: ValidationError) -> ValidationError:
@@ -545,14 +604,6 @@ def _hint(value: Any) -> str:
     return " (this is text in YAML: write 1.0e-3 or 0.001, without quotes)" if is_number else ""
 
 
-def _check_finite(value: Any, place: str) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InputError(f"{place}: found {value}; allowed: a finite number")
-    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in items:
-        _check_finite(inner, f"{place}.{key}" if place != "config" else f"config: {key}")
-
-
 def _check_analyses(experiment: Experiment, place: str) -> None:
     """Refuse analyses that the experiment's design cannot feed."""
     planned = min(len(steps) for steps in experiment.checkpoints.values())
@@ -566,13 +617,13 @@ def _check_analyses(experiment: Experiment, place: str) -> None:
         )
 
 
-def check_targets(targets: Iterable[str], study: Study, products: Sequence[str]) -> None:
+def check_targets(targets: Iterable[str], study: Study, made: Sequence[str]) -> None:
     """Refuse a requested result that the configured grid does not have; other targets are left to Snakemake.
 
     Args:
         targets: what was asked for on the command line.
         study: the configured study.
-        products: the figures, tables, findings and scorecards that it makes.
+        made: the figures, tables, findings and scorecards that it makes.
 
     Raises:
         InputError: naming the target and what is configured.
@@ -581,15 +632,15 @@ def check_targets(targets: Iterable[str], study: Study, products: Sequence[str])
         parts = Path(target).parts
         if parts[:2] == ("results", "runs") and len(parts) >= 4:
             _check_run(target, parts[2], parts[3], study)
-        elif len(parts) > 1 and parts[0] == "results" and parts[1] in _PRODUCTS and target not in products:
-            known = [product for product in products if Path(product).parts[1] == parts[1]]
+        elif len(parts) > 1 and parts[0] == "results" and parts[1] in _MADE and target not in made:
+            known = [file for file in made if Path(file).parts[1] == parts[1]]
             raise InputError(
                 f"target {target}: found a result that the config does not make; allowed: "
                 f"{', '.join(known) or 'none of this kind'}"
             )
 
 
-_PRODUCTS = ("figures", "tables", "claims", "claims.csv", "controls.csv", "paper_vs_here.csv")
+_MADE = ("figures", "tables", "claims", "claims.csv", "controls.csv", "paper_vs_here.csv")
 
 
 def _check_run(target: str, point: str, block: str, study: Study) -> None:

@@ -6,9 +6,20 @@ from collections.abc import Callable, Iterator
 
 from intrinsic_lr.heartbeat import beating
 
+LONGEST = 2_000
+"""Characters of a message; what lies between its halves is left out of a longer one."""
+
 
 class InputError(Exception):
-    """A mistake in what the user or the machine gave: names the place, what was found and what is allowed."""
+    """A mistake in what the user or the machine gave: names the place, what was found and what is allowed.
+
+    The message is one line that a terminal can show: what is no printable character in it is spelt as Python does.
+    """
+
+    def __init__(self, message: str) -> None:
+        line = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in message)
+        half = LONGEST // 2
+        super().__init__(line if len(line) <= LONGEST else f"{line[:half]} ... {line[-half:]}")
 
 
 def spell(error: OSError) -> str:

@@ -11,14 +11,13 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 from intrinsic_lr import budget
 from intrinsic_lr.budget import Budget
 from intrinsic_lr.config import Study
 from intrinsic_lr.dataset_sizes import Sizes
-from intrinsic_lr.errors import InputError, run_command
-from intrinsic_lr.layers import bases
+from intrinsic_lr.errors import run_command
+from intrinsic_lr.layers import merged
 from intrinsic_lr.models.spec import ModelSpec
 
 SECONDS = 1.0
@@ -77,31 +76,6 @@ def main(argv: list[str] | None = None) -> None:
     print("\n".join(report(study, found, unknown, seconds, start_seconds(), jobs)))
     needed = sum(item.bytes for item in found)
     budget.check_disk(Path("results"), needed, "the checkpoints, records and predictions of the study")
-
-
-def merged(files: Sequence[Path]) -> dict[str, Any]:
-    """Return the default config with files laid over it, what they extend beneath them, as the workflow does."""
-    from snakemake.utils import update_config
-
-    folder = Path(__file__).parents[3] / "config"
-    given: dict[str, Any] = {}
-    for path in files:
-        update_config(given, _read(path))
-    config = _read(folder / "config.yaml")
-    for path in bases({**config, **given}, folder):
-        update_config(config, _read(path))
-    update_config(config, given)
-    return config
-
-
-def _read(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"config: found {str(path)!r}, which cannot be read ({error})") from None
-    return found or {}
 
 
 def setting_of(study: Study, item: Budget) -> Setting:

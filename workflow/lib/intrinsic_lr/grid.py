@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from typing import Any
 
 from intrinsic_lr.errors import InputError
 from intrinsic_lr.schedules import Timeline, number
 
+MOST_POINTS = 10_000
 RATES = ("lr", "weight_decay", "intrinsic_lr")
 
 
@@ -128,6 +130,11 @@ def expand(
         InputError: on an empty axis, a wrong choice of rates, or two points with one name.
     """
     mappings = [grid] if isinstance(grid, Mapping) else list(grid)
+    count = sum(
+        prod(len(values) for values in mapping.values() if isinstance(values, list)) for mapping in mappings
+    )
+    if count > MOST_POINTS:
+        raise InputError(f"{place}: found {count:,} points; allowed are up to {MOST_POINTS:,} in an experiment")
     if not mappings:
         raise InputError(f"{place}: found an empty list; allowed is at least one mapping from axis to values")
     points: list[Point] = []

@@ -20,13 +20,13 @@ _LEFT_BEHIND = ("thumbs.db", "desktop.ini")
 
 def check(spec: Mapping[str, Any], place: str) -> Path:
     """Return the folder of a definition; raise `InputError` unless it holds both parts."""
-    root = Path(spec["root"]).expanduser()
-    if root.is_file():
+    root = Path(os.path.expanduser(spec["root"]))
+    if os.path.isfile(root):
         raise InputError(
             f"{place}.root: found the file {str(root)!r}; allowed: a folder (unpack an archive first)"
         )
     for part in PARTS:
-        if not (root / part).is_dir():
+        if not os.path.isdir(root / part):
             raise InputError(
                 f"{place}.root: found no folder {str(root / part)!r}; "
                 "allowed: a folder that holds train/<class>/* and test/<class>/*"

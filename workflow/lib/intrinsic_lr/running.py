@@ -63,3 +63,13 @@ def _is_held(handle: int) -> bool:
     except OSError:
         return False
     return False
+
+
+def is_running(folder: Path) -> bool:
+    """Tell whether another process holds the mark of `mark_running`."""
+    with contextlib.suppress(FileNotFoundError), open(folder / MARK) as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False

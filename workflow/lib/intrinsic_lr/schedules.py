@@ -3,6 +3,7 @@
 import math
 import random
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -159,6 +160,7 @@ def exp_lr_growth(lr: float, weight_decay: float, momentum: float) -> float:
 
 
 UNITS = ("steps", "epochs", "inverse_intrinsic_lr")
+MOST_STEPS = 10**12
 
 
 @dataclass(frozen=True)
@@ -175,13 +177,15 @@ class Clock:
 
     def steps(self, unit: str, value: float) -> int:
         """Return `value` steps, epochs or multiples of 1/lambda_e as the nearest whole number of steps."""
-        if unit == "steps":
-            return round(value)
         if unit == "epochs":
-            return round(value * self.steps_per_epoch())
-        if self.intrinsic_lr == 0:
-            raise InputError("found inverse_intrinsic_lr at weight decay 0; allowed there: steps, epochs")
-        return round(value / self.intrinsic_lr)
+            value *= self.steps_per_epoch()
+        elif unit == "inverse_intrinsic_lr":
+            if self.intrinsic_lr == 0:
+                raise InputError("found inverse_intrinsic_lr at weight decay 0; allowed there: steps, epochs")
+            value /= self.intrinsic_lr
+        if value > MOST_STEPS:
+            raise InputError(f"{unit}: found {number(value)} steps; allowed are up to {MOST_STEPS:g}")
+        return round(value)
 
     def read(self, duration: Mapping[str, Any]) -> list[int]:
         """Return the steps of a mapping like `{epochs: [1, 2]}` or `{steps: 100}`."""
@@ -190,7 +194,7 @@ class Clock:
 
 
 CONSTANT: Mapping[str, Any] = {"kind": "constant"}
-_DECAY_NAME = re.compile(r"wd_(\d+)_(\d+)_lr_(\d+)_(\d+)")
+_DECAY_NAME = re.compile(r"wd_([0-9]{1,6})_([0-9]{1,6})_lr_([0-9]{1,6})_([0-9]{1,6})")
 
 
 def lookup(name: str, schedules: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -238,6 +242,25 @@ def compile_schedule(
         steps: length of the training.
         clock: converts epochs and multiples of 1/lambda_e.
     """
+    try:
+        timeline = _compile(definition, lr, weight_decay, momentum, steps, clock)
+    except OverflowError:
+        raise _out_of_range("more than a number holds") from None
+    for segment in timeline.segments:
+        if not 0 < segment.lr <= LARGEST_RATE or not segment.weight_decay <= LARGEST_RATE:
+            raise _out_of_range(f"{number(segment.lr)} and {number(segment.weight_decay)}")
+    return timeline
+
+
+def _out_of_range(found: str) -> InputError:
+    return InputError(
+        f"found rates that become {found}; allowed are learning rates above 0, and rates up to {LARGEST_RATE:g}"
+    )
+
+
+def _compile(
+    definition: Mapping[str, Any], lr: float, weight_decay: float, momentum: float, steps: int, clock: Clock
+) -> Timeline:
     kind = definition["kind"]
     if kind == "exponential":
         return _exponential(definition, lr, weight_decay, momentum, steps, clock)
@@ -254,14 +277,14 @@ def _multi_step(
     definition: Mapping[str, Any], lr: float, weight_decay: float, steps: int, clock: Clock
 ) -> list[Segment]:
     factor = definition.get("factor", 0.1)
-    lr_at = clock.read(definition.get("lr_milestones", {"steps": []}))
-    weight_decay_at = clock.read(definition.get("weight_decay_milestones", {"steps": []}))
+    lr_at = sorted(clock.read(definition.get("lr_milestones", {"steps": []})))
+    weight_decay_at = sorted(clock.read(definition.get("weight_decay_milestones", {"steps": []})))
     edges = sorted({0, steps, *(edge for edge in lr_at + weight_decay_at if 0 < edge < steps)})
     return [
         Segment(
             end - start,
-            _decayed(lr, factor, sum(edge <= start for edge in lr_at)),
-            _decayed(weight_decay, factor, sum(edge <= start for edge in weight_decay_at)),
+            _decayed(lr, factor, bisect_right(lr_at, start)),
+            _decayed(weight_decay, factor, bisect_right(weight_decay_at, start)),
         )
         for start, end in pairwise(edges)
     ]
@@ -396,5 +419,7 @@ def _overgrown(steps: int) -> InputError:
     )
 
 
+LARGEST_RATE = 1e36
+"""Largest rate of a step: the product of two rates of the config."""
 LARGEST_GROWTH = 1e16
 """Largest growth of a learning rate: squared norms grow alike and their squares must fit in float32."""

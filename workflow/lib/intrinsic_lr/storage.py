@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -105,6 +106,23 @@ def write_json(path: Path | str, value: dict[str, Any]) -> None:
     with atomic_path(path) as temporary:
         content = {**value, _CHECKSUM: _checksum(value)}
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    note_written(path)
+
+
+def note_written(path: Path | str) -> None:
+    """Say on standard error, which the log of a job keeps, what was written, with its SHA-256.
+
+    `written` reads it: the files that carry the checksums of others, tables and figures have theirs there.
+    """
+    print(f"wrote {path} sha256 {sha256(path)}", file=sys.stderr)
+
+
+def written(log: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file that a job's log says was written, the last word on each."""
+    return dict(_WRITTEN.findall(log.read_text(encoding="utf-8", errors="replace")))
+
+
+_WRITTEN = re.compile(r"^wrote (.+) sha256 ([0-9a-f]{64})$", re.MULTILINE)
 
 
 def read_json(path: Path | str) -> dict[str, Any]:

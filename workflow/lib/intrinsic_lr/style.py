@@ -27,7 +27,7 @@ from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from intrinsic_lr.errors import InputError
-from intrinsic_lr.storage import atomic_path
+from intrinsic_lr.storage import atomic_path, note_written
 
 PAGE = 6.75
 """Text width of a page, in inches."""
@@ -112,6 +112,7 @@ def save(figure: Figure, paths: Iterable[str], look: Look = DEFAULT) -> None:
             extension = str(path).rsplit(".", 1)[1]
             with atomic_path(path) as temporary:
                 figure.savefig(temporary, format=extension, dpi=200, metadata=_METADATA[extension])
+            note_written(path)
     plt.close(figure)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from intrinsic_lr.storage import atomic_path
+from intrinsic_lr.storage import atomic_path, note_written
 
 POINT_COLUMNS = (
     "lr", "weight_decay", "intrinsic_lr", "momentum", "batch_size",
@@ -81,3 +81,4 @@ def write_table(frame: pd.DataFrame, path: str) -> None:
     """Write a table as CSV, whole or not at all; nine significant digits, missing values empty."""
     with atomic_path(path) as temporary:
         frame.to_csv(temporary, index=False, float_format="%.9g")
+    note_written(path)

@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import os
 import shutil
 import struct
 import tempfile
@@ -39,7 +40,7 @@ def read(spec: Mapping[str, Any], place: str) -> tuple[Split, Split, str]:
 
 
 def _root(spec: Mapping[str, Any]) -> Path:
-    return Path(spec["root"]).expanduser()
+    return Path(os.path.expanduser(spec["root"]))
 
 
 def _open(spec: Mapping[str, Any], place: str) -> tuple[Any, Any]:

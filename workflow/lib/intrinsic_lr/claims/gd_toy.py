@@ -113,7 +113,7 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
         question.criterion(
             "Started on it, descent stays on the cycle with ||w||^2 = eta and loss lambda_e/2.",
             "largest relative deviation of loss and squared norm, over all rates",
-            cycle.max(), None, n=len(cycle), allowed=Range(high=limits["cycle"]),
+            cycle.max(skipna=False), None, n=len(cycle), allowed=Range(high=limits["cycle"]),
         ),
         question.criterion(
             "Once weight decay is off the loss goes to 0 and the norm stays.",

@@ -1,0 +1,239 @@
+"""The audit of a results folder: clean as it was made, and every defect named with what repairs it."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from intrinsic_lr import audit
+from intrinsic_lr.config import Study
+from intrinsic_lr.layers import merged
+from intrinsic_lr.storage import sha256
+from projects import REPOSITORY, experiments, overlay, snakemake
+
+pytestmark = pytest.mark.workflow
+
+CONFIG = [REPOSITORY / "config/smoke.yaml"]
+CLEAN = "0 stale, 0 missing, 0 damaged, 0 foreign"
+MIXING = "results/runs/digits_300-small-b20-lr0.1-wd0.2{}-shared/block_0000/"
+FIRST, SECOND = MIXING.format(""), MIXING.format("-init1")
+TABLE = "results/tables/grid_smoke_grid.csv"
+
+
+@pytest.fixture(scope="module")
+def asked(finished):
+    """What Snakemake says of the finished results."""
+    return audit.statuses(CONFIG, finished)
+
+
+@pytest.fixture(scope="module")
+def study():
+    return Study.read(merged(CONFIG))
+
+
+def command(project, config="config/smoke.yaml"):
+    """Run the audit in a project as its user does; return its exit status and its lines."""
+    words = [sys.executable, "-m", "intrinsic_lr.audit", "--config", config]
+    done = subprocess.run(
+        words,
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(project / "workflow/lib")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout.splitlines()
+
+
+def test_results_are_clean_as_they_were_made(finished, asked):
+    status, lines = command(finished)
+    assert lines == [f"{len(asked)} results of the config: {CLEAN}"]
+    assert status == 0
+    assert set(asked.values()) == {""}
+
+
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-10])
+
+
+def swap(a, b):
+    content = a.read_bytes()
+    a.write_bytes(b.read_bytes())
+    b.write_bytes(content)
+
+
+def record(project, path):
+    """Put the checksum that a file has now into the log of the job that wrote it, as if it had written that."""
+    known = re.compile(rf"^wrote {re.escape(path)} sha256 \w+$", re.MULTILINE)
+    (log,) = (log for log in project.glob("results/logs/**/*.log") if known.search(log.read_text()))
+    log.write_text(known.sub(f"wrote {path} sha256 {sha256(project / path)}", log.read_text()))
+
+
+def rewrite(project, path, **changes):
+    """Change a JSON file and the record of it; keys are joined by two underscores."""
+    content = json.loads((project / path).read_text())
+    for keys, value in changes.items():
+        *above, last = keys.split("__")
+        inner = content
+        for key in above:
+            inner = inner[key]
+        inner[last] = value
+    (project / path).write_text(json.dumps(content))
+    record(project, path)
+
+
+def other_count(project):
+    table = pd.read_csv(project / TABLE)
+    table["replicates"] += 1
+    table.to_csv(project / TABLE, index=False)
+    record(project, TABLE)
+
+
+def other_history(project):
+    history = pd.read_parquet(project / FIRST / "history.parquet")
+    history[history["replicate"] != 2].to_parquet(project / FIRST / "history.parquet")
+    sums = json.loads((project / FIRST / "run.json").read_text())["sha256"]
+    sums["history.parquet"] = sha256(project / FIRST / "history.parquet")
+    rewrite(project, f"{FIRST}run.json", sha256=sums)
+
+
+HISTORY, RUN = f"{FIRST}history.parquet", f"{FIRST}run.json"
+STRAY = ("results/notes.txt", "results/tables/a b.csv", f"{FIRST}.run.json.x.1.0.tmp", f"{FIRST}resume.state")
+
+
+def touch(*files):
+    for file in files:
+        file.touch()
+
+
+DAMAGED = "damaged, its checksum is not the recorded one"
+BYTES = {
+    "a file of the user's": (touch, [STRAY[0]]),
+    "a table of nobody's": (touch, [STRAY[1]]),
+    "what a killed job left": (touch, [STRAY[2]]),
+    "a state of a finished training": (touch, [STRAY[3]]),
+    "cut checkpoints": (cut, [f"{FIRST}checkpoints.safetensors"]),
+    "a flipped bit in a history": (flip, [HISTORY]),
+    "a flipped bit in predictions": (flip, [f"{FIRST}predictions.safetensors"]),
+    "a flipped bit in data": (flip, ["results/data/digits_300.safetensors"]),
+    "a flipped bit in a figure": (flip, ["results/figures/gd_toy.png"]),
+    "a flipped bit in a verdict": (flip, ["results/claims.csv"]),
+    "a flipped bit in a record": (flip, [RUN]),
+    "a record cut short": (cut, [RUN]),
+    "an emptied table": (lambda file: file.write_text(""), [TABLE]),
+    "swapped histories": (swap, [HISTORY, f"{SECOND}history.parquet"]),
+    "swapped records": (swap, [RUN, f"{SECOND}run.json"]),
+}
+
+
+@pytest.mark.parametrize("defect", BYTES)
+def test_a_changed_or_foreign_file_is_named(project, asked, study, defect):
+    do, paths = BYTES[defect]
+    do(*(project / path for path in paths))
+    found = audit.judge(study, asked, project, CONFIG)
+    foreign = paths[0] in STRAY
+    what = "foreign, no job of the workflow wrote it" if foreign else DAMAGED
+    repair = "rm {}" if foreign else f"snakemake --cores all --force {{}} --configfile {CONFIG[0]}"
+    assert sorted(map(str, found.faults)) == [
+        f"{path}: {what}; repair with `{repair.format(shlex.quote(path))}`" for path in sorted(paths)
+    ]
+    counts = f"0 damaged, {len(paths)} foreign" if foreign else f"{len(paths)} damaged, 0 foreign"
+    assert found.closing().endswith(f"0 stale, 0 missing, {counts}")
+
+
+def forget(project):
+    (project / "results/logs/grid/smoke_grid.log").unlink()
+
+
+CONTENTS = {
+    "a log that is gone": (forget, TABLE, "no log records its checksum"),
+    "a table of other replicates": (other_count, TABLE, "it counts 3 replicates, the config asks for 2"),
+    "a history without a member": (other_history, HISTORY, "it holds other replicates than 0 to 3"),
+    "a training of another seed": (
+        lambda project: rewrite(project, RUN, plan__seed=7),
+        RUN,
+        "seed is 7, the config asks for 0",
+    ),
+    "a training on other data": (
+        lambda project: rewrite(project, RUN, data__sha256="0"),
+        RUN,
+        "trained on other data than digits_300 holds",
+    ),
+    "a record without its seed": (
+        lambda project: rewrite(project, RUN, plan={"point": "digits_300-small-b20-lr0.1-wd0.2-shared"}),
+        RUN,
+        "it cannot be read ('replicates')",
+    ),
+    "predictions of other checkpoints": (
+        lambda project: rewrite(project, f"{FIRST}extract.json", checkpoints_sha256="0"),
+        f"{FIRST}extract.json",
+        "made from other checkpoints than those of run.json",
+    ),
+}
+
+
+@pytest.mark.parametrize("defect", CONTENTS)
+def test_what_does_not_fit_the_config_is_named(project, asked, study, defect):
+    do, path, what = CONTENTS[defect]
+    do(project)
+    (fault,) = audit.judge(study, asked, project).faults
+    assert str(fault) == f"{path}: damaged, {what}; repair with `snakemake --cores all --force {path}`"
+
+
+def test_what_a_stopped_training_goes_on_from_is_no_foreign_file(project, asked, study):
+    for name in ("resume.state", ".checkpoints.safetensors.x.1.0.tmp"):
+        (project / FIRST / name).touch()
+    (project / FIRST / "run.json").unlink()
+    later = {**asked, f"{FIRST}run.json": "missing"}
+    (fault,) = audit.judge(study, later, project, CONFIG).faults
+    assert (fault.path, fault.kind) == (f"{FIRST}run.json", "missing")
+
+
+def test_missing_and_stale_files_are_named_and_made_again(project):
+    """A deleted table, and a training that was done again since with another outcome."""
+    (project / TABLE).unlink()
+    rewrite(project, f"{FIRST}run.json", wall_seconds=1.5)
+    status, lines = command(project)
+    assert status == 1
+    assert lines[-1].endswith(" stale, 1 missing, 0 damaged, 0 foreign")
+    faults = {line.split(":")[0]: line for line in lines[:-1]}
+    repair = "repair with `snakemake --cores all {} --configfile config/smoke.yaml`"
+    assert faults[TABLE] == f"{TABLE}: missing, the config asks for it; {repair.format(TABLE)}"
+    stale = f"{FIRST}extract.json"
+    assert faults[stale] == f"{stale}: stale, older than what it is made from; {repair.format(stale)}"
+    assert "made again" in faults["results/figures/disagreement_smoke_mixing.svg"]
+    assert not [path for path in faults if "trajectory" in path]
+    done = snakemake(project)
+    assert done.returncode == 0, done.stdout
+    status, (line,) = command(project)
+    assert (status, line.endswith(CLEAN)) == (0, True)
+
+
+def test_another_config_asks_for_other_results(project):
+    """More replicates of one experiment, and another one left out: its results are no foreign files."""
+    settings = experiments(smoke_mixing={"replicates": 8})
+    name = overlay(project, experiments=settings, run=["smoke_mixing"], judge=["gd_toy"])
+    status, lines = command(project, config=name)
+    assert status == 1
+    assert re.search(r"[1-9]\d* stale, [1-9]\d* missing, 0 damaged, 0 foreign; \d+ files that another", lines[-1])
+    missing = [line for line in lines if ": missing" in line]
+    assert any("block_0001/run.json" in line for line in missing)
+    assert any("disagreement_smoke_mixing.csv: stale, made from other files" in line for line in lines), lines
+
+
+def test_a_run_at_work_is_left_alone(finished, monkeypatch, capsys):
+    monkeypatch.setattr(audit, "is_running", lambda folder: True)
+    with pytest.raises(audit.InputError, match="a run at work"):
+        audit.main(["--directory", str(finished)])

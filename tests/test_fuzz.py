@@ -1,0 +1,273 @@
+"""Whatever a config holds, it is laid out as a study or refused in one line that names the key."""
+
+import json
+import re
+import resource
+import shlex
+import signal
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+
+from intrinsic_lr import budget, paths
+from intrinsic_lr.config import SCHEMA, Study
+from intrinsic_lr.errors import InputError, run_command
+from intrinsic_lr.layers import main, read_file
+from intrinsic_lr.models.spec import ModelSpec
+from intrinsic_lr.train import _arguments, _plan
+from strategies import CONFIG, configs, laid_over, small
+
+SECONDS, BYTES = 5, 1 << 30
+"""What laying out or refusing a config may take: of processor time, and of memory."""
+TOP_LEVEL = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))["properties"]
+
+
+@contextmanager
+def bounded():
+    """Stop what takes more processor time or memory than that, by an exception."""
+
+    def stop(_number, _frame):
+        raise TimeoutError(f"more than {SECONDS} s of processor time")
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    with open("/proc/self/statm", encoding="ascii") as handle:
+        used = int(handle.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + BYTES, hard))
+    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+        signal.signal(signal.SIGVTALRM, before)
+
+
+def lay_out(config):
+    """Ask of a config all that the workflow asks of it before the first job; return the study."""
+    with bounded():
+        study = Study.read(config)
+        flags = {
+            (name, block): study.training_flags(name, block)
+            for name, training in study.trainings.items()
+            for block in (training.blocks[0], training.blocks[-1])
+        }
+        described = [study.describe(name) for name in study.experiments]
+        described += [study.describe_claim(claim) for claim in study.claims]
+        described += [study.dataset_spec(name) for name in study.datasets]
+        models = {name: study.model_text(name) for name in config["models"]}
+        budget.announce(study, Path.cwd())
+        made = files(study)
+    check_paths(made)
+    for text in described:
+        json.loads(text)
+    for name, text in models.items():
+        assert ModelSpec.parse(text) == ModelSpec.from_config(config["models"][name])
+    for (name, block), text in list(flags.items())[:: max(1, len(flags) // 50)]:
+        check_flags(study, name, block, text)
+    return study
+
+
+def files(study):
+    """The files of a study, of each training those of its first and last block."""
+    tables = [paths.TABLE.format(name=name) for name in (*study.tables, *study.claims)]
+    figures = [
+        file for name in (*study.figures, *study.claims) for file in paths.figure_files(name, study.formats)
+    ]
+    runs = [
+        paths.RUN.format(point=name, block=paths.block_name(block))
+        for name, training in study.trainings.items()
+        for block in {training.blocks[0], training.blocks[-1]}
+    ]
+    data = [paths.DATA.format(dataset=name) for name in study.datasets]
+    return [*tables, *figures, *runs, *data, *(paths.FINDINGS.format(claim=claim) for claim in study.claims)]
+
+
+def check_paths(made):
+    """Every file has a name of its own, below results/, that no shell takes for anything else."""
+    assert len(set(made)) == len(made), "two jobs make one file"
+    for path in made:
+        assert re.fullmatch(r"results/[A-Za-z0-9._=/-]+", path), path
+        assert not {"..", "."} & set(path.split("/"))
+        assert all(len(part) <= 255 and not part.startswith("-") for part in PurePosixPath(path).parts), path
+
+
+def check_flags(study, name, block, text):
+    """The command line gives the training exactly what was planned, word by word."""
+    training = study.trainings[name]
+    words = shlex.split(text)
+    assert len(text) < 110_000, "longer than a command may be"
+    assert re.fullmatch(r"--point [A-Za-z0-9._=-]+ --model .*", text)
+    assert words[::2] == [word for word in words if word.startswith("--")]
+    plan = _plan(_arguments([*words, "--data", "d", "--info", "i", "--out", "o"]))
+    assert plan.timeline == training.timeline
+    assert (plan.point, plan.seed, plan.checkpoints) == (name, study.config["seed"], training.checkpoints)
+    assert (plan.log_every, plan.trace_every) == (training.log_every, training.trace_every)
+    assert plan.replicates == (block * training.block_size, (block + 1) * training.block_size)
+    assert plan.momentum < 1
+    for axis in ("init_seed", "init_sharing", "init_scale", "augmentation", "dtype", "data_order", "constraint"):
+        assert getattr(plan, axis) == getattr(training.point, axis)
+
+
+def refusal(config):
+    """Return the line that refuses a config, or None where it is laid out."""
+    try:
+        lay_out(config)
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def check_line(line):
+    """One line, without characters that a terminal obeys, which names a key."""
+    assert line.isprintable(), repr(line)
+    assert len(line) < 10_000
+    place = re.match(r"config: (top level|found the key|\w+)|disk of ", line)
+    assert place, line
+    assert place[1] in (None, "top level", "found the key", *TOP_LEVEL), line
+
+
+MANY = settings.default.max_examples > 1000
+
+
+@given(configs)
+@settings(
+    max_examples=settings.default.max_examples if MANY else 200,
+    deadline=None,
+    derandomize=not MANY,
+    suppress_health_check=list(HealthCheck),
+)
+def test_a_config_is_laid_out_or_refused_in_one_line(config):
+    line = refusal(config)
+    if line is not None:
+        check_line(line)
+
+
+TEXTS = {
+    "a key twice": ("seed: 1\nseed: 2", "found the key 'seed' twice, again in line 2"),
+    "a name twice": (
+        "experiments:\n  one: {}\n  one: {}",
+        "config: experiments: found the key 'one' twice, again in line 3",
+    ),
+    "a key twice in an anchor": ("models: &m {a: {}, a: {}}", "config: models: found the key 'a' twice"),
+    "an object": ("seed: !!python/object/apply:os.mkdir [made]", "which is no YAML of data alone"),
+    "a function": ("seed: !!python/name:os.mkdir", "which is no YAML of data alone"),
+    "a tag": ("seed: !mine 1", "which is no YAML of data alone"),
+    "code": ("__use_yte__: true\nseed: ?__import__('os').mkdir('made')", "by which a config runs code"),
+    "code switched off": ("__use_yte__: false", "by which a config runs code"),
+    "an alias within itself": ("models: &m {a: *m}", "found more than 20 levels"),
+    "a list within itself": ("run: &r [*r]", "found more than 20 levels"),
+    "aliases that grow": (
+        "\n".join(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}' if k else '0'] * 9)}]" for k in range(15)),
+        "found more than 100,000 entries",
+    ),
+    "brackets without end": ("run: " + "[" * 5000, "which is no YAML of data alone"),
+    "a list as a key": ("? [a]\n: 1", "found a list or a mapping as a key in line 1"),
+    "a number as a key": ("models: {1: {kind: mlp}}", "config: models: found the key 1; allowed are names"),
+    "a date as a key": ("models: {2020-01-01: {kind: mlp}}", "config: models: found the key datetime.date(2020"),
+    "not a number": ("analysis: {confidence: .nan}", "config: analysis.confidence: found nan"),
+    "a number without end": (f"seed: 1{'0' * 5000}", "which cannot be read (Exceeds the limit"),
+    "a list": ("- 1", "which holds no mapping"),
+    "text": ("seed", "which holds no mapping"),
+    "no YAML": ("seed: [1", "which is no YAML of data alone"),
+    "a control character": ("seed: \x07", "which is no YAML of data alone"),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_file_that_is_no_plain_data_is_refused_in_one_line(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    text, message = TEXTS[name]
+    Path("mine.yaml").write_text(text, encoding="utf-8")
+    with bounded(), pytest.raises(InputError) as refused:
+        read_file(Path("mine.yaml"))
+    assert message in str(refused.value)
+    assert str(refused.value).startswith("config: ")
+    assert "mine.yaml" in str(refused.value)
+    assert str(refused.value).isprintable()
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]
+
+
+def test_aliases_anchors_and_merged_keys_are_data(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\nc: [*a, *a]\nd: {<<: [*a, {z: 4}]}\n")
+    read = read_file(file)
+    assert read["b"] == {"x": 1, "y": 3}
+    assert read["c"] == [{"x": 1, "y": 2}] * 2
+    assert read["d"] == {"x": 1, "y": 2, "z": 4}
+
+
+def test_the_command_refuses_before_snakemake_reads(tmp_path, monkeypatch, capsys):
+    file = tmp_path / "mine.yaml"
+    file.write_text(TEXTS["code"][0])
+    monkeypatch.setattr("sys.argv", ["layers", str(CONFIG / "smoke.yaml"), str(file)])
+    with pytest.raises(SystemExit):
+        run_command(main)
+    assert capsys.readouterr().err.startswith("error: config: found 'mine.yaml' with the key '__use_yte__'")
+
+
+LISTED = {
+    "a name with a newline": ({"experiments": {"one\n": {}}}, "config: experiments: found "),
+    "a path as a name": ({"datasets": {"../x": {"kind": "digits"}}}, "config: datasets: found "),
+    "a name that begins with a dash": ({"models": {"-rf": {"kind": "mlp"}}}, "config: models: found "),
+    "a name in other letters": ({"models": {"größe": {"kind": "mlp"}}}, "config: models: found "),
+    "digits of another script": (
+        {"experiments": {"one": {"grid": {"lr": 0.1, "weight_decay": 0.1, "schedule": "wd_١_٢_lr_٣_٤"}}}},
+        "config: experiments.one: schedule",
+    ),
+    "a whole number with a point": ({"block_size": 4.0}, "config: block_size: found 4.0"),
+    "more blocks than names have digits for": (
+        {"experiments": {"one": {"replicates": 10**9, "block_size": 1}}},
+        "config: experiments.one.replicates: found 1000000000 in blocks of 1",
+    ),
+    "more points than a study has": (
+        {"experiments": {"one": {"grid": {"lr": 0.1, "weight_decay": 0.1, "init_seed": list(range(10_001))}}}},
+        "config: experiments.one.grid: found 10,001 points",
+    ),
+    "more checkpoints than a command holds": (
+        {"experiments": {"one": {"length": {"steps": 40_000}, "checkpoints": {"steps": list(range(30_000))}}}},
+        "config: experiments.one: found 30000 checkpoints",
+    ),
+    "more steps than anybody waits for": (
+        {"experiments": {"one": {"length": {"steps": 1e18}}}},
+        "config: experiments.one.length: steps: found 1e+18 steps",
+    ),
+    "rates that overflow": (
+        {
+            "schedules": {"up": {"kind": "multi_step", "factor": 1e18, "lr_milestones": {"steps": [1] * 50}}},
+            "experiments": {"one": {"grid": {"lr": 0.1, "weight_decay": 0.1, "schedule": "up"}}},
+        },
+        "config: experiments.one: schedule 'up': found rates that become more than a number holds",
+    ),
+    "rates that underflow": (
+        {
+            "schedules": {"down": {"kind": "multi_step", "factor": 1e-18, "lr_milestones": {"steps": [1] * 50}}},
+            "experiments": {"one": {"grid": {"lr": 0.1, "weight_decay": 0.1, "schedule": "down"}}},
+        },
+        "config: experiments.one: schedule 'down': found rates that become 0 and 0.1",
+    ),
+    "a home of nobody's": (
+        {"datasets": {"digits": {"kind": "image_folder", "root": "~nobody_at_all/x"}}},
+        "config: datasets.digits.root: found no folder",
+    ),
+    "two tables of one name": (
+        {"experiments": {"summary_one": small()["experiments"]["one"]}},
+        "config: experiments.summary_one: found a name by which 'swa_summary_one' would be made twice",
+    ),
+    "a table named as a claim's": (
+        {"experiments": {"grows": small()["experiments"]["one"]}},
+        "config: experiments.grows: found a name by which 'distance_grows' would be made twice",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_a_config_with_this_is_refused(name):
+    overlay, message = LISTED[name]
+    line = refusal(laid_over(small(), overlay))
+    assert line is not None
+    check_line(line)
+    assert line.startswith(message), line

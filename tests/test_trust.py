@@ -1,0 +1,140 @@
+"""No file and no config can make the project run code that is not its own: what the source may not call."""
+
+import ast
+import pickle
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors import SafetensorError
+
+from intrinsic_lr import data
+from intrinsic_lr.errors import InputError
+from intrinsic_lr.runs import Block
+from intrinsic_lr.storage import read_json, sha256, write_json
+
+REPOSITORY = Path(__file__).parents[1]
+SOURCES = sorted(file for folder in ("workflow", "benchmarks") for file in (REPOSITORY / folder).rglob("*.py"))
+BANNED = {
+    "eval", "exec", "compile", "__import__", "os.system", "os.popen", "yaml.load", "yaml.unsafe_load",
+    "yaml.full_load",
+    "pickle.load", "pickle.loads", "pickle.Unpickler", "joblib.load", "dill.load", "marshal.loads", "shelve.open",
+    "pd.read_pickle", "pandas.read_pickle", "torch.jit.load", "torch.hub.load", "shutil.unpack_archive",
+}  # fmt: skip
+"""Calls that run what a file or a text says, or unpack what it names where it says."""
+PICKLING = {"pickle", "dill", "joblib", "marshal", "shelve"}
+UNPACKING = {"extractall", "extract"}
+
+
+def dotted(node):
+    """Return the name that a call is made by, or an empty text."""
+    parts = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return ".".join([node.id, *reversed(parts)]) if isinstance(node, ast.Name) else ""
+
+
+def faults(source):
+    """List the calls of a program that trust what they are given."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom | ast.Import):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+            found += [name for name in names if name.split(".")[0] in PICKLING]
+        if not isinstance(node, ast.Call):
+            continue
+        name = dotted(node.func)
+        given = {word.arg: getattr(word.value, "value", None) for word in node.keywords}
+        if name in BANNED or given.get("shell") or given.get("allow_pickle"):
+            found.append(name)
+        if isinstance(node.func, ast.Attribute) and node.func.attr in UNPACKING and "filter" not in given:
+            found.append(node.func.attr)
+        if name == "torch.load" and given.get("weights_only") is not True:
+            found.append(name)
+    return found
+
+
+def test_the_source_trusts_no_file():
+    assert SOURCES
+    found = {str(file.relative_to(REPOSITORY)): faults(file.read_text(encoding="utf-8")) for file in SOURCES}
+    assert {file: calls for file, calls in found.items() if calls} == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "from joblib import load",
+        "eval(text)",
+        "yaml.load(text, Loader=yaml.FullLoader)",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "np.load(path, allow_pickle=True)",
+        "pd.read_pickle(path)",
+        "subprocess.run(text, shell=True)",
+        "tarfile.open(path).extractall(folder)",
+        "shutil.unpack_archive(path, folder)",
+        "os.system(text)",
+    ],
+)
+def test_a_call_that_trusts_a_file_is_found(source):
+    assert faults(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "torch.load(path, weights_only=True)",
+        "np.load(path)",
+        "yaml.safe_load(text)",
+        "tar.extractall(filter='data')",
+    ],
+)
+def test_a_call_that_trusts_nothing_is_not(source):
+    assert faults(source) == []
+
+
+class Trap:
+    """An object whose pickle makes a file when it is opened."""
+
+    def __init__(self, made):
+        self.made = made
+
+    def __reduce__(self):
+        return Path.touch, (self.made,)
+
+
+@pytest.fixture
+def trapped(tmp_path):
+    """A file that would make another when unpickled, and that other."""
+    made, file = tmp_path / "made", tmp_path / "trap"
+    file.write_bytes(pickle.dumps(Trap(made)))
+    pickle.loads(file.read_bytes())
+    assert made.exists()
+    made.unlink()
+    return file, made
+
+
+def test_a_pickle_in_the_place_of_any_result_is_never_opened(trapped, tmp_path):
+    """Also where the checksum was recorded with it, as somebody who hands on a results folder could."""
+    trap, made = trapped
+    content, block = trap.read_bytes(), tmp_path / "block"
+    block.mkdir()
+    names = ("checkpoints.safetensors", "history.parquet", "trace.parquet")
+    for name in names:
+        (block / name).write_bytes(content)
+    plan = {"replicates": [0, 2], "checkpoints": [1], "model": "mlp"}
+    write_json(block / "run.json", {"plan": plan, "sha256": {name: sha256(block / name) for name in names}})
+    with pytest.raises((SafetensorError, InputError)):
+        Block(block).weights(1)
+    for table in (Block(block).history, Block(block).trace):
+        with pytest.raises((OSError, ValueError)):
+            pd.read_parquet(table)
+    with pytest.raises(InputError):
+        read_json(trap)
+    write_json(tmp_path / "info.json", {"sha256": sha256(trap), "mean": [0.5], "std": [0.5]})
+    with pytest.raises((SafetensorError, InputError)):
+        data.load(trap, tmp_path / "info.json", "cpu", torch.float32)
+    assert not made.exists()
