@@ -75,6 +75,11 @@ def wanted_figures():
     return [path for name in names for path in figure_files(name)]
 
 
+def wanted_events():
+    blocks = all_blocks() if config["tensorboard"] else []
+    return [paths.EVENTS.format(point=point, block=block) for point, block in blocks]
+
+
 def report_products():
     """For each experiment with analyses the names of its figures and of its tables."""
     products = {}

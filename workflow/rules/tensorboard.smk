@@ -8,11 +8,6 @@ if config["tensorboard"]:
         sys.exit(f"error: {error}")
 
 
-def wanted_events():
-    blocks = all_blocks() if config["tensorboard"] else []
-    return [paths.EVENTS.format(point=point, block=block) for point, block in blocks]
-
-
 rule tensorboard:
     input:
         history=paths.HISTORY,
