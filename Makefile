@@ -6,38 +6,46 @@ SHELL := /bin/bash
 PYTHON ?= python3
 CORES ?= all
 CONFIG ?=
+KILLS ?= 36
+TRAININGS ?= 200
+PROFILE ?=
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 # The environment takes about 6 GB with the CUDA libraries that PyTorch brings, the default results below 0.5 GB.
 NEEDED_MB := 8000
 
 export PATH := $(BIN):$(PATH)
-SNAKEMAKE := snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
+SNAKEMAKE := snakemake $(if $(PROFILE),--profile $(PROFILE),--cores $(CORES)) $(if $(CONFIG),--configfile $(CONFIG))
 
-# A run that was killed leaves Snakemake's lock behind; one that is at work holds .snakemake/running too.
-define UNLOCK
-if ls .snakemake/locks/* > /dev/null 2>&1; then \
-    flock --nonblock --exclusive .snakemake/running true || { echo "error: another run is at work in $(CURDIR); wait for it, or stop it first" >&2; exit 1; }; \
-    echo "== clearing the lock that a killed run left behind"; \
-    $(SNAKEMAKE) --unlock --quiet all; \
-fi
-endef
-
-.PHONY: help results test bench estimate status lint check clean
+.PHONY: help results report test test-faults test-slurm bench estimate status lint check clean
 
 help: ## list what can be asked for
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
-	@echo "variables:  CORES=$(CORES) (cores to use), CONFIG=FILE... (laid over config/config.yaml, in this order), PYTHON=$(PYTHON)"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@echo "variables:  CORES=$(CORES) (cores to use), CONFIG=FILE... (laid over config/config.yaml, in this order), PROFILE=profiles/slurm (run on a cluster), PYTHON=$(PYTHON)"
 
 results: $(VENV)/runtime.stamp ## train everything and draw the figures of the study into results/
-	@$(UNLOCK)
-	@echo "== running the workflow: snakemake --cores $(CORES)$(if $(CONFIG), --configfile $(CONFIG))"
+	@PYTHONPATH=workflow/lib python -m intrinsic_lr.recover
+	@echo "== running the workflow: $(strip $(SNAKEMAKE))"
 	@$(SNAKEMAKE)
-	@echo "== done: verdicts in results/claims.csv, figures in results/figures, tables in results/tables"
+	@echo "== done: open results/report.html; verdicts in results/claims.csv, figures in results/figures, tables in results/tables"
+
+report: $(VENV)/runtime.stamp ## write results/report.html anew, and Snakemake's own report beside it
+	@PYTHONPATH=workflow/lib python -m intrinsic_lr.recover
+	@$(SNAKEMAKE) results/report.html
+	@$(SNAKEMAKE) --report results/snakemake-report.html
+	@echo "== done: results/report.html (verdicts, figures, tables), results/snakemake-report.html (the workflow's record)"
 
 test: $(VENV)/dev.stamp ## run the tests
 	@echo "== running the tests"
 	@python -m pytest
+
+test-faults: $(VENV)/dev.stamp ## kill, damage and soak it: the long tests of docs/reliability.md (about 25 minutes)
+	@echo "== running the tests of faults: $(KILLS) kills, $(TRAININGS) trainings in one run"
+	@python -m pytest tests/faults -m "long or not long" --kills $(KILLS) --trainings $(TRAININGS)
+
+test-slurm: $(VENV)/dev.stamp $(VENV)/slurm.stamp ## run the workflow on a virtual Slurm cluster that loses jobs and nodes (as root)
+	@echo "== running the tests on a virtual Slurm cluster"
+	@tests/slurm/run
 
 bench: $(VENV)/runtime.stamp ## measure how fast it runs, against plain PyTorch and the machine's limit
 	@echo "== running the benchmarks (about 15 minutes on two cores)"
@@ -66,6 +74,10 @@ $(VENV)/runtime.stamp: envs/requirements.txt | check
 $(VENV)/dev.stamp: envs/requirements-dev.txt | check
 	@$(MAKE) --no-print-directory install REQUIREMENTS=requirements-dev.txt
 	@touch $@ $(VENV)/runtime.stamp
+
+$(VENV)/slurm.stamp: envs/requirements-slurm.txt | $(VENV)/runtime.stamp
+	@$(MAKE) --no-print-directory install REQUIREMENTS=requirements-slurm.txt
+	@touch $@
 
 .PHONY: install
 install:

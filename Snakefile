@@ -8,6 +8,9 @@ min_version("9.0")
 configfile: str(Path(workflow.basedir) / "config" / "config.yaml")
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
@@ -16,6 +19,7 @@ include: "workflow/rules/analyse.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/claims.smk"
 include: "workflow/rules/tensorboard.smk"
+include: "workflow/rules/report.smk"
 
 
 onstart:
@@ -29,6 +33,7 @@ rule all:
         tables=wanted_tables(),
         claims=scorecards(),
         events=wanted_events(),
+        report=paths.REPORT,
 
 
 rule tables:

@@ -1,10 +1,20 @@
 """Shared fixtures of the tests."""
 
+import shutil
+
 import pytest
 import torch
 
 from intrinsic_lr import data, extract, train
 from intrinsic_lr.data import Dataset
+from projects import new_project, snakemake
+
+
+def pytest_addoption(parser):
+    """How often the tests of faults try: a few times among all tests, more often for `make test-faults`."""
+    parser.addoption("--kills", type=int, default=3, help="kills of test_kills.py")
+    parser.addoption("--kill-seed", type=int, default=0, help="seed of their moments")
+    parser.addoption("--trainings", type=int, default=200, help="trainings of test_soak.py")
 
 
 @pytest.fixture(autouse=True)
@@ -46,3 +56,18 @@ def trained(tmp_path_factory):
         train.main([*of_data, *(text for flag, value in flags.items() for text in (f"--{flag}", str(value)))])
         extract.main(["--run", str(folder), *of_data])
     return results
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A project in which the smoke workflow has run to its end."""
+    project = new_project(tmp_path_factory.mktemp("finished") / "project")
+    done = snakemake(project)
+    assert done.returncode == 0, done.stdout
+    return project
+
+
+@pytest.fixture
+def project(finished, tmp_path):
+    """A copy of the finished project elsewhere, to be changed by a test."""
+    return shutil.copytree(finished, tmp_path / "elsewhere", symlinks=True)

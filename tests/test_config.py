@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import yaml
 from intrinsic_lr.claims.catalogue import CLAIMS, Claim
 from intrinsic_lr.config import SCHEMA, Study, check_targets
 from intrinsic_lr.errors import InputError
+from intrinsic_lr.paths import MAX_BLOCKS, block_name
 
 CONFIG = Path(__file__).parents[1] / "config"
 
@@ -163,6 +165,16 @@ def test_epochs_of_digits_and_multiples_of_the_intrinsic_time():
 ONE = ["experiments", "one"]
 
 
+def test_figures_have_one_spelling_of_formats_and_look():
+    config = small_config()
+    config["figures"] = {"formats": ["png", "pdf"], "width": "column", "font": {"family": "serif", "size": 8}}
+    study = Study.read(config)
+    assert study.formats == ["svg", "pdf", "png"]
+    assert json.loads(study.look) == {"width": 3.25, "family": "serif", "size": 8.0}
+    assert study.look == Study.read(edited(("figures", "width"), 3.25, copy.deepcopy(config))).look
+    assert Study.read(edited(("figures", "formats"), [], config)).formats == ["svg"]
+
+
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
@@ -248,7 +260,7 @@ def test_mistakes_get_one_clear_line(path, value, words):
 def claimed(monkeypatch):
     """The small config with a claim of one role, one threshold and two settings."""
     stated = Claim(
-        "It is so.", "derived", experiments={"run": "any"}, files=("history",), reads_data=True,
+        "It is so.", "derived", "It is not.", experiments={"run": "any"}, files=("history",), reads_data=True,
         thresholds={"margin": "how far"}, settings={"model": "which", "factors": "by what"},
     )  # fmt: skip
     monkeypatch.setitem(CLAIMS, "example", stated)
@@ -324,6 +336,16 @@ def test_shared_point_needs_one_block_size():
     config = small_config()
     config["experiments"]["two"] = {**copy.deepcopy(config["experiments"]["one"]), "block_size": 4}
     with pytest.raises(InputError, match=r"experiments\.two\.block_size: found 4, .* blocks of 2"):
+        Study.read(config)
+
+
+def test_no_more_blocks_than_there_are_names_for():
+    config = edited(("experiments", "one", "replicates"), 2 * MAX_BLOCKS)
+    training = next(iter(Study.read(config).trainings.values()))
+    assert re.fullmatch("[0-9]{4}", block_name(training.blocks[-1])), "what the workflow's wildcard takes"
+    config = edited(("experiments", "one", "replicates"), 2 * MAX_BLOCKS + 1)
+    words = r"experiments\.one\.replicates: found 20001 in blocks of 2; allowed .* a block_size from 3 on"
+    with pytest.raises(InputError, match=words):
         Study.read(config)
 
 

@@ -132,9 +132,10 @@ def test_damaged_data_are_refused_with_the_repair(written, harm):
         data.load(*written, "cpu", torch.float32)
 
 
-def test_a_description_of_something_else_is_refused(written):
-    written[1].write_text("[]")
-    with pytest.raises(InputError, match="does not describe a data set"):
+@pytest.mark.parametrize(("text", "words"), [("[]", "damaged"), ("{}", "does not describe a data set")])
+def test_a_description_of_something_else_is_refused(written, text, words):
+    written[1].write_text(text)
+    with pytest.raises(InputError, match=words):
         data.load(*written, "cpu", torch.float32)
 
 

@@ -1,7 +1,6 @@
 """The pages that show code do what they show: their blocks are run, in order, as a reader would."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ import pytest
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
-REPOSITORY = Path(__file__).parents[1]
+from projects import REPOSITORY, install_make, new_project
 
 
 def run_bash(example: Example) -> None:
@@ -36,26 +35,20 @@ def run_page(name, *more):
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A copy of the project without results, the environment of the tests as its own."""
-    for name in ("workflow", "config", "envs", "profiles"):
-        shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("Snakefile", "Makefile"):
-        shutil.copy2(REPOSITORY / name, tmp_path)
-    (tmp_path / ".venv").mkdir()
-    (tmp_path / ".venv/bin").symlink_to(Path(sys.executable).parent)
-    (tmp_path / ".venv/runtime.stamp").touch()
-    monkeypatch.chdir(tmp_path)
+def fresh(tmp_path, monkeypatch):
+    """A project without results, the environment of the tests as its own, as the current folder."""
+    monkeypatch.chdir(install_make(new_project(tmp_path / "project")))
     monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.delenv("MAKEFLAGS", raising=False)
 
 
 @pytest.mark.workflow
-def test_tutorial(project, capsys):
+def test_tutorial(fresh):
     run_page("tutorial.md", CodeBlockParser("bash", run_bash), CodeBlockParser("yaml", save_yaml))
     assert Path("shock.svg").stat().st_size > 1000
     assert Path("results/figures/disagreement_shock.svg").is_file()
 
 
-def test_library(trained, tmp_path, monkeypatch):
+def test_library(trained, monkeypatch):
     monkeypatch.chdir(trained.parent)
     run_page("library.md")

@@ -213,6 +213,15 @@ def test_a_lock_folder_that_cannot_be_used_is_named(tmp_path, monkeypatch):
         leases.lock_folder()
 
 
+def test_a_file_system_without_locks_is_named(machine, monkeypatch):
+    def refused(*_):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(leases.fcntl, "flock", refused)
+    with pytest.raises(InputError, match=r"cannot be locked \(No locks available\)"), leased("auto", 1):
+        pass
+
+
 def test_no_torch_is_needed():
     code = "import sys, intrinsic_lr.leases; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(LIBRARY)}).returncode == 0

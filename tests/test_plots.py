@@ -10,6 +10,7 @@ import pytest
 from intrinsic_lr import plots, style
 from intrinsic_lr.errors import InputError
 from intrinsic_lr.grid import Point
+from intrinsic_lr.style import Look
 from intrinsic_lr.tables import with_point
 
 
@@ -134,6 +135,57 @@ def test_figures_have_titles_labels_and_the_same_bytes_twice(name, tmp_path):
     assert written[0] == written[1]
     assert all(len(content) > 1000 for content in written[0])
     assert {path.name.split(".")[0] for path in tmp_path.iterdir()} == {"first", "second"}
+
+
+@pytest.mark.parametrize("look", [Look(3.25, "serif", 8), Look(10, "monospace", 12)], ids=["column", "wide"])
+def test_another_look_gives_the_same_bytes_twice_and_another_size(look, tmp_path):
+    written = []
+    for attempt in ("first", "second"):
+        paths = [tmp_path / f"{attempt}.{extension}" for extension in ("svg", "pdf", "png")]
+        style.save(plots.curves_figure(curves(), SPEC, look=look), paths, look)
+        written.append([path.read_bytes() for path in paths])
+    assert written[0] == written[1]
+    width = int.from_bytes(written[0][2][16:20], "big")
+    assert width == pytest.approx(200 * look.width, abs=1)
+
+
+def test_text_stays_text_in_vector_formats(tmp_path):
+    paths = [tmp_path / "figure.svg", tmp_path / "figure.pdf"]
+    style.save(plots.curves_figure(curves(), SPEC), paths)
+    svg, pdf = (path.read_bytes() for path in paths)
+    assert b"Norm of the weights" in svg
+    assert b"/FontFile2" in pdf
+    assert b"/Type3" not in pdf
+
+
+def test_panels_of_a_column_stand_below_each_other():
+    wide, narrow = (plots.curves_figure(curves(), SPEC, look=Look(width)) for width in (6.75, 3.25))
+    rows = [len({axes.get_subplotspec().rowspan.start for axes in figure.axes}) for figure in (wide, narrow)]
+    assert rows == [1, 2]
+    assert narrow.get_figwidth() == 3.25
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_text_is_clipped_or_overlaps_another_in_a_column(name):
+    draw, table = FIGURES[name]
+    assert collisions(draw(table(), SPEC, look=Look(3.25, size=7))) == []
+
+
+def test_lines_break_between_words_and_never_in_a_formula():
+    figure = plt.figure(figsize=(1, 1))
+    text = r"rates $\lambda_e$ = $3 \times 10^{-3}$"
+    assert style.wrapped(figure, text, 9).split("\n") == [r"rates $\lambda_e$ =", r"$3 \times 10^{-3}$"]
+    assert style.wrapped(figure, "a\nb", 9) == "a\nb"
+
+
+def test_a_font_that_is_not_installed_is_refused_by_name():
+    with pytest.raises(InputError, match=r"figures\.font\.family: found 'No Such Font'"):
+        Look.read('{"family": "No Such Font", "size": 9, "width": 6.75}')
+
+
+def test_colours_of_ordered_quantities_are_told_apart_in_grey_print():
+    grey = [np.dot(colour[:3], [0.2126, 0.7152, 0.0722]) for colour in style.ordered_colours(range(5)).values()]
+    assert (np.diff(grey) > 0.05).all()
 
 
 @pytest.mark.parametrize("name", [*FIGURES])

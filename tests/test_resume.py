@@ -120,7 +120,7 @@ def test_signals_stop_after_the_step(files, undisturbed, tmp_path, monkeypatch, 
 
 
 def test_the_end_of_the_parent_is_a_reason(monkeypatch):
-    alone, child = Watch(60, None, with_parent=False), Watch(60, None, with_parent=True)
+    alone, child = Watch(60, None, None), Watch(60, None, os.getppid())
     assert not child.stops()
     monkeypatch.setattr(os, "getppid", lambda: 1)
     assert child.stops()

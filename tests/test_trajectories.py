@@ -23,8 +23,8 @@ def ensemble(tmp_path):
     """Return five replicates in two blocks of three, of which one is left over."""
     folders = []
     for number in range(2):
-        folder = tmp_path / f"block_{number:04d}"
-        folder.mkdir()
+        folder = tmp_path / "p" / f"block_{number:04d}"
+        folder.mkdir(parents=True)
         generator = torch.Generator().manual_seed(number)
         weights = {
             key(step, name): torch.randn(3, *shape, generator=generator)
@@ -34,7 +34,8 @@ def ensemble(tmp_path):
         save_file(weights, folder / CHECKPOINTS)
         labels = np.random.default_rng(number).integers(-1, 3, (len(STEPS), 3, 7)).astype(np.int16)
         save_arrays({key(s, "labels"): part for s, part in zip(STEPS, labels, strict=True)}, folder / PREDICTIONS)
-        plan = {"replicates": [3 * number, 3 * number + 3], "model": MODEL, "checkpoints": list(STEPS)}
+        replicates = [3 * number, 3 * number + 3]
+        plan = {"point": "p", "replicates": replicates, "model": MODEL, "checkpoints": list(STEPS)}
         sums = {CHECKPOINTS: sha256(folder / CHECKPOINTS)}
         data = {"shape": [1, 4, 4], "classes": 3, "sha256": "0"}
         (folder / RUN).write_text(json.dumps({"plan": plan, "data": data, "sha256": sums}))

@@ -1,91 +1,13 @@
 """The workflow as its user runs it: end to end, what is made again, determinism, and mistakes."""
 
-import hashlib
-import os
 import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
+
+from projects import SMOKE, experiments, new_project, overlay, planned, snakemake, tables
 
 pytestmark = pytest.mark.workflow
-
-REPOSITORY = Path(__file__).parents[1]
-SMOKE = yaml.safe_load((REPOSITORY / "config" / "smoke.yaml").read_text())
-
-
-def snakemake(project, *arguments, config="config/smoke.yaml", **environment):
-    """Run Snakemake in a project folder; return the finished process with its output as text."""
-    # The user's environment, not the test runner's: the workflow must find the library by itself.
-    variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{variables['PATH']}"
-    return subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", config],
-        cwd=project,
-        env={**variables, "PATH": path, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=600,
-    )
-
-
-def planned(project, *arguments, config="config/smoke.yaml"):
-    """Return the number of jobs of each rule that a dry run plans."""
-    done = snakemake(project, "--dry-run", *arguments, config=config)
-    assert done.returncode == 0, done.stdout
-    if "Nothing to be done" in done.stdout:
-        return {}
-    table = done.stdout.split("Job stats:")[1].split("\n\n")[0]
-    return {
-        rule: int(count) for rule, count in re.findall(r"^(\w+)\s+(\d+)$", table, re.MULTILINE) if rule != "total"
-    }
-
-
-def overlay(project, **changes):
-    """Write a variant of the smoke config and return its name."""
-    text = yaml.safe_dump({**SMOKE, **changes}, sort_keys=False)
-    (project / "variant.yaml").write_text(text)
-    return "variant.yaml"
-
-
-def experiments(**changes):
-    """Return the smoke experiments with some of them changed or added."""
-    merged = {name: {**settings, **changes.pop(name, {})} for name, settings in SMOKE["experiments"].items()}
-    return {**merged, **changes}
-
-
-def new_project(folder):
-    for name in ("workflow", "config", "envs", "profiles"):
-        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy2(REPOSITORY / "Snakefile", folder)
-    return folder
-
-
-def tables(project):
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in (project / "results/tables").glob("*.csv")
-    }
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory):
-    """A project in which the smoke workflow has run to its end."""
-    project = new_project(tmp_path_factory.mktemp("finished") / "project")
-    done = snakemake(project)
-    assert done.returncode == 0, done.stdout
-    return project
-
-
-@pytest.fixture
-def project(finished, tmp_path):
-    """A copy of the finished project elsewhere, to be changed by a test."""
-    return shutil.copytree(finished, tmp_path / "elsewhere", symlinks=True)
 
 
 def test_end_to_end(finished):
@@ -168,7 +90,9 @@ class TestReruns:
     def test_library_edited_and_touched(self, project):
         for path in (project / "workflow/lib/intrinsic_lr").rglob("*.py"):
             path.write_text(path.read_text() + "\n# a comment\n")
-        assert set(planned(project)) <= {"claim", "scorecard", "figure_scorecard", "paper_vs_here", "all"}
+        assert set(planned(project)) <= {
+            "claim", "figure_claim", "scorecard", "figure_scorecard", "paper_vs_here", "report", "all",
+        }  # fmt: skip
         assert planned(project)["claim"] == 2
 
     def test_more_replicates(self, project):
@@ -180,7 +104,8 @@ class TestReruns:
     def test_new_grid_value(self, project):
         grid = {"lr": 0.1, "weight_decay": [0.01, 0.1, 0.2], "schedule": "late_decay"}
         jobs = planned(project, config=overlay(project, experiments=experiments(smoke_grid={"grid": grid})))
-        assert jobs == {"all": 1, "train": 1, "grid": 1, "figure_grid": 1, "phase": 1, "figure_phase": 1}
+        expected = {"all", "train", "grid", "figure_grid", "phase", "figure_phase", "report"}
+        assert jobs == dict.fromkeys(expected, 1)
 
     def test_new_experiment_that_shares_a_point(self, project):
         shared = {**SMOKE["experiments"]["smoke_mixing"], "analyses": ["curves"], "grid": {"lr": 0.1}}
@@ -192,7 +117,22 @@ class TestReruns:
     def test_figure_script_edited(self, project):
         script = project / "workflow/scripts/figure_grid.py"
         script.write_text(script.read_text() + "\n# a comment\n")
-        assert planned(project) == {"all": 1, "figure_grid": 1}
+        assert planned(project) == {"all": 1, "figure_grid": 1, "report": 1}
+
+    def test_look_of_the_figures_changed(self, project):
+        name = overlay(project, figures={"width": "column", "font": {"family": "serif", "size": 8}})
+        jobs = planned(project, config=name)
+        assert jobs["figure_claim"] == 2
+        assert all(rule in ("all", "report") or rule.startswith("figure_") for rule in jobs)
+        assert sum(jobs.values()) == 2 + 11  # every figure once
+
+    def test_caption_or_template_of_the_page_edited(self, project):
+        template = project / "workflow/report/page.css"
+        template.write_text(template.read_text() + "/* a comment */")
+        assert planned(project) == {"all": 1, "report": 1}
+
+    def test_formats_reordered_or_fewer(self, project):
+        assert planned(project, config=overlay(project, figures={"formats": ["pdf", "svg"]})) == {}
 
     def test_training_version_raised(self, project):
         version = project / "workflow/lib/intrinsic_lr/version.py"

@@ -17,6 +17,7 @@ from intrinsic_lr.claims.sameness import compare_points, last_checkpoints, no_ex
 from intrinsic_lr.claims.verdicts import findings_table, overall
 from intrinsic_lr.disagreement import total_variation
 from intrinsic_lr.errors import InputError
+from intrinsic_lr.storage import sha256, write_json
 
 
 def world(left, rates=(0.1, 0.01), runs=40):
@@ -98,9 +99,10 @@ def test_p_values_are_uniform_where_initialisations_are_forgotten():
 
 
 def test_true_labels_are_read_from_the_data(tmp_path):
-    labels = np.array([2, 0, 1])
-    save_file({"test_labels": labels, "test_images": np.zeros((3, 1))}, tmp_path / "data.safetensors")
-    inputs = Inputs(Question("claim"), datasets={"data": (tmp_path / "data.safetensors", tmp_path / "data.json")})
+    labels, data, info = np.array([2, 0, 1]), tmp_path / "data.safetensors", tmp_path / "data.json"
+    save_file({"test_labels": labels, "test_images": np.zeros((3, 1))}, data)
+    write_json(info, {"name": "data", "classes": [*"abc"], "mean": [0.5], "std": [1.0], "sha256": sha256(data)})
+    inputs = Inputs(Question("claim"), datasets={"data": (data, info)})
     assert inputs.test_labels("data").tolist() == [2, 0, 1]
 
 

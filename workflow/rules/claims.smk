@@ -1,14 +1,9 @@
-LIBRARY_CHECKSUM = library_checksum()
-
-
-# Judging and drawing are one job: what the drawing takes is mostly the start of a job.
 rule claim:
     input:
         claim_files,
     output:
         table=paths.TABLE.format(name="{claim}"),
         findings=paths.FINDINGS,
-        figure=paths.figure_files("{claim}"),
     log:
         "results/logs/claim/{claim}.log",
     benchmark:
@@ -31,8 +26,18 @@ rule scorecard:
     input:
         wanted_findings(),
     output:
-        claims=paths.SCORECARD,
-        controls=paths.CONTROLS,
+        claims=report(
+            paths.SCORECARD,
+            caption="../report/scorecard.rst",
+            category="Scorecard",
+            labels={"table": "claims"},
+        ),
+        controls=report(
+            paths.CONTROLS,
+            caption="../report/scorecard.rst",
+            category="Scorecard",
+            labels={"table": "controls"},
+        ),
     log:
         "results/logs/scorecard.log",
     benchmark:
@@ -67,19 +72,3 @@ rule paper_vs_here:
         library=LIBRARY_CHECKSUM,
     script:
         "../scripts/paper_vs_here.py"
-
-
-rule figure_scorecard:
-    input:
-        claims=paths.SCORECARD,
-        controls=paths.CONTROLS,
-    output:
-        paths.figure_files("scorecard"),
-    log:
-        "results/logs/figure_scorecard.log",
-    benchmark:
-        "results/benchmarks/figure_scorecard.tsv"
-    conda:
-        "../../envs/intrinsic-lr.yaml"
-    script:
-        "../scripts/figure_scorecard.py"

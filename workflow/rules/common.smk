@@ -16,12 +16,17 @@ from intrinsic_lr.layers import bases
 from intrinsic_lr.running import mark_running
 from intrinsic_lr.version import EXTRACT_VERSION, TRAINING_VERSION
 
-# `make results` clears Snakemake's lock only where nobody holds this.
-RUNNING = mark_running(Path(".snakemake"))
+# `make results` clears Snakemake's lock only where nobody holds this. Its jobs, which read this file too, do not: one
+# that outlives a killed workflow is no reason to refuse the next.
+RUNNING = mark_running(Path(".snakemake")) if workflow.is_main_process else None
 
 # glibc hands memory back to the system and fetches it again at every step: up to a quarter of a training's time.
 # It is told to keep what it has (blocks below 256 MB, up to 512 MB of them); other C libraries ignore this.
 ALLOCATOR = "MALLOC_MMAP_THRESHOLD_=268435456 MALLOC_TRIM_THRESHOLD_=536870912"
+
+# The workflow that the user started tries again; the Snakemake that runs inside of a cluster's job does not, or
+# failures would multiply.
+RETRIES = config["retries"] if workflow.is_main_process else 0
 
 # Every job imports the library from the repository, also under --directory.
 shell.prefix(f"export {ALLOCATOR} PYTHONPATH={shlex.quote(LIBRARY)}; ")
@@ -57,6 +62,19 @@ PRODUCTS = {
 }
 
 
+def figure_files(name):
+    """The files of a figure, in the formats of the config."""
+    return paths.figure_files(name, STUDY.formats)
+
+
+def reported_figure(name, caption, category):
+    """The files of a figure, the first of which, the SVG, stands in Snakemake's own report."""
+    shown, *others = figure_files(name)
+    place = os.path.join(workflow.basedir, "workflow", "report", caption)
+    labels = {"figure": name}
+    return [report(shown, caption=place, category=category, labels=labels), *others]
+
+
 def wanted_tables():
     return [
         paths.TABLE.format(name=f"{table}_{experiment}")
@@ -74,7 +92,7 @@ def wanted_figures():
         for figure in figures
     ]
     names += [*STUDY.claims, "scorecard"] if STUDY.claims else []
-    return [path for name in names for path in paths.figure_files(name)]
+    return [path for name in names for path in figure_files(name)]
 
 
 def wanted_findings():
@@ -146,17 +164,18 @@ def claim_files(wildcards):
     return list(dict.fromkeys(files))
 
 
-def library_checksum():
-    """Checksum of the library's code, which no trigger of the workflow sees.
-
-    Claims are judged in seconds, and a stale verdict would be worse than judging them again after any edit.
-    """
+def checksum(folder, endings):
+    """Checksum of the files of a folder with one of these endings, which no trigger of the workflow sees."""
     digest = hashlib.sha256()
-    for folder, _, names in sorted(os.walk(os.path.join(LIBRARY, "intrinsic_lr"))):
-        for name in sorted(name for name in names if name.endswith(".py")):
-            with open(os.path.join(folder, name), "rb") as handle:
+    for place, _, names in sorted(os.walk(folder)):
+        for name in sorted(name for name in names if name.endswith(endings)):
+            with open(os.path.join(place, name), "rb") as handle:
                 digest.update(handle.read())
     return digest.hexdigest()[:16]
+
+
+# Claims are judged in seconds, and a stale verdict would be worse than judging them again after any edit.
+LIBRARY_CHECKSUM = checksum(os.path.join(LIBRARY, "intrinsic_lr"), (".py",))
 
 
 def dataset_of_point(pattern):
@@ -180,8 +199,9 @@ def one_of(names):
 
 
 def announce():
-    """Say what is to be trained and written, and stop where the disk has no room for it."""
+    """Say what is to be trained and written, and stop where the disk has no room for it or refuses it."""
     try:
+        budget.check_writable(Path("results"))
         print(budget.announce(STUDY, Path.cwd()), file=sys.stderr)
     except InputError as error:
         sys.exit(f"error: {error}")

@@ -2,7 +2,7 @@ rule figure_curves:
     input:
         table=paths.TABLE.format(name="curves_{experiment}"),
     output:
-        paths.figure_files("curves_{experiment}"),
+        reported_figure("curves_{experiment}", "experiment.rst", "Analyses"),
     log:
         "results/logs/figure_curves/{experiment}.log",
     benchmark:
@@ -13,6 +13,7 @@ rule figure_curves:
         "../../envs/intrinsic-lr.yaml"
     params:
         spec=lambda w: STUDY.describe(w.experiment),
+        look=STUDY.look,
     script:
         "../scripts/figure_curves.py"
 
@@ -21,7 +22,7 @@ rule figure_swa:
     input:
         table=paths.TABLE.format(name="swa_summary_{experiment}"),
     output:
-        paths.figure_files("swa_{experiment}"),
+        reported_figure("swa_{experiment}", "experiment.rst", "Analyses"),
     log:
         "results/logs/figure_swa/{experiment}.log",
     benchmark:
@@ -32,6 +33,7 @@ rule figure_swa:
         "../../envs/intrinsic-lr.yaml"
     params:
         spec=lambda w: STUDY.describe(w.experiment),
+        look=STUDY.look,
     script:
         "../scripts/figure_swa.py"
 
@@ -40,7 +42,7 @@ rule figure_distance:
     input:
         table=paths.TABLE.format(name="distance_summary_{experiment}"),
     output:
-        paths.figure_files("distance_{experiment}"),
+        reported_figure("distance_{experiment}", "experiment.rst", "Analyses"),
     log:
         "results/logs/figure_distance/{experiment}.log",
     benchmark:
@@ -51,6 +53,7 @@ rule figure_distance:
         "../../envs/intrinsic-lr.yaml"
     params:
         spec=lambda w: STUDY.describe(w.experiment),
+        look=STUDY.look,
     script:
         "../scripts/figure_distance.py"
 
@@ -59,7 +62,7 @@ rule figure_epochs:
     input:
         table=paths.TABLE.format(name="epochs_{experiment}"),
     output:
-        paths.figure_files("epochs_{experiment}"),
+        reported_figure("epochs_{experiment}", "experiment.rst", "Analyses"),
     log:
         "results/logs/figure_epochs/{experiment}.log",
     benchmark:
@@ -70,6 +73,7 @@ rule figure_epochs:
         "../../envs/intrinsic-lr.yaml"
     params:
         spec=lambda w: STUDY.describe(w.experiment),
+        look=STUDY.look,
     script:
         "../scripts/figure_epochs.py"
 
@@ -78,7 +82,7 @@ rule figure_total_variation:
     input:
         table=paths.TABLE.format(name="disagreement_{experiment}"),
     output:
-        paths.figure_files("total_variation_{experiment}"),
+        reported_figure("total_variation_{experiment}", "experiment.rst", "Analyses"),
     log:
         "results/logs/figure_total_variation/{experiment}.log",
     benchmark:
@@ -89,6 +93,7 @@ rule figure_total_variation:
         "../../envs/intrinsic-lr.yaml"
     params:
         spec=lambda w: STUDY.describe(w.experiment),
+        look=STUDY.look,
     script:
         "../scripts/figure_total_variation.py"
 
@@ -97,7 +102,7 @@ rule figure_disagreement:
     input:
         table=paths.TABLE.format(name="disagreement_{experiment}"),
     output:
-        paths.figure_files("disagreement_{experiment}"),
+        reported_figure("disagreement_{experiment}", "experiment.rst", "Analyses"),
     log:
         "results/logs/figure_disagreement/{experiment}.log",
     benchmark:
@@ -108,6 +113,7 @@ rule figure_disagreement:
         "../../envs/intrinsic-lr.yaml"
     params:
         spec=lambda w: STUDY.describe(w.experiment),
+        look=STUDY.look,
     script:
         "../scripts/figure_disagreement.py"
 
@@ -116,7 +122,7 @@ rule figure_grid:
     input:
         table=paths.TABLE.format(name="grid_{experiment}"),
     output:
-        paths.figure_files("grid_{experiment}"),
+        reported_figure("grid_{experiment}", "experiment.rst", "Analyses"),
     log:
         "results/logs/figure_grid/{experiment}.log",
     benchmark:
@@ -127,6 +133,7 @@ rule figure_grid:
         "../../envs/intrinsic-lr.yaml"
     params:
         spec=lambda w: STUDY.describe(w.experiment),
+        look=STUDY.look,
     script:
         "../scripts/figure_grid.py"
 
@@ -135,7 +142,7 @@ rule figure_phase:
     input:
         table=paths.TABLE.format(name="phase_{experiment}"),
     output:
-        paths.figure_files("phase_{experiment}"),
+        reported_figure("phase_{experiment}", "experiment.rst", "Analyses"),
     log:
         "results/logs/figure_phase/{experiment}.log",
     benchmark:
@@ -146,5 +153,47 @@ rule figure_phase:
         "../../envs/intrinsic-lr.yaml"
     params:
         spec=lambda w: STUDY.describe(w.experiment),
+        look=STUDY.look,
     script:
         "../scripts/figure_phase.py"
+
+
+rule figure_claim:
+    input:
+        table=paths.TABLE.format(name="{claim}"),
+        findings=paths.FINDINGS,
+    output:
+        reported_figure("{claim}", "claim.rst", "Claims"),
+    log:
+        "results/logs/figure_claim/{claim}.log",
+    benchmark:
+        "results/benchmarks/figure_claim/{claim}.tsv"
+    conda:
+        "../../envs/intrinsic-lr.yaml"
+    params:
+        plan=lambda w: STUDY.describe_claim(w.claim),
+        analysis=config["analysis"],
+        seed=config["seed"],
+        statement=lambda w: CLAIMS[w.claim].statement,
+        look=STUDY.look,
+        library=LIBRARY_CHECKSUM,
+    script:
+        "../scripts/figure_claim.py"
+
+
+rule figure_scorecard:
+    input:
+        claims=paths.SCORECARD,
+        controls=paths.CONTROLS,
+    output:
+        reported_figure("scorecard", "scorecard.rst", "Scorecard"),
+    log:
+        "results/logs/figure_scorecard.log",
+    benchmark:
+        "results/benchmarks/figure_scorecard.tsv"
+    conda:
+        "../../envs/intrinsic-lr.yaml"
+    params:
+        look=STUDY.look,
+    script:
+        "../scripts/figure_scorecard.py"

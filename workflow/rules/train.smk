@@ -14,7 +14,7 @@ rule train:
     benchmark:
         "results/benchmarks/train/{point}/block_{block}.tsv"
     # A training that was stopped has saved its state, and goes on when it is started again.
-    retries: 2
+    retries: RETRIES
     conda:
         "../../envs/intrinsic-lr.yaml"
     threads: config["threads"]

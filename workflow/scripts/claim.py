@@ -1,15 +1,12 @@
-"""Test one claim: measure what it is about, judge it, and draw its figure."""
+"""Test one claim: measure what it is about, and judge it."""
 
 from importlib import import_module
-
-import pandas as pd
 
 from intrinsic_lr.claims.catalogue import CLAIMS
 from intrinsic_lr.claims.question import Inputs
 from intrinsic_lr.claims.verdicts import findings_table
 from intrinsic_lr.leases import leased
 from intrinsic_lr.reporting import reported
-from intrinsic_lr.style import save
 from intrinsic_lr.tables import write_table
 
 # Only tests of networks compute on a device; the others read tables.
@@ -32,6 +29,3 @@ with reported(snakemake.log[0]), leased(device, snakemake.config["jobs_per_devic
     findings = claim.judge(table, question)
     figure = f"results/figures/{question.name}.svg"
     write_table(findings_table(question.name, question.source, figure, findings), snakemake.output.findings)
-    # The figure shows the tables as they are written, to the digits that they have there.
-    table, findings = map(pd.read_csv, (snakemake.output.table, snakemake.output.findings))
-    save(claim.draw(table, question, findings), snakemake.output.figure)

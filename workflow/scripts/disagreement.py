@@ -6,9 +6,9 @@ from functools import partial
 from itertools import combinations
 
 import pandas as pd
-from safetensors.numpy import load_file
 
 from intrinsic_lr.disagreement import compare
+from intrinsic_lr.prepared import true_labels
 from intrinsic_lr.reporting import reported
 from intrinsic_lr.runs import open_ensemble
 from intrinsic_lr.seeding import stream_seed
@@ -53,18 +53,17 @@ def row(comparison, ensembles, truth, analysis, seed):
     }
 
 
-def read_truth(info_path, data_path):
+def read_truth(data_path, info_path):
     """Return the true test labels and the number of classes of a data set, with its name."""
-    with open(info_path, encoding="utf-8") as handle:
-        info = json.load(handle)
-    return info["name"], (load_file(data_path)["test_labels"], len(info["classes"]))
+    info, labels = true_labels(data_path, info_path)
+    return info["name"], (labels, len(info["classes"]))
 
 
 with reported(snakemake.log[0]):
     spec = json.loads(snakemake.params.spec)
     folders = block_folders(snakemake.input)
     ensembles = {p["name"]: open_ensemble(folders[p["name"]], spec["replicates"]) for p in spec["points"]}
-    truth = dict(map(read_truth, snakemake.input.info, snakemake.input.data))
+    truth = dict(map(read_truth, snakemake.input.data, snakemake.input.info))
     of_comparison = partial(
         row, ensembles=ensembles, truth=truth, analysis=snakemake.params.analysis, seed=snakemake.params.seed
     )

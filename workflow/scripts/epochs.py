@@ -6,13 +6,12 @@ from contextlib import ExitStack
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.numpy import load_file
 
 from intrinsic_lr.disagreement import label_changes
 from intrinsic_lr.distance import ALL, ALL_LAYER_NORMALISED, between
+from intrinsic_lr.prepared import true_labels
 from intrinsic_lr.reporting import reported
 from intrinsic_lr.runs import open_ensemble
-from intrinsic_lr.storage import read_json
 from intrinsic_lr.tables import across_pairs, block_folders, with_point, write_table
 from intrinsic_lr.trajectories import label_trajectory, trajectory
 
@@ -80,10 +79,8 @@ with reported(snakemake.log[0]):
     spec = json.loads(snakemake.params.spec)
     folders = block_folders(snakemake.input)
     ensembles = {p["name"]: open_ensemble(folders[p["name"]], spec["replicates"]) for p in spec["points"]}
-    truth = {
-        read_json(info)["name"]: load_file(data)["test_labels"]
-        for info, data in zip(snakemake.input.info, snakemake.input.data, strict=True)
-    }
+    sets = map(true_labels, snakemake.input.data, snakemake.input.info)
+    truth = {info["name"]: labels for info, labels in sets}
     tables = []
     for point, partner, relation, members in pairs(spec):
         table = disagreements(point, partner, ensembles, members, truth[point["dataset"]])

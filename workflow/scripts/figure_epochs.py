@@ -6,7 +6,9 @@ import pandas as pd
 
 from intrinsic_lr.plots import epochs_figure
 from intrinsic_lr.reporting import reported
-from intrinsic_lr.style import save
+from intrinsic_lr.style import Look, save
 
 with reported(snakemake.log[0]):
-    save(epochs_figure(pd.read_csv(snakemake.input.table), json.loads(snakemake.params.spec)), snakemake.output)
+    look = Look.read(snakemake.params.look)
+    table, spec = pd.read_csv(snakemake.input.table), json.loads(snakemake.params.spec)
+    save(epochs_figure(table, spec, look=look), snakemake.output, look)

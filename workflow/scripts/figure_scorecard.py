@@ -4,8 +4,9 @@ import pandas as pd
 
 from intrinsic_lr.claims.scorecard_figure import scorecard_figure
 from intrinsic_lr.reporting import reported
-from intrinsic_lr.style import save
+from intrinsic_lr.style import Look, save
 
 with reported(snakemake.log[0]):
+    look = Look.read(snakemake.params.look)
     claims, controls = pd.read_csv(snakemake.input.claims), pd.read_csv(snakemake.input.controls)
-    save(scorecard_figure(claims, controls), snakemake.output)
+    save(scorecard_figure(claims, controls, look=look), snakemake.output, look)

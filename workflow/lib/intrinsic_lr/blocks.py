@@ -1,6 +1,7 @@
 """The training of one block of replicates, from its plan to its files."""
 
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from intrinsic_lr.models.spec import ModelSpec
 from intrinsic_lr.parts import Part, Setting, train_parts
 from intrinsic_lr.progress import progress
 from intrinsic_lr.resume import STATE, STOPPED, Watch, fingerprint, load_state, save_state
+from intrinsic_lr.running import alone
 from intrinsic_lr.runs import CHECKPOINTS, HISTORY, RUN, TRACE, key
 from intrinsic_lr.storage import TensorWriter, atomic_path, remove_abandoned, sha256, write_json
 from intrinsic_lr.training import DTYPES, State, TrainingPlan
@@ -34,7 +36,8 @@ def train_block(
 ) -> dict[str, Any]:
     """Train a block, write its checkpoints, history, trace and provenance into a folder, and return the latter.
 
-    A state that an earlier call left there is gone on from.
+    A state that an earlier call left there is gone on from. Where another program still writes into the folder,
+    such as an orphan of a killed workflow, its end is waited for.
 
     Raises:
         SystemExit: with status `STOPPED` when the watch says so; the state is saved then.
@@ -44,6 +47,18 @@ def train_block(
     kept = len(plan.members) * len(plan.checkpoints) * model.size * DTYPES[plan.dtype].itemsize
     check_disk(out, kept, f"the checkpoints of {plan.point}")
     setting = Setting(model, data, EvaluationData.of(data), device)
+    with alone(out, lambda: _stop_waiting(watch)):
+        return _train_alone(plan, setting, out, watch, note)
+
+
+def _stop_waiting(watch: Watch) -> None:
+    if watch.stops():
+        print(f"stopped before the first step by {watch.reason}", file=sys.stderr)
+        raise SystemExit(STOPPED)
+
+
+def _train_alone(plan: TrainingPlan, setting: Setting, out: Path, watch: Watch, note: str) -> dict[str, Any]:
+    """Train a block in a folder that nobody else writes into; otherwise as `train_block`."""
     parts, seconds = _train(plan, setting, out, watch)
     tables = {HISTORY: _joined(parts, "history"), TRACE: _joined(parts, "trace")}
     history = tables[HISTORY]
@@ -52,10 +67,10 @@ def train_block(
         with atomic_path(out / name) as temporary:
             table.to_parquet(temporary, index=False)
     record = {
-        **_provenance(plan, data, device, note),
+        **_provenance(plan, setting.data, setting.device, note),
         "wall_seconds": round(seconds, 3),
         "parts": [list(part.plan.replicates) for part in parts],
-        "steps_per_epoch": plan.steps_per_epoch(len(data.train_labels)),
+        "steps_per_epoch": plan.steps_per_epoch(len(setting.data.train_labels)),
         "non_finite": _non_finite(parts, history),
         "sha256": {name: sha256(out / name) for name in (CHECKPOINTS, HISTORY, TRACE)},
     }
@@ -164,7 +179,7 @@ def _provenance(plan: TrainingPlan, data: Dataset, device: torch.device, note: s
             "numpy": np.__version__,
         },
         "git_commit": _git_commit(),
-        "command": " ".join(["python", "-m", "intrinsic_lr.train", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", "intrinsic_lr.train", *sys.argv[1:]]),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

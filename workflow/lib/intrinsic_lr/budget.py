@@ -1,6 +1,6 @@
 """What a study will take before anything is trained: member-steps, and bytes on the disk. Imports no torch."""
 
-import json
+import contextlib
 import os
 import shutil
 from collections.abc import Iterable
@@ -14,6 +14,7 @@ from intrinsic_lr.dataset_sizes import Sizes
 from intrinsic_lr.errors import InputError
 from intrinsic_lr.models.architecture import Architecture, describe
 from intrinsic_lr.models.spec import ModelSpec
+from intrinsic_lr.storage import read_json
 
 ITEM_BYTES = {"float32": 4, "float64": 8}
 LABEL_BYTES, LOSS_BYTES, LOGIT_BYTES = 2, 4, 4
@@ -56,9 +57,9 @@ class Budget:
 
 def known_sizes(study: Study, dataset: str) -> Sizes | None:
     """Return the sizes of a data set: of the prepared one where there is one, else as known beforehand."""
-    info = Path(paths.DATA_INFO.format(dataset=dataset))
-    if info.is_file():
-        found = json.loads(info.read_text(encoding="utf-8"))
+    # A damaged description is not complained of here: the command that repairs it passes by.
+    with contextlib.suppress(InputError, KeyError):
+        found = read_json(paths.DATA_INFO.format(dataset=dataset))
         return Sizes(found["train_count"], found["test_count"], tuple(found["shape"]), len(found["classes"]))
     return dataset_sizes.sizes(study.config["datasets"][dataset], f"config: datasets.{dataset}")
 
@@ -146,6 +147,14 @@ def check_disk(folder: Path, needed: int, what: str) -> None:
         raise InputError(
             f"disk of {there}: found {spell(free)} free; needed are {spell(needed)} for {what}; allowed are fewer "
             "checkpoints or replicates, or another disk"
+        )
+
+
+def check_writable(folder: Path) -> None:
+    """Raise `InputError` where no file can be made in a folder that is there: no permission, a read-only disk."""
+    if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(
+            f"{folder.absolute()}: cannot be written to; allowed is a folder in which files can be made"
         )
 
 

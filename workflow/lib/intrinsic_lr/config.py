@@ -21,11 +21,15 @@ from intrinsic_lr.claims.catalogue import CLAIMS
 from intrinsic_lr.errors import InputError
 from intrinsic_lr.grid import Point, check_precision, check_sphere, expand
 from intrinsic_lr.models.spec import ModelSpec
+from intrinsic_lr.paths import MAX_BLOCKS
 from intrinsic_lr.schedules import Clock, Timeline, compile_schedule, lookup, number
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
 HISTORY_POINTS = 40
 TRACE_POINTS = 200
+FIGURE_FORMATS = ("svg", "pdf", "png")
+FIGURE_WIDTHS = {"column": 3.25, "page": 6.75}
+"""Inches: one of two columns of a paper's page, and the whole of it."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +175,20 @@ class Study:
             },
             sort_keys=True,
         )
+
+    @property
+    def formats(self) -> list[str]:
+        """Formats of every figure, in one order; SVG is among them: the report shows it, tables name it."""
+        return [name for name in FIGURE_FORMATS if name == "svg" or name in self.config["figures"]["formats"]]
+
+    @property
+    def look(self) -> str:
+        """Canonical JSON of the width, in inches, and the font of every figure."""
+        figures = self.config["figures"]
+        width = FIGURE_WIDTHS.get(figures["width"], figures["width"])
+        font = figures["font"]
+        spelt = {"width": float(width), "family": font["family"], "size": float(font["size"])}
+        return json.dumps(spelt, sort_keys=True)
 
     @cached_property
     def datasets(self) -> list[str]:
@@ -441,6 +459,12 @@ class Study:
     def _share(self, training: Training, place: str) -> None:
         """Merge what this experiment wants of a point with what others want of it."""
         name = training.point.name
+        if len(training.blocks) > MAX_BLOCKS:
+            raise InputError(
+                f"{place}.replicates: found {training.replicates} in blocks of {training.block_size}; allowed are "
+                f"{MAX_BLOCKS} blocks of a point, so a block_size from "
+                f"{math.ceil(training.replicates / MAX_BLOCKS)} on"
+            )
         earlier = self.trainings.get(name)
         if earlier is None:
             self.trainings[name] = training

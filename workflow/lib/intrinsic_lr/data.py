@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from intrinsic_lr import dataset_sizes, image_folder, storage, torchvision_sets
 from intrinsic_lr.errors import InputError
+from intrinsic_lr.prepared import description
 from intrinsic_lr.splits import Split, reason, sizes_differ
 
 _SPLIT_SEED = 0
@@ -64,7 +66,10 @@ def write(spec: Mapping[str, Any], name: str, data_path: Path | str, info_path: 
     """
     tensors, info = prepare(spec, name)
     with storage.atomic_path(data_path) as temporary:
-        save_file(tensors, temporary)
+        try:
+            save_file(tensors, temporary)
+        except SafetensorError as error:
+            raise OSError(str(error)) from None
     info["sha256"] = storage.sha256(data_path)
     storage.write_json(info_path, info)
     return info
@@ -76,17 +81,9 @@ def load(data_path: Path | str, info_path: Path | str, device: torch.device | st
     Raises:
         InputError: when a file is missing, or the data are not those that the description was written for.
     """
-    info = storage.read_json(info_path)
-    repair = f"snakemake --cores 1 --force {data_path}"
-    try:
-        digest, mean, std = info["sha256"], info["mean"], info["std"]
-    except (KeyError, TypeError):
-        raise InputError(
-            f"{info_path}: does not describe a data set (sha256, mean or std missing); repair with `{repair}`"
-        ) from None
-    storage.verify(data_path, digest, repair)
+    info = description(data_path, info_path)
     tensors = load_file(data_path, device=str(device))
-    statistics = (torch.tensor(values, dtype=dtype, device=device) for values in (mean, std))
+    statistics = (torch.tensor(info[name], dtype=dtype, device=device) for name in ("mean", "std"))
     return Dataset(*(tensors[key] for key in _TENSORS), *statistics, info)
 
 

@@ -1,20 +1,36 @@
-"""Mistakes of a user, reported as one line instead of a traceback."""
+"""Mistakes of a user, and refusals of the system, reported as one line instead of a traceback."""
 
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from intrinsic_lr.heartbeat import beating
 
 
 class InputError(Exception):
-    """A mistake in what the user gave: names the place, the value found and what is allowed."""
+    """A mistake in what the user or the machine gave: names the place, what was found and what is allowed."""
+
+
+def spell(error: OSError) -> str:
+    """Return what the system refused in words, with the file where the error knows it."""
+    reason = error.strerror or str(error)
+    return f"{error.filename}: {reason}" if error.filename else reason
+
+
+@contextlib.contextmanager
+def one_line() -> Iterator[None]:
+    """End the program with one line on standard error and exit status 2 on an `InputError` or an `OSError`."""
+    try:
+        yield
+    except (InputError, OSError) as error:
+        text = spell(error) if isinstance(error, OSError) else error
+        # The log may lie on the very disk that is full.
+        with contextlib.suppress(OSError):
+            print(f"error: {text}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run a command-line program, its log beating; an `InputError` ends it with one line and exit status 2."""
-    try:
-        with beating(sys.stderr):
-            main()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    """Run a command-line program under `one_line`, its log beating."""
+    with one_line(), beating(sys.stderr):
+        main()

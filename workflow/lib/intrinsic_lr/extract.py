@@ -5,6 +5,7 @@ from pathlib import Path
 
 from intrinsic_lr.errors import InputError, run_command
 from intrinsic_lr.leases import leased
+from intrinsic_lr.running import alone
 from intrinsic_lr.runs import CHECKPOINTS, EXTRACT, PREDICTIONS, STATISTICS, Block, key
 from intrinsic_lr.starting import quick_imports
 from intrinsic_lr.version import EXTRACT_VERSION
@@ -47,15 +48,16 @@ def _run(arguments: argparse.Namespace, device_name: str) -> None:
             f"{arguments.run}: trained on other data than {arguments.data} holds; "
             f"train again with `snakemake --cores 1 --force {arguments.run / 'run.json'}`"
         )
-    _extract(block, data, device)
-    write_json(
-        block.folder / EXTRACT,
-        {
-            "extract_version": EXTRACT_VERSION,
-            "checkpoints_sha256": block.record["sha256"][CHECKPOINTS],
-            "sha256": {name: sha256(block.folder / name) for name in (PREDICTIONS, STATISTICS)},
-        },
-    )
+    with alone(block.folder):
+        _extract(block, data, device)
+        write_json(
+            block.folder / EXTRACT,
+            {
+                "extract_version": EXTRACT_VERSION,
+                "checkpoints_sha256": block.record["sha256"][CHECKPOINTS],
+                "sha256": {name: sha256(block.folder / name) for name in (PREDICTIONS, STATISTICS)},
+            },
+        )
 
 
 def _extract(block: Block, data, device) -> None:

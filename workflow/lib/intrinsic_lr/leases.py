@@ -149,14 +149,30 @@ def _take(folder: Path, devices: Sequence[str], slots: int) -> tuple[int, str] |
     for slot in range(slots):
         for uuid in devices:
             # Not inherited by other programs that this one may start.
-            handle = _opened(folder / f"{re.sub('[^A-Za-z0-9-]', '_', uuid)}.{slot}")
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(handle)
-            else:
+            path = folder / f"{re.sub('[^A-Za-z0-9-]', '_', uuid)}.{slot}"
+            handle = _opened(path)
+            if _locked(handle, path):
                 return handle, uuid
+            os.close(handle)
     return None
+
+
+def _locked(handle: int, path: Path) -> bool:
+    """Lock an open slot file, and return whether that succeeded.
+
+    Raises:
+        InputError: where the file system has no locks, as a network's may not.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise InputError(
+            f"{path}: found a file that cannot be locked ({error.strerror}); needed is a /tmp on a disk or in "
+            "memory of this machine"
+        ) from None
+    return True
 
 
 def _opened(path: Path) -> int:

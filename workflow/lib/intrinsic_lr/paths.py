@@ -1,5 +1,7 @@
 """Where each result lies, relative to the working directory: the one module that spells it."""
 
+from collections.abc import Iterable
+
 BLOCK = "results/runs/{point}/block_{block}"
 DATA = "results/data/{dataset}.safetensors"
 DATA_INFO = "results/data/{dataset}.json"
@@ -18,7 +20,11 @@ PAPER = "results/paper_vs_here.csv"
 FIGURE = "results/figures/{name}"
 EVENTS = "results/tensorboard/{point}/block_{block}/events.out.tfevents"
 LOG = "results/logs/{rule}/{job}.log"
-FORMATS = ("svg", "pdf", "png")
+REPORT = "results/report.html"
+
+
+MAX_BLOCKS = 10_000
+"""Blocks of a point that `block_name` has names for, and the workflow's wildcard."""
 
 
 def block_name(block: int) -> str:
@@ -26,6 +32,6 @@ def block_name(block: int) -> str:
     return f"{block:04d}"
 
 
-def figure_files(name: str) -> list[str]:
+def figure_files(name: str, formats: Iterable[str]) -> list[str]:
     """Return a figure's files, one for each format."""
-    return [f"{FIGURE.format(name=name)}.{extension}" for extension in FORMATS]
+    return [f"{FIGURE.format(name=name)}.{extension}" for extension in formats]

@@ -20,7 +20,9 @@ from intrinsic_lr.style import (
     DASHES,
     HEAT,
     MARKERS,
+    PAGE,
     band,
+    bar_style,
     legend_below,
     logarithmic,
     ordered_colours,
@@ -240,7 +242,7 @@ def epochs_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
             if row == len(relations) - 1:
                 axes[row, column].set_xlabel(r"$\lambda_e t$ of the " + ("other" if row else "second"))
         bar = figure.colorbar(image, ax=list(axes[:, column]), location="bottom", aspect=22, pad=0.03)
-        bar.ax.tick_params(labelsize=7)
+        bar.ax.tick_params(labelsize="x-small")
     for row, relation in enumerate(relations):
         axes[row, 0].set_ylabel(f"{_RELATIONS[relation]}\n" + r"$\lambda_e t$ of the one")
     within = table[table["relation"] == "within"]
@@ -270,7 +272,7 @@ def _matrix(axes: Axes, mean: pd.DataFrame, spec: dict[str, Any], limits: dict[s
     for axis, steps in ((axes.xaxis, mean.columns), (axes.yaxis, mean.index)):
         shown = spread(range(len(steps)), 6)
         axis.set_ticks(np.array(shown) + 0.5, [f"{steps[place] * rate:.3g}" for place in shown])
-        axis.set_tick_params(labelsize=7)
+        axis.set_tick_params(labelsize="x-small")
     axes.grid(visible=False)
     axes.set_aspect("equal")
     return image
@@ -358,15 +360,14 @@ def disagreement_figure(table: pd.DataFrame, spec: dict[str, Any]) -> Figure:
         ("independent errors, $2e(1-e)$", rows["independent_errors"], None, None),
     )
     figure, ((axes,),) = panels(1, 1, 3.0)
-    colours = sns.color_palette("colorblind")
     for index, (label, values, low, high) in enumerate(bars):
         place = np.arange(len(rows)) + (index - 2) * 0.16
-        axes.bar(place, values * 100, width=0.15, color=colours[index], label=label)
+        axes.bar(place, values * 100, width=0.15, label=label, **bar_style(index))
         if low is not None and high is not None:
             error = np.nan_to_num(np.array([values - low, high - values]) * 100).clip(min=0)
             axes.errorbar(place, values * 100, yerr=error, color="black", ls="", capsize=2, lw=1)
     axes.axhline(0, color="0.3", lw=0.8)
-    upright = 90 if len(rows) > _WRAPPED else 0
+    upright = 90 if len(rows) > _WRAPPED * figure.get_figwidth() / PAGE else 0
     labels = [_pair_label(row, rows) for _, row in rows.iterrows()]
     axes.set_xticks(range(len(rows)), labels, rotation=upright)
     axes.set_xlim(-0.9, max(len(rows), 1) - 0.1)
@@ -392,7 +393,7 @@ def _pair_label(row: pd.Series, rows: pd.DataFrame) -> str:
 
 
 _WRAPPED = 6
-"""Labels of up to so many groups of bars stand level and wrapped; of more, upright."""
+"""Labels of up to so many groups of bars on a page's width stand level and wrapped; of more, upright."""
 
 
 @styled
@@ -451,7 +452,9 @@ def _heat_map(axes: Axes, cells: pd.DataFrame) -> bool:
         colour = "white" if np.dot(face[:3], [0.2126, 0.7152, 0.0722]) < 0.45 else "black"
         box = {"facecolor": face, "edgecolor": "none", "pad": 1.2}
         text = f"{values[y, x]:.1f}"
-        axes.text(x + 0.5, y + 0.5, text, ha="center", va="center", color=colour, fontsize=8, bbox=box, zorder=4)
+        axes.text(
+            x + 0.5, y + 0.5, text, ha="center", va="center", color=colour, fontsize="small", bbox=box, zorder=4
+        )
     axes.set_xticks(np.arange(cells.shape[1]) + 0.5, [f"{value:g}" for value in cells.columns])
     axes.set_yticks(np.arange(cells.shape[0]) + 0.5, [f"{value:g}" for value in cells.index])
     axes.grid(visible=False)
@@ -476,7 +479,7 @@ def _diagonals(axes: Axes, cells: pd.DataFrame) -> None:
         place = (x[between : between + 2].mean(), y[between : between + 2].mean())
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
         text = scientific(float(f"{10**level:.0e}"))
-        axes.text(*place, text, ha="center", va="center", fontsize=6.5, bbox=box, zorder=4)
+        axes.text(*place, text, ha="center", va="center", fontsize="x-small", bbox=box, zorder=4)
 
 
 @styled

@@ -116,12 +116,11 @@ class Watch:
     Args:
         every: seconds from one saving to the next.
         limit: seconds after which to stop, or None.
-        with_parent: whether to stop when the process that started this one has ended.
+        parent: the process that started this one, to stop when it has ended; None to go on then.
     """
 
-    def __init__(self, every: float, limit: float | None, with_parent: bool) -> None:
-        self._every, self._limit = every, limit
-        self._parent = os.getppid() if with_parent else None
+    def __init__(self, every: float, limit: float | None, parent: int | None) -> None:
+        self._every, self._limit, self._parent = every, limit, parent
         self._started = self._saved = time.monotonic()
         self.reason = ""
         for number in (signal.SIGTERM, signal.SIGINT):

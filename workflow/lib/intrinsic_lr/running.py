@@ -1,21 +1,65 @@
-"""A mark that says whether a workflow is at work in a folder, which no death of it can leave behind."""
+"""Marks that say who is at work in a folder, which no death of theirs can leave behind: the kernel frees them."""
 
 import contextlib
 import fcntl
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
+
+POLL_SECONDS = 0.2
+MARK = "running"
 
 
 def mark_running(folder: Path) -> TextIO | None:
     """Hold a shared lock on `folder/running` while the returned file is open, in this process alone.
 
-    The kernel frees it however the process ends, so that a lock file of Snakemake's which nobody stands behind can
-    be told from one in use: `flock --nonblock --exclusive folder/running true` succeeds then. Returns None where
-    the file system has no such locks.
+    So a lock file of Snakemake's which nobody stands behind can be told from one in use. Returns None where the
+    file system has no such locks.
     """
     with contextlib.suppress(OSError):
         folder.mkdir(exist_ok=True)
-        handle = open(folder / "running", "a")  # noqa: SIM115 - open for as long as the process lives
+        # To be read as well: network file systems share a lock only among those who may read.
+        handle = open(folder / MARK, "a+")  # noqa: SIM115 - open for as long as the process lives
         fcntl.flock(handle, fcntl.LOCK_SH)
         return handle
     return None
+
+
+@contextlib.contextmanager
+def alone(folder: Path, while_waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold an exclusive lock on a folder; wait while another program holds it, and say so on standard error.
+
+    A workflow that was killed leaves its jobs at work for a moment. Started again, it would write the same files
+    beside them. Where the file system has no such locks, nothing is waited for.
+
+    Args:
+        folder: is made where it is not there.
+        while_waiting: called over and over until the lock is held; ends the waiting by an exception.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        told = False
+        while _is_held(handle):
+            if not told:
+                print(f"{folder}: waiting for another program that writes there", file=sys.stderr)
+                told = True
+            while_waiting()
+            time.sleep(POLL_SECONDS)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _is_held(handle: int) -> bool:
+    """Take the lock; tell whether another program holds it instead."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -3,6 +3,7 @@
 Reading histories and labels imports no torch, which costs seconds that small jobs would be drowned in.
 """
 
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from safetensors import safe_open
 
 from intrinsic_lr.errors import InputError
 from intrinsic_lr.models.spec import ModelSpec
-from intrinsic_lr.storage import read_json, verify
+from intrinsic_lr.storage import read_json, remake, verify
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,6 +44,7 @@ class Block:
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         self.record: dict[str, Any] = read_json(self.folder / RUN)
+        self._check_record()
 
     @property
     def replicates(self) -> range:
@@ -80,13 +82,29 @@ class Block:
         if extracted["checkpoints_sha256"] != self.record["sha256"][CHECKPOINTS]:
             raise InputError(
                 f"{self.folder / EXTRACT}: made from other checkpoints than those of {RUN}; "
-                f"repair with `snakemake --cores 1 --force {self.folder / EXTRACT}`"
+                f"repair with `{remake(self.folder / EXTRACT)}`"
             )
         return extracted
 
+    def _check_record(self) -> None:
+        """Refuse a record that is no training's, or of another block than the folder's name says."""
+        file = self.folder / RUN
+        try:
+            plan, _ = self.record["plan"], self.record["sha256"]
+            point, (first, end) = plan["point"], plan["replicates"]
+        except (KeyError, TypeError):
+            raise InputError(f"{file}: does not describe a training; repair with `{remake(file)}`") from None
+        folder = self.folder.absolute()
+        number = re.fullmatch(r"block_(\d{4})", folder.name)
+        if number and (point, first) != (folder.parent.name, int(number[1]) * (end - first)):
+            raise InputError(
+                f"{file}: of the replicates {first} to {end - 1} of {point}, which belong elsewhere; "
+                f"repair with `{remake(file)}`"
+            )
+
     def _verified(self, name: str, sums: dict[str, str]) -> Path:
         path = self.folder / name
-        verify(path, sums[name], f"snakemake --cores 1 --force {path}")
+        verify(path, sums[name], remake(path))
         return path
 
     def weights(self, step: int) -> "dict[str, Tensor]":

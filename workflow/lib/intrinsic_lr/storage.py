@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from intrinsic_lr.errors import InputError
+from intrinsic_lr.errors import InputError, spell
 
 _CHUNK = 1 << 20
+_CHECKSUM = "checksum"
 _DTYPES = {
     "torch.float32": "F32",
     "torch.float64": "F64",
@@ -25,22 +26,38 @@ _DTYPES = {
 
 
 @contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Turn what the system refuses while `path` is written, such as room on the disk, into an `InputError`."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({spell(error)}); nothing half written is kept: make room, or allow "
+            "writing there, and start again"
+        ) from None
+
+
+@contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces `path` once the block has succeeded.
 
     The content is flushed to disk before the rename, so that a crash leaves the old file or the new
     one, never a part. On an exception the temporary file is removed and `path` stays untouched; what processes of
     this machine left behind that were killed meanwhile is removed too.
+
+    Raises:
+        InputError: the system refuses to write.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    remove_abandoned(path)
-    temporary = _temporary(path)
-    try:
-        yield temporary
-        publish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(path)
+        temporary = _temporary(path)
+        try:
+            yield temporary
+            publish(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def publish(temporary: Path, path: Path) -> None:
@@ -83,20 +100,39 @@ def sha256(path: Path | str) -> str:
     return digest.hexdigest()
 
 
-def write_json(path: Path | str, value: Any) -> None:
-    """Write `value` as indented JSON, whole or not at all."""
+def write_json(path: Path | str, value: dict[str, Any]) -> None:
+    """Write `value` as indented JSON with a checksum of itself, whole or not at all."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        content = {**value, _CHECKSUM: _checksum(value)}
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path | str) -> Any:
-    """Read a JSON file; raise `InputError` when it is missing or damaged."""
+def read_json(path: Path | str) -> dict[str, Any]:
+    """Read a JSON object without its checksum, if it has one.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    repair = f"repair with `{remake(path)}`"
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: cannot be read as JSON ({error}); remake it with `snakemake --cores 1 --force {path}`"
-        ) from None
+        raise InputError(f"{path}: cannot be read as JSON ({error}); {repair}") from None
+    if not isinstance(value, dict) or value.get(_CHECKSUM, _checksum(value)) != _checksum(value):
+        raise InputError(f"{path}: damaged (its content is not that of its checksum); {repair}")
+    value.pop(_CHECKSUM, None)
+    return value
+
+
+def remake(path: Path | str) -> str:
+    """Return the command that makes a result again."""
+    return f"snakemake --cores 1 --force {path}"
+
+
+def _checksum(value: dict[str, Any]) -> str:
+    """Return the SHA-256 of what JSON says of an object, its checksum left out, in the order of its keys."""
+    stated = json.loads(json.dumps({key: entry for key, entry in value.items() if key != _CHECKSUM}))
+    return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
 
 
 def verify(path: Path | str, expected_sha256: str, repair: str) -> None:
@@ -159,9 +195,10 @@ class TensorWriter:
         self.written: list[tuple[str, int, int, str]] = []
 
     def __enter__(self) -> "TensorWriter":
-        self.temporary.parent.mkdir(parents=True, exist_ok=True)
-        self._handle = open(self.temporary, "w+b")
-        self._handle.write(self._prefix)
+        with named(self._path):
+            self.temporary.parent.mkdir(parents=True, exist_ok=True)
+            self._handle = open(self.temporary, "w+b")
+            self._handle.write(self._prefix)
         return self
 
     def write(self, name: str, tensor: Any, first: int = 0) -> None:
@@ -194,8 +231,9 @@ class TensorWriter:
 
     def flush(self) -> None:
         """Bring all that was written to the disk."""
-        self._handle.flush()
-        os.fsync(self._handle.fileno())
+        with named(self._path):
+            self._handle.flush()
+            os.fsync(self._handle.fileno())
 
     def _place(self, name: str, first: int, count: int) -> tuple[int, int]:
         """Return offset and length in bytes of rows of a tensor."""
@@ -204,8 +242,9 @@ class TensorWriter:
         return self._start + self._offsets[name] + first * row, count * row
 
     def _put(self, name: str, first: int, count: int, content: bytes) -> None:
-        self._handle.seek(self._place(name, first, count)[0])
-        self._handle.write(content)
+        with named(self._path):
+            self._handle.seek(self._place(name, first, count)[0])
+            self._handle.write(content)
         self.written.append((name, first, count, hashlib.sha256(content).hexdigest()))
 
     def _missing(self) -> list[str]:
@@ -216,12 +255,13 @@ class TensorWriter:
 
     def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
         missing = [] if kind else self._missing()
-        try:
-            self._handle.close()
-            if kind is None and not missing:
-                publish(self.temporary, self._path)
-        finally:
-            if not (kind and self.keep):
-                self.temporary.unlink(missing_ok=True)
+        with named(self._path):
+            try:
+                self._handle.close()
+                if kind is None and not missing:
+                    publish(self.temporary, self._path)
+            finally:
+                if not (kind and self.keep):
+                    self.temporary.unlink(missing_ok=True)
         if missing:
             raise ValueError(f"never written: {missing[:3]}")

@@ -1,6 +1,7 @@
 """Command line: train one block of replicates of one point."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import NoReturn
 
@@ -107,12 +108,14 @@ def _plan(arguments: argparse.Namespace):
 
 def main(argv: list[str] | None = None) -> None:
     """Train one block and write its checkpoints, history, trace and provenance."""
+    # Asked for at once: a parent that ends during the seconds of imports is to be missed too.
+    parent = os.getppid()
     arguments = _arguments(argv)
     with leased(arguments.device, arguments.jobs_per_device) as device:
-        _run(arguments, device)
+        _run(arguments, device, parent if arguments.stop_with_parent else None)
 
 
-def _run(arguments: argparse.Namespace, device_name: str) -> None:
+def _run(arguments: argparse.Namespace, device_name: str, parent: int | None) -> None:
     with quick_imports():
         import torch
 
@@ -122,7 +125,7 @@ def _run(arguments: argparse.Namespace, device_name: str) -> None:
         from intrinsic_lr.resume import Watch
         from intrinsic_lr.training import DTYPES
     plan = _plan(arguments)
-    watch = Watch(arguments.save_every, arguments.stop_after, arguments.stop_with_parent)
+    watch = Watch(arguments.save_every, arguments.stop_after, parent)
     device = resolve(device_name)
     torch.set_num_threads(arguments.threads)
     data = load(arguments.data, arguments.info, device, DTYPES[plan.dtype])

@@ -43,6 +43,7 @@ class Claim:
     Attributes:
         statement: what is claimed, one sentence.
         source: paper, section or equation, or `derived`.
+        refuted_by: what would refute it.
         experiments: for each role that an experiment of the config plays, what it has to hold.
         files: which files of each point's blocks the test reads: `history`, `trace`, `checkpoints`, `predictions`.
         tables: for each role, which tables of its experiment's analyses the test reads (`swa`, `distance_across`).
@@ -54,6 +55,7 @@ class Claim:
 
     statement: str
     source: str
+    refuted_by: str
     experiments: Mapping[str, str] = field(default_factory=dict)
     files: tuple[str, ...] = ()
     tables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -70,6 +72,7 @@ CLAIMS: dict[str, Claim] = {
     "scale_invariance": Claim(
         statement="The loss of a normalised network with a fixed head does not depend on the norm of its weights.",
         source=f"{PAPER}, section 1; derived (F1)",
+        refuted_by="One network, norm or factor with a deviation above the threshold.",
         reads_data=True,
         thresholds={"deviation": "largest relative deviation that counts as rounding"},
         settings={
@@ -83,6 +86,7 @@ CLAIMS: dict[str, Claim] = {
     "nonsmooth_origin": Claim(
         statement="The loss gets ever less smooth towards the origin: its curvature grows like 1/||w||^2.",
         source=f"{PAPER}, section 1; derived (F1)",
+        refuted_by="A slope outside the range.",
         reads_data=True,
         thresholds={"slope_margin": "how far the log-log slope may lie from -2"},
         settings={
@@ -98,6 +102,7 @@ CLAIMS: dict[str, Claim] = {
     "fixed_head_costs_nothing": Claim(
         statement="Fixing the last linear layer at its random initialisation costs no test accuracy.",
         source=BLOG,
+        refuted_by="An interval below the margin.",
         experiments={
             "fixed": "a network with its head fixed, one point with its initial weights kept",
             "trained": "the same with a trained head, one point",
@@ -110,6 +115,7 @@ CLAIMS: dict[str, Claim] = {
     "norm_recursion": Claim(
         statement="The norm follows R' = (1 - lambda_e)^2 R + eta^2 ||g^||^2 / R exactly, step by step.",
         source="derived (F6)",
+        refuted_by="A single step with a residual far above rounding.",
         experiments={
             "long": "long runs without momentum",
             "exact": "runs in float64, some with momentum, with a trace of every step",
@@ -125,6 +131,7 @@ CLAIMS: dict[str, Claim] = {
     "exp_lr_equivalence": Claim(
         statement="Weight decay, or an exponentially growing learning rate without it, give the same functions.",
         source=f"{EXP_LR}, theorems 2.1 and 2.2",
+        refuted_by="A deviation above the threshold in float64.",
         experiments={"runs": "schedules and their exponential twins on the same batches, in float64 and float32"},
         files=("checkpoints",),
         reads_data=True,
@@ -138,6 +145,10 @@ CLAIMS: dict[str, Claim] = {
     "rescaling_equivalence": Claim(
         statement="At equal intrinsic learning rate another learning rate only rescales the initialisation.",
         source=f"{PAPER}, section 1; derived (F9)",
+        refuted_by=(
+            "A deviation above the threshold; an accuracy difference beyond the margin; label distributions that "
+            "the permutation test tells apart."
+        ),
         experiments={
             "pair": "points and their rescaled partners on the same batches, in float64",
             "mixing": "points at one intrinsic rate and several learning rates, and at a tenfold intrinsic rate",
@@ -154,6 +165,7 @@ CLAIMS: dict[str, Claim] = {
     "gd_toy": Claim(
         statement="On L = x^2/(x^2+y^2) descent with weight decay ends near lambda_e/2 at every learning rate.",
         source=f"{BLOG}, toy example; derived (F13)",
+        refuted_by="A late mean that is off at a single pair of rates, or runs that settle.",
         thresholds={
             "ratio_low": "least late mean loss, over lambda_e/2",
             "ratio_high": "largest late mean loss, over lambda_e/2",
@@ -173,6 +185,7 @@ CLAIMS: dict[str, Claim] = {
     "gd_never_settles": Claim(
         statement="Full-batch descent with weight decay never settles, at any learning rate; without it, it does.",
         source=f"{BLOG}, experiment on full-batch descent; Lyu, Li, Arora 2022 (spherical sharpness)",
+        refuted_by="A learning rate at which the runs stay fitted.",
         experiments={
             "decay": "full-batch descent at several learning rates, decay off at the end",
             "no_decay": "the same learning rates without weight decay from the start",
@@ -215,6 +228,7 @@ CLAIMS: dict[str, Claim] = {
     "early_stopping_needed": Claim(
         statement="With weight decay, full-batch descent ends far above the best training loss that it has held.",
         source=f"{BLOG}, experiment on full-batch descent",
+        refuted_by="A ratio near 1 at a single learning rate.",
         experiments={
             "decay": "full-batch descent with weight decay, at several learning rates",
             "no_decay": "full-batch descent without weight decay, the control",
@@ -230,6 +244,7 @@ CLAIMS: dict[str, Claim] = {
     "small_lr_generalises": Claim(
         statement="A hundred times smaller initial learning rate generalises as well, given more steps.",
         source=f"{BLOG}, experiment on small learning rates",
+        refuted_by="A difference of more than the margin either way.",
         experiments={
             "usual": "the usual learning rate with its decays, one point",
             "small": "a hundred times smaller learning rate, longer and with one more decay, one point",
@@ -258,6 +273,7 @@ CLAIMS: dict[str, Claim] = {
     "swa_within": Claim(
         statement="Averaging two checkpoints of a trajectory lowers the test loss, long after the usual run time.",
         source=f"{BLOG}, experiment on stochastic weight averaging",
+        refuted_by="A gain of zero or less at either time.",
         experiments={"run": "one point with checkpoints at the usual length, at ten times it, and at the lags"},
         tables={"run": ("swa",)},
         thresholds={"gain": "least gain in test loss (nats) over the end with the lower mean loss"},
@@ -269,6 +285,7 @@ CLAIMS: dict[str, Claim] = {
     "swa_across": Claim(
         statement="Averaging the weights of two initialisations does not help.",
         source=f"{BLOG}, experiment on stochastic weight averaging",
+        refuted_by="Averages better than their ends are on average.",
         experiments={"run": "one point, with checkpoints at the usual length and at ten times it"},
         tables={"run": ("swa",)},
         thresholds={"gain": "largest gain in test loss (nats) over the mean of both ends"},
@@ -280,6 +297,7 @@ CLAIMS: dict[str, Claim] = {
     "distance_grows": Claim(
         statement="The distance between two checkpoints of a trajectory keeps growing with their lag.",
         source=f"{BLOG}, figure of pairwise distances; derived (F11)",
+        refuted_by="Distances that level off within the run.",
         experiments={"run": "one point with checkpoints at short and long lags once the norm is at rest"},
         tables={"run": ("distance", "distance_across")},
         thresholds={
@@ -297,6 +315,10 @@ CLAIMS: dict[str, Claim] = {
     "no_mixing_in_weights": Claim(
         statement="Where function space has mixed, weights of two initialisations still lie apart.",
         source=f"{PAPER}, section 1; {BLOG}",
+        refuted_by=(
+            "A cosine across initialisations as large as that within a trajectory, or one within as small "
+            "as across."
+        ),
         experiments={"pairs": "points that differ in their initialisation alone, at each intrinsic rate"},
         files=("checkpoints", "predictions"),
         reads_data=True,
@@ -310,6 +332,10 @@ CLAIMS: dict[str, Claim] = {
     "norm_equilibrium": Claim(
         statement="The effective learning rate relaxes to sqrt(2 lambda_e / E||g^||^2) at the rate 4 lambda_e.",
         source=f"{PAPER}, equation of gamma (F4, F5); Kosson et al. 2024 (angles)",
+        refuted_by=(
+            "A rest outside its range at small lambda_e; a relaxation at, say, 2 lambda_e; an "
+            "angle that depends on the layer."
+        ),
         experiments={
             "constant": "constant rates, well past the rest; some points from a larger initialisation",
             "momentum": "the same with momentum",
@@ -331,6 +357,7 @@ CLAIMS: dict[str, Claim] = {
     "lr_decay_response": Claim(
         statement="After a decay of the learning rate the effective one drops at once, then climbs to a new rest.",
         source=f"{PAPER}, equation of gamma; derived (F8)",
+        refuted_by="A drop by another factor, or a course that the measured noise does not explain.",
         experiments={"decay": "one schedule per point, one decay each: learning rate, weight decay, or both"},
         files=("history", "trace"),
         thresholds={
@@ -343,6 +370,7 @@ CLAIMS: dict[str, Claim] = {
     "random_pasts": Claim(
         statement="Runs of different random pasts coincide once they share learning rate and weight decay.",
         source=f"{PAPER}, figure on CIFAR-10 with random schedules",
+        refuted_by="One past whose runs stay apart by more than the margin.",
         experiments={"pasts": "schedules that differ, then share their rates, then end without weight decay"},
         files=("history", "trace"),
         thresholds={
@@ -373,6 +401,10 @@ CLAIMS: dict[str, Claim] = {
     "noise_anisotropy": Claim(
         statement="At equilibrium the gradient noise lies in few directions, far from isotropic.",
         source=f"{PAPER}, the SDE's covariance Sigma; Malladi et al. 2021",
+        refuted_by=(
+            "A participation ratio near the attainable dimension, and a top eigenvalue like that of "
+            "isotropic noise."
+        ),
         experiments={"equilibrium": "trajectories with checkpoints at rest"},
         files=("checkpoints",),
         reads_data=True,
@@ -390,6 +422,7 @@ CLAIMS: dict[str, Claim] = {
     "linear_scaling": Claim(
         statement="A k times larger batch and learning rate give the same curve while lambda_e is small.",
         source=f"{PAPER}, SDE view (F2); Goyal et al. 2017",
+        refuted_by="Curves that differ at small lambda_e, or by as much at small as at large k lambda_e.",
         experiments={"scaling": "pairs with batch size and learning rate in proportion, at several lambda_e"},
         files=("history",),
         thresholds={
@@ -401,6 +434,10 @@ CLAIMS: dict[str, Claim] = {
     "equilibrium_time": Claim(
         statement="The time to equilibrium is inversely proportional to the intrinsic learning rate.",
         source=f"{PAPER}, abstract; {BLOG}",
+        refuted_by=(
+            "A slope outside the range, or curves that pass the same level at times that differ by more than "
+            "the factor allowed after scaling."
+        ),
         experiments={
             "rates": "two initialisations at four or more intrinsic rates, runs long enough to equilibrate"
         },
@@ -419,6 +456,10 @@ CLAIMS: dict[str, Claim] = {
     "function_space_mixing": Claim(
         statement="In function space SGD forgets its initialisation within O(1/lambda_e) steps.",
         source=f"{PAPER}, abstract; {BLOG}",
+        refuted_by=(
+            "A p-value below 0.05 after adjustment (initialisations can be told apart), an excess whose "
+            "interval leaves out 0, or an excess share above the margin."
+        ),
         experiments={
             "mixing": "two initialisations at several intrinsic rates, two of them a factor of ten apart",
             "too_short": "two initialisations at a rate at which the run ends before it has mixed",
@@ -431,6 +472,10 @@ CLAIMS: dict[str, Claim] = {
     "schedules_same_equilibrium": Claim(
         statement="Schedules that meet at one intrinsic learning rate reach one distribution of predictions.",
         source=f"{BLOG}, MNIST figure",
+        refuted_by=(
+            "A pair that can still be told apart after the meeting, or that owes more than the margin of its "
+            "disagreement to the schedules."
+        ),
         experiments={
             "meeting": "schedules that from one step on have one intrinsic rate, each with its own init_seed",
             "not_meeting": "a schedule that ends at another intrinsic rate, with the same checkpoints",

@@ -107,7 +107,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     counts = table.groupby("part")["replicate"].nunique()
     n = f"{counts.min()} to {counts.max()}" if len(counts) else "no"
     percent = f"{100 * question.confidence:g} %"
-    note = f"right: {percent} interval over {n} replicates; rates constant along every run"
+    note = f"second panel: {percent} interval over {n} replicates; rates constant along every run"
     legend_below(figure, handles, 3, note)
     figure.suptitle("The training loss that a run ends at, against the best that it has held")
     return figure

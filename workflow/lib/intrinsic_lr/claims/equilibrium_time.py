@@ -217,9 +217,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     axes[0, 0].set_title("time to equilibrium")
     axes[0, 1].set_title(r"approach, in units of $1/\lambda_e$")
     axes[0, 2].set_title("the same curves in steps")
-    figure.suptitle(
-        r"Function space (top) and norm (bottom): time to equilibrium, and its scaling with $1/\lambda_e$"
-    )
+    figure.suptitle(r"Function space and norm: time to equilibrium, and its scaling with $1/\lambda_e$")
     handles = [
         Line2D([], [], color=colours[rate], lw=1.6, label=rf"$\lambda_e$ = {style.scientific(rate)}")
         for rate in rates
@@ -277,7 +275,7 @@ def _draw_times(
         found = findings[findings["statistic"].eq(SLOPE) & findings["statement"].str.startswith(quantity)]
         for slope in found.itertuples():
             told = f"slope {slope.estimate:.2f}\n[{slope.ci_low:.2f}, {slope.ci_high:.2f}]\nline: slope $-1$"
-            panel.text(0.97, 0.95, told, transform=panel.transAxes, ha="right", va="top", fontsize=8)
+            panel.text(0.97, 0.95, told, transform=panel.transAxes, ha="right", va="top", fontsize="small")
     style.logarithmic(panel, "x", measured["intrinsic_lr"])
     style.logarithmic(panel, "y", measured["step"])
     panel.set(xlabel=r"intrinsic rate $\lambda_e$", ylabel=f"{quantity}: steps")

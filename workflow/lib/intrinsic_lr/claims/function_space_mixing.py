@@ -137,7 +137,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
         "error": dict(color="0.35", ls="--", label="$e$: test error"),
         "independent_errors": dict(color="0.35", ls=":", label="$2e(1-e)$: were errors independent"),
     }
-    figure, axes = style.panels(2, max(len(rates), 1), 5.6, height_ratios=[1.15, 1])
+    figure, axes = style.panels(2, max(len(rates), 1), 5.6, beside="row", height_ratios=[1.15, 1])
     for panel, rate in zip(axes[0], rates, strict=False):
         for _, rows in same[same["intrinsic_lr_a"] == rate].groupby(["point_a", "point_b"]):
             rows = rows.sort_values("intrinsic_time_a")
@@ -160,9 +160,11 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
         panel.tick_params(labelleft=False)
     for panel in axes[1]:
         panel.remove()
-    # The names of the comparisons reach into the free first column.
-    free = axes[1, 0].get_gridspec()[1, min(1, axes.shape[1] - 1) :]
-    _draw_ends(figure.add_subplot(free), table, question, colours)
+    cells = axes[1, 0].get_gridspec()
+    below = -(-axes.shape[1] // cells.ncols)
+    # The names of the comparisons reach into the free first column, where there is one.
+    first = 1 if 1 < axes.shape[1] == cells.ncols else 0
+    _draw_ends(figure.add_subplot(cells[below:, first:]), table, question, colours, names_inside=first == 0)
     figure.suptitle("Two initialisations: how often two runs disagree, and how much the initialisation adds")
     handles = [Line2D([], [], **{"ms": 4, "lw": 1.2, **look}) for look in looks.values()]
     handles.append(Line2D([], [], color=colours[0], marker="o", ms=5, lw=2, label="below: two initialisations"))
@@ -180,8 +182,11 @@ def _quarter_ticks(panel, times) -> None:
         style.ticks(panel, powers)
 
 
-def _draw_ends(panel, table: pd.DataFrame, question: Question, colours) -> None:
-    """Draw the share of the excess at the end of every comparison, with the p-value of the strict test."""
+def _draw_ends(panel, table: pd.DataFrame, question: Question, colours, names_inside: bool) -> None:
+    """Draw the share of the excess at the end of every comparison, with the p-value of the strict test.
+
+    The names of the comparisons narrow the panel if they are to stay inside its part of the figure.
+    """
     last = last_checkpoints(table)
     margin = question.thresholds["excess_share"]
     control = (last["part"] != INITIALISATION).to_numpy()
@@ -195,7 +200,7 @@ def _draw_ends(panel, table: pd.DataFrame, question: Question, colours) -> None:
         panel.plot(100 * row.excess_share, place, "D" if is_control else "o", color=colour, ms=5)
         told = f"p = {p_value:.2g}" if p_value == p_value else "p: none"
         plate = dict(fc="white", ec="none", pad=1)
-        place_at = dict(xycoords=("axes fraction", "data"), va="center", ha="right", fontsize=8)
+        place_at = dict(xycoords=("axes fraction", "data"), va="center", ha="right", fontsize="small")
         panel.annotate(told, (1, place), bbox=plate, **place_at)
     panel.axvspan(0, 100 * margin, color="0.93", lw=0, zorder=0)
     panel.axvline(100 * margin, color="0.3", lw=0.9, ls="--")
@@ -204,7 +209,7 @@ def _draw_ends(panel, table: pd.DataFrame, question: Question, colours) -> None:
     names = [name.split(", ", 1)[1] if name.startswith("initialisations") else name for name in names]
     panel.set_yticks(range(len(last)), names)
     for label in panel.get_yticklabels():
-        label.set_in_layout(False)
+        label.set_in_layout(names_inside)
     panel.set_ylim(max(len(last), 1) - 0.5, -0.5)
     panel.set_xscale("symlog", linthresh=20, linscale=2)
     panel.set_xlim(right=260)

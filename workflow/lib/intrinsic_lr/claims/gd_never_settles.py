@@ -286,7 +286,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     percent = f"{100 * question.confidence:g} %"
     legend_below(
         figure, handles, 2,
-        f"above: one replicate; below: geometric mean and {percent} band over {runs['replicate'].nunique()} "
+        f"losses: one replicate; sharpness: geometric mean and {percent} band over {runs['replicate'].nunique()} "
         "replicates; shaded: allowed",
     )  # fmt: skip
     figure.suptitle("Full-batch descent with weight decay, until that is switched off, and without it")

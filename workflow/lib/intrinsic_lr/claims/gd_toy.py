@@ -148,7 +148,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     count = int(table["replicate"].max() + 1) if table["replicate"].notna().any() else 0
     rates = ", ".join(scientific(rate) for rate in sorted(table["intrinsic_lr"].dropna().unique()))
     note = (
-        f"right: {count} random starts at every pair of rates, $\\lambda_e$ = {rates}; shaded: allowed; "
+        f"second panel: {count} random starts at every pair of rates, $\\lambda_e$ = {rates}; shaded: allowed; "
         "lower edge: that or less"
     )
     legend_below(figure, handles, 6, note)
@@ -168,7 +168,7 @@ def _draw_curves(axes: Axes, curves: pd.DataFrame) -> list[Line2D]:
         axes.axvline(_LENGTHS_OF_CURVE[0], color="0.3", ls=":", lw=1)
         axes.set_title(f"One start, $\\lambda_e$ = {scientific(rate)}")
     place = axes.get_xaxis_transform()
-    axes.text(_LENGTHS_OF_CURVE[0] + 0.15, 0.97, "weight\ndecay off", transform=place, va="top", fontsize=7.5)
+    axes.text(_LENGTHS_OF_CURVE[0] + 0.15, 0.97, "weight\ndecay off", transform=place, va="top", fontsize="small")
     axes.set(xlabel=r"time $\lambda_e t$", ylabel="loss", yscale="log", ylim=(_FLOOR, 30))
     lines = [Line2D([], [], color=colour, label=f"$\\eta$ = {scientific(lr)}") for lr, colour in colours.items()]
     return [*lines, Line2D([], [], color="0.3", ls="--", label=r"$\lambda_e/2$")]

@@ -243,7 +243,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
             else "no runs"
         )
         top = np.nanmax([100 * row["total_variation"], 100 * row["null_q95"], 0])
-        variation.annotate(text, (place, top), (0, 6), textcoords="offset points", ha="center", fontsize=7)
+        variation.annotate(text, (place, top), (0, 6), textcoords="offset points", ha="center", fontsize="x-small")
     labels = [f"{rate:.2g}" for rate in rates]
     for axes in (cosine, variation):
         axes.set_xticks(range(len(rates)), labels)

@@ -222,6 +222,6 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
         handles,
         3,
         f"{batches} mini-batches at each of {checkpoints} checkpoints; bands: 5 to 95 % of replicates "
-        f"(n = {n}); right: one dot a replicate",
+        f"(n = {n}); second panel: one dot a replicate",
     )
     return figure

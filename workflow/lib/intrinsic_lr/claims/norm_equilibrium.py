@@ -317,7 +317,7 @@ def _draw_rest(axes: Axes, table: pd.DataFrame, question: Question, colours: Seq
             _point(axes, place, _ratio(_ELR, here, question) if len(here) else None, marker=marker, color=colour)
     axes.set(yscale="log", xlim=(-0.5, max(len(rates), 1) - 0.5), xlabel="$\\lambda_e$", title="the rest")
     axes.set_ylabel("effective LR over predicted")
-    axes.set_xticks(range(len(rates)), [f"{rate:.2g}" for rate in rates], fontsize=7)
+    axes.set_xticks(range(len(rates)), [f"{rate:.2g}" for rate in rates], fontsize="x-small")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
@@ -363,6 +363,6 @@ def _draw_angles(axes: Axes, table: pd.DataFrame, question: Question, colours: S
             found = _turning(here, here["momentum"], question) if len(here) else None
             _point(axes, place + offset, found, **styles[layer])
     labels = [f"{rate:.2g}" + (f"\n$\\mu$={momentum:g}" if momentum else "") for momentum, rate in settings]
-    axes.set_xticks(range(len(settings)), labels, fontsize=7)
+    axes.set_xticks(range(len(settings)), labels, fontsize="x-small")
     axes.set(xlabel="$\\lambda_e$", ylabel="angle of a step over predicted", title="turning, per layer")
     return [Line2D([], [], ls="", label=layer, **style) for layer, style in styles.items()]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from safetensors import safe_open
 
 from intrinsic_lr.claims.verdicts import CONTROL, CRITERION, Finding, Range, by_containing, by_p_value, by_range
+from intrinsic_lr.prepared import true_labels
 from intrinsic_lr.runs import Ensemble, open_ensemble
 from intrinsic_lr.seeding import stream_seed
 from intrinsic_lr.tables import block_folders, with_point
@@ -181,9 +181,8 @@ class Inputs:
         return pd.concat(parts, ignore_index=True)
 
     def test_labels(self, name: str) -> np.ndarray:
-        """Return the true labels (N,) of a data set's test images; reads nothing else and imports no torch."""
-        with safe_open(self.datasets[name][0], framework="np") as tensors:
-            return tensors.get_tensor("test_labels")
+        """Return the true labels (N,) of a data set's test images; imports no torch."""
+        return true_labels(*self.datasets[name])[1]
 
     def data(self, name: str, dtype: str = "float32") -> "Dataset":
         """Read a data set onto the device; images normalise to `dtype`."""

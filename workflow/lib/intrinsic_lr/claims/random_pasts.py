@@ -178,9 +178,9 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     for axis in axes[0]:
         for end, label in zip([0, *sorted(ends)], labels, strict=False):
             place = {"xy": (end, 1.0), "xycoords": ("data", "axes fraction"), "xytext": (3, 2)}
-            axis.annotate(label, **place, textcoords="offset points", fontsize=7, color="0.35").set_in_layout(
-                False
-            )
+            axis.annotate(
+                label, **place, textcoords="offset points", fontsize="x-small", color="0.35"
+            ).set_in_layout(False)
     for axis in axes[-1]:
         axis.set_xlabel("step")
     figure.suptitle("Random pasts are forgotten once learning rate and weight decay are shared\n")

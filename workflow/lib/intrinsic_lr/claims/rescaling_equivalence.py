@@ -252,7 +252,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     handles += _draw_labels(right, labels)
     runs = labels[["replicates_a", "replicates_b"]].min(axis=None) if len(labels) else 0
     note = (
-        f"left: largest of {exact['replicate'].nunique()} replicates on the same batches; middle: mean "
+        f"first panel: largest of {exact['replicate'].nunique()} replicates on the same batches; second: mean "
         f"difference, {question.confidence:.0%} interval (Welch); {runs:.0f} runs a side"
     )
     legend_below(figure, handles, 3, note)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from intrinsic_lr.claims.verdicts import INCONCLUSIVE, NOT_REPRODUCED, REJECTED, REPRODUCED
-from intrinsic_lr.style import legend_below, panels, styled
+from intrinsic_lr.style import PAGE, legend_below, panels, styled
 
 # Okabe and Ito's green, vermilion and orange; the markers tell the verdicts apart in print without colour.
 VERDICTS = {
@@ -26,13 +26,15 @@ _FINE = {"size": 6, "color": "0.25", "va": "center", "linespacing": 1.05}
 
 @styled
 def scorecard_figure(claims: pd.DataFrame, controls: pd.DataFrame) -> Figure:
-    """Draw the scorecard.
+    """Draw the scorecard: a table, so that it is a page wide at least and its text has sizes of its own.
 
     Args:
         claims: table of `verdicts.scorecard`.
         controls: table of `verdicts.controls`.
     """
     figure, ((axes,),) = panels(1, 1, _ROW * (len(claims) + 1) + 0.5)
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(max(width, PAGE), height)
     axes.set(xlim=(0, 1), ylim=(len(claims), -0.8))
     axes.axis("off")
     heads = ((_CLAIM, "Claim", "left"), (_NUMBER, "Deciding number", "left"), (_CONTROLS, "Controls", "right"))
@@ -42,11 +44,11 @@ def scorecard_figure(claims: pd.DataFrame, controls: pd.DataFrame) -> Figure:
         axes.axhline(row, color="0.85", lw=0.7)
         axes.plot(_MARKER, row + 0.5, ms=7, ls="", clip_on=False, **VERDICTS[claim.verdict])
         _write(axes, _CLAIM, row + 0.27, claim.claim, size=7.5, weight="bold", va="center")
-        _write(axes, _CLAIM, row + 0.68, fill(claim.statement, 82), **_FINE)
-        _write(axes, _NUMBER, row + 0.27, _estimate(claim), size=7, va="center")
-        _write(axes, _NUMBER, row + 0.68, fill(f"wanted: {claim.null_or_threshold}", 58), **_FINE)
+        _write(axes, _CLAIM, row + 0.68, fill(claim.statement, 76), **_FINE)
+        _write(axes, _NUMBER, row + 0.27, estimate_text(claim), size=7, va="center")
+        _write(axes, _NUMBER, row + 0.68, fill(f"wanted: {claim.null_or_threshold}", 54), **_FINE)
         of_claim = controls[controls["claim"] == claim.claim]
-        _write(axes, _CONTROLS, row + 0.5, _rejected(of_claim), size=7, va="center", ha="right")
+        _write(axes, _CONTROLS, row + 0.5, rejected_text(of_claim), size=7, va="center", ha="right")
     handles = [
         Line2D([], [], ls="", ms=7, label=f"{verdict}: {(claims['verdict'] == verdict).sum()}", **style)
         for verdict, style in VERDICTS.items()
@@ -66,7 +68,8 @@ def _write(axes: Axes, x: float, y: float, text: str, **style) -> None:
     axes.text(x, y, text, parse_math=False, in_layout=False, **style)
 
 
-def _estimate(claim) -> str:
+def estimate_text(claim) -> str:
+    """Spell the number that decides a claim, with its interval, p-value and replicates."""
     text = f"{claim.estimate:.3g}"
     if np.isfinite([claim.ci_low, claim.ci_high]).all() and claim.ci_low != claim.ci_high:
         text += f" [{claim.ci_low:.3g}, {claim.ci_high:.3g}]"
@@ -75,5 +78,6 @@ def _estimate(claim) -> str:
     return f"{text}, n = {claim.n}"
 
 
-def _rejected(rows: pd.DataFrame) -> str:
+def rejected_text(rows: pd.DataFrame) -> str:
+    """Say how many of these controls were rejected."""
     return f"{(rows['verdict'] == REJECTED).sum()} of {len(rows)}" if len(rows) else "none"

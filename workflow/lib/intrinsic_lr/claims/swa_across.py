@@ -69,7 +69,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
                 error = np.nan_to_num([[mean - low], [high - mean]])
                 panel.errorbar(place + offset, mean, yerr=error, ls="", ms=5, capsize=2.5, **style)
         panel.axvline(1.5, color="0.8", lw=0.8)
-        panel.set_xticks(range(len(_PLACES)), [label for _, _, label in _PLACES], fontsize=7.5)
+        panel.set_xticks(range(len(_PLACES)), [label for _, _, label in _PLACES], fontsize="small")
         panel.set_xlim(-0.5, len(_PLACES) - 0.5)
         panel.grid(axis="x", visible=False)
         panel.set_title(TITLES[run_time])

@@ -73,7 +73,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
             title=f"{TITLES[run_time]}, $T$ = {start:g}$/\\lambda_e$", xlabel=r"lag $\Delta$ $(1/\lambda_e)$"
         )
         text = f"gain over the better end\nof each replicate: {strict:.3f} nats"
-        panel.text(0.97, 0.95, text, transform=panel.transAxes, ha="right", va="top", fontsize=7.5)
+        panel.text(0.97, 0.95, text, transform=panel.transAxes, ha="right", va="top", fontsize="small")
     axes[0, 0].set_ylabel("test loss (nats)")
     axes[0, 0].margins(y=0.25)
     handles = [Line2D([], [], ms=4, label=label, **_LINES[quantity]) for quantity, label in _LABELS.items()]

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from intrinsic_lr.errors import InputError
 from intrinsic_lr.storage import atomic_path
 
 SOURCE = Path(__file__).with_name("kernels.c")
@@ -144,7 +145,7 @@ def load() -> Kernels | None:
         if not library.exists():
             _compile(compiler, library)
         return Kernels(library)
-    except (OSError, RuntimeError, subprocess.SubprocessError):
+    except (InputError, OSError, RuntimeError, subprocess.SubprocessError):
         return None
 
 

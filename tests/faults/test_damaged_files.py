@@ -1,0 +1,205 @@
+"""Every kind of file, damaged in every way: its reader names it in one line, with the command that repairs it."""
+
+import json
+import random
+import re
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from intrinsic_lr import extract, prepared, runs, storage, train
+from intrinsic_lr.data import load
+from intrinsic_lr.errors import InputError
+from intrinsic_lr.resume import STATE
+
+STEPS, FLIPS = 7, 24
+STRIDE = 5
+"""Bytes of a JSON file from one that is changed to the next."""
+POINT = "p"
+BLOCKS = ("runs/p/block_0000", "runs/p/block_0001")
+STOPPED = ("stopped/p/block_0000", "stopped/p/block_0001")
+
+
+def command(study, folder, first):
+    """Return the flags that train a block of two replicates."""
+    flags = {
+        "point": POINT, "model": "mlp:width=4", "timeline": f"{STEPS}@0.1@0.05", "batch-size": 5,
+        "checkpoints": f"0,4,{STEPS}", "log-every": 3, "trace-every": 2, "replicates": f"{first}:{first + 2}",
+        "data": study / "data/d.safetensors", "info": study / "data/d.json", "out": study / folder,
+        "device": "cpu",
+    }  # fmt: skip
+    return [text for flag, value in flags.items() for text in (f"--{flag}", str(value))]
+
+
+def write_data(folder, name, seed):
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for part, count in (("train", 13), ("test", 11)):
+        tensors[f"{part}_images"] = torch.randint(256, (count, 1, 6, 6), generator=generator, dtype=torch.uint8)
+        tensors[f"{part}_labels"] = torch.randint(3, (count,), generator=generator)
+    folder.mkdir(exist_ok=True)
+    save_file(tensors, folder / f"{name}.safetensors")
+    info = {"name": name, "classes": ["a", "b", "c"], "shape": [1, 6, 6], "mean": [0.5], "std": [0.3]}
+    storage.write_json(folder / f"{name}.json", {**info, "sha256": storage.sha256(folder / f"{name}.safetensors")})
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Two data sets, two blocks trained and extracted, and two that were stopped after their first checkpoint."""
+    study = tmp_path_factory.mktemp("study")
+    for seed, name in enumerate("de"):
+        write_data(study / "data", name, seed)
+    for number, folder in enumerate(BLOCKS):
+        train.main(command(study, folder, 2 * number))
+        data = ["--data", str(study / "data/d.safetensors"), "--info", str(study / "data/d.json")]
+        extract.main(["--run", str(study / folder), *data, "--device", "cpu"])
+    for number, folder in enumerate(STOPPED):
+        for _ in range(3):
+            with pytest.raises(SystemExit):
+                train.main([*command(study, folder, 2 * number), "--stop-after", "0"])
+    return study
+
+
+@pytest.fixture
+def study(whole, tmp_path):
+    """A copy of them, to be damaged by a test."""
+    return shutil.copytree(whole, tmp_path / "study")
+
+
+def ensemble(study):
+    return runs.open_ensemble([study / folder for folder in BLOCKS], 4)
+
+
+def read_data(study):
+    load(study / "data/d.safetensors", study / "data/d.json", "cpu", torch.float32)
+
+
+def read_labels(study):
+    prepared.true_labels(study / "data/d.safetensors", study / "data/d.json")
+
+
+def go_on(study):
+    train.main(command(study, STOPPED[0], 0))
+
+
+def partial(folder):
+    (found,) = folder.glob(".checkpoints*.tmp")
+    return found
+
+
+# For each kind of file: where it lies, where another of its kind does, and a reader of it.
+KINDS = {
+    "checkpoints": (runs.CHECKPOINTS, lambda study: ensemble(study).weights(STEPS)),
+    "history": (runs.HISTORY, lambda study: ensemble(study).history()),
+    "trace": (runs.TRACE, lambda study: ensemble(study).trace()),
+    "predictions": (runs.PREDICTIONS, lambda study: ensemble(study).predictions(STEPS)),
+    "labels": (runs.PREDICTIONS, lambda study: ensemble(study).labels(STEPS)),
+    "statistics": (runs.STATISTICS, lambda study: runs.member(study / BLOCKS[0], STEPS, 0)),
+    "run.json": (runs.RUN, lambda study: ensemble(study).history()),
+    "extract.json": (runs.EXTRACT, lambda study: ensemble(study).labels(STEPS)),
+    "data": (".safetensors", read_data),
+    "true labels": (".safetensors", read_labels),
+    "description": (".json", read_data),
+    "description for labels": (".json", read_labels),
+    "resume state": (STATE, go_on),
+    "checkpoints of a stopped run": ("partial", go_on),
+}
+
+
+def place(study, kind, number):
+    """Return the file of a kind: the one to damage (0), or the other one of its kind (1)."""
+    name, reader = KINDS[kind]
+    if reader in (read_data, read_labels):
+        return study / f"data/{'de'[number]}{name}"
+    if reader is go_on:
+        return partial(study / STOPPED[number]) if name == "partial" else study / STOPPED[number] / name
+    return study / BLOCKS[number] / name
+
+
+def flipped(content, generator):
+    """Return the content with one bit turned."""
+    changed = bytearray(content)
+    changed[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
+    return bytes(changed)
+
+
+def refused(read, study, path):
+    """Read, and return whether the one line of a refusal names the file and its repair."""
+    with pytest.raises(InputError) as caught:
+        read(study)
+    line = str(caught.value)
+    assert "\n" not in line
+    # A description and its data file are one pair: of two that do not fit, the data file is named.
+    assert path.name in line or (path.suffix == ".json" and path.with_suffix(".safetensors").name in line), line
+    assert re.search(r"`(snakemake --cores 1 --force|rm) .*`", line), line
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("way", ["truncated", "emptied", "swapped"])
+def test_damage_is_named(study, kind, way):
+    path, other = place(study, kind, 0), place(study, kind, 1)
+    content = path.read_bytes()
+    damaged = {"truncated": content[: len(content) // 2], "emptied": b"", "swapped": other.read_bytes()}[way]
+    assert damaged != content
+    path.write_bytes(damaged)
+    if (kind, way) == ("resume state", "swapped"):
+        # A state says whose it is: that of another training is left alone, and training begins anew.
+        go_on(study)
+        assert (study / STOPPED[0] / runs.HISTORY).read_bytes() == (study / BLOCKS[0] / runs.HISTORY).read_bytes()
+        return
+    refused(KINDS[kind][1], study, path)
+
+
+@pytest.mark.parametrize("kind", [kind for kind, (name, _) in KINDS.items() if not name.endswith("json")])
+def test_every_flipped_bit_is_named(study, kind):
+    path, read, generator = place(study, kind, 0), KINDS[kind][1], random.Random(kind)
+    content = path.read_bytes()
+    if kind == "checkpoints of a stopped run":
+        # What is checked, and gone on from, are the pieces that were written: of these, the first checkpoint's.
+        start = 8 + int.from_bytes(content[:8], "little")
+        head, content = content[:start], content[start : start + 100]
+    else:
+        head = b""
+    for _ in range(FLIPS):
+        path.write_bytes(head + flipped(content, generator))
+        refused(read, study, path)
+
+
+def read_or_line(path):
+    """Return what a JSON file says and an empty line, or nothing and the line that refuses it."""
+    try:
+        return storage.read_json(path), ""
+    except InputError as error:
+        return {}, str(error)
+
+
+@pytest.mark.parametrize("kind", [kind for kind, (name, _) in KINDS.items() if name.endswith("json")])
+def test_a_flipped_bit_of_json_is_named_or_means_nothing(study, kind):
+    """The bit may turn white space into other white space, or the name of the checksum into another."""
+    path, generator = place(study, kind, 0), random.Random(kind)
+    content, stated = path.read_bytes(), storage.read_json(path)
+    for index in range(0, len(content), STRIDE):
+        changed = bytearray(content)
+        changed[index] ^= 1 << generator.randrange(8)
+        path.write_bytes(changed)
+        found, line = read_or_line(path)
+        if line:
+            assert path.name in line
+            assert "\n" not in line
+        else:
+            assert {key: found[key] for key in stated} == stated
+
+
+def test_json_without_a_checksum_is_read(tmp_path):
+    """Results of before there were checksums in JSON stay good."""
+    (tmp_path / "old.json").write_text(json.dumps({"a": 1}))
+    assert storage.read_json(tmp_path / "old.json") == {"a": 1}
+
+
+def test_nothing_of_a_damaged_block_is_averaged_in(study):
+    """The good block of an ensemble is not returned alone."""
+    (study / BLOCKS[1] / runs.HISTORY).write_bytes(b"")
+    with pytest.raises(InputError, match=r"block_0001/history\.parquet"):
+        ensemble(study).history()

@@ -1,0 +1,79 @@
+"""The same study gives the same tables: on one core or two, in blocks of any size, moved, and member by member."""
+
+import json
+import shlex
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from intrinsic_lr import train
+from projects import SMOKE, experiments, new_project, overlay, snakemake, tables
+
+TOLERANCE = {"rtol": 2e-3, "atol": 2e-4}
+"""Of numbers in tables when blocks have another size: batched products then add up in another order, and rounding
+errors of 1e-7 grow over the steps of a training."""
+
+
+def assert_close(found, expected, name):
+    """Compare two tables: words and whole numbers exactly, other numbers to `TOLERANCE`."""
+    assert list(found) == list(expected), name
+    for column in expected:
+        a, b = found[column], expected[column]
+        if b.dtype.kind == "f":
+            assert np.allclose(a, b, equal_nan=True, **TOLERANCE), (name, column, (a - b).abs().max())
+        else:
+            assert a.equals(b), (name, column)
+
+
+@pytest.mark.workflow
+@pytest.mark.long
+def test_one_core(finished, tmp_path):
+    project = new_project(tmp_path / "project")
+    done = snakemake(project, "--cores", "1", "tables")
+    assert done.returncode == 0, done.stdout
+    assert tables(project) == tables(finished)
+
+
+@pytest.mark.workflow
+@pytest.mark.long
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_blocks_of_any_size(finished, tmp_path, size):
+    project = new_project(tmp_path / "project")
+    changed = experiments(**{name: {"block_size": size} for name in SMOKE["experiments"]})
+    done = snakemake(project, "tables", config=overlay(project, experiments=changed))
+    assert done.returncode == 0, done.stdout
+    assert tables(project).keys() == tables(finished).keys()
+    for name in tables(finished):
+        found, expected = (pd.read_csv(folder / "results/tables" / name) for folder in (project, finished))
+        assert_close(found, expected, name)
+
+
+@pytest.mark.workflow
+@pytest.mark.long
+def test_moved_with_its_results(project, finished):
+    """The fixture is a copy elsewhere; half of it is made again there."""
+    for path in [*project.glob("results/runs/*wd0.2*"), *project.glob("results/tables/*.csv")]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    done = snakemake(project, "tables")
+    assert done.returncode == 0, done.stdout
+    assert tables(project) == tables(finished)
+
+
+def test_a_member_is_trained_again_alone_from_its_record(finished, tmp_path, monkeypatch):
+    """By the command in run.json, with the member in place of the block, as README.md shows."""
+    folder = next(finished.glob("results/runs/digits_300-small-*/block_0000"))
+    record = json.loads((folder / "run.json").read_text())
+    words = shlex.split(record["command"])
+    assert words[:3] == ["python", "-m", "intrinsic_lr.train"]
+    monkeypatch.chdir(finished)
+    train.main([*words[3:], "--replicates", "2:3", "--out", str(tmp_path)])
+    alone = json.loads((tmp_path / "run.json").read_text())
+    assert alone["seeds"] == [record["seeds"][2]]
+    block, member = (load_file(place / "checkpoints.safetensors") for place in (folder, tmp_path))
+    assert block.keys() == member.keys()
+    for name, weights in member.items():
+        assert torch.allclose(weights[0], block[name][2], rtol=1e-4, atol=1e-5), name

@@ -1,0 +1,185 @@
+"""Kills at random moments of a study: `make results` goes on, and its tables are those of an undisturbed run."""
+
+import hashlib
+import itertools
+import os
+import random
+import signal
+import time
+from collections import Counter
+
+import psutil
+import pytest
+
+from projects import install_make, new_project, overlay, start_make, tables
+
+pytestmark = pytest.mark.workflow
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+TARGETS = ("training", "analysis", "snakemake")
+ATTACKS = [(target, number) for number, target in itertools.product(SIGNALS, TARGETS)]
+"""Neighbours differ in what they hit, so that a few of them hit everything."""
+LONGEST_DELAY = {"training": 4.0, "analysis": 4.0, "snakemake": 8.0}
+"""Seconds from the start of a process to a kill of it, at most: about as long as it lives."""
+FEW = 9
+"""Kills up to which a part of the smoke study is taken."""
+SETTLED_SECONDS = 30.0
+"""How long an orphan may take to end."""
+
+
+def kind(process):
+    """Return what a process of a workflow is, by its command line: one of `TARGETS`, or None."""
+    try:
+        words = process.cmdline()
+    except psutil.Error:
+        return None
+    text = " ".join(words)
+    if "intrinsic_lr.train" in words:
+        return "training"
+    if "intrinsic_lr.extract" in words or "/.snakemake/scripts/" in text:
+        return "analysis"
+    if (
+        words
+        and "python" in words[0]
+        and "snakemake" in text
+        and "--cores" in words
+        and "--target-jobs" not in words
+    ):
+        return "snakemake"
+    return None
+
+
+def found(make, target):
+    """Return the processes of a kind below a running `make`."""
+    try:
+        below = psutil.Process(make.pid).children(recursive=True)
+    except psutil.Error:
+        return []
+    return [process for process in below if kind(process) == target]
+
+
+def attack(make, target, number, generator):
+    """Wait for a target and hit it after a random time; tell whether there was one before `make` ended."""
+    while make.poll() is None:
+        if not found(make, target):
+            time.sleep(0.02)
+            continue
+        time.sleep(generator.uniform(0, LONGEST_DELAY[target]))
+        alive = found(make, target)
+        if not alive:
+            continue
+        if number == signal.SIGINT:
+            # Ctrl-C on a terminal reaches every process of the foreground group.
+            os.killpg(make.pid, number)
+        else:
+            try:
+                generator.choice(alive).send_signal(number)
+            except psutil.NoSuchProcess:
+                continue
+        return True
+    return False
+
+
+def at_work(project):
+    """Return the command lines of the processes that work in a project."""
+    lines = []
+    for process in psutil.process_iter():
+        try:
+            if process.cwd() == str(project) and process.status() != psutil.STATUS_ZOMBIE:
+                lines.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue
+    return lines
+
+
+def left_over(project):
+    """Return what only a run that is at work or was stopped has: states, half files, locks, unfinished jobs."""
+    results = [path for path in (project / "results").rglob("*") if path.name.endswith((".tmp", ".state"))]
+    held = [path for name in ("locks", "incomplete") for path in (project / ".snakemake" / name).glob("*")]
+    return [str(path.relative_to(project)) for path in results + held]
+
+
+def arrays(project):
+    """Return the checksums of all that trainings and extractions wrote but their records, which have times."""
+    return {
+        str(path.relative_to(project)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (project / "results/runs").glob("*/*/*")
+        if path.suffix in (".safetensors", ".parquet")
+    }
+
+
+class Study:
+    """A study that is killed, started again, compared once it is done, and begun anew.
+
+    Args:
+        project: its folder.
+        config: name of its config.
+        undisturbed: a finished project of which this study is a part, or all.
+    """
+
+    def __init__(self, project, config, undisturbed):
+        self.project, self.config = project, config
+        self.expected = tables(undisturbed), arrays(undisturbed)
+        self.starts = self.compared = 0
+        self.different = []
+        self.output = project / "make.log"
+
+    def start(self):
+        self.starts += 1
+        return start_make(self.project, self.output, config=self.config)
+
+    def finish(self, make):
+        """Start again, by the same command and nothing else, until a start ends well; then compare."""
+        failures = 0
+        while make.wait(timeout=600) != 0:
+            failures += 1
+            assert failures < 4, self.output.read_text()[-6000:]
+            make = self.start()
+        self._compare()
+
+    def _compare(self):
+        for what, wanted in zip((tables, arrays), self.expected, strict=True):
+            made = what(self.project)
+            assert made, "nothing was made"
+            self.compared += len(made)
+            self.different += [name for name in made if made[name] != wanted[name]]
+        end = time.monotonic() + SETTLED_SECONDS
+        while (busy := at_work(self.project)) and time.monotonic() < end:
+            time.sleep(0.1)
+        assert not busy
+        assert left_over(self.project) == []
+
+    def begin_anew(self):
+        for name in ("results", ".snakemake"):
+            os.rename(self.project / name, self.project / f"{name}.{self.starts}")
+
+
+def test_kills_at_random_moments(finished, tmp_path, pytestconfig, capsys):
+    kills = pytestconfig.getoption("--kills")
+    generator = random.Random(pytestconfig.getoption("--kill-seed"))
+    project = install_make(new_project(tmp_path / "project"))
+    part = {"run": ["smoke_grid"], "judge": ["gd_toy"]}
+    config = "config/smoke.yaml" if kills > FEW else overlay(project, **part)
+    study, done = Study(project, config, finished), Counter()
+    make = study.start()
+    for target, number in itertools.islice(itertools.cycle(ATTACKS), kills):
+        while not attack(make, target, number, generator):
+            # The study came to its end, or was given up after earlier hits, before there was such a target.
+            if make.poll() == 0:
+                study.finish(make)
+                study.begin_anew()
+            make = study.start()
+        done[target, number] += 1
+        if target == "snakemake" or number == signal.SIGINT:
+            make.wait(timeout=600)
+            make = study.start()
+    study.finish(make)
+    with capsys.disabled():
+        print(f"\n{'hit':10} {'signal':8} times")
+        for (target, number), times in done.items():
+            print(f"{target:10} {number.name:8} {times:5}")
+        print(
+            f"{sum(done.values())} kills, {study.starts} starts of make results, {study.compared} files compared, "
+            f"{len(study.different)} different"
+        )
+    assert study.different == []

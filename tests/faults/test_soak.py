@@ -1,0 +1,85 @@
+"""Many trainings in one invocation: neither memory nor files nor open handles grow."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from projects import SMOKE, new_project, overlay
+
+pytestmark = [pytest.mark.workflow, pytest.mark.long]
+
+GROWTH_BYTES_PER_TRAINING = 100_000
+"""What Snakemake may keep in memory of a job that is done."""
+SPARE_HANDLES = 4
+
+
+def grid(count):
+    """Return an experiment of so many points of a few steps."""
+    return {
+        **SMOKE["experiments"]["smoke_grid"],
+        "model": "small",
+        "replicates": 1,
+        "block_size": 1,
+        "grid": {"lr": [0.1], "weight_decay": [round(0.001 * (1 + k), 6) for k in range(count)]},
+        "length": {"steps": 4},
+        "checkpoints": {"steps": [4]},
+        "analyses": [],
+    }
+
+
+def entries(*folders):
+    """Return what lies in folders that all programs of a machine share."""
+    return {path for folder in folders for path in Path(folder).iterdir()}
+
+
+def test_many_trainings(tmp_path, pytestconfig, capsys):
+    count = pytestconfig.getoption("--trainings")
+    project = new_project(tmp_path / "project")
+    config = overlay(project, run=["many"], judge=[], experiments={"many": grid(count)})
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    shared = entries("/tmp", "/dev/shm")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    words = [sys.executable, "-m", "snakemake", "--cores", "2", "trainings", "--configfile", config]
+    output = tmp_path / "output"
+    with open(output, "w") as handle:
+        running = subprocess.Popen(
+            words,
+            cwd=project,
+            env={**variables, "PATH": path, "TMPDIR": str(temporary)},
+            stdout=handle,
+            stderr=subprocess.STDOUT,
+        )
+    seen = []
+    process = psutil.Process(running.pid)
+    while running.poll() is None:
+        try:
+            done = len(list(project.glob("results/runs/*/*/run.json")))
+            seen.append((done, process.memory_info().rss, process.num_fds()))
+        except psutil.Error:
+            break
+        time.sleep(0.2)
+    assert running.wait() == 0, output.read_text()[-3000:]
+    assert len(list(project.glob("results/runs/*/*/run.json"))) == count
+    # From a quarter on: before, libraries are still imported.
+    steady = [entry for entry in seen if count // 4 <= entry[0] < count]
+    first, last = steady[0], steady[-1]
+    with capsys.disabled():
+        print(
+            f"\n{count} trainings: memory {first[1] / 1e6:.1f} MB after {first[0]}, {last[1] / 1e6:.1f} MB after "
+            f"{last[0]}; open files at most {max(handles for _, _, handles in steady)}, at first {first[2]}"
+        )
+    assert last[1] - first[1] <= GROWTH_BYTES_PER_TRAINING * (last[0] - first[0]) + 2_000_000
+    assert max(handles for _, _, handles in steady) <= first[2] + SPARE_HANDLES
+    blocks = {path.name for path in project.glob("results/runs/*/*/*")}
+    assert blocks == {"checkpoints.safetensors", "history.parquet", "trace.parquet", "run.json"}
+    assert list(temporary.iterdir()) == []
+    ours = ("intrinsic", "snakemake", "torch", "tmp")
+    new = [path for path in entries("/tmp", "/dev/shm") - shared if path.name.startswith(ours)]
+    assert [path for path in new if str(project) in path.name or path.name != "intrinsic-lr-devices"] == []

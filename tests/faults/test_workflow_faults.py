@@ -1,0 +1,192 @@
+"""What may befall a whole study besides kills: clocks, vanished files, a second run, a disk that says no."""
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import time
+
+import pytest
+
+from intrinsic_lr.errors import InputError
+from intrinsic_lr.recover import bring_to_present, clear_lock
+from intrinsic_lr.running import alone, mark_running
+from projects import install_make, make_results, new_project, overlay, snakemake, start_make, tables
+
+HOUR = 3600
+TRAINED = re.compile(r"^rule (train|extract|prepare_data):", re.MULTILINE)
+PART = {"run": ["smoke_grid"], "judge": ["gd_toy"]}
+
+
+def date(paths, seconds):
+    """Date files this many seconds from now."""
+    for path in paths:
+        os.utime(path, (time.time() + seconds,) * 2)
+
+
+def results(project):
+    return [path for path in (project / "results").rglob("*") if path.is_file()]
+
+
+class TestClock:
+    def test_files_of_the_future_keep_their_order(self, tmp_path):
+        made, scripts = tmp_path / "results" / "deep", tmp_path / "scripts"
+        for folder in (made, scripts):
+            folder.mkdir(parents=True)
+        now = time.time_ns()
+        for name, ahead in {"old": -HOUR, "b": 2 * HOUR, "a": HOUR, "c": 3 * HOUR}.items():
+            (made / name).touch()
+            os.utime(made / name, ns=(now + ahead * 10**9,) * 2)
+        (scripts / "s.py").touch()
+        assert bring_to_present(tmp_path / "results", scripts, now) == 3
+        times = [(made / name).stat().st_mtime_ns for name in ("old", "a", "b", "c")]
+        assert times == sorted(set(times))
+        assert times[0] == now - HOUR * 10**9
+        assert times[-1] < now == (scripts / "s.py").stat().st_mtime_ns
+        assert bring_to_present(tmp_path / "results", scripts, now) == 0
+
+    @pytest.mark.workflow
+    def test_results_of_the_future(self, finished, project):
+        """They are not made again for ever, and an edit of a script made since does not go unnoticed."""
+        install_make(project)
+        date(results(project), HOUR)
+        status, output = make_results(project)
+        assert status == 0, output
+        assert "were dated in the future" in output
+        assert not TRAINED.search(output)
+        assert "rule figure_grid:" in output
+        assert tables(project) == tables(finished)
+        status, output = make_results(project)
+        assert status == 0, output
+        assert "Nothing to be done" in output
+
+    @pytest.mark.workflow
+    @pytest.mark.long
+    def test_results_of_the_past(self, finished, project):
+        """What is dated too early is at most made again once."""
+        install_make(project)
+        date(project.glob("results/tables/*.csv"), -1e9)
+        status, output = make_results(project)
+        assert status == 0, output
+        assert not TRAINED.search(output)
+        assert tables(project) == tables(finished)
+        status, output = make_results(project)
+        assert "Nothing to be done" in output, output
+
+
+class TestTwoPrograms:
+    def test_a_lock_that_someone_stands_behind(self, tmp_path):
+        folder = tmp_path / ".snakemake"
+        (folder / "locks").mkdir(parents=True)
+        assert not clear_lock(folder)
+        (folder / "locks" / "0.input.lock").touch()
+        with mark_running(folder), pytest.raises(InputError, match=f"another run is at work in {tmp_path}"):
+            clear_lock(folder)
+        assert clear_lock(folder)
+        assert list((folder / "locks").iterdir()) == []
+
+    def test_a_folder_is_waited_for(self, tmp_path, capsys):
+        """The other program is an open file here, which is what the lock belongs to."""
+        other = os.open(tmp_path, os.O_RDONLY)
+        fcntl.flock(other, fcntl.LOCK_EX)
+        calls = []
+
+        def let_go():
+            calls.append(len(calls))
+            if len(calls) == 2:
+                os.close(other)
+
+        with alone(tmp_path, let_go):
+            pass
+        assert len(calls) == 2
+        assert capsys.readouterr().err == f"{tmp_path}: waiting for another program that writes there\n"
+
+    @pytest.mark.workflow
+    def test_two_runs_in_one_folder(self, finished, tmp_path):
+        """The second is refused in one line, and the first goes on."""
+        project = install_make(new_project(tmp_path / "project"))
+        config = overlay(project, **PART)
+        first = start_make(project, tmp_path / "first", config=config)
+        while not list(project.glob(".snakemake/locks/*")):
+            assert first.poll() is None, (tmp_path / "first").read_text()
+            time.sleep(0.05)
+        status, output = make_results(project, config=config)
+        assert status != 0
+        assert f"error: another run is at work in {project}" in output
+        assert "Traceback" not in output
+        assert first.wait() == 0
+        made = tables(project)
+        assert made
+        assert made == {name: tables(finished)[name] for name in made}
+
+    @pytest.mark.workflow
+    @pytest.mark.long
+    def test_two_runs_on_one_machine(self, finished, tmp_path):
+        projects = [install_make(new_project(tmp_path / name)) for name in "ab"]
+        running = [start_make(project, project / "make.log") for project in projects]
+        assert [process.wait(timeout=600) for process in running] == [0, 0]
+        assert tables(projects[0]) == tables(projects[1]) == tables(finished)
+
+
+@pytest.mark.workflow
+class TestVanished:
+    @pytest.mark.long
+    def test_prepared_data(self, finished, project):
+        """Nothing is trained for it; what needs the data again makes them again, the same."""
+        shutil.rmtree(project / "results/data")
+        shutil.rmtree(next(project.glob("results/runs/digits_300-small_cnn-*wd0.1*")))
+        done = snakemake(project)
+        assert done.returncode == 0, done.stdout
+        assert len(re.findall(r"^rule train:", done.stdout, re.MULTILINE)) == 1
+        assert tables(project) == tables(finished)
+
+    def test_the_folder_of_images(self, tmp_path):
+        project = new_project(tmp_path / "project")
+        gone = {"digits_300": {"kind": "image_folder", "root": str(tmp_path / "gone"), "train_count": 300}}
+        done = snakemake(project, config=overlay(project, **PART, datasets=gone))
+        assert done.returncode != 0
+        assert "Traceback" not in done.stdout
+        assert re.search(rf"error: .*{tmp_path}/gone", done.stdout), done.stdout
+        assert not list(project.glob("results/runs/*/*/run.json"))
+
+
+@pytest.mark.workflow
+def test_results_on_a_read_only_disk(finished, project):
+    """What is made already is found made; what is not is refused in a line."""
+    (project / "results/tables/grid_smoke_grid.csv").unlink()
+    folder = str(project / "results")
+    if subprocess.run(["mount", "--bind", folder, folder], capture_output=True).returncode:
+        pytest.skip("mounting is not permitted here")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
+        done = snakemake(project)
+        assert done.returncode != 0
+        assert "Traceback" not in done.stdout
+        assert re.search(r"error: .*results.*cannot be written to", done.stdout), done.stdout
+    finally:
+        subprocess.run(["umount", folder], check=True)
+    done = snakemake(project)
+    assert done.returncode == 0, done.stdout
+    assert tables(project) == tables(finished)
+
+
+@pytest.mark.workflow
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "name", ["checkpoints.safetensors", "history.parquet", "predictions.safetensors", "run.json"]
+)
+def test_the_repair_named_repairs(finished, project, name):
+    """The command in the line that names a damage is run as it stands; the tables are then as they were."""
+    folder = next(project.glob("results/runs/digits_300-small-*wd0.2/block_0000"))
+    (folder / name).write_bytes((folder / name).read_bytes()[:-7])
+    readers = ("distance", "curves", "epochs")
+    broken = snakemake(project, "--forcerun", *readers)
+    assert broken.returncode != 0
+    assert "Traceback" not in broken.stdout
+    repair = re.search(rf"error: .*{name}: .* with `snakemake (--cores 1 --force \S+)`", broken.stdout)
+    assert repair, broken.stdout
+    assert snakemake(project, *repair[1].split()).returncode == 0
+    done = snakemake(project)
+    assert done.returncode == 0, done.stdout
+    assert tables(project) == tables(finished)

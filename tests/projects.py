@@ -1,0 +1,103 @@
+"""Projects of their own in which tests run the workflow as its user does."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+REPOSITORY = Path(__file__).parents[1]
+SMOKE = yaml.safe_load((REPOSITORY / "config" / "smoke.yaml").read_text())
+
+
+def snakemake(project, *arguments, config="config/smoke.yaml", **environment):
+    """Run Snakemake in a project folder; return the finished process with its output as text."""
+    # The user's environment, not the test runner's: the workflow must find the library by itself.
+    variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{variables['PATH']}"
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", config],
+        cwd=project,
+        env={**variables, "PATH": path, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+    )
+
+
+def planned(project, *arguments, config="config/smoke.yaml"):
+    """Return the number of jobs of each rule that a dry run plans."""
+    done = snakemake(project, "--dry-run", *arguments, config=config)
+    assert done.returncode == 0, done.stdout
+    if "Nothing to be done" in done.stdout:
+        return {}
+    table = done.stdout.split("Job stats:")[1].split("\n\n")[0]
+    return {
+        rule: int(count) for rule, count in re.findall(r"^(\w+)\s+(\d+)$", table, re.MULTILINE) if rule != "total"
+    }
+
+
+def overlay(project, **changes):
+    """Write a variant of the smoke config and return its name."""
+    text = yaml.safe_dump({**SMOKE, **changes}, sort_keys=False)
+    (project / "variant.yaml").write_text(text)
+    return "variant.yaml"
+
+
+def experiments(**changes):
+    """Return the smoke experiments with some of them changed or added."""
+    merged = {name: {**settings, **changes.pop(name, {})} for name, settings in SMOKE["experiments"].items()}
+    return {**merged, **changes}
+
+
+def new_project(folder):
+    for name in ("workflow", "config", "envs", "profiles"):
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy2(REPOSITORY / "Snakefile", folder)
+    return folder
+
+
+def tables(project):
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (project / "results/tables").glob("*.csv")
+    }
+
+
+def install_make(project):
+    """Put into a project what `make results` needs: the Makefile, and the environment of the tests as its own."""
+    shutil.copy2(REPOSITORY / "Makefile", project)
+    environment = project / ".venv"
+    environment.mkdir()
+    # Python knows an environment by the pyvenv.cfg beside the folder that it was called in.
+    for name in ("bin", "lib", "pyvenv.cfg"):
+        (environment / name).symlink_to(Path(sys.prefix, name))
+    (environment / "runtime.stamp").touch()
+    return project
+
+
+def start_make(project, output, *, config="config/smoke.yaml", cores=2):
+    """Start `make results` in a process group of its own, as a terminal does; its output is added to a file."""
+    variables = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "MAKEFLAGS")}
+    with open(output, "a") as handle:
+        return subprocess.Popen(
+            ["make", "results", f"CONFIG={config}", f"CORES={cores}"],
+            cwd=project,
+            env=variables,
+            stdout=handle,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def make_results(project, **options):
+    """Run `make results` to its end; return its exit status and its output."""
+    output = project / "make.log"
+    output.unlink(missing_ok=True)
+    status = start_make(project, output, **options).wait(timeout=600)
+    return status, output.read_text()

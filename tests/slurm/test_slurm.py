@@ -1,0 +1,201 @@
+"""The smoke workflow through Slurm, with jobs and nodes lost in the middle, gives the bytes of a local run.
+
+Run by `make test-slurm`, as root, on a machine with Slurm's programs; see docs/cluster.md.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from cluster import Cluster, processes, wait_for
+
+pytestmark = pytest.mark.slurm
+
+REPOSITORY = Path(__file__).parents[2]
+PATIENCE = 3600.0
+CONFIGS = ["config/smoke.yaml", str(Path(__file__).with_name("longer.yaml"))]
+TARGETS = ["tables", "results/claims.csv", "results/controls.csv"]
+SETTINGS = {"partition": "cpu", "gpu_partition": "gpu"}
+BLOCK = "results/runs/digits_300-{}/block_0000"
+CANCELLED, OVER_TIME, KILLED, POWERLESS, DETACHED = (
+    "small-b20-lr0.1-wd0.2",
+    "small-b20-lr0.1-wd0.2-shared",
+    "small-b20-lr0.1-wd0.2-init1-shared",
+    "small_cnn-b20-lr0.1-wd0.01-schedule_late_decay",
+    "small_cnn-b20-lr0.1-wd0.1-schedule_late_decay",
+)
+
+
+def new_project(folder: Path) -> Path:
+    for name in ("workflow", "config", "envs", "profiles"):
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy2(REPOSITORY / "Snakefile", folder)
+    profile = folder / "profiles" / "slurm" / "profile.yaml"
+    text = profile.read_text()
+    for name, value in SETTINGS.items():
+        text = re.sub(rf'^  {name}: ""', f"  {name}: {value}", text, flags=re.MULTILINE)
+    profile.write_text(text)
+    return folder
+
+
+def snakemake(project: Path, *arguments: str) -> subprocess.Popen:
+    """Start Snakemake in a project; its output goes to `project/output`."""
+    command = [sys.executable, "-m", "snakemake", *TARGETS, *arguments, "--configfile", *CONFIGS]
+    variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    variables["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{variables['PATH']}"
+    with open(project / "output", "w") as output:
+        return subprocess.Popen(command, cwd=project, env=variables, stdout=output, stderr=subprocess.STDOUT)
+
+
+def tables(project: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(project.glob("results/**/*.csv"))}
+
+
+class Training:
+    """The training of a point in a project on a cluster, caught in the middle: with its state saved, and held."""
+
+    def __init__(self, project: Path, cluster: Cluster, point: str, run: subprocess.Popen) -> None:
+        self.cluster, self.point = cluster, point
+        saved = project / BLOCK.format(point) / "resume.state"
+        wait_for(lambda: saved.exists() or run.poll() is not None, f"{saved}", PATIENCE)
+        (self.process,) = [
+            number
+            for number, command, _ in processes()
+            if "intrinsic_lr.train" in command and f"digits_300-{point}" in command
+        ]
+        self.send(signal.SIGSTOP)
+        (self.job,) = jobs_of(cluster.jobs(), point)
+
+    def send(self, number: signal.Signals) -> None:
+        os.kill(self.process, number)
+
+    def has_pending(self, number: signal.Signals) -> bool:
+        """Tell whether a signal waits for the held process to go on."""
+        status = Path(f"/proc/{self.process}/status").read_text()
+        return bool(int(re.search(r"ShdPnd:\s*(\w+)", status)[1], 16) >> (number - 1) & 1)
+
+
+def jobs_of(jobs: list[dict[str, str]], point: str) -> list[dict[str, str]]:
+    """Return the jobs of a point's training."""
+    return [job for job in jobs if f"/rule_train/digits_300-{point}_0000/" in job["StdOut"]]
+
+
+def cancel(training: Training) -> None:
+    subprocess.run(["scancel", training.job["JobId"]], check=True)
+
+
+def end_its_time(training: Training) -> None:
+    """Leave it a minute, which is less than the time before the limit at which the profile asks for a signal."""
+    subprocess.run(["scontrol", "update", f"JobId={training.job['JobId']}", "TimeLimit=1"], check=True)
+    wait_for(lambda: training.has_pending(signal.SIGTERM), "the signal before the time limit")
+    training.send(signal.SIGCONT)
+
+
+def kill(training: Training) -> None:
+    training.send(signal.SIGKILL)
+
+
+def kill_daemon(training: Training) -> None:
+    """Take the node's daemon away, not the training, which goes on beside the one that replaces it."""
+    training.cluster.kill(training.job["NodeList"])
+    training.send(signal.SIGCONT)
+
+
+def cut_power(training: Training) -> None:
+    node, job = training.job["NodeList"], training.job["JobId"]
+    training.cluster.kill(node)
+    lost = [
+        (not command[0].startswith("slurmstepd"), number)
+        for number, command, variables in processes()
+        if command[0].startswith(f"slurmstepd: [{job}.") or f"SLURMD_NODENAME={node}" in variables
+    ]
+    # Whoever could tell of the others' end goes first.
+    for _, number in sorted(lost):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+
+
+ATTACKS: dict[str, Callable[[Training], None]] = {
+    CANCELLED: cancel,
+    OVER_TIME: end_its_time,
+    KILLED: kill,
+    POWERLESS: cut_power,
+    DETACHED: kill_daemon,
+}
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    project = new_project(tmp_path_factory.mktemp("local") / "project")
+    assert snakemake(project, "--cores", "2").wait() == 0, (project / "output").read_text()
+    return project
+
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[dict[str, str]]]]:
+    """A project that ran on a cluster where each training was stopped once, and the jobs that Slurm saw."""
+    project = new_project(tmp_path_factory.mktemp("slurm") / "project")
+    with Cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        flags = ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2"]
+        run = snakemake(project, "--profile", "profiles/slurm", *flags)
+        with ThreadPoolExecutor(len(ATTACKS)) as threads:
+            attacks = [
+                threads.submit(lambda point, attack: attack(Training(project, cluster, point, run)), *entry)
+                for entry in ATTACKS.items()
+            ]
+            try:
+                assert run.wait(PATIENCE) == 0, (project / "output").read_text()
+            finally:
+                run.kill()
+            for attack in attacks:
+                attack.result()
+        yield project, cluster.jobs()
+
+
+def test_the_tables_are_those_of_a_local_run(attacked, local):
+    project, _ = attacked
+    assert len(tables(local)) == 14
+    assert tables(project) == tables(local)
+
+
+@pytest.mark.parametrize("point", [CANCELLED, OVER_TIME, KILLED, POWERLESS])
+def test_a_stopped_training_went_on_where_it_was(attacked, point):
+    project, _ = attacked
+    (log,) = project.glob(f"results/logs/train/digits_300-{point}/*.log")
+    assert re.search(r"going on from step [1-9]\d* of", log.read_text())
+
+
+@pytest.mark.parametrize("point", [POWERLESS, DETACHED])
+def test_slurm_itself_requeued_the_job_of_a_lost_node(attacked, point):
+    _, jobs = attacked
+    assert [job["Restarts"] for job in jobs_of(jobs, point)] == ["1"]
+
+
+@pytest.mark.parametrize(("point", "state"), [(CANCELLED, "CANCELLED"), (OVER_TIME, "FAILED"), (KILLED, "FAILED")])
+def test_snakemake_submitted_a_stopped_training_again(attacked, point, state):
+    _, jobs = attacked
+    assert [job["JobState"] for job in jobs_of(jobs, point)] == [state, "COMPLETED"]
+
+
+def test_jobs_asked_for_what_the_profile_says(attacked):
+    _, jobs = attacked
+    asked = {
+        rule: {
+            (job["Partition"], job["MinMemoryNode"], job.get("TresPerNode"))
+            for job in jobs
+            if f"/rule_{rule}/" in job["StdOut"]
+        }
+        for rule in ("train", "curves")
+    }
+    assert {partition for partition, *_ in asked["train"]} == {"gpu"}
+    assert {gres for *_, gres in asked["train"]} == {"gres:gpu:1"}
+    assert {memory for _, memory, _ in asked["train"]} == {"4000M", "8000M"}
+    assert asked["curves"] == {("cpu", "4000M", None)}

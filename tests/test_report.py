@@ -1,0 +1,115 @@
+"""The pieces of the page: captions that quote the config, embedded files, provenance, tables."""
+
+import base64
+import gzip
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from intrinsic_lr.claims.catalogue import CLAIMS
+from intrinsic_lr.report import embed, page, provenance
+from intrinsic_lr.report.captions import caption
+from intrinsic_lr.report.symbols import symbols
+
+REPOSITORY = Path(__file__).parents[1]
+TEMPLATES = REPOSITORY / "workflow" / "report"
+CONFIG = yaml.safe_load((REPOSITORY / "config" / "config.yaml").read_text())
+
+
+class TestCaptions:
+    @pytest.mark.parametrize("claim", CONFIG["claims"])
+    def test_a_claim_quotes_its_experiments(self, claim):
+        text = caption(TEMPLATES / "claim.rst", CONFIG, {"claim": claim}, {"statement": CLAIMS[claim].statement})
+        experiments = CONFIG["claims"][claim].get("experiments", {}).values()
+        for name in experiments:
+            experiment = CONFIG["experiments"][name]
+            assert f"{experiment['replicates']} replicates of each setting" in text
+            assert experiment["dataset"] in text
+        assert ("No experiment is trained" in text) == (not experiments)
+        assert text.count("<li>") == len(set(experiments))
+        assert f"Seed of the study {CONFIG['seed']}; intervals cover 95 %" in text
+
+    @pytest.mark.parametrize("experiment", CONFIG["experiments"])
+    def test_an_experiment_quotes_itself(self, experiment):
+        text = caption(TEMPLATES / "experiment.rst", CONFIG, {"experiment": experiment}, {})
+        assert f"{CONFIG['experiments'][experiment]['replicates']} replicates of each setting" in text
+        assert "initialisation seeds " in text
+
+    def test_another_seed_gives_another_caption(self):
+        text = caption(TEMPLATES / "scorecard.rst", {**CONFIG, "seed": 7}, {}, {})
+        assert "Seed of the study 7" in text
+
+    def test_a_mistake_in_a_caption_ends_the_program(self, tmp_path):
+        (tmp_path / "broken.rst").write_text("``open")
+        with pytest.raises(Exception, match="start-string without end-string"):
+            caption(tmp_path / "broken.rst", CONFIG, {}, {})
+
+
+class TestEmbedding:
+    @staticmethod
+    def content(download):
+        return base64.b64decode(download.url.split(",")[1])
+
+    def test_a_small_table_as_it_is(self, tmp_path):
+        (tmp_path / "a.csv").write_text("x\n1\n")
+        download = embed.table_download(tmp_path / "a.csv", "Numbers")
+        assert (download.name, download.label) == ("a.csv", "Numbers (CSV)")
+        assert self.content(download) == b"x\n1\n"
+
+    def test_a_larger_table_compressed_with_the_same_bytes_twice(self, tmp_path):
+        text = "x\n" + "12345\n" * 20_000
+        (tmp_path / "a.csv").write_text(text)
+        first, second = (embed.table_download(tmp_path / "a.csv", "Numbers") for _ in range(2))
+        assert first == second
+        assert first.name == "a.csv.gz"
+        assert gzip.decompress(self.content(first)).decode() == text
+
+    def test_a_large_table_is_named_alone(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(embed, "LARGEST_TABLE", 10)
+        (tmp_path / "a.csv").write_text("x\n" + "12345\n" * 20_000)
+        download = embed.table_download(tmp_path / "a.csv", "Numbers")
+        assert download.url is None
+        assert download.path.endswith("a.csv")
+
+
+def record(**changes):
+    plan = {"model": "mlp", "point": "p", "seed": 0, "init_seed": 0} | changes.pop("plan", {})
+    return {
+        "plan": plan, "seeds": [{}, {}], "non_finite": {}, "finished": "2020-01-01T00:00:00+00:00",
+        "device": "cpu", "threads": 1, "versions": {"python": "3.11", "torch": "2"}, "git_commit": "abc",
+        "training_version": 3,
+        "wall_seconds": 1.5, **changes,
+    }  # fmt: skip
+
+
+class TestProvenance:
+    def test_what_differs_is_listed_and_what_agrees_stands_once(self):
+        other = record(plan={"point": "q", "init_seed": 1}, git_commit="def", non_finite={"1": 40})
+        told = provenance.of_trainings([record(), other])
+        assert told["Commits"] == "abc; def"
+        assert told["Versions"] == "python 3.11, torch 2"
+        assert told["Trainings"] == "4 replicates of 2 settings, in 2 blocks; 1 replicates did not stay finite"
+        assert told["Seeds"].startswith("study 0, initialisation 0; 1;")
+        assert told["Time of all trainings"] == "3 s"
+
+    def test_nothing_trained_tells_nothing(self):
+        assert provenance.of_trainings([]) == {}
+        assert provenance.of_data([]) == {}
+
+
+def test_tables_escape_text_round_numbers_and_leave_out_what_is_missing():
+    table = pd.DataFrame({"a": ["<b> lambda_e"], "n": [3], "x": [0.123456789], "p": [float("nan")]})
+    html = page.html_table(table, {"a": "A", "n": "n", "x": "X", "p": "p"})
+    cells = [cell.split("</td>")[0] for cell in html.split("<td>")[1:]]
+    assert cells == ["&lt;b&gt; λₑ", "3", "0.1235", ""]
+
+
+def test_formulas_are_spelt_in_symbols():
+    assert symbols("sqrt(2 lambda_e / E||g^||^2) at eta <= 1") == "sqrt(2 λₑ / E‖ĝ‖²) at η ≤ 1"
+    assert symbols("beta, x^24, meeting") == "beta, x^24, meeting"
+
+
+def test_every_claim_says_what_would_refute_it():
+    assert all(claim.refuted_by.endswith(".") and claim.refuted_by[0].isupper() for claim in CLAIMS.values())

@@ -1,0 +1,151 @@
+"""The page in a browser: it loads without a network, shows all there is, and fits every screen."""
+
+import base64
+import re
+import shutil
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+from projects import snakemake
+
+BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+pytestmark = pytest.mark.workflow
+in_browser = pytest.mark.skipif(
+    not (BROWSER and DRIVER),
+    reason="no chromium and chromedriver are installed (Debian: chromium, chromium-driver)",
+)
+SCREENS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    flags = (
+        "headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
+        "disable-component-update", "disable-sync", "disable-dev-shm-usage", "hide-scrollbars",
+        f"user-data-dir={tmp_path_factory.mktemp('browser')}",
+    )  # fmt: skip
+    for flag in flags:
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(params=SCREENS, ids=[f"{width}-{scheme}" for width, scheme in SCREENS])
+def page(request, browser, finished):
+    """The smoke study's page, opened on a screen of some width in a light or dark scheme."""
+    width, scheme = request.param
+    browser.execute_cdp_cmd("Network.enable", {})
+    browser.get_log("browser"), browser.get_log("performance")
+    scheme = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
+    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    browser.get((finished / "results/report.html").as_uri())
+    browser.set_script_timeout(30)
+    # The script of the page has run to its end when every table can be sorted.
+    browser.execute_async_script(
+        "const done = arguments[0]; const wait = () => document.querySelector('table.sortable:not(.dataTable)')"
+        " ? setTimeout(wait, 50) : done(); wait();"
+    )
+    return browser
+
+
+def all_of(page, selector, value):
+    """Return the value of a JavaScript expression for every element `found` that a selector finds."""
+    return page.execute_script(
+        f"return [...document.querySelectorAll(arguments[0])].map(found => {value})", selector
+    )
+
+
+@in_browser
+def test_loads_alone_and_without_complaint_and_fits_the_screen(page):
+    assert page.get_log("browser") == []
+    requests = [
+        entry["message"]
+        for entry in page.get_log("performance")
+        if '"Network.requestWillBeSent"' in entry["message"]
+    ]
+    outside = [text for text in requests if not re.search(r'"url":"(file|data|blob):', text)]
+    assert requests
+    assert outside == []
+    width, shown = page.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
+    assert width <= shown
+    widths = all_of(page, "main figure img", "found.complete * found.naturalWidth")
+    assert len(widths) == 11
+    assert all(widths)
+
+
+@in_browser
+def test_the_scheme_of_the_screen_is_followed_with_figures_on_white(page):
+    dark = page.execute_script("return matchMedia('(prefers-color-scheme: dark)').matches")
+    colour = "return getComputedStyle(document.querySelector('%s')).backgroundColor"
+    page_, figure = (page.execute_script(colour % place) for place in ("body", ".paper"))
+    assert (page_ == "rgb(255, 255, 255)") != dark
+    assert figure == "rgb(255, 255, 255)"
+
+
+@in_browser
+def test_links_lead_somewhere_and_downloads_have_content(page):
+    anchors = page.execute_script(
+        "return [...document.querySelectorAll('a[href^=\"#\"]')].map(a => a.hash.slice(1))"
+    )
+    missing = [
+        name for name in anchors if not page.execute_script("return document.getElementById(arguments[0])", name)
+    ]
+    assert len(anchors) > 10
+    assert missing == []
+    files = dict(
+        page.execute_script("return [...document.querySelectorAll('a[download]')].map(a => [a.download, a.href])")
+    )
+    content = {name: base64.b64decode(url.split(",", 1)[1]) for name, url in files.items()}
+    assert {"gd_toy.svg", "gd_toy.pdf", "gd_toy.csv", "claims.csv", "grid_smoke_grid.svg"} <= set(content)
+    heads = {"svg": b"<?xml", "pdf": b"%PDF", "gz": b"\x1f\x8b"}
+    for name, text in content.items():
+        assert len(text) > 50
+        assert text.startswith(heads.get(name.rsplit(".", 1)[1], b""))
+
+
+@in_browser
+def test_a_table_is_sorted_by_a_click_on_its_heading(page):
+    estimates = "#claim-gd_toy table.sortable tbody td:nth-child(4)", "Number(found.innerText)"
+    before = all_of(page, *estimates)
+    page.execute_script("document.querySelector('#claim-gd_toy table.sortable th:nth-child(4)').click()")
+    assert len(before) == 5
+    assert all_of(page, *estimates) == sorted(before)
+
+
+def test_the_page_says_what_its_reader_needs(finished):
+    text = (finished / "results/report.html").read_text()
+    assert text.index('id="scorecard"') < text.index('id="claims"') < text.index('id="provenance"')
+    for word in (
+        "What would refute it",
+        "Criteria and controls",
+        "sha256",
+        "torch 2",
+        "4 replicates of each setting",
+    ):
+        assert word in text
+    for verdict in ("reproduced", "not-reproduced", "inconclusive"):
+        assert f'class="tile {verdict}"' in text
+    assert len(text) < 15e6
+
+
+def test_the_same_results_give_the_same_page(project):
+    before = (project / "results/report.html").read_bytes()
+    done = snakemake(project, "--force", "results/report.html")
+    assert done.returncode == 0, done.stdout
+    assert (project / "results/report.html").read_bytes() == before
+
+
+def test_the_report_of_the_workflow_is_made_with_captions(project):
+    done = snakemake(project, "--report", "results/snakemake-report.html")
+    assert done.returncode == 0, done.stdout
+    text = (project / "results/snakemake-report.html").read_text()
+    assert "4 replicates of each setting" in text

@@ -1,0 +1,59 @@
+"""Where results come from: what the records of the trainings behind them say, taken together."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+TOOLS = ("snakemake", "pandas", "scipy", "statsmodels", "matplotlib", "seaborn")
+"""What tables, verdicts and figures are made with, besides what trains."""
+
+
+def of_trainings(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return what `run.json` files say together, in words by heading; empty without any.
+
+    Where trainings differ, as when some were made by an older commit, every value is listed.
+    """
+    if not records:
+        return {}
+    plans = [record["plan"] for record in records]
+    replicates = sum(len(record["seeds"]) for record in records)
+    lost = sum(len(record["non_finite"]) for record in records)
+    finished = sorted(record["finished"] for record in records)
+    return {
+        "Networks": _listed(plan["model"] for plan in plans),
+        "Trainings": f"{replicates:,} replicates of {len({plan['point'] for plan in plans}):,} settings, in "
+        f"{len(records):,} blocks" + (f"; {lost:,} replicates did not stay finite" if lost else ""),
+        "Seeds": f"study {_listed(plan['seed'] for plan in plans)}, initialisation "
+        f"{_listed(plan['init_seed'] for plan in plans)}; those of every replicate stand in its block's run.json",
+        "Devices": _listed(f"{record['device']}, {record['threads']} threads" for record in records),
+        "Versions": _listed(
+            ", ".join(f"{name} {number}" for name, number in record["versions"].items()) for record in records
+        ),
+        "Commits": _listed(record["git_commit"] or "not recorded" for record in records),
+        "Training version": _listed(record["training_version"] for record in records),
+        "Finished": finished[0] if len(finished) == 1 else f"{finished[0]} to {finished[-1]}",
+        "Time of all trainings": f"{sum(record['wall_seconds'] for record in records):,.0f} s",
+    }
+
+
+def of_data(infos: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return what the descriptions of data sets say, by heading."""
+    told = [
+        f"{info['name']}: {info['train_count']:,} training and {info['test_count']:,} test images of "
+        f"{'x'.join(map(str, info['shape']))}, sha256 {info['sha256']}" + _note(info)
+        for info in infos
+    ]
+    return {"Data": "; ".join(told)} if told else {}
+
+
+def _note(info: Mapping[str, Any]) -> str:
+    return f" ({info['note']})" if info.get("note") else ""
+
+
+def of_tools() -> dict[str, str]:
+    """Return the versions of what made tables, figures and this page."""
+    return {"Tables and figures": ", ".join(f"{name} {version(name)}" for name in TOOLS)}
+
+
+def _listed(values: Iterable[Any]) -> str:
+    return "; ".join(map(str, sorted(set(values))))

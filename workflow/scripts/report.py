@@ -1,0 +1,14 @@
+"""Put together the page with every verdict, figure and table."""
+
+from pathlib import Path
+
+from intrinsic_lr.config import Study
+from intrinsic_lr.report.page import Sources, render
+from intrinsic_lr.reporting import reported
+from intrinsic_lr.storage import atomic_path
+
+with reported(snakemake.log[0]):
+    templates = Path(snakemake.scriptdir).parent / "report"
+    page = render(Sources(Study.read(snakemake.config), snakemake.params.products, templates))
+    with atomic_path(snakemake.output[0]) as temporary:
+        temporary.write_text(page, encoding="utf-8")
