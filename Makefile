@@ -22,10 +22,10 @@ define PLAIN
 $(if $(CONFIG),PYTHONPATH=workflow/lib python -m intrinsic_lr.layers $(CONFIG))
 endef
 
-.PHONY: help results report audit status estimate test test-faults test-fuzz test-slurm bench lint check clean
+.PHONY: help results report audit status estimate test test-faults test-fuzz test-slurm test-s3 bench lint check clean
 
 help: ## list what can be asked for
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 	@echo "variables:  CORES=$(CORES) (cores to use), CONFIG=FILE... (laid over config/config.yaml, in this order), PROFILE=profiles/slurm (run on a cluster), PYTHON=$(PYTHON)"
 
 results: $(VENV)/runtime.stamp ## train everything and draw the figures of the study into results/
@@ -53,6 +53,10 @@ test-faults: $(VENV)/dev.stamp ## kill, damage and soak it: the long tests of do
 test-slurm: $(VENV)/dev.stamp $(VENV)/slurm.stamp ## run the workflow on a virtual Slurm cluster that loses jobs and nodes (as root)
 	@echo "== running the tests on a virtual Slurm cluster"
 	@tests/slurm/run
+
+test-s3: $(VENV)/dev.stamp $(VENV)/s3.stamp ## run the workflow with its files in a bucket of a server on loopback
+	@echo "== running the tests on S3"
+	@python -m pytest -m s3 tests/s3
 
 test-fuzz: $(VENV)/dev.stamp ## try 2,000 configs with something wrong in them
 	@echo "== trying 2,000 configs (about 5 minutes on one core)"
@@ -89,8 +93,8 @@ $(VENV)/dev.stamp: envs/requirements-dev.txt | check
 	@$(MAKE) --no-print-directory install REQUIREMENTS=requirements-dev.txt
 	@touch $@ $(VENV)/runtime.stamp
 
-$(VENV)/slurm.stamp: envs/requirements-slurm.txt | $(VENV)/runtime.stamp
-	@$(MAKE) --no-print-directory install REQUIREMENTS=requirements-slurm.txt
+$(VENV)/slurm.stamp $(VENV)/s3.stamp: $(VENV)/%.stamp: envs/requirements-%.txt | $(VENV)/runtime.stamp
+	@$(MAKE) --no-print-directory install REQUIREMENTS=requirements-$*.txt
 	@touch $@
 
 .PHONY: install

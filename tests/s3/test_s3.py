@@ -1,0 +1,72 @@
+"""The smoke workflow with all its files in a bucket of a server on loopback gives the tables of a local run.
+
+Run by `make test-s3`; see docs/cluster.md.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.s3
+
+REPOSITORY = Path(__file__).parents[2]
+KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+KEYS |= {"SNAKEMAKE_STORAGE_S3_ACCESS_KEY": "key", "SNAKEMAKE_STORAGE_S3_SECRET_KEY": "secret"}
+
+
+def new_project(folder):
+    for name in ("workflow", "config", "envs", "profiles"):
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy2(REPOSITORY / "Snakefile", folder)
+    return folder
+
+
+def run_snakemake(project, *arguments):
+    command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--configfile", "config/smoke.yaml"]
+    variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    variables["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{variables['PATH']}"
+    done = subprocess.run(command, cwd=project, env=variables | KEYS, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stderr
+
+
+@pytest.fixture
+def bucket():
+    """An empty bucket: the address of its server, and the bucket as boto3 sees it."""
+    boto3 = pytest.importorskip("boto3")
+    from moto.server import ThreadedMotoServer
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port)
+    server.start()
+    address = f"http://127.0.0.1:{port}"
+    keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
+    yield (
+        address,
+        boto3.resource("s3", endpoint_url=address, region_name="us-east-1", **keys).create_bucket(Bucket="bucket"),
+    )
+    server.stop()
+
+
+def test_results_in_a_bucket_are_those_of_a_local_run(tmp_path, bucket):
+    address, content = bucket
+    away, here = new_project(tmp_path / "away"), new_project(tmp_path / "here")
+    storage = ["--default-storage-provider", "s3", "--default-storage-prefix", "s3://bucket/study"]
+    storage += ["--storage-s3-endpoint-url", address]
+    run_snakemake(away, "tables", *storage)
+    run_snakemake(here, "tables")
+    expected = {path.name: path.read_bytes() for path in (here / "results/tables").iterdir()}
+    found = {
+        Path(entry.key).name: entry.get()["Body"].read()
+        for entry in content.objects.filter(Prefix="study/results/tables/")
+    }
+    assert found == expected
+    assert not list(away.glob("results/tables/*"))
+    assert "Nothing to be done" in run_snakemake(away, "tables", *storage)
