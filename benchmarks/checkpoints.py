@@ -54,7 +54,8 @@ class Weights:
             folder / RUN,
             {
                 "plan": {
-                    "replicates": [0, self.replicates], "model": self.net.spec, "checkpoints": list(self.steps)
+                    "point": self.net.spec, "replicates": [0, self.replicates],
+                    "model": self.net.spec, "checkpoints": list(self.steps),
                 },
                 "data": {"shape": list(self.net.image), "classes": CLASSES, "sha256": ""},
                 "sha256": {CHECKPOINTS: sha256(folder / CHECKPOINTS)},

@@ -13,7 +13,7 @@ import pytest
 from intrinsic_lr import audit
 from intrinsic_lr.config import Study
 from intrinsic_lr.layers import merged
-from intrinsic_lr.storage import sha256
+from intrinsic_lr.storage import read_json, sha256, write_json
 from projects import REPOSITORY, experiments, overlay, snakemake
 
 pytestmark = pytest.mark.workflow
@@ -82,15 +82,15 @@ def record(project, path):
 
 
 def rewrite(project, path, **changes):
-    """Change a JSON file and the record of it; keys are joined by two underscores."""
-    content = json.loads((project / path).read_text())
+    """Change a JSON file, its own checksum and the record of it; keys are joined by two underscores."""
+    content = read_json(project / path)
     for keys, value in changes.items():
         *above, last = keys.split("__")
         inner = content
         for key in above:
             inner = inner[key]
         inner[last] = value
-    (project / path).write_text(json.dumps(content))
+    write_json(project / path, content)
     record(project, path)
 
 
