@@ -22,7 +22,7 @@ define PLAIN
 $(if $(CONFIG),PYTHONPATH=workflow/lib python -m intrinsic_lr.layers $(CONFIG))
 endef
 
-.PHONY: help results report audit status estimate test test-faults test-fuzz test-slurm test-s3 bench lint check clean
+.PHONY: help results report audit status estimate test test-faults test-fuzz test-slurm test-s3 bench docs lint check clean
 
 help: ## list what can be asked for
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -75,6 +75,11 @@ estimate: $(VENV)/runtime.stamp ## say what a study will take (CONFIG=...): memb
 status: $(VENV)/runtime.stamp ## say how far a study is (CONFIG=...): done, running, waiting, failed, time left
 	@PYTHONPATH=workflow/lib python -m intrinsic_lr.status $(if $(CONFIG),--config $(CONFIG))
 
+docs: $(VENV)/dev.stamp ## build the documentation into site/, with warnings as errors
+	@python docs/configuration.py docs/configuration.md
+	@python -m sphinx -W --keep-going --quiet -b html docs site
+	@echo "== done: open site/index.html"
+
 lint: $(VENV)/dev.stamp ## check code style and workflow conventions
 	@echo "== ruff, snakefmt, snakemake --lint"
 	@ruff check .
@@ -101,7 +106,7 @@ $(VENV)/slurm.stamp $(VENV)/s3.stamp: $(VENV)/%.stamp: envs/requirements-%.txt |
 install:
 	@echo "== installing envs/$(REQUIREMENTS) into $(VENV) (once; about 6 GB)"
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
-	@python -m pip install --quiet --disable-pip-version-check -r envs/$(REQUIREMENTS)
+	@python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/$(REQUIREMENTS)
 
 check:
 	@command -v "$(PYTHON)" > /dev/null || { echo "error: $(PYTHON) not found; needed is Python 3.11 or newer (make PYTHON=...)" >&2; exit 1; }

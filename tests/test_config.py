@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from intrinsic_lr.claims.catalogue import CLAIMS, Claim
-from intrinsic_lr.config import SCHEMA, Study, check_targets
+from intrinsic_lr.config import Study, check_targets
 from intrinsic_lr.errors import InputError
 from intrinsic_lr.paths import MAX_BLOCKS, block_name
 
@@ -365,20 +365,3 @@ def test_targets_off_the_grid():
         check_targets(["results/claims/y.csv"], study, ["results/claims.csv", "results/claims/x.csv"])
     with pytest.raises(InputError, match=r"results/claims\.csv: .* allowed: none of this kind"):
         check_targets(["results/claims.csv"], study, ["results/tables/x.csv"])
-
-
-def test_every_key_of_the_schema_is_documented():
-    """config/README.md names each key, so that no key is added in silence."""
-    readme = (CONFIG / "README.md").read_text()
-    schema = yaml.safe_load(SCHEMA.read_text())
-
-    def keys(node):
-        if isinstance(node, dict):
-            yield from node.get("properties", {})
-            for inner in node.values():
-                yield from keys(inner)
-        elif isinstance(node, list):
-            for inner in node:
-                yield from keys(inner)
-
-    assert sorted(key for key in set(keys(schema)) if f"`{key}`" not in readme) == []

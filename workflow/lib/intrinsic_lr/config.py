@@ -578,8 +578,8 @@ def _explain(error: ValidationError) -> str:
     if error.validator == "required":
         missing = next(key for key in error.validator_value if key not in error.instance)
         return f"{place}: the key {missing!r} is missing; allowed: {', '.join(error.schema['properties'])}"
-    described = next((node for node in _lineage(error) if "description" in node.schema), None)
-    allowed = described.schema["description"] if described else error.message
+    described = next((node for node in _lineage(error) if "allowed" in node.schema), None)
+    allowed = described.schema["allowed"] if described else error.message
     return f"{place}: found {_show(error.instance)}; allowed: {allowed}{_hint(error.instance)}"
 
 
