@@ -106,7 +106,7 @@ $(VENV)/slurm.stamp $(VENV)/s3.stamp: $(VENV)/%.stamp: envs/requirements-%.txt |
 install:
 	@echo "== installing envs/$(REQUIREMENTS) into $(VENV) (once; about 6 GB)"
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
-	@python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/$(REQUIREMENTS)
+	@python -m pip install --quiet --disable-pip-version-check -r envs/$(REQUIREMENTS)
 
 check:
 	@command -v "$(PYTHON)" > /dev/null || { echo "error: $(PYTHON) not found; needed is Python 3.11 or newer (make PYTHON=...)" >&2; exit 1; }
