@@ -131,7 +131,7 @@ class Study:
     def finish(self, make):
         """Start again, by the same command and nothing else, until a start ends well; then compare."""
         failures = 0
-        while make.wait(timeout=600) != 0:
+        while make.wait(timeout=1800) != 0:
             failures += 1
             assert failures < 4, self.output.read_text()[-6000:]
             make = self.start()
@@ -171,7 +171,7 @@ def test_kills_at_random_moments(finished, tmp_path, pytestconfig, capsys):
             make = study.start()
         done[target, number] += 1
         if target == "snakemake" or number == signal.SIGINT:
-            make.wait(timeout=600)
+            make.wait(timeout=1800)
             make = study.start()
     study.finish(make)
     with capsys.disabled():

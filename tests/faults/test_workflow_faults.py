@@ -125,7 +125,7 @@ class TestTwoPrograms:
     def test_two_runs_on_one_machine(self, finished, tmp_path):
         projects = [install_make(new_project(tmp_path / name)) for name in "ab"]
         running = [start_make(project, project / "make.log") for project in projects]
-        assert [process.wait(timeout=600) for process in running] == [0, 0]
+        assert [process.wait(timeout=1800) for process in running] == [0, 0]
         assert tables(projects[0]) == tables(projects[1]) == tables(finished)
 
 
