@@ -29,10 +29,8 @@ SPOILT = {
     "trace_points": "all",
     "analyses": ["curves", "swa", "distance", "epochs", "disagreement", "grid", "phase"],
 }
-# Claims that read histories, traces, checkpoints, predictions and the tables of analyses.
+# Claims that read histories, checkpoints and predictions.
 CLAIMS = {
-    "swa_within": {"run": "spoilt"},
-    "distance_grows": {"run": "spoilt"},
     "no_mixing_in_weights": {"pairs": "spoilt"},
     "early_stopping_needed": {"decay": "spoilt", "no_decay": "spoilt", "sgd": "spoilt"},
     "function_space_mixing": {"mixing": "spoilt", "too_short": "spoilt", "other_batch": "spoilt"},

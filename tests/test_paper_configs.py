@@ -184,14 +184,14 @@ def test_mnist_has_the_paper_s_rates_and_number_of_runs():
 # E6 and E3.
 
 
-@pytest.mark.parametrize("name", ["mnist", "mnist_small"])
-def test_rates_span_one_and_a_half_decades_with_two_starts_each(name):
+@pytest.mark.parametrize(("name", "count", "span"), [("mnist", 4, 32), ("mnist_small", 3, 10)])
+def test_rates_span_a_decade_or_more_with_two_starts_each(name, count, span):
     by_rate = {}
     for point in study(name).experiments["two_starts"].points:
         by_rate.setdefault(point.intrinsic_lr, set()).add(point.init_seed)
-    assert len(by_rate) == 4
+    assert len(by_rate) == count
     assert all(len(seeds) == 2 and 0 in seeds for seeds in by_rate.values())
-    assert max(by_rate) / min(by_rate) == pytest.approx(32, rel=0.05)
+    assert max(by_rate) / min(by_rate) == pytest.approx(span, rel=0.05)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -302,8 +302,8 @@ def test_cifar10_small_has_the_same_times_in_units_of_the_intrinsic_rate(experim
 )
 def test_mnist_small_has_the_same_lengths_in_units_of_the_intrinsic_rate(experiment):
     full, small = (times_in_units(name, experiment) for name in ("mnist", "mnist_small"))
-    # To one step of the largest rate; of the checkpoints it keeps some.
-    for (_, checkpoints, length), (_, kept, short_length) in zip(full, small, strict=True):
+    # To one step of the largest rate; of the rates and the checkpoints it keeps some.
+    for (_, checkpoints, length), (_, kept, short_length) in zip(full, small, strict=experiment != "two_starts"):
         assert short_length == pytest.approx(length, rel=0, abs=0.05)
         assert all(min(abs(time - other) for other in checkpoints) <= 0.05 for time in kept)
 

@@ -125,7 +125,7 @@ def test_a_pickle_in_the_place_of_any_result_is_never_opened(trapped, tmp_path):
     names = ("checkpoints.safetensors", "history.parquet", "trace.parquet")
     for name in names:
         (block / name).write_bytes(content)
-    plan = {"replicates": [0, 2], "checkpoints": [1], "model": "mlp"}
+    plan = {"point": "p", "replicates": [0, 2], "checkpoints": [1], "model": "mlp"}
     write_json(block / "run.json", {"plan": plan, "sha256": {name: sha256(block / name) for name in names}})
     with pytest.raises((SafetensorError, InputError)):
         Block(block).weights(1)
@@ -134,7 +134,8 @@ def test_a_pickle_in_the_place_of_any_result_is_never_opened(trapped, tmp_path):
             pd.read_parquet(table)
     with pytest.raises(InputError):
         read_json(trap)
-    write_json(tmp_path / "info.json", {"sha256": sha256(trap), "mean": [0.5], "std": [0.5]})
+    described = {"name": "d", "classes": ["a"], "sha256": sha256(trap), "mean": [0.5], "std": [0.5]}
+    write_json(tmp_path / "info.json", described)
     with pytest.raises((SafetensorError, InputError)):
         data.load(trap, tmp_path / "info.json", "cpu", torch.float32)
     assert not made.exists()

