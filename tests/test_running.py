@@ -2,42 +2,45 @@
 
 import fcntl
 import os
-import subprocess
 
 import pytest
 
-from intrinsic_lr.running import mark_running
+from intrinsic_lr.running import is_running, mark_running
 
 
-def is_free(folder):
-    """Tell whether nobody holds the mark, as the Makefile asks."""
-    command = ["flock", "--nonblock", "--exclusive", str(folder / "running"), "true"]
-    return subprocess.run(command).returncode == 0
+@pytest.fixture
+def on_nfs(monkeypatch):
+    """Lock as Linux does on NFS: by ranges of bytes, which ask for a file open to be read, or to be written."""
+    real = fcntl.flock
+
+    def flock(handle, operation):
+        mode = fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE
+        if (operation & fcntl.LOCK_SH and mode == os.O_WRONLY) or (
+            operation & fcntl.LOCK_EX and mode == os.O_RDONLY
+        ):
+            raise OSError(9, "Bad file descriptor")
+        real(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
 
 
 def test_held_while_open_by_several(tmp_path):
     first, second = mark_running(tmp_path), mark_running(tmp_path)
     first.close()
-    assert not is_free(tmp_path)
+    assert is_running(tmp_path)
     second.close()
-    assert is_free(tmp_path)
+    assert not is_running(tmp_path)
 
 
-def test_held_where_a_shared_lock_needs_a_file_open_to_be_read(tmp_path, monkeypatch):
-    """Linux turns `flock` on NFS into a lock on a range of bytes, which asks for that."""
-    real = fcntl.flock
-
-    def on_nfs(handle, operation):
-        writes_only = fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
-        if operation & fcntl.LOCK_SH and writes_only:
-            raise OSError(9, "Bad file descriptor")
-        real(handle, operation)
-
-    monkeypatch.setattr(fcntl, "flock", on_nfs)
+def test_held_on_a_network_file_system(tmp_path, on_nfs):
     held = mark_running(tmp_path)
-    assert held is not None
-    assert not is_free(tmp_path)
+    assert is_running(tmp_path)
     held.close()
+    assert not is_running(tmp_path)
+
+
+def test_nobody_runs_where_nobody_ever_ran(tmp_path):
+    assert not is_running(tmp_path)
 
 
 @pytest.mark.parametrize("code", [37, 38, 95])
@@ -47,3 +50,4 @@ def test_no_mark_where_there_are_no_locks(tmp_path, monkeypatch, code):
 
     monkeypatch.setattr(fcntl, "flock", refused)
     assert mark_running(tmp_path) is None
+    assert not is_running(tmp_path)

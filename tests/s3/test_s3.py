@@ -3,36 +3,23 @@
 Run by `make test-s3`; see docs/cluster.md.
 """
 
-import os
-import shutil
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from projects import new_project, snakemake
+
 pytestmark = pytest.mark.s3
 
-REPOSITORY = Path(__file__).parents[2]
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
 KEYS |= {"SNAKEMAKE_STORAGE_S3_ACCESS_KEY": "key", "SNAKEMAKE_STORAGE_S3_SECRET_KEY": "secret"}
 
 
-def new_project(folder):
-    for name in ("workflow", "config", "envs", "profiles"):
-        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy2(REPOSITORY / "Snakefile", folder)
-    return folder
-
-
-def run_snakemake(project, *arguments):
-    command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--configfile", "config/smoke.yaml"]
-    variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    variables["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{variables['PATH']}"
-    done = subprocess.run(command, cwd=project, env=variables | KEYS, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stderr
+def run(project, *arguments):
+    done = snakemake(project, *arguments, **KEYS)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
 
 
 @pytest.fixture
@@ -60,8 +47,8 @@ def test_results_in_a_bucket_are_those_of_a_local_run(tmp_path, bucket):
     away, here = new_project(tmp_path / "away"), new_project(tmp_path / "here")
     storage = ["--default-storage-provider", "s3", "--default-storage-prefix", "s3://bucket/study"]
     storage += ["--storage-s3-endpoint-url", address]
-    run_snakemake(away, "tables", *storage)
-    run_snakemake(here, "tables")
+    run(away, "tables", *storage)
+    run(here, "tables")
     expected = {path.name: path.read_bytes() for path in (here / "results/tables").iterdir()}
     found = {
         Path(entry.key).name: entry.get()["Body"].read()
@@ -69,4 +56,4 @@ def test_results_in_a_bucket_are_those_of_a_local_run(tmp_path, bucket):
     }
     assert found == expected
     assert not list(away.glob("results/tables/*"))
-    assert "Nothing to be done" in run_snakemake(away, "tables", *storage)
+    assert "Nothing to be done" in run(away, "tables", *storage)

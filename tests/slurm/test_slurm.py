@@ -6,7 +6,6 @@ Run by `make test-slurm`, as root, on a machine with Slurm's programs; see docs/
 import contextlib
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,9 +16,10 @@ from pathlib import Path
 import pytest
 from cluster import Cluster, processes, wait_for
 
+from projects import new_project
+
 pytestmark = pytest.mark.slurm
 
-REPOSITORY = Path(__file__).parents[2]
 PATIENCE = 3600.0
 CONFIGS = ["config/smoke.yaml", str(Path(__file__).with_name("longer.yaml"))]
 TARGETS = ["tables", "results/claims.csv", "results/controls.csv"]
@@ -34,16 +34,15 @@ CANCELLED, OVER_TIME, KILLED, POWERLESS, DETACHED = (
 )
 
 
-def new_project(folder: Path) -> Path:
-    for name in ("workflow", "config", "envs", "profiles"):
-        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy2(REPOSITORY / "Snakefile", folder)
-    profile = folder / "profiles" / "slurm" / "profile.yaml"
+def project_with_settings(folder: Path) -> Path:
+    """Return a project whose Slurm profile names the partitions of the cluster."""
+    project = new_project(folder)
+    profile = project / "profiles" / "slurm" / "profile.yaml"
     text = profile.read_text()
     for name, value in SETTINGS.items():
         text = re.sub(rf'^  {name}: ""', f"  {name}: {value}", text, flags=re.MULTILINE)
     profile.write_text(text)
-    return folder
+    return project
 
 
 def snakemake(project: Path, *arguments: str) -> subprocess.Popen:
@@ -65,7 +64,7 @@ class Training:
     def __init__(self, project: Path, cluster: Cluster, point: str, run: subprocess.Popen) -> None:
         self.cluster, self.point = cluster, point
         saved = project / BLOCK.format(point) / "resume.state"
-        wait_for(lambda: saved.exists() or run.poll() is not None, f"{saved}", PATIENCE)
+        wait_for(lambda: is_under_way(saved) or run.poll() is not None, f"{saved}", PATIENCE)
         (self.process,) = [
             number
             for number, command, _ in processes()
@@ -85,6 +84,11 @@ class Training:
             return True
         pending = int(re.search(r"ShdPnd:\s*(\w+)", status)[1], 16)
         return bool(pending >> (signal.SIGTERM - 1) & 1)
+
+
+def is_under_way(state: Path) -> bool:
+    """Tell whether a training has saved its state, and not only that of its beginning."""
+    return state.exists() and re.search(rb'\\"step\\": [1-9]', state.read_bytes()) is not None
 
 
 def jobs_of(jobs: list[dict[str, str]], point: str) -> list[dict[str, str]]:
@@ -147,7 +151,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[dict[str, str]]]]:
     """A project that ran on a cluster where each training was stopped once, and the jobs that Slurm saw."""
-    project = new_project(tmp_path_factory.mktemp("slurm") / "project")
+    project = project_with_settings(tmp_path_factory.mktemp("slurm") / "project")
     with Cluster(tmp_path_factory.mktemp("cluster")) as cluster:
         flags = ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2"]
         run = snakemake(project, "--profile", "profiles/slurm", *flags)

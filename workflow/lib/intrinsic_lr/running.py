@@ -66,10 +66,9 @@ def _is_held(handle: int) -> bool:
 
 
 def is_running(folder: Path) -> bool:
-    """Tell whether another process holds the mark of `mark_running`."""
-    with contextlib.suppress(FileNotFoundError), open(folder / MARK) as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
+    """Tell whether another process holds the mark of `mark_running`; not so where the file system has no locks."""
+    mark = folder / MARK
+    # To be written as well: network file systems lock for one alone only among those who may write.
+    with contextlib.suppress(FileNotFoundError), open(mark, "r+" if os.access(mark, os.W_OK) else "r") as handle:
+        return _is_held(handle.fileno())
     return False
