@@ -1,5 +1,6 @@
 """Compiled kernels against the formulas in float64, and training with and without them."""
 
+import math
 import os
 import shutil
 import subprocess
@@ -8,12 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from intrinsic_lr import training
-from intrinsic_lr.models import kernels
-from intrinsic_lr.models.ensemble import build
+from intrinsic_lr.models import explicit, kernels
+from intrinsic_lr.models.ensemble import EnsembleModel, build
 from intrinsic_lr.models.kernels import Kernels
 from intrinsic_lr.models.normalisation import inverse_deviation, moments
 from intrinsic_lr.models.spec import ModelSpec
@@ -27,7 +27,7 @@ def compiled() -> Kernels:
     if shutil.which("gcc") is None or os.environ.get(kernels.SWITCH) == "off":
         pytest.skip("no gcc here, or switched off: training uses PyTorch's own operations")
     loaded = kernels.load()
-    assert loaded is not None, "gcc is there, but kernels.c was not compiled"
+    assert loaded is not None, "gcc is there, but nothing was compiled"
     return loaded
 
 
@@ -118,25 +118,110 @@ def test_bits_depend_on_neither_the_threads_nor_the_other_channels(compiled: Ker
             assert torch.equal(first, second)
 
 
-@pytest.mark.parametrize("images", [1, 32, 1000])
-def test_cross_entropy(compiled: Kernels, images: int) -> None:
+CHAINS = {
+    "mlp": ("mlp:width=64,depth=2", (1, 8, 8), 10, 32),
+    "odd mlp": ("mlp:width=21,depth=3,head=trained", (3, 3, 5), 17, 19),
+    "one layer": ("mlp:width=16,depth=1,head=trained", (1, 4, 4), 3, 300),
+    "cnn4": ("cnn4:width=16", (1, 8, 8), 10, 32),
+    "odd cnn4": ("cnn4:width=5,head=trained", (3, 7, 9), 33, 11),
+    "one pixel": ("cnn4:width=24,head=trained", (2, 1, 1), 2, 40),
+}
+Chain = tuple[EnsembleModel, dict[str, Tensor], Tensor, Tensor]
+
+
+@pytest.fixture(params=CHAINS)
+def chain(request: pytest.FixtureRequest) -> Chain:
+    spec, shape, classes, batch = CHAINS[request.param]
+    model = build(ModelSpec.parse(spec), shape, classes)
     generator = torch.Generator().manual_seed(4)
-    logits = torch.randn(5, 10, images, generator=generator) * 30
-    labels = torch.randint(10, (5, images), generator=generator)
-    loss, slope = compiled.cross_entropy(logits, labels)
-    exact = logits.double().requires_grad_()
-    wanted = F.cross_entropy(exact, labels, reduction="none").mean(dim=1)
-    torch.testing.assert_close(loss.double(), wanted.detach(), rtol=1e-6, atol=1e-6)
-    (derivative,) = torch.autograd.grad(wanted.sum(), exact)
-    torch.testing.assert_close(slope.double(), derivative, rtol=1e-5, atol=1e-7)
+    images = torch.randn(5, batch, *shape, generator=generator)
+    labels = torch.randint(classes, (5, batch), generator=generator)
+    return model, model.initialise(range(5), 1.0, torch.float32), images, labels
+
+
+def _gradients(chain: Chain) -> tuple[Tensor, dict[str, Tensor]]:
+    found = explicit.compiled(*chain)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.usefixtures("compiled")
+def test_gradients_of_a_chain(chain: Chain, shared: bool) -> None:
+    model, params, images, labels = chain
+    images = images[0] if shared else images
+    loss, found = _gradients((model, params, images, labels))
+    exact = {name: value.double() for name, value in params.items()}
+    wanted_loss, wanted = explicit.gradients(model, exact, images.double(), labels)
+    torch.testing.assert_close(loss.double(), wanted_loss, rtol=1e-5, atol=1e-6)
+    assert list(found) == list(wanted)
+    for name, gradient in wanted.items():
+        assert found[name].shape == gradient.shape
+        assert (found[name] - gradient).norm() < 1e-5 * gradient.norm(), name
+
+
+@pytest.mark.usefixtures("compiled")
+def test_bits_of_a_chain_depend_on_neither_the_threads_nor_the_other_members(chain: Chain) -> None:
+    model, params, images, labels = chain
+    part = slice(3, 4)
+    alone = (model, {name: value[part] for name, value in params.items()}, images[part], labels[part])
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads, given, member in ((1, chain, 3), (2, chain, 3), (2, alone, 0)):
+            torch.set_num_threads(threads)
+            loss, found = _gradients(given)
+            results.append([loss[member], *(value[member] for value in found.values())])
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(map(torch.equal, results[0], other))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_is_seen_in_its_member_alone(compiled: Kernels, value: float) -> None:
-    logits = torch.randn(3, 10, 8, generator=torch.Generator().manual_seed(5))
-    logits[1, 4, 2] = value
-    loss, _ = compiled.cross_entropy(logits, torch.zeros(3, 8, dtype=torch.int64))
-    assert loss.isfinite().tolist() == [True, False, True]
+@pytest.mark.usefixtures("compiled")
+def test_what_is_not_finite_stays_in_its_member(chain: Chain, value: float) -> None:
+    model, params, images, labels = chain
+    expected_loss, expected = _gradients(chain)
+    spoilt = images.clone()
+    spoilt[1, 2] = value
+    loss, found = _gradients((model, params, spoilt, labels))
+    assert loss.isfinite().tolist() == [True, False, True, True, True]
+    others = [0, 2, 3, 4]
+    assert torch.equal(loss[others], expected_loss[others])
+    for name, gradient in expected.items():
+        assert torch.equal(found[name][others], gradient[others]), name
+
+
+@pytest.mark.usefixtures("compiled")
+def test_constant_channels_of_a_chain_pass_nothing_on(chain: Chain) -> None:
+    """Black images: every channel is constant, hence 0, and no weight but the head's could change anything."""
+    model, params, images, labels = chain
+    loss, found = _gradients((model, params, torch.zeros_like(images), labels))
+    assert loss.tolist() == pytest.approx([math.log(model.classes)] * 5)
+    assert not any(gradient.any() for gradient in found.values())
+
+
+@pytest.mark.usefixtures("compiled")
+def test_large_logits_have_a_finite_loss() -> None:
+    model = build(ModelSpec.parse("mlp:width=16,depth=1,head=trained"), (1, 4, 4), 3)
+    params = model.initialise([1], 1.0, torch.float32)
+    params["head.weight"] *= 1e4
+    images, labels = torch.randn(1, 50, 1, 4, 4), torch.randint(3, (1, 50))
+    loss, found = _gradients((model, params, images, labels))
+    exact = {name: value.double() for name, value in params.items()}
+    wanted, _ = explicit.gradients(model, exact, images.double(), labels)
+    torch.testing.assert_close(loss.double(), wanted, rtol=1e-5, atol=1e-5)
+    assert all(gradient.isfinite().all() for gradient in found.values())
+
+
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize(("spec", "side"), [("mlp:width=512,depth=2", 28), ("cnn4:width=64", 28)])
+def test_large_networks_are_left_to_pytorch(spec: str, side: int) -> None:
+    model = build(ModelSpec.parse(spec), (1, side, side), 10)
+    params = model.initialise([1], 1.0, torch.float32)
+    images, labels = torch.randn(1, 32, 1, side, side), torch.randint(10, (1, 32))
+    assert explicit.compiled(model, params, images, labels) is None
 
 
 def test_the_step_of_sgd(compiled: Kernels) -> None:

@@ -187,12 +187,12 @@ class Batches:
         if epoch != self._epoch:
             self._shuffle(epoch)
         chosen = slice(position * self.size, (position + 1) * self.size)
-        index = self._order[:, chosen]
-        labels = self._data.train_labels[index]
+        shape = (len(self._order), self.size)
+        index = self._order[:, chosen].flatten()
+        labels = self._data.train_labels.index_select(0, index).view(shape)
         if self._images is not None:
-            flat = self._images.index_select(0, index.flatten())
-            return flat.unflatten(0, index.shape), labels
-        images = self._data.train_images.index_select(0, index.flatten()).unflatten(0, index.shape)
+            return self._images.index_select(0, index).unflatten(0, shape), labels
+        images = self._data.train_images.index_select(0, index).unflatten(0, shape)
         return self._data.normalise(self._augmentation.apply(images, self._draws[:, chosen])), labels
 
     def _shuffle(self, epoch: int) -> None:
@@ -236,7 +236,10 @@ def gradients(
     """
     members = len(next(iter(params.values())))
     labels = labels.expand(members, -1)
-    compute = explicit.gradients if precision != "bfloat16" and explicit.applies(model) else _autograd
+    plain = precision != "bfloat16" and explicit.applies(model)
+    if plain and (found := explicit.compiled(model, params, images, labels)):
+        return found
+    compute = explicit.gradients if plain else _autograd
     size = _members_at_once(model, images)
     with products_in(precision, images.device):
         if size >= members:

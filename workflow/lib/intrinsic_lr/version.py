@@ -4,5 +4,5 @@ No trigger of the workflow sees this library's code. Raise a number by hand when
 numbers that the step produces change on purpose: everything that depends on it is then made again.
 """
 
-TRAINING_VERSION = 3
+TRAINING_VERSION = 4
 EXTRACT_VERSION = 3

@@ -1,6 +1,7 @@
 """The gradients of plain chains of products, batch norms and ReLUs written out, without a graph.
 
-Autograd's bookkeeping costs 0.2 ms a step, as much as the arithmetic of a dozen networks of width 64.
+Autograd's bookkeeping costs 0.2 ms a step, as much as the arithmetic of a dozen networks of width 64. `compiled`
+takes members one after the other in kernels of its own, `gradients` layer by layer in PyTorch's operations.
 """
 
 from collections.abc import Mapping
@@ -12,12 +13,34 @@ from torch import Tensor
 
 from intrinsic_lr.models import kernels
 from intrinsic_lr.models.ensemble import Cnn4, EnsembleModel, Mlp
-from intrinsic_lr.models.normalisation import normalise_backward, normalise_forward
+from intrinsic_lr.models.normalisation import constant_limit, normalise_backward, normalise_forward
+
+MOST_BYTES = {"mlp": 3 << 18, "cnn4": 16 << 20}
+"""Space of one member up to which `compiled` is faster. Beyond, PyTorch's products have the better of it: those of
+matrices soon, those of convolutions where a core's cache is exceeded several times over (docs/performance.md)."""
 
 
 def applies(model: EnsembleModel) -> bool:
     """Tell whether `gradients` knows a model: an mlp or cnn4 with batch norm and no trained scale and shift."""
     return isinstance(model, Mlp | Cnn4) and model.spec.norm == "batch" and not model.spec.affine
+
+
+@torch.no_grad()
+def compiled(
+    model: EnsembleModel, params: Mapping[str, Tensor], images: Tensor, labels: Tensor
+) -> tuple[Tensor, dict[str, Tensor]] | None:
+    """Return what `gradients` does, by compiled kernels, or None where there are none or they would be slower.
+
+    A member's bits depend neither on the members beside it nor on the number of threads.
+    """
+    weights = [params[name] for name in model.shapes]
+    loaded = kernels.load() if all(map(kernels.lies_flat, [*weights, images])) else None
+    shapes = [product.shape for product in _chain(model)]
+    if not loaded or loaded.space(shapes, labels.shape[1], model.classes) > MOST_BYTES[model.spec.kind]:
+        return None
+    fixed = "head.weight" in model.frozen
+    loss, found = loaded.gradients(shapes, weights, images, labels, constant_limit(images.dtype), fixed)
+    return loss, dict(zip(model.trainable, found, strict=True))
 
 
 @torch.no_grad()
@@ -32,7 +55,7 @@ def gradients(
         images: (R, B, C, H, W), or (B, C, H, W) shared by all members.
         labels: (R, B).
     """
-    chain = _linear_chain(model) if isinstance(model, Mlp) else _convolutional_chain(model)
+    chain = _chain(model)
     x = model.arrange(images)
     tape = []
     for product in chain:
@@ -60,6 +83,7 @@ class _Linear:
     """The product W x of weights (R, out, in) and activations (R, in, B), or (in, B) shared by all members."""
 
     name: str
+    shape: kernels.Shape
 
     def forward(self, weight: Tensor, x: Tensor) -> Tensor:
         return torch.matmul(weight, x)
@@ -82,7 +106,12 @@ class _Convolution:
     """The grouped convolution of activations (B, R * C, H, W) by weights (R, out, C, 3, 3)."""
 
     name: str
-    stride: int
+    shape: kernels.Shape
+
+    @property
+    def stride(self) -> int:
+        """Step between the places of the result."""
+        return self.shape[3]
 
     def forward(self, weight: Tensor, x: Tensor) -> Tensor:
         return F.conv2d(
@@ -111,12 +140,18 @@ class _Convolution:
         return below, found.unflatten(0, weight.shape[:2])
 
 
-def _linear_chain(model: EnsembleModel) -> list[_Linear]:
-    return [_Linear(f"linear{layer}.weight") for layer in range(1, (model.spec.depth or 0) + 1)]
-
-
-def _convolutional_chain(model: Cnn4) -> list[_Convolution]:
-    return [_Convolution(f"conv{layer}.weight", stride) for layer, stride in enumerate(model.STRIDES, start=1)]
+def _chain(model: EnsembleModel) -> list[_Linear] | list[_Convolution]:
+    """Return the layers below the head in forward order; a linear one is a convolution of images of one pixel."""
+    names = [name for name in model.shapes if name != "head.weight"]
+    if isinstance(model, Mlp):
+        sizes = [model.shapes[name] for name in names]
+        return [_Linear(name, (fan_in, out, 1, 1, 1, 1)) for name, (out, fan_in) in zip(names, sizes, strict=True)]
+    chain, (_, height, width) = [], model.image_shape
+    for name, stride in zip(names, model.STRIDES, strict=True):
+        out, channels, kernel, _ = model.shapes[name]
+        chain.append(_Convolution(name, (channels, out, kernel, stride, height, width)))
+        height, width = -(-height // stride), -(-width // stride)
+    return chain
 
 
 def _unpooled(slope: Tensor, x: Tensor) -> Tensor:
@@ -127,9 +162,6 @@ def _unpooled(slope: Tensor, x: Tensor) -> Tensor:
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return each member's mean loss (R,) of logits (R, K, B), and its derivative in them: (p - indicator) / B."""
-    compiled = kernels.load() if kernels.lies_flat(logits) else None
-    if compiled:
-        return compiled.cross_entropy(logits, labels)
     chosen = labels.unsqueeze(1)
     log_p = torch.log_softmax(logits, dim=1)
     loss = -log_p.gather(1, chosen).mean(dim=(1, 2))

@@ -1,10 +1,11 @@
-"""Compiled kernels for what surrounds the products of a training step on a CPU, where a C compiler is at hand.
+"""Compiled kernels for a training step on a CPU, where a C compiler is at hand.
 
-PyTorch normalises, rectifies and updates in some ten passes over memory, which take longer than the products of a
-narrow network; `kernels.c` does it in three (docs/performance.md). It is compiled when first needed, in half a
-second, into the user's cache, under a name that stands for its text, the compiler and the processor. Without
-`gcc`, or with `INTRINSIC_LR_KERNELS=off` in the environment, PyTorch's own operations are used. The two round
-differently; run.json says which it was.
+PyTorch computes layer by layer for all members, and passes over memory some ten times for what is no product. In
+`compiled/chain.c` a core computes the gradients of one member after the other from what stays in its cache; other
+networks have batch norm with ReLU in three passes (docs/performance.md). The kernels are compiled when first
+needed, in two seconds, into the user's cache, under a name that stands for their text, the compiler and the
+processor. Without `gcc`, or with `INTRINSIC_LR_KERNELS=off` in the environment, PyTorch's own operations are used.
+The two round differently; run.json says which it was.
 """
 
 import ctypes
@@ -13,7 +14,9 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Sequence
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -22,7 +25,7 @@ from torch import Tensor
 from intrinsic_lr.errors import InputError
 from intrinsic_lr.storage import atomic_path
 
-SOURCE = Path(__file__).with_name("kernels.c")
+SOURCES = Path(__file__).with_name("compiled")
 SWITCH = "INTRINSIC_LR_KERNELS"
 FLAGS = (
     "-O3",
@@ -37,7 +40,9 @@ FLAGS = (
 COMPILE_SECONDS = 60
 
 PARTS = 32
-"""Parts that kernels.c splits a column into."""
+"""Parts that norm.c splits a column into."""
+Shape = tuple[int, int, int, int, int, int]
+"""Channels, results, side of the kernel, stride, height and width of a convolution's input."""
 
 _POINTER, _COUNT, _REAL, _FLAG = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
 _SIGNATURES = {
@@ -45,7 +50,8 @@ _SIGNATURES = {
     "differentiate_rows": [_POINTER] * 6 + [_COUNT, _COUNT, _FLAG, _FLAG],
     "normalise_columns": [_POINTER] * 5 + [_COUNT, _COUNT, _REAL, _FLAG, _FLAG],
     "differentiate_columns": [_POINTER] * 8 + [_COUNT, _COUNT, _FLAG, _FLAG],
-    "cross_entropy": [_POINTER] * 4 + [_COUNT] * 3 + [_FLAG],
+    "chain_bytes": [_POINTER] + [_COUNT] * 3,
+    "chain": [_POINTER, _COUNT, *[_POINTER] * 3, _FLAG, *[_POINTER] * 2, *[_COUNT] * 3, _REAL, _POINTER, _FLAG],
     "step": [_POINTER] * 2 + [_COUNT, _REAL, _REAL, _FLAG],
 }
 
@@ -64,7 +70,7 @@ class Kernels:
         self._library = ctypes.CDLL(str(library))
         for name, arguments in _SIGNATURES.items():
             function = getattr(self._library, name)
-            function.argtypes, function.restype = arguments, None
+            function.argtypes, function.restype = arguments, _COUNT if name == "chain_bytes" else None
 
     def normalise(self, x: Tensor, limit: float, rectify: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Return (x - mean) / deviation per channel, rectified where asked, the means and the inverse deviations.
@@ -103,17 +109,41 @@ class Kernels:
             )
         return result
 
-    def cross_entropy(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean losses (R,) of logits (R, K, B) under labels (R, B), and the derivatives in the logits.
+    def space(self, shapes: Sequence[Shape], batch: int, classes: int) -> int:
+        """Return the bytes that a thread of `gradients` works in."""
+        return self._library.chain_bytes(_flat(shapes), len(shapes), batch, classes)
 
-        Labels are to be from 0 to K - 1, which data sets are checked for.
+    def gradients(
+        self,
+        shapes: Sequence[Shape],
+        weights: Sequence[Tensor],
+        images: Tensor,
+        labels: Tensor,
+        limit: float,
+        fixed_head: bool,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return mean losses (R,) of a chain of convolutions, and their derivatives in the trained weights.
+
+        Args:
+            shapes: of the convolutions, each padded by half its kernel and followed by batch norm and ReLU.
+            weights: of each (R, out, channels, kernel, kernel), and of the head (R, K, F) on means over places.
+            images: (R, B, C, H, W), or (B, C, H, W) shared by all members.
+            labels: (R, B), from 0 to K - 1, which data sets are checked for.
+            limit: as for `normalise`.
+            fixed_head: whether the head is not trained.
         """
-        loss, slope = logits.new_empty(len(logits)), torch.empty_like(logits)
-        labels = labels.contiguous()
-        self._library.cross_entropy(
-            *_pointers(logits, labels, loss, slope), *logits.shape, torch.get_num_threads()
+        members, classes, batch = len(weights[0]), weights[-1].shape[1], labels.shape[1]
+        threads = min(torch.get_num_threads(), members)
+        space = torch.empty(threads * self.space(shapes, batch, classes), dtype=torch.uint8)
+        images, labels, loss = images.contiguous(), labels.contiguous(), weights[0].new_empty(members)
+        found = [torch.empty_like(weight) for weight in (weights[:-1] if fixed_head else weights)]
+        several = _POINTER * len(weights)
+        self._library.chain(
+            *(_flat(shapes), len(shapes), several(*_pointers(*weights)), several(*_pointers(*found))),
+            *(images.data_ptr(), images.dim() == 4, *_pointers(labels, loss)),
+            *(members, batch, classes, limit, space.data_ptr(), threads),
         )
-        return loss, slope
+        return loss, found
 
     def step(self, weight: Tensor, gradient: Tensor, keep: float, lr: float) -> None:
         """Set `weight` to keep * weight - lr * gradient."""
@@ -152,8 +182,12 @@ def load() -> Kernels | None:
 def _compile(compiler: str, library: Path) -> None:
     library.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(library) as temporary:
-        command = [compiler, *FLAGS, str(SOURCE), "-o", str(temporary), "-lm"]
+        command = [compiler, *FLAGS, *map(str, sorted(SOURCES.glob("*.c"))), "-o", str(temporary), "-lm"]
         subprocess.run(command, check=True, capture_output=True, timeout=COMPILE_SECONDS)
+
+
+def _flat(shapes: Sequence[Shape]) -> ctypes.Array[ctypes.c_int64]:
+    return (_COUNT * (6 * len(shapes)))(*chain.from_iterable(shapes))
 
 
 def _sizes(x: Tensor) -> tuple[int, int]:
@@ -177,5 +211,6 @@ def _fingerprint(compiler: str) -> str:
         processor += "".join(
             sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})
         )
-    text = "\n".join([SOURCE.read_text(), " ".join(FLAGS), compiler, processor])
+    texts = [source.read_text() for source in sorted(SOURCES.iterdir())]
+    text = "\n".join([*texts, " ".join(FLAGS), compiler, processor])
     return hashlib.sha256(text.encode()).hexdigest()[:20]

@@ -59,9 +59,14 @@ def moments(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
     return mean, centred, centred.square().mean(dim=dims, keepdim=True)
 
 
+def constant_limit(dtype: torch.dtype) -> float:
+    """Return the share of its mean square that the variance of a constant has at most (the module's criterion)."""
+    return (CONSTANT_FACTOR * torch.finfo(dtype).eps) ** 2
+
+
 def inverse_deviation(mean: Tensor, variance: Tensor) -> Tensor:
     """Return 1/sqrt(variance), and 0 for what counts as constant (see the module's text)."""
-    threshold = (CONSTANT_FACTOR * torch.finfo(variance.dtype).eps) ** 2
+    threshold = constant_limit(variance.dtype)
     with torch.no_grad():
         constant = variance <= threshold * (variance + mean.square())
     return torch.where(constant, 0.0, torch.where(constant, 1.0, variance).rsqrt())
@@ -79,7 +84,7 @@ def normalise_forward(x: Tensor, rectify: bool) -> tuple[Tensor, Tensor, Tensor]
     """
     compiled = kernels.load() if kernels.lies_well(x) else None
     if compiled:
-        return compiled.normalise(x, (CONSTANT_FACTOR * torch.finfo(x.dtype).eps) ** 2, rectify)
+        return compiled.normalise(x, constant_limit(x.dtype), rectify)
     y, mean, inverse = torch.native_batch_norm(x, None, None, None, None, True, 0.0, 0.0)
     ratio = (mean * inverse).square_()
     eps = torch.finfo(mean.dtype).eps

@@ -1,21 +1,14 @@
-/* Batch norm with ReLU, cross-entropy, and the step of SGD, each with as few passes over memory as there can be.
+/* Batch norm with ReLU in three passes over memory, and its derivative in two.
 
-   Sums are split by their length alone, never by the number of threads or channels: results have the same bits in any
-   block of members and on any number of threads. At most 64 terms in a row are added up in float, and such pieces in
-   double, so that N equal numbers are summed to within 16 rounding errors (derived), the factor of the criterion by
-   which constant channels are found (normalisation.py). NaN passes through everything. */
+   At most 64 terms in a row are added up in float, and such pieces in double, so that N equal numbers are summed to
+   within 16 rounding errors (derived), the factor of the criterion by which constant channels are found
+   (normalisation.py). */
+
+#include "kernels.h"
 
 #include <math.h>
-#include <stdint.h>
-#include <string.h>
 
-enum {
-    LANES = 16,        /* running sums of a row */
-    PIECE = 64,        /* terms that are added up in float */
-    PARTS = 32,        /* parts of a column, each for one thread; PARTS in kernels.py */
-    TILE = 256,        /* columns at a time: their running sums stay in the first-level cache */
-    WORTHWHILE = 16384 /* numbers from which on a second thread is worth its start */
-};
+enum { PARTS = 32 /* parts of a column, each for one thread; PARTS in kernels.py */ };
 
 static inline float inverse_deviation(float mean, float variance, float limit)
 {
@@ -26,19 +19,7 @@ static inline float rectified(float value, int rectify) { return rectify && valu
 
 static inline float passed(float slope, float result, int rectify) { return rectify && result <= 0.0f ? 0.0f : slope; }
 
-static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* One channel a row, (channels, count). Rows are added up in 16 lanes, whatever the width of the registers. */
-
-typedef int32_t indices_t __attribute__((vector_size(4 * LANES)));
-typedef float lanes_t __attribute__((vector_size(4 * LANES)));
-
-static inline lanes_t load(const float *from)
-{
-    lanes_t lanes;
-    memcpy(&lanes, from, sizeof lanes);
-    return lanes;
-}
 
 static inline float add_lanes(lanes_t lanes)
 {
@@ -128,7 +109,7 @@ static void add_up(const double *restrict parts, float *restrict means, int64_t 
         double sum = 0;
         for (int64_t part = 0; part < PARTS; part++)
             sum += parts[part * channels + c];
-        means[c] = (float)(sum / count);
+        means[c] = (float)(sum / (double)count);
     }
 }
 
@@ -243,66 +224,74 @@ void differentiate_columns(const float *restrict slope, const float *restrict x,
     }
 }
 
-/* exp(x) for x <= 0, to about one rounding error: 2^n times the Taylor series of the rest, which vectorises where expf
-   does not. Below -87 stands exp(-87), the smallest normal number. */
-static inline float exponential(float x)
+/* One channel a column, (count, channels), by one thread and in whole vectors. */
+
+typedef double doubles_t __attribute__((vector_size(8 * LANES)));
+
+static inline lanes_t mean_of(doubles_t sum, int64_t count)
 {
-    const float bounded = x < -87.0f ? -87.0f : x;
-    const float n = rintf(bounded * 1.44269504f);
-    const float r = (bounded - n * 0.693359375f) + n * 2.12194440e-4f;
-    float series = 1;
-    for (int64_t k = 7; k > 0; k--)
-        series = 1 + r * (1 / (float)k) * series;
-    const int32_t bits = ((int32_t)n + 127) << 23;
-    float power;
-    memcpy(&power, &bits, sizeof power);
-    return series * power;
+    return __builtin_convertvector(sum / (double)count, lanes_t);
 }
 
-/* Mean losses (members,) of logits (members, classes, images), and the derivatives in them,
-   (softmax - indicator) / images. */
-void cross_entropy(const float *restrict logits, const int64_t *restrict labels, float *restrict loss,
-                   float *restrict slope, int64_t members, int64_t classes, int64_t images, int threads)
+static inline lanes_t positive(lanes_t lanes) { return (lanes_t)((indices_t)lanes & ~(lanes < 0.0f)); }
+
+static inline lanes_t passed_lanes(lanes_t slope, lanes_t result)
 {
-    const float share = 1.0f / (float)images;
-#pragma omp parallel for schedule(static) num_threads(threads) if (members * classes * images > WORTHWHILE / 8)
-    for (int64_t member = 0; member < members; member++) {
-        const float *restrict z = logits + member * classes * images;
-        const int64_t *restrict label = labels + member * images;
-        float *restrict p = slope + member * classes * images;
-        double sum = 0;
-        for (int64_t start = 0; start < images; start += PIECE) {
-            const int64_t width = least(PIECE, images - start);
-            float top[PIECE], total[PIECE];
-            for (int64_t i = 0; i < width; i++) {
-                top[i] = -INFINITY;
-                total[i] = 0;
-            }
-            for (int64_t k = 0; k < classes; k++)
-                for (int64_t i = 0; i < width; i++)
-                    top[i] = z[k * images + start + i] > top[i] ? z[k * images + start + i] : top[i];
-            for (int64_t k = 0; k < classes; k++)
-                for (int64_t i = 0; i < width; i++) {
-                    p[k * images + start + i] = exponential(z[k * images + start + i] - top[i]);
-                    total[i] += p[k * images + start + i];
-                }
-            for (int64_t k = 0; k < classes; k++)
-                for (int64_t i = 0; i < width; i++)
-                    p[k * images + start + i] *= share / total[i];
-            for (int64_t i = 0; i < width; i++) {
-                const int64_t at = label[start + i] * images + start + i;
-                sum += logf(total[i]) + (top[i] - z[at]);
-                p[at] -= share;
-            }
+    return (lanes_t)((indices_t)slope & ~(result <= 0.0f));
+}
+
+void normalise_block(const float *restrict x, float *restrict y, float *restrict mean, float *restrict inverse,
+                     int64_t channels, int64_t count, float limit)
+{
+    for (int64_t c = 0; c < channels; c += LANES) {
+        doubles_t sum = {0}, squares = {0};
+        for (int64_t start = 0; start < count; start += PIECE) {
+            lanes_t piece = {0};
+            for (int64_t row = start; row < least(start + PIECE, count); row++)
+                piece += load(x + row * channels + c);
+            sum += __builtin_convertvector(piece, doubles_t);
         }
-        loss[member] = (float)(sum / (double)images);
+        const lanes_t m = mean_of(sum, count);
+        for (int64_t start = 0; start < count; start += PIECE) {
+            lanes_t piece = {0};
+            for (int64_t row = start; row < least(start + PIECE, count); row++) {
+                const lanes_t centred = load(x + row * channels + c) - m;
+                piece += centred * centred;
+            }
+            squares += __builtin_convertvector(piece, doubles_t);
+        }
+        const lanes_t variance = mean_of(squares, count);
+        for (int64_t lane = 0; lane < LANES; lane++)
+            inverse[c + lane] = inverse_deviation(m[lane], variance[lane], limit);
+        store(mean + c, m);
+        const lanes_t s = load(inverse + c);
+        for (int64_t row = 0; row < count; row++)
+            store(y + row * channels + c, positive((load(x + row * channels + c) - m) * s));
     }
 }
 
-/* w <- keep w - lr g */
-void step(float *restrict weight, const float *restrict gradient, int64_t count, float keep, float lr, int threads)
+void differentiate_block(const float *restrict slope, const float *restrict x, const float *restrict y,
+                         const float *restrict mean, const float *restrict inverse, float *restrict result,
+                         int64_t channels, int64_t count)
 {
-#pragma omp parallel for simd schedule(static) num_threads(threads) if (count > WORTHWHILE)
-    for (int64_t i = 0; i < count; i++)
-        weight[i] = keep * weight[i] - lr * gradient[i];
+    for (int64_t c = 0; c < channels; c += LANES) {
+        const lanes_t m = load(mean + c), s = load(inverse + c);
+        doubles_t sum = {0}, product = {0};
+        for (int64_t start = 0; start < count; start += PIECE) {
+            lanes_t piece = {0}, piece_of_product = {0};
+            for (int64_t row = start; row < least(start + PIECE, count); row++) {
+                const int64_t at = row * channels + c;
+                const lanes_t h = passed_lanes(load(slope + at), load(y + at));
+                piece += h;
+                piece_of_product += h * (load(x + at) - m);
+            }
+            sum += __builtin_convertvector(piece, doubles_t);
+            product += __builtin_convertvector(piece_of_product, doubles_t);
+        }
+        const lanes_t a = mean_of(sum, count), b = mean_of(product, count) * s * s;
+        for (int64_t row = 0; row < count; row++) {
+            const int64_t at = row * channels + c;
+            store(result + at, (passed_lanes(load(slope + at), load(y + at)) - a - (load(x + at) - m) * b) * s);
+        }
+    }
 }
