@@ -8,13 +8,8 @@
 #include "kernels.h"
 
 enum {
-#ifdef __AVX512F__
-    HEIGHT = 8, /* rows and vectors of a result that are kept in registers */
+    HEIGHT = VECTOR == 16 ? 8 : 4, /* rows and vectors of a result that are kept in registers: 16 of 32, 8 of 16 */
     WIDTH = 2,
-#else
-    HEIGHT = 4,
-    WIDTH = 1,
-#endif
     INNER = 256 /* terms of a sum before it goes through memory: so many rows of the right matrix stay in the cache */
 };
 
@@ -58,21 +53,21 @@ static inline __attribute__((always_inline)) void
 block(const int height, const int width, const float *left, const int32_t *row, const int32_t *column,
       const float *right, int64_t lanes, float *result, const int32_t *put, int64_t inner, int begin)
 {
-    lanes_t sum[HEIGHT][WIDTH];
+    vector_t sum[HEIGHT][WIDTH];
     const float *from[HEIGHT];
 #pragma GCC unroll 8
     for (int r = 0; r < height; r++) {
         from[r] = left + row[r];
 #pragma GCC unroll 2
         for (int w = 0; w < width; w++)
-            sum[r][w] = begin ? (lanes_t){0} : load(result + put[r] + w * LANES);
+            sum[r][w] = begin ? (vector_t){0} : load(result + put[r] + w * VECTOR);
     }
     for (int64_t k = 0; k < inner; k++) {
-        lanes_t other[WIDTH];
+        vector_t other[WIDTH];
         const int64_t at = column[k];
 #pragma GCC unroll 2
         for (int w = 0; w < width; w++)
-            other[w] = load(right + k * lanes + w * LANES);
+            other[w] = load(right + k * lanes + w * VECTOR);
 #pragma GCC unroll 8
         for (int r = 0; r < height; r++) {
             const float factor = from[r][at];
@@ -85,7 +80,7 @@ block(const int height, const int width, const float *left, const int32_t *row, 
     for (int r = 0; r < height; r++)
 #pragma GCC unroll 2
         for (int w = 0; w < width; w++)
-            store(result + put[r] + w * LANES, sum[r][w]);
+            store(result + put[r] + w * VECTOR, sum[r][w]);
 }
 
 static inline __attribute__((always_inline)) void
@@ -108,9 +103,9 @@ static void multiply(const float *left, offsets_t at, const float *right, int64_
         const int64_t inner = least(INNER, at.columns - first);
         const float *part = right + first * lanes;
         int64_t lane = 0;
-        for (; lane + WIDTH * LANES <= lanes; lane += WIDTH * LANES)
+        for (; lane + WIDTH * VECTOR <= lanes; lane += WIDTH * VECTOR)
             strip(WIDTH, left, at, first, inner, part + lane, lanes, result + lane, put);
-        for (; lane < lanes; lane += LANES)
+        for (; lane < lanes; lane += VECTOR)
             strip(1, left, at, first, inner, part + lane, lanes, result + lane, put);
     }
 }
@@ -145,14 +140,14 @@ static void transpose(const float *from, int64_t rows, int64_t columns, int64_t 
             const float *source = from + r * across + c;
             float *target = to + c * along + r;
             lanes_t tile[LANES];
-            if (high == LANES && wide == LANES) { /* of known sizes, so that all stays in registers */
+            if (VECTOR == LANES && high == LANES && wide == LANES) {
 #pragma GCC unroll 16
                 for (int64_t i = 0; i < LANES; i++)
-                    tile[i] = load(source + i * across);
+                    tile[i] = load_lanes(source + i * across);
                 transpose_tile(tile);
 #pragma GCC unroll 16
                 for (int64_t i = 0; i < LANES; i++)
-                    store(target + i * along, tile[i]);
+                    memcpy(target + i * along, &tile[i], sizeof tile[i]);
             } else
                 for (int64_t i = 0; i < high; i++)
                     for (int64_t j = 0; j < wide; j++)
@@ -361,8 +356,8 @@ static float turn(const head_t *h, const layer_t *below, const float *weight, fl
     const int64_t classes = h->classes, width = h->lanes_below, places = below->high * below->wide;
     const float share = 1.0f / (float)places;
     for (int64_t b = 0; b < batch; b++)
-        for (int64_t c = 0; c < width; c += LANES) {
-            lanes_t sum = {0};
+        for (int64_t c = 0; c < width; c += VECTOR) {
+            vector_t sum = {0};
             for (int64_t p = 0; p < places; p++)
                 sum += load(below->y + (b * places + p) * width + c);
             store(h->pooled + b * width + c, sum * share);

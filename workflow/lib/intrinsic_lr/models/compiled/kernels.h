@@ -9,6 +9,13 @@
 #include <string.h>
 
 enum {
+#if defined __AVX512F__
+    VECTOR = 16, /* numbers in a register */
+#elif defined __AVX__
+    VECTOR = 8,
+#else
+    VECTOR = 4,
+#endif
     LANES = 16,        /* numbers that are worked on together, whatever the width of the registers */
     PIECE = 64,        /* terms that are added up in float, before such pieces are in double */
     TILE = 256,        /* columns at a time: their running sums stay in the first-level cache */
@@ -17,15 +24,23 @@ enum {
 
 typedef int32_t indices_t __attribute__((vector_size(4 * LANES)));
 typedef float lanes_t __attribute__((vector_size(4 * LANES)));
+typedef float vector_t __attribute__((vector_size(4 * VECTOR)));
 
-static inline lanes_t load(const float *from)
+static inline lanes_t load_lanes(const float *from)
 {
     lanes_t lanes;
     memcpy(&lanes, from, sizeof lanes);
     return lanes;
 }
 
-static inline void store(float *to, lanes_t lanes) { memcpy(to, &lanes, sizeof lanes); }
+static inline vector_t load(const float *from)
+{
+    vector_t vector;
+    memcpy(&vector, from, sizeof vector);
+    return vector;
+}
+
+static inline void store(float *to, vector_t vector) { memcpy(to, &vector, sizeof vector); }
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 

@@ -42,7 +42,7 @@ void normalise_rows(const float *restrict x, float *restrict y, float *restrict 
         for (int64_t start = 0; start < whole; start += LANES * PIECE) {
             lanes_t piece = {0};
             for (int64_t i = start; i < least(start + LANES * PIECE, whole); i += LANES)
-                piece += load(in + i);
+                piece += load_lanes(in + i);
             sum += add_lanes(piece);
         }
         for (int64_t i = whole; i < count; i++)
@@ -51,7 +51,7 @@ void normalise_rows(const float *restrict x, float *restrict y, float *restrict 
         for (int64_t start = 0; start < whole; start += LANES * PIECE) {
             lanes_t piece = {0};
             for (int64_t i = start; i < least(start + LANES * PIECE, whole); i += LANES) {
-                const lanes_t centred = load(in + i) - m;
+                const lanes_t centred = load_lanes(in + i) - m;
                 piece += centred * centred;
             }
             squares += add_lanes(piece);
@@ -81,11 +81,11 @@ void differentiate_rows(const float *restrict slope, const float *restrict x, co
         for (int64_t start = 0; start < whole; start += LANES * PIECE) {
             lanes_t piece = {0}, piece_of_product = {0};
             for (int64_t i = start; i < least(start + LANES * PIECE, whole); i += LANES) {
-                lanes_t h = load(g + i);
+                lanes_t h = load_lanes(g + i);
                 if (rectify)
-                    h = (lanes_t)((indices_t)h & ~(load(out + i) <= 0.0f));
+                    h = (lanes_t)((indices_t)h & ~(load_lanes(out + i) <= 0.0f));
                 piece += h;
-                piece_of_product += h * (load(in + i) - m);
+                piece_of_product += h * (load_lanes(in + i) - m);
             }
             sum += add_lanes(piece);
             product += add_lanes(piece_of_product);
@@ -226,45 +226,49 @@ void differentiate_columns(const float *restrict slope, const float *restrict x,
 
 /* One channel a column, (count, channels), by one thread and in whole vectors. */
 
-typedef double doubles_t __attribute__((vector_size(8 * LANES)));
+typedef int32_t integers_t __attribute__((vector_size(4 * VECTOR)));
+typedef double doubles_t __attribute__((vector_size(8 * VECTOR)));
 
-static inline lanes_t mean_of(doubles_t sum, int64_t count)
+static inline vector_t mean_of(doubles_t sum, int64_t count)
 {
-    return __builtin_convertvector(sum / (double)count, lanes_t);
+    return __builtin_convertvector(sum / (double)count, vector_t);
 }
 
-static inline lanes_t positive(lanes_t lanes) { return (lanes_t)((indices_t)lanes & ~(lanes < 0.0f)); }
-
-static inline lanes_t passed_lanes(lanes_t slope, lanes_t result)
+static inline vector_t positive(vector_t vector)
 {
-    return (lanes_t)((indices_t)slope & ~(result <= 0.0f));
+    return (vector_t)((integers_t)vector & ~(vector < 0.0f));
+}
+
+static inline vector_t passed_vector(vector_t slope, vector_t result)
+{
+    return (vector_t)((integers_t)slope & ~(result <= 0.0f));
 }
 
 void normalise_block(const float *restrict x, float *restrict y, float *restrict mean, float *restrict inverse,
                      int64_t channels, int64_t count, float limit)
 {
-    for (int64_t c = 0; c < channels; c += LANES) {
+    for (int64_t c = 0; c < channels; c += VECTOR) {
         doubles_t sum = {0}, squares = {0};
         for (int64_t start = 0; start < count; start += PIECE) {
-            lanes_t piece = {0};
+            vector_t piece = {0};
             for (int64_t row = start; row < least(start + PIECE, count); row++)
                 piece += load(x + row * channels + c);
             sum += __builtin_convertvector(piece, doubles_t);
         }
-        const lanes_t m = mean_of(sum, count);
+        const vector_t m = mean_of(sum, count);
         for (int64_t start = 0; start < count; start += PIECE) {
-            lanes_t piece = {0};
+            vector_t piece = {0};
             for (int64_t row = start; row < least(start + PIECE, count); row++) {
-                const lanes_t centred = load(x + row * channels + c) - m;
+                const vector_t centred = load(x + row * channels + c) - m;
                 piece += centred * centred;
             }
             squares += __builtin_convertvector(piece, doubles_t);
         }
-        const lanes_t variance = mean_of(squares, count);
-        for (int64_t lane = 0; lane < LANES; lane++)
-            inverse[c + lane] = inverse_deviation(m[lane], variance[lane], limit);
+        const vector_t variance = mean_of(squares, count);
+        for (int64_t i = 0; i < VECTOR; i++)
+            inverse[c + i] = inverse_deviation(m[i], variance[i], limit);
         store(mean + c, m);
-        const lanes_t s = load(inverse + c);
+        const vector_t s = load(inverse + c);
         for (int64_t row = 0; row < count; row++)
             store(y + row * channels + c, positive((load(x + row * channels + c) - m) * s));
     }
@@ -274,24 +278,24 @@ void differentiate_block(const float *restrict slope, const float *restrict x, c
                          const float *restrict mean, const float *restrict inverse, float *restrict result,
                          int64_t channels, int64_t count)
 {
-    for (int64_t c = 0; c < channels; c += LANES) {
-        const lanes_t m = load(mean + c), s = load(inverse + c);
+    for (int64_t c = 0; c < channels; c += VECTOR) {
+        const vector_t m = load(mean + c), s = load(inverse + c);
         doubles_t sum = {0}, product = {0};
         for (int64_t start = 0; start < count; start += PIECE) {
-            lanes_t piece = {0}, piece_of_product = {0};
+            vector_t piece = {0}, piece_of_product = {0};
             for (int64_t row = start; row < least(start + PIECE, count); row++) {
                 const int64_t at = row * channels + c;
-                const lanes_t h = passed_lanes(load(slope + at), load(y + at));
+                const vector_t h = passed_vector(load(slope + at), load(y + at));
                 piece += h;
                 piece_of_product += h * (load(x + at) - m);
             }
             sum += __builtin_convertvector(piece, doubles_t);
             product += __builtin_convertvector(piece_of_product, doubles_t);
         }
-        const lanes_t a = mean_of(sum, count), b = mean_of(product, count) * s * s;
+        const vector_t a = mean_of(sum, count), b = mean_of(product, count) * s * s;
         for (int64_t row = 0; row < count; row++) {
             const int64_t at = row * channels + c;
-            store(result + at, (passed_lanes(load(slope + at), load(y + at)) - a - (load(x + at) - m) * b) * s);
+            store(result + at, (passed_vector(load(slope + at), load(y + at)) - a - (load(x + at) - m) * b) * s);
         }
     }
 }
