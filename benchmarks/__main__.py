@@ -11,7 +11,7 @@ import sys
 
 from intrinsic_lr.errors import InputError, run_command
 
-PARTS = ("engine", "analyses", "workflow")
+PARTS = ("engine", "planning", "analyses", "workflow")
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "268435456", "MALLOC_TRIM_THRESHOLD_": "536870912"}
 """How the jobs of the workflow keep memory (workflow/rules/common.smk); read when a process starts."""
 

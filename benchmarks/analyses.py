@@ -22,7 +22,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pandas as pd
 
@@ -30,8 +30,8 @@ from benchmarks import checkpoints, predictions
 from benchmarks.cases import MODELS
 from benchmarks.checkpoints import Weights
 from benchmarks.child import Measurement, measure
+from benchmarks.commands import Parser
 from benchmarks.predictions import Labels
-from intrinsic_lr.errors import InputError
 from intrinsic_lr.tables import write_table
 
 OUT = Path("results/benchmarks/analyses.csv")
@@ -66,17 +66,8 @@ def main(argv: list[str]) -> None:
     print(f"written: {options.out}")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(message)
-
-
 def _options(argv: list[str]) -> argparse.Namespace:
-    parser = _Parser(
-        prog="python -m benchmarks analyses",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("analyses", __doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, without a verdict: half a minute")
     parser.add_argument("--out", type=Path, default=OUT, help=f"default {OUT}; needs 1 GB of disk beside it")
     return parser.parse_args(argv)

@@ -23,7 +23,7 @@ from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from time import monotonic
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,7 @@ import torch
 from benchmarks import report, targets
 from benchmarks.baselines import BASELINES, Contender
 from benchmarks.cases import MODELS, PRECISIONS, Case, arithmetic
+from benchmarks.commands import Parser
 from benchmarks.library import Engine
 from benchmarks.measure import (
     LEAST_REPETITIONS,
@@ -80,18 +81,9 @@ def main(argv: list[str]) -> None:
     print(f"written: {options.out}")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(message)
-
-
 def _options(argv: list[str]) -> argparse.Namespace:
     """Read the command line, fill in what depends on the device, and check it."""
-    parser = _Parser(
-        prog="python -m benchmarks engine",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("engine", __doc__)
     add = parser.add_argument
     add("--models", type=_texts, help=f"of {', '.join(MODELS)}")
     add("--replicates", type=_numbers, help="default 1,8,64,256, and those that targets name")

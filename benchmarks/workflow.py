@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from benchmarks.commands import Parser
 from intrinsic_lr.errors import InputError
 from intrinsic_lr.storage import atomic_path
 
@@ -76,7 +77,7 @@ def main(argv: list[str]) -> None:
 
 
 def _arguments(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks workflow", description=__doc__)
+    parser = Parser("workflow", __doc__)
     add = parser.add_argument
     add("--done", type=Path, default=REPOSITORY, help="folder in which the default study is finished")
     add("--shares", type=Path, help="only print what the jobs of this finished results folder spent their time on")

@@ -1,0 +1,75 @@
+"""Command line: numbers to plan a run by, how time and memory grow with the networks and their replicates.
+
+Speeds are those that `make estimate` calibrates by, each in a process of its own, whose peak memory counts.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.child import measure
+from benchmarks.commands import Parser
+from intrinsic_lr import estimate
+from intrinsic_lr.dataset_sizes import Sizes
+from intrinsic_lr.estimate import Setting
+from intrinsic_lr.models.architecture import describe
+from intrinsic_lr.models.spec import ModelSpec
+from intrinsic_lr.tables import write_table
+
+DIGITS = Sizes(1437, 360, (1, 8, 8), 10)
+MNIST = Sizes(60000, 10000, (1, 28, 28), 10)
+CIFAR10 = Sizes(50000, 10000, (3, 32, 32), 10)
+CASES = (
+    ("mlp:width=64,depth=2", DIGITS, 32, (1, 4, 16, 64, 256)),
+    ("mlp:width=128,depth=2", DIGITS, 32, (16,)),
+    ("mlp:width=256,depth=2", DIGITS, 32, (16,)),
+    ("cnn4:width=16", DIGITS, 32, (1, 4, 16, 64)),
+    ("cnn4:width=32", DIGITS, 32, (16,)),
+    ("cnn4:width=64", DIGITS, 32, (16,)),
+    ("cnn4:width=16", MNIST, 32, (4, 16)),
+    ("cnn4:width=16", MNIST, 128, (4,)),
+    ("preresnet:width=16,blocks=1", CIFAR10, 128, (2,)),
+    ("preresnet:width=16,blocks=5", CIFAR10, 128, (2,)),
+)
+"""Network, data set, batch size and replicates."""
+COLUMNS = (
+    "model", "image", "batch", "replicates",
+    "member_steps_per_second", "evaluation_seconds", "checkpoint_kb", "peak_mb",
+)  # fmt: skip
+OUT = Path("results/benchmarks/planning.csv")
+
+
+def main(argv: list[str]) -> None:
+    """Measure every case, print a table and write it to a CSV file."""
+    parser = Parser("planning", __doc__)
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads of a training; default 2")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N; default cpu")
+    parser.add_argument("--out", type=Path, default=OUT, help=f"default {OUT}")
+    options = parser.parse_args(argv)
+    rows = [
+        row(Setting(model, sizes, batch, members, "float32", "float32", "none"), options.device, options.threads)
+        for model, sizes, batch, replicates in CASES
+        for members in replicates
+    ]
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    print(table.to_string(index=False, float_format="{:.3g}".format))
+    write_table(table, options.out)
+    print(f"written: {options.out}")
+
+
+def row(setting: Setting, device: str, threads: int) -> dict[str, Any]:
+    """Return the speed of one setting, the size of a member's checkpoint and the peak memory of its process."""
+    found = measure(estimate.measure, setting, device, threads)
+    sizes = setting.sizes
+    network = describe(ModelSpec.parse(setting.model), sizes.shape, sizes.classes)
+    return {
+        "model": setting.model,
+        "image": "x".join(map(str, sizes.shape)),
+        "batch": setting.batch_size,
+        "replicates": setting.members,
+        "member_steps_per_second": setting.members / found.value.step,
+        "evaluation_seconds": found.value.evaluation,
+        "checkpoint_kb": 4 * network.size / 1e3,
+        "peak_mb": found.peak_bytes / 1e6,
+    }
