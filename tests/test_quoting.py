@@ -1,0 +1,73 @@
+"""Names that a shell would take for commands: in folders and notes they are only text, elsewhere they are refused."""
+
+import numpy as np
+import pytest
+
+from projects import new_project, snakemake
+from written_sets import NAMES, pictures, save
+
+STRANGE = "-it's \"odd\" $(touch owned) `touch owned`; touch owned & ünï #*?"
+STUDY = """
+run: [strange]
+judge: []
+analysis: {{permutations: 20, bootstrap: 20, interpolation: 1}}
+datasets:
+  mine: {{kind: image_folder, root: {root}, note: {note}}}
+models:
+  small: {{kind: mlp, width: 8, depth: 1}}
+experiments:
+  strange:
+    dataset: mine
+    model: small
+    batch_size: 6
+    replicates: 2
+    block_size: 2
+    grid: {{lr: 0.1, intrinsic_lr: 0.1, init_seed: [0, 1]}}
+    length: {{steps: 10}}
+    checkpoints: {{steps: [4, 7, 10]}}
+    history_points: 2
+    analyses: [curves, swa, distance, disagreement]
+"""
+
+
+def _quoted(text):
+    return "'" + text.replace("'", "''") + "'"
+
+
+@pytest.mark.workflow
+def test_strange_names_of_folders_and_notes_are_only_text(tmp_path):
+    images = tmp_path / f"images {STRANGE}"
+    for folder, count in (("train", 8), ("test", 4)):
+        for label, name in enumerate(NAMES):
+            for i, image in enumerate(pictures(count, 6, 6, 3)):
+                save(images / folder / name / f"{i} {label}.png", np.roll(image, label, axis=0))
+    project = new_project(tmp_path / STRANGE)
+    study = project / "study.yaml"
+    study.write_text(STUDY.format(root=_quoted(str(images)), note=_quoted(STRANGE)))
+    done = snakemake(project, config="study.yaml")
+    assert done.returncode == 0, done.stdout
+    assert (project / "results/report.html").exists()
+    assert not [path for path in tmp_path.rglob("owned*")]
+
+
+@pytest.mark.parametrize(
+    "name", ["../outside", "-rf", "a b", "a;touch owned", "$(touch owned)", "a'b", "", ".", "a/b", "ünï", "a\nb"]
+)
+@pytest.mark.parametrize("section", ["experiments", "datasets", "models", "schedules"])
+def test_strange_names_in_the_config_are_refused(tmp_path, section, name):
+    from intrinsic_lr.config import Study
+    from intrinsic_lr.errors import InputError
+    from intrinsic_lr.layers import merged
+
+    value = {"experiments": "{dataset: digits}", "datasets": "{kind: digits}", "models": "{kind: mlp}"}
+    file = tmp_path / "study.yaml"
+    file.write_text(f"{section}: {{{_double_quoted(name)}: {value.get(section, '{kind: constant}')}}}")
+    with pytest.raises(InputError) as refused:
+        Study.read(merged([file]))
+    message = str(refused.value)
+    assert "\n" not in message
+    assert section in message
+
+
+def _double_quoted(text):
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
