@@ -43,7 +43,7 @@ OUT = Path("results/benchmarks/planning.csv")
 def main(argv: list[str]) -> None:
     """Measure every case, print a table and write it to a CSV file."""
     parser = Parser("planning", __doc__)
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads of a training; default 2")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of a training; default 1")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N; default cpu")
     parser.add_argument("--out", type=Path, default=OUT, help=f"default {OUT}")
     options = parser.parse_args(argv)
