@@ -104,7 +104,7 @@ $(VENV)/slurm.stamp $(VENV)/s3.stamp: $(VENV)/%.stamp: envs/requirements-%.txt |
 
 .PHONY: install
 install:
-	@echo "== installing envs/$(REQUIREMENTS) into $(VENV) (once; about 6 GB)"
+	@echo "== installing envs/$(REQUIREMENTS) into $(VENV) (once; about 6 GB with PyTorch)"
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	@python -m pip install --quiet --disable-pip-version-check -r envs/$(REQUIREMENTS)
 
