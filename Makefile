@@ -35,7 +35,7 @@ results: $(VENV)/runtime.stamp ## train everything and draw the figures of the s
 	@$(SNAKEMAKE)
 	@echo "== done: open results/report.html; verdicts in results/claims.csv, figures in results/figures, tables in results/tables"
 
-report: $(VENV)/runtime.stamp ## write results/report.html anew, and Snakemake's own report beside it
+report: $(VENV)/runtime.stamp ## bring results/report.html up to date, and write Snakemake's own report beside it
 	@$(PLAIN)
 	@PYTHONPATH=workflow/lib python -m intrinsic_lr.recover
 	@$(SNAKEMAKE) results/report.html
@@ -104,7 +104,7 @@ $(VENV)/slurm.stamp $(VENV)/s3.stamp: $(VENV)/%.stamp: envs/requirements-%.txt |
 
 .PHONY: install
 install:
-	@echo "== installing envs/$(REQUIREMENTS) into $(VENV) (once; about 6 GB)"
+	@echo "== installing envs/$(REQUIREMENTS) into $(VENV) (once; about 6 GB with PyTorch)"
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	@python -m pip install --quiet --disable-pip-version-check -r envs/$(REQUIREMENTS)
 

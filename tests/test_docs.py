@@ -1,6 +1,7 @@
 """The pages that show code do what they show: their blocks are run, in order, as a reader would."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
+import intrinsic_lr
 from projects import REPOSITORY, install_make, new_project
 
 
@@ -52,3 +54,8 @@ def test_tutorial(fresh):
 def test_library(trained, monkeypatch):
     monkeypatch.chdir(trained.parent)
     run_page("library.md")
+
+
+def test_library_lists_every_public_name():
+    listed = re.findall(r"`(\w+)`", (REPOSITORY / "docs/library.md").read_text().split("## What there is")[1])
+    assert set(intrinsic_lr.__all__) <= set(listed)

@@ -94,9 +94,18 @@ class TestProvenance:
         assert told["Seeds"].startswith("study 0, initialisation 0; 1;")
         assert told["Time of all trainings"] == "3 s"
 
-    def test_nothing_trained_tells_nothing(self):
-        assert provenance.of_trainings([]) == {}
+    def test_what_took_no_training_says_so(self):
+        assert provenance.of_trainings([]).keys() == {"Trainings"}
+        assert provenance.of_trainings([])["Trainings"].startswith("none")
         assert provenance.of_data([]) == {}
+
+    def test_the_page_names_the_commit_and_the_tools(self, monkeypatch):
+        monkeypatch.setattr(provenance, "current_commit", lambda: "abc")
+        told = provenance.of_tools()
+        assert "pandas 3" in told["Tables and figures"]
+        assert told["Verdicts and this page"] == "commit abc"
+        monkeypatch.setattr(provenance, "current_commit", lambda: None)
+        assert provenance.of_tools()["Verdicts and this page"] == "commit not recorded"
 
 
 def test_tables_escape_text_round_numbers_and_leave_out_what_is_missing():

@@ -130,6 +130,9 @@ def test_the_page_says_what_its_reader_needs(finished):
         "4 replicates of each setting",
     ):
         assert word in text
+    for section in text.split("<article")[1:]:
+        for heading in ("Trainings", "Tables and figures", "Verdicts and this page"):
+            assert f"<dt>{heading}</dt>" in section
     for verdict in ("reproduced", "not-reproduced", "inconclusive"):
         assert f'class="tile {verdict}"' in text
     assert len(text) < 15e6

@@ -1,4 +1,10 @@
-if config["tensorboard"]:
+from snakemake.settings.types import DeploymentMethod
+
+OWN_ENVIRONMENT = (
+    DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+)
+
+if config["tensorboard"] and not OWN_ENVIRONMENT:
     # It imports pandas, which other studies need not wait for.
     from intrinsic_lr import events
 
@@ -19,6 +25,6 @@ rule tensorboard:
     benchmark:
         "results/benchmarks/tensorboard/{point}/block_{block}.tsv"
     conda:
-        "../../envs/intrinsic-lr.yaml"
+        "../../envs/intrinsic-lr-tensorboard.yaml"
     shell:
         "python -m intrinsic_lr.events --run $(dirname {input.run:q}) --out {output:q} 2> {log:q}"

@@ -2,7 +2,6 @@
 
 import platform
 import shlex
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,6 +14,7 @@ import pandas as pd
 import torch
 
 from intrinsic_lr.budget import check_disk
+from intrinsic_lr.commit import current_commit
 from intrinsic_lr.data import Dataset
 from intrinsic_lr.devices import describe
 from intrinsic_lr.evaluation import EvaluationData
@@ -178,21 +178,7 @@ def _provenance(plan: TrainingPlan, data: Dataset, device: torch.device, note: s
             "torch": torch.__version__,
             "numpy": np.__version__,
         },
-        "git_commit": _git_commit(),
+        "git_commit": current_commit(),
         "command": shlex.join(["python", "-m", "intrinsic_lr.train", *sys.argv[1:]]),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _git_commit() -> str | None:
-    """Return the commit of the library's repository, or None outside of one."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

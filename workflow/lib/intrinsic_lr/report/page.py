@@ -110,7 +110,8 @@ class Sources:
     def provenance(self, experiments: Sequence[str], datasets: Sequence[str]) -> dict[str, str]:
         """Return the provenance of what these experiments and data sets gave."""
         infos = [read_json(paths.DATA_INFO.format(dataset=name)) for name in datasets]
-        return provenance.of_data(infos) | provenance.of_trainings(self.records(experiments))
+        trained = provenance.of_trainings(self.records(experiments))
+        return provenance.of_data(infos) | trained | provenance.of_tools()
 
 
 def render(sources: Sources) -> str:
@@ -142,7 +143,7 @@ def render(sources: Sources) -> str:
         paper_downloads=[table_download(Path(paths.PAPER), "Numbers")] if judged else [],
         claims=[_claim(sources, rows[name], controls, numbers) for name in study.claims],
         experiments=[_experiment(sources, name) for name in sources.products],
-        provenance=sources.provenance(list(study.experiments), study.datasets) | provenance.of_tools(),
+        provenance=sources.provenance(list(study.experiments), study.datasets),
         config=yaml_text(study.config),
         style=(sources.templates / "page.css").read_text(encoding="utf-8"),
         table_style=read_package_file("html/dt_bundle.css"),

@@ -4,17 +4,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
+from intrinsic_lr.commit import current_commit
+
 TOOLS = ("snakemake", "pandas", "scipy", "statsmodels", "matplotlib", "seaborn")
 """What tables, verdicts and figures are made with, besides what trains."""
+NO_COMMIT = "not recorded"
 
 
 def of_trainings(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return what `run.json` files say together, in words by heading; empty without any.
+    """Return what `run.json` files say together, in words by heading.
 
     Where trainings differ, as when some were made by an older commit, every value is listed.
     """
     if not records:
-        return {}
+        return {"Trainings": "none; what is random comes from the seed of the study"}
     plans = [record["plan"] for record in records]
     replicates = sum(len(record["seeds"]) for record in records)
     lost = sum(len(record["non_finite"]) for record in records)
@@ -29,7 +32,7 @@ def of_trainings(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         "Versions": _listed(
             ", ".join(f"{name} {number}" for name, number in record["versions"].items()) for record in records
         ),
-        "Commits": _listed(record["git_commit"] or "not recorded" for record in records),
+        "Commits": _listed(record["git_commit"] or NO_COMMIT for record in records),
         "Training version": _listed(record["training_version"] for record in records),
         "Finished": finished[0] if len(finished) == 1 else f"{finished[0]} to {finished[-1]}",
         "Time of all trainings": f"{sum(record['wall_seconds'] for record in records):,.0f} s",
@@ -51,8 +54,11 @@ def _note(info: Mapping[str, Any]) -> str:
 
 
 def of_tools() -> dict[str, str]:
-    """Return the versions of what made tables, figures and this page."""
-    return {"Tables and figures": ", ".join(f"{name} {version(name)}" for name in TOOLS)}
+    """Return the versions of what made tables, figures and this page, and the commit, which the verdicts share."""
+    return {
+        "Tables and figures": ", ".join(f"{name} {version(name)}" for name in TOOLS),
+        "Verdicts and this page": f"commit {current_commit() or NO_COMMIT}",
+    }
 
 
 def _listed(values: Iterable[Any]) -> str:
