@@ -1,12 +1,15 @@
-"""Names that a shell would take for commands: in folders and notes they are only text, elsewhere they are refused."""
+"""Names full of what a shell obeys: in folders and notes they are only text, elsewhere they are refused."""
 
 import numpy as np
 import pytest
 
+from intrinsic_lr.config import Study
+from intrinsic_lr.errors import InputError
+from intrinsic_lr.layers import merged
 from projects import new_project, snakemake
 from written_sets import NAMES, pictures, save
 
-STRANGE = "-it's \"odd\" $(touch owned) `touch owned`; touch owned & ünï #*?"
+STRANGE = '-it\'s "odd" $(touch owned) `touch owned`; touch owned & ünï #*?'
 STUDY = """
 run: [strange]
 judge: []
@@ -55,10 +58,6 @@ def test_strange_names_of_folders_and_notes_are_only_text(tmp_path):
 )
 @pytest.mark.parametrize("section", ["experiments", "datasets", "models", "schedules"])
 def test_strange_names_in_the_config_are_refused(tmp_path, section, name):
-    from intrinsic_lr.config import Study
-    from intrinsic_lr.errors import InputError
-    from intrinsic_lr.layers import merged
-
     value = {"experiments": "{dataset: digits}", "datasets": "{kind: digits}", "models": "{kind: mlp}"}
     file = tmp_path / "study.yaml"
     file.write_text(f"{section}: {{{_double_quoted(name)}: {value.get(section, '{kind: constant}')}}}")
