@@ -20,7 +20,15 @@ def snakemake(project, *arguments, config="config/smoke.yaml", **environment):
     variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     path = f"{Path(sys.executable).parent}{os.pathsep}{variables['PATH']}"
     return subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", config],
+        [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--cores",
+            "2",
+            *arguments,
+            *(["--configfile", config] if config else []),
+        ],
         cwd=project,
         env={**variables, "PATH": path, **environment},
         stdout=subprocess.PIPE,

@@ -53,6 +53,15 @@ def test_strange_names_of_folders_and_notes_are_only_text(tmp_path):
     assert not [path for path in tmp_path.rglob("owned*")]
 
 
+@pytest.mark.workflow
+def test_a_folder_with_braces_is_refused_in_one_line(tmp_path):
+    project = new_project(tmp_path / "a {name}")
+    done = snakemake(project, "--dry-run")
+    assert done.returncode != 0
+    assert done.stdout.strip().splitlines()[-1].startswith(f"error: found the project in '{project}'; allowed is")
+    assert "Traceback" not in done.stdout
+
+
 @pytest.mark.parametrize(
     "name", ["../outside", "-rf", "a b", "a;touch owned", "$(touch owned)", "a'b", "", ".", "a/b", "ünï", "a\nb"]
 )

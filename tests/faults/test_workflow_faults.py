@@ -3,6 +3,7 @@
 import fcntl
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -188,9 +189,9 @@ def test_the_repair_named_repairs(finished, project, name):
     broken = snakemake(project, "--forcerun", *readers)
     assert broken.returncode != 0
     assert "Traceback" not in broken.stdout
-    repair = re.search(rf"error: .*{name}: .* with `snakemake (--cores 1 --force \S+)`", broken.stdout)
+    repair = re.search(rf"error: .*{name}: .* with `snakemake (--cores all --force [^`]+)`", broken.stdout)
     assert repair, broken.stdout
-    assert snakemake(project, *repair[1].split()).returncode == 0
+    assert snakemake(project, *shlex.split(repair[1]), config=None).returncode == 0
     done = snakemake(project)
     assert done.returncode == 0, done.stdout
     assert tables(project) == tables(finished)
