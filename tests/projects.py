@@ -50,6 +50,11 @@ def planned(project, *arguments, config="config/smoke.yaml"):
     }
 
 
+def ran(output):
+    """Return the rules of the jobs that Snakemake says it ran, in their order, each as often as it did."""
+    return re.findall(r"^(?:local)?rule (\w+):$", output, re.MULTILINE)
+
+
 def overlay(project, **changes):
     """Write a variant of the smoke config and return its name."""
     text = yaml.safe_dump({**SMOKE, **changes}, sort_keys=False)

@@ -6,13 +6,14 @@ import pytest
 from intrinsic_lr.config import Study
 from intrinsic_lr.errors import InputError
 from intrinsic_lr.layers import merged
-from projects import new_project, snakemake
+from projects import new_project, ran, snakemake
 from written_sets import NAMES, pictures, save
 
 STRANGE = '-it\'s "odd" $(touch owned) `touch owned`; touch owned & ünï #*?'
 STUDY = """
 run: [strange]
 judge: []
+tensorboard: true
 analysis: {{permutations: 20, bootstrap: 20, interpolation: 1}}
 datasets:
   mine: {{kind: image_folder, root: {root}, note: {note}}}
@@ -39,17 +40,19 @@ def _quoted(text):
 
 @pytest.mark.workflow
 def test_strange_names_of_folders_and_notes_are_only_text(tmp_path):
-    images = tmp_path / f"images {STRANGE}"
+    """Every rule that calls a shell is run; the folder of images has a dash first."""
+    project = new_project(tmp_path / STRANGE)
+    images = project / f"{STRANGE} images"
     for folder, count in (("train", 8), ("test", 4)):
         for label, name in enumerate(NAMES):
             for i, image in enumerate(pictures(count, 6, 6, 3)):
                 save(images / folder / name / f"{i} {label}.png", np.roll(image, label, axis=0))
-    project = new_project(tmp_path / STRANGE)
     study = project / "study.yaml"
-    study.write_text(STUDY.format(root=_quoted(str(images)), note=_quoted(STRANGE)))
+    study.write_text(STUDY.format(root=_quoted(images.name), note=_quoted(STRANGE)))
     done = snakemake(project, config="study.yaml")
     assert done.returncode == 0, done.stdout
     assert (project / "results/report.html").exists()
+    assert {"prepare_data", "train", "extract", "tensorboard"} <= set(ran(done.stdout))
     assert not [path for path in tmp_path.rglob("owned*")]
 
 
