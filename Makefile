@@ -60,7 +60,7 @@ test-s3: $(VENV)/dev.stamp $(VENV)/s3.stamp ## run the workflow with its files i
 
 test-fuzz: $(VENV)/dev.stamp ## try 2,000 configs with something wrong in them
 	@echo "== trying 2,000 configs (about 5 minutes on one core)"
-	@python -m pytest tests/test_fuzz.py --hypothesis-profile many
+	@python -m pytest tests/test_fuzz.py --hypothesis-profile many --hypothesis-show-statistics
 
 audit: $(VENV)/runtime.stamp ## hold results/ against the config (CONFIG=...): stale, missing, damaged, foreign
 	@PYTHONPATH=workflow/lib python -m intrinsic_lr.audit $(if $(CONFIG),--config $(CONFIG))

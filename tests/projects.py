@@ -20,7 +20,15 @@ def snakemake(project, *arguments, config="config/smoke.yaml", **environment):
     variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     path = f"{Path(sys.executable).parent}{os.pathsep}{variables['PATH']}"
     return subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", config],
+        [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--cores",
+            "2",
+            *arguments,
+            *(["--configfile", config] if config else []),
+        ],
         cwd=project,
         env={**variables, "PATH": path, **environment},
         stdout=subprocess.PIPE,
@@ -40,6 +48,11 @@ def planned(project, *arguments, config="config/smoke.yaml"):
     return {
         rule: int(count) for rule, count in re.findall(r"^(\w+)\s+(\d+)$", table, re.MULTILINE) if rule != "total"
     }
+
+
+def ran(output):
+    """Return the rules of the jobs that Snakemake says it ran, in their order, each as often as it did."""
+    return re.findall(r"^(?:local)?rule (\w+):$", output, re.MULTILINE)
 
 
 def overlay(project, **changes):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from intrinsic_lr.claims.catalogue import CLAIMS, Claim
+from intrinsic_lr.claims.catalogue import CLAIMS, Claim, Setting
 from intrinsic_lr.config import Study, check_targets
 from intrinsic_lr.errors import InputError
 from intrinsic_lr.paths import MAX_BLOCKS, block_name
@@ -261,7 +261,8 @@ def claimed(monkeypatch):
     """The small config with a claim of one role, one threshold and two settings."""
     stated = Claim(
         "It is so.", "derived", "It is not.", experiments={"run": "any"}, files=("history",), reads_data=True,
-        thresholds={"margin": "how far"}, settings={"model": "which", "factors": "by what"},
+        thresholds={"margin": "how far"},
+        settings={"model": Setting("which", "text"), "factors": Setting("by what", "positives")},
     )  # fmt: skip
     monkeypatch.setitem(CLAIMS, "example", stated)
     config = small_config()
@@ -317,7 +318,17 @@ class TestClaims:
             (["claims", "example", "thresholds", "margin"], 0.1, ["thresholds.margin", "0.1", "because"]),
             (["claims", "example", "thresholds", "margin", "value"], "1e-3", ["value", "1.0e-3"]),
             (["claims", "example", "settings", "model"], "cnn", ["settings.model", "'cnn'", "mlp"]),
+            (["claims", "example", "settings", "model"], 3, ["settings.model: found 3", "a name"]),
             (["claims", "example", "settings", "factors"], [1, "a"], ["settings.factors"]),
+            (["claims", "example", "settings", "factors"], 2, ["settings.factors: found 2", "a list of numbers"]),
+            (
+                ["claims", "example", "settings", "factors"],
+                "all",
+                ["settings.factors: found", "a list of numbers"],
+            ),
+            (["claims", "example", "settings", "factors"], [1, -2], ["settings.factors.1: found -2", "above 0"]),
+            (["claims", "example", "settings", "power"], 2, ["settings", "unknown key 'power'", "model, factors"]),
+            (["claims", "example", "settings"], {"model": "mlp"}, ["settings", "'factors' is missing (by what)"]),
             (["judge"], ["nonsense"], ["judge", "'nonsense'", "example"]),
         ],
     )
@@ -327,6 +338,15 @@ class TestClaims:
         message = str(caught.value)
         assert "\n" not in message
         assert [word for word in words if word not in message] == [], message
+
+    @pytest.mark.parametrize(("claim", "key"), [(name, key) for name in CLAIMS for key in CLAIMS[name].settings])
+    def test_a_setting_of_another_kind_is_refused(self, claim, key):
+        """What takes a number gets a name, and what takes a name, or a list, gets a number."""
+        config = default_config()
+        settings = config["claims"][claim]["settings"]
+        settings[key] = "any" if isinstance(settings[key], int | float) else 2
+        with pytest.raises(InputError, match=rf"^config: claims\.{claim}\.settings\.{key}: found .*; allowed: "):
+            Study.read(config)
 
     def test_every_claim_of_the_catalogue_is_judged_by_default(self):
         assert Study.read(default_config()).claims == list(CLAIMS)

@@ -128,7 +128,7 @@ def test_damaged_data_are_refused_with_the_repair(written, harm):
         written[0].unlink()
     else:
         written[0].write_bytes(content[:-100] if harm == "cut" else content)
-    with pytest.raises(InputError, match=rf"snakemake --cores 1 --force {written[0]}"):
+    with pytest.raises(InputError, match=rf"snakemake --cores all --force {written[0]}"):
         data.load(*written, "cpu", torch.float32)
 
 

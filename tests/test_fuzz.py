@@ -1,23 +1,27 @@
 """Whatever a config holds, it is laid out as a study or refused in one line that names the key."""
 
 import json
+import os
 import re
 import resource
 import shlex
 import signal
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, assume, event, example, given, reject, settings
 
 from intrinsic_lr import budget, paths
 from intrinsic_lr.config import SCHEMA, Study
 from intrinsic_lr.errors import InputError, run_command
-from intrinsic_lr.layers import main, read_file
+from intrinsic_lr.layers import main, merged, read_file
 from intrinsic_lr.models.spec import ModelSpec
 from intrinsic_lr.train import _arguments, _plan
+from projects import new_project, snakemake
 from strategies import CONFIG, configs, laid_over, small
 
 SECONDS, BYTES = 5, 1 << 30
@@ -144,6 +148,90 @@ def test_a_config_is_laid_out_or_refused_in_one_line(config):
     line = refusal(config)
     if line is not None:
         check_line(line)
+
+
+DRY_SECONDS = 20
+"""Processor time of a dry run, several times what it takes; `make test-fuzz` shows what it took."""
+DRY_BLOCKS = 300
+"""Blocks of the largest study whose dry run is tried: thousands take as long as any plan of as many jobs."""
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """A project in which nothing was made yet."""
+    return new_project(tmp_path_factory.mktemp("bare") / "project")
+
+
+def alone(config):
+    """Ask for the config's experiment `one` alone, not for those of the default config that it is laid over."""
+    experiments = config.get("experiments")
+    return {**config, "run": ["one"]} if isinstance(experiments, dict) and "one" in experiments else config
+
+
+def written(config, file):
+    """Write a config as YAML; those that YAML cannot hold are not tried."""
+    try:
+        file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    except (yaml.YAMLError, ValueError, RecursionError):
+        reject()
+
+
+def laid_out(file):
+    """Return the line by which a config file is refused, or nothing and the number of blocks of its study."""
+    try:
+        with bounded():
+            study = Study.read(merged([file]))
+    except InputError as error:
+        return str(error), 0
+    return None, sum(len(training.blocks) for training in study.trainings.values())
+
+
+def asked(project, file):
+    """Dry run a config after the check of `make results`; return status, output and seconds of processor time."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    checked = subprocess.run(
+        [sys.executable, "-m", "intrinsic_lr.layers", file],
+        env={**os.environ, "PYTHONPATH": str(project / "workflow/lib")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    status, output = checked.returncode, checked.stderr
+    if status == 0:
+        done = snakemake(project, "--dry-run", config=file)
+        status, output = done.returncode, done.stdout
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return status, output, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+@given(configs.map(alone))
+@example(alone(small()))
+@example(small())
+@settings(
+    max_examples=20 if MANY else 2,
+    deadline=None,
+    derandomize=not MANY,
+    phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=list(HealthCheck),
+)
+@pytest.mark.workflow
+def test_snakemake_does_what_the_config_was_found_to_be(bare, config):
+    """A dry run plans what is laid out, and ends with the very line that refuses the rest.
+
+    Of the examples the first is laid out; the second asks for a point in blocks of another size than the default.
+    """
+    file = bare / "fuzzed.yaml"
+    written(config, file)
+    line, blocks = laid_out(file)
+    assume(blocks <= DRY_BLOCKS)
+    before = {path for path in bare.rglob("*") if ".snakemake" not in path.parts}
+    status, output, seconds = asked(bare, file)
+    event(f"{'laid out' if line is None else 'refused'} in {seconds:.1f} s of processor time")
+    assert (status == 0) == (line is None), (line, output)
+    assert "Traceback" not in output
+    assert line is None or [text for text in output.splitlines() if "error" in text.lower()] == [f"error: {line}"]
+    assert {path for path in bare.rglob("*") if ".snakemake" not in path.parts} == before
+    assert seconds < DRY_SECONDS
 
 
 TEXTS = {

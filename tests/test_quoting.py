@@ -1,15 +1,19 @@
-"""Names that a shell would take for commands: in folders and notes they are only text, elsewhere they are refused."""
+"""Names full of what a shell obeys: in folders and notes they are only text, elsewhere they are refused."""
 
 import numpy as np
 import pytest
 
-from projects import new_project, snakemake
+from intrinsic_lr.config import Study
+from intrinsic_lr.errors import InputError
+from intrinsic_lr.layers import merged
+from projects import new_project, ran, snakemake
 from written_sets import NAMES, pictures, save
 
-STRANGE = "-it's \"odd\" $(touch owned) `touch owned`; touch owned & ünï #*?"
+STRANGE = '-it\'s "odd" $(touch owned) `touch owned`; touch owned & ünï #*?'
 STUDY = """
 run: [strange]
 judge: []
+tensorboard: true
 analysis: {{permutations: 20, bootstrap: 20, interpolation: 1}}
 datasets:
   mine: {{kind: image_folder, root: {root}, note: {note}}}
@@ -36,18 +40,29 @@ def _quoted(text):
 
 @pytest.mark.workflow
 def test_strange_names_of_folders_and_notes_are_only_text(tmp_path):
-    images = tmp_path / f"images {STRANGE}"
+    """Every rule that calls a shell is run; the folder of images has a dash first."""
+    project = new_project(tmp_path / STRANGE)
+    images = project / f"{STRANGE} images"
     for folder, count in (("train", 8), ("test", 4)):
         for label, name in enumerate(NAMES):
             for i, image in enumerate(pictures(count, 6, 6, 3)):
                 save(images / folder / name / f"{i} {label}.png", np.roll(image, label, axis=0))
-    project = new_project(tmp_path / STRANGE)
     study = project / "study.yaml"
-    study.write_text(STUDY.format(root=_quoted(str(images)), note=_quoted(STRANGE)))
+    study.write_text(STUDY.format(root=_quoted(images.name), note=_quoted(STRANGE)))
     done = snakemake(project, config="study.yaml")
     assert done.returncode == 0, done.stdout
     assert (project / "results/report.html").exists()
+    assert {"prepare_data", "train", "extract", "tensorboard"} <= set(ran(done.stdout))
     assert not [path for path in tmp_path.rglob("owned*")]
+
+
+@pytest.mark.workflow
+def test_a_folder_with_braces_is_refused_in_one_line(tmp_path):
+    project = new_project(tmp_path / "a {name}")
+    done = snakemake(project, "--dry-run")
+    assert done.returncode != 0
+    assert done.stdout.strip().splitlines()[-1].startswith(f"error: found the project in '{project}'; allowed is")
+    assert "Traceback" not in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -55,10 +70,6 @@ def test_strange_names_of_folders_and_notes_are_only_text(tmp_path):
 )
 @pytest.mark.parametrize("section", ["experiments", "datasets", "models", "schedules"])
 def test_strange_names_in_the_config_are_refused(tmp_path, section, name):
-    from intrinsic_lr.config import Study
-    from intrinsic_lr.errors import InputError
-    from intrinsic_lr.layers import merged
-
     value = {"experiments": "{dataset: digits}", "datasets": "{kind: digits}", "models": "{kind: mlp}"}
     file = tmp_path / "study.yaml"
     file.write_text(f"{section}: {{{_double_quoted(name)}: {value.get(section, '{kind: constant}')}}}")

@@ -13,6 +13,7 @@ from intrinsic_lr.claims.catalogue import CLAIMS
 from intrinsic_lr.config import Study, check_targets
 from intrinsic_lr.errors import InputError
 from intrinsic_lr.layers import bases, read_file
+from intrinsic_lr.repair import CONFIG_FILES, spell_config
 from intrinsic_lr.running import mark_running
 from intrinsic_lr.version import EXTRACT_VERSION, TRAINING_VERSION
 
@@ -28,8 +29,22 @@ ALLOCATOR = "MALLOC_MMAP_THRESHOLD_=268435456 MALLOC_TRIM_THRESHOLD_=536870912"
 # failures would multiply.
 RETRIES = config["retries"] if workflow.is_main_process else 0
 
-# Every job imports the library from the repository, also under --directory.
-shell.prefix(f"export {ALLOCATOR} PYTHONPATH={shlex.quote(LIBRARY)}; ")
+if set("{}") & set(workflow.basedir):
+    # Snakemake would fill them in as wildcards.
+    sys.exit(
+        f"error: found the project in {workflow.basedir!r}; allowed is a folder without braces in its path"
+    )
+
+# What is given to every job: the library, from the repository also under --directory, and the config files, for the
+# commands that repair.
+GIVEN = {
+    "PYTHONPATH": LIBRARY,
+    CONFIG_FILES: spell_config(workflow.overwrite_configfiles, Path.cwd()),
+}
+EXPORTED = " ".join(f"{name}={shlex.quote(value)}" for name, value in GIVEN.items())
+
+# Snakemake formats the prefix, in which the name of a config file may have braces.
+shell.prefix(f"export {ALLOCATOR} {EXPORTED}; ".replace("{", "{{").replace("}", "}}"))
 
 try:
     # Snakemake has read these already, but takes the last of two like keys, and forgets that a file held code.

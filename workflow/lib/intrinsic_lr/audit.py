@@ -21,6 +21,7 @@ from intrinsic_lr import paths
 from intrinsic_lr.config import Study
 from intrinsic_lr.errors import InputError, run_command
 from intrinsic_lr.layers import merged
+from intrinsic_lr.repair import remake
 from intrinsic_lr.running import is_running
 from intrinsic_lr.runs import EXTRACT, HISTORY, RUN, TRACE
 from intrinsic_lr.storage import read_json, sha256, written
@@ -147,18 +148,12 @@ def judge(study: Study, asked: Mapping[str, str], folder: Path, config: Sequence
     return Audit(tuple(faults.values()), len(asked), len(known.keys() - asked.keys()))
 
 
-def _make(path: str, config: Sequence[Path], force: bool = False) -> str:
-    """Return the command that makes a file."""
-    files = f" --configfile {shlex.join(map(str, config))}" if config else ""
-    return f"snakemake --cores all{' --force' if force else ''} {shlex.quote(path)}{files}"
-
-
 def _of_snakemake(asked: Mapping[str, str], config: Sequence[Path]) -> Iterator[Fault]:
     for path, status in asked.items():
         if status == "missing":
-            yield Fault(path, "missing", "the config asks for it", _make(path, config))
+            yield Fault(path, "missing", "the config asks for it", remake(path, "", config))
         elif status:
-            yield Fault(path, "stale", STALE.get(status, status), _make(path, config))
+            yield Fault(path, "stale", STALE.get(status, status), remake(path, "", config))
 
 
 def checksums(folder: Path) -> dict[str, str | None]:
@@ -202,10 +197,10 @@ def _of_files(
             continue
         if path in known:
             if known[path] is not None and sha256(file) != known[path]:
-                repair = _make(path, config, force=True) if path in asked else f"rm {shlex.quote(path)}"
+                repair = remake(path, config=config) if path in asked else f"rm {shlex.quote(path)}"
                 yield Fault(path, "damaged", "its checksum is not the recorded one", repair)
         elif path in asked:
-            yield Fault(path, "damaged", "no log records its checksum", _make(path, config, force=True))
+            yield Fault(path, "damaged", "no log records its checksum", remake(path, config=config))
         else:
             yield Fault(path, "foreign", "no job of the workflow wrote it", f"rm {shlex.quote(path)}")
 
@@ -229,7 +224,7 @@ def _of_blocks(study: Study, asked: Mapping[str, str], folder: Path, config: Seq
                 wrong = RUN, f"it cannot be read ({error})"
             if wrong:
                 path = str(here / wrong[0])
-                yield Fault(path, "damaged", wrong[1], _make(path, config, force=True))
+                yield Fault(path, "damaged", wrong[1], remake(path, config=config))
 
 
 def _wrong_block(folder: Path, study: Study, name: str, block: int) -> tuple[str, str] | None:
@@ -273,12 +268,12 @@ def _of_tables(study: Study, asked: Mapping[str, str], folder: Path, config: Seq
         try:
             counts = replicate_counts(pd.read_csv(folder / path, low_memory=False))
         except (ValueError, OSError) as error:
-            yield Fault(path, "damaged", f"it is no table ({error})", _make(path, config, force=True))
+            yield Fault(path, "damaged", f"it is no table ({error})", remake(path, config=config))
             continue
         if counts - {wanted}:
             found = ", ".join(f"{count:g}" for count in sorted(counts - {wanted}))
             what = f"it counts {found} replicates, the config asks for {wanted}"
-            yield Fault(path, "damaged", what, _make(path, config, force=True))
+            yield Fault(path, "damaged", what, remake(path, config=config))
 
 
 def replicate_counts(table: pd.DataFrame) -> set[float]:

@@ -8,7 +8,7 @@ import math
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -312,8 +312,11 @@ class Study:
         place = f"config: claims.{claim}"
         if claim not in CLAIMS:
             raise InputError(f"{place}: found an unknown claim; allowed: {', '.join(CLAIMS)}")
-        for part in ("experiments", "thresholds", "settings"):
-            wanted, given = getattr(CLAIMS[claim], part), self.config["claims"][claim].get(part, {})
+        stated = CLAIMS[claim]
+        meanings = {key: setting.meaning for key, setting in stated.settings.items()}
+        parts = {"experiments": stated.experiments, "thresholds": stated.thresholds, "settings": meanings}
+        for part, wanted in parts.items():
+            given = self.config["claims"][claim].get(part, {})
             for key in given:
                 if key not in wanted:
                     raise InputError(
@@ -336,19 +339,20 @@ class Study:
                         f"{place}.experiments.{role}: found {name!r}, which lacks the analysis {analysis!r}; "
                         "allowed are experiments that have it"
                     )
-        self._check_claim_names(claim, place)
+        self._check_settings(claim)
 
-    def _check_claim_names(self, claim: str, place: str) -> None:
-        """Refuse names of data sets and models, among a claim's settings, that the config does not have."""
+    def _check_settings(self, claim: str) -> None:
+        """Refuse a claim's settings of another kind, and data sets and models that the config does not have."""
         settings = self.config["claims"][claim].get("settings", {})
+        for key, setting in CLAIMS[claim].settings.items():
+            of_kind = {"$ref": f"#/$defs/{setting.kind}", "$defs": _schema()["$defs"]}
+            _check(settings[key], of_kind, ("claims", claim, "settings", key))
         for key, kind in (("dataset", "datasets"), ("model", "models"), ("models", "models")):
-            if key not in settings:
-                continue
-            names, several = settings[key], key == "models"
-            for name in names if several and isinstance(names, list) else [names]:
-                if not isinstance(name, str) or name not in self.config[kind]:
+            named = settings.get(key, [])
+            for name in named if isinstance(named, list) else [named]:
+                if name not in self.config[kind]:
                     known = ", ".join(self.config[kind])
-                    raise InputError(f"{place}.settings.{key}: found {name!r}; allowed: {known}")
+                    raise InputError(f"config: claims.{claim}.settings.{key}: found {name!r}; allowed: {known}")
 
     def _add(self, name: str, settings: Mapping[str, Any]) -> None:
         place = f"config: experiments.{name}"
@@ -534,10 +538,19 @@ def validate(config: Mapping[str, Any]) -> None:
     The line names the key, the value found and what is allowed.
     """
     check_plain(config)
-    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
-    errors = sorted(_Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.path)))
+    _check(config, _schema())
+
+
+@cache
+def _schema() -> Mapping[str, Any]:
+    return yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+
+
+def _check(value: Any, schema: Mapping[str, Any], path: tuple[str, ...] = ()) -> None:
+    """Check what stands at a path of the config against a schema; raise `InputError` for the first mistake."""
+    errors = sorted(_Validator(schema).iter_errors(value), key=lambda error: list(map(str, error.path)))
     if errors:
-        raise InputError(f"config: {_explain(_deepest(errors[0]))}")
+        raise InputError(f"config: {_explain(_deepest(errors[0]), path)}")
 
 
 # JSON Schema takes 4.0 for a whole number, which Python does not.
@@ -562,8 +575,8 @@ def _deepest(error: ValidationError) -> ValidationError:
 _SHAPE = ("type", "const", "enum")
 
 
-def _explain(error: ValidationError) -> str:
-    place = ".".join(map(str, error.absolute_path)) or "top level"
+def _explain(error: ValidationError, path: tuple[str, ...]) -> str:
+    place = ".".join(map(str, (*path, *error.absolute_path))) or "top level"
     if error.validator == "additionalProperties":
         allowed = error.schema["properties"]
         unknown = next(key for key in error.instance if key not in allowed)

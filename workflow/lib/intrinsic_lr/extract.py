@@ -5,6 +5,7 @@ from pathlib import Path
 
 from intrinsic_lr.errors import InputError, run_command
 from intrinsic_lr.leases import leased
+from intrinsic_lr.repair import remake
 from intrinsic_lr.running import alone
 from intrinsic_lr.runs import CHECKPOINTS, EXTRACT, PREDICTIONS, STATISTICS, Block, key
 from intrinsic_lr.starting import quick_imports
@@ -46,7 +47,7 @@ def _run(arguments: argparse.Namespace, device_name: str) -> None:
     if data.info["sha256"] != block.record["data"]["sha256"]:
         raise InputError(
             f"{arguments.run}: trained on other data than {arguments.data} holds; "
-            f"train again with `snakemake --cores 1 --force {arguments.run / 'run.json'}`"
+            f"train again with `{remake(arguments.run / 'run.json')}`"
         )
     with alone(block.folder):
         _extract(block, data, device)

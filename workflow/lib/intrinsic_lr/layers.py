@@ -4,6 +4,7 @@ Run as a command it refuses files that are no plain data, before Snakemake reads
 `__use_yte__`, Snakemake's own reader runs the Python that stands there.
 """
 
+import copy
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -49,16 +50,19 @@ def bases(config: Mapping[str, Any], folder: Path = FOLDER) -> list[Path]:
 
 
 def merged(files: Sequence[Path], folder: Path = FOLDER) -> dict[str, Any]:
-    """Return the default config with files laid over it, what they extend beneath them, as the workflow does."""
+    """Return the default config with files laid over it, what they extend beneath them, as the workflow does.
+
+    Its keys stand in Snakemake's order too, those of the files first: of several mistakes both name the same one.
+    """
     from snakemake.utils import update_config
 
     given: dict[str, Any] = {}
     for path in files:
         update_config(given, read_file(path))
-    config = dict(read_file(folder / "config.yaml"))
-    for path in bases({**config, **given}, folder):
+    default, config = folder / "config.yaml", copy.deepcopy(given)
+    for path in (default, *bases({**read_file(default), **given}, folder)):
         update_config(config, read_file(path))
-    update_config(config, given)
+        update_config(config, given)
     return config
 
 

@@ -7,7 +7,8 @@ import numpy as np
 from safetensors import safe_open
 
 from intrinsic_lr.errors import InputError
-from intrinsic_lr.storage import read_json, remake, verify
+from intrinsic_lr.repair import remake
+from intrinsic_lr.storage import read_json, verify
 
 STATED = ("name", "classes", "sha256", "mean", "std")
 

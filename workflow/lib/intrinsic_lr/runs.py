@@ -15,7 +15,8 @@ from safetensors import safe_open
 
 from intrinsic_lr.errors import InputError
 from intrinsic_lr.models.spec import ModelSpec
-from intrinsic_lr.storage import read_json, remake, verify
+from intrinsic_lr.repair import remake
+from intrinsic_lr.storage import read_json, verify
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -138,7 +139,7 @@ class Ensemble:
         if len({block.record["data"]["sha256"] for block in self.blocks}) > 1:
             raise InputError(
                 f"{self.blocks[0].folder.parent}: found blocks trained on different data; "
-                "repair with `snakemake --cores 1 --forcerun train`"
+                f"repair with `{remake('train', '--forcerun')}`"
             )
 
     def model(self) -> "EnsembleModel":

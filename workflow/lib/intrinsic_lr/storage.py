@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from intrinsic_lr.errors import InputError, spell
+from intrinsic_lr.repair import remake
 
 _CHUNK = 1 << 20
 _CHECKSUM = "checksum"
@@ -140,11 +141,6 @@ def read_json(path: Path | str) -> dict[str, Any]:
         raise InputError(f"{path}: damaged (its content is not that of its checksum); {repair}")
     value.pop(_CHECKSUM, None)
     return value
-
-
-def remake(path: Path | str) -> str:
-    """Return the command that makes a result again."""
-    return f"snakemake --cores 1 --force {path}"
 
 
 def _checksum(value: dict[str, Any]) -> str:

@@ -37,6 +37,19 @@ class PaperNumber:
 
 
 @dataclass(frozen=True)
+class Setting:
+    """A setting of a claim's test that is no threshold.
+
+    Attributes:
+        meaning: what it is.
+        kind: what it may be, by a name of the `$defs` of the config's schema: `count`, `share`, `texts`, ...
+    """
+
+    meaning: str
+    kind: str
+
+
+@dataclass(frozen=True)
 class Claim:
     """One claim of the study.
 
@@ -49,7 +62,7 @@ class Claim:
         tables: for each role, which tables of its experiment's analyses the test reads (`swa`, `distance_across`).
         reads_data: whether the test reads the data sets of its experiments, or of its setting `dataset`.
         thresholds: for each number that decides, what it means.
-        settings: for each other setting, what it means: a number, a list of numbers, a name or a list of names.
+        settings: the other settings that the test takes, by name.
         paper: numbers that the sources give, by short ids; `claims/paper.py` measures them.
     """
 
@@ -61,7 +74,7 @@ class Claim:
     tables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     reads_data: bool = False
     thresholds: Mapping[str, str] = field(default_factory=dict)
-    settings: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Setting] = field(default_factory=dict)
     paper: Mapping[str, PaperNumber] = field(default_factory=dict)
 
 
@@ -76,11 +89,11 @@ CLAIMS: dict[str, Claim] = {
         reads_data=True,
         thresholds={"deviation": "largest relative deviation that counts as rounding"},
         settings={
-            "dataset": "the data set of the mini-batches",
-            "models": "networks, each of which is tested with batch, group and layer norm",
-            "factors": "factors c on all trained weights",
-            "replicates": "initialisations, each with its own mini-batch",
-            "batch_size": "images in a mini-batch",
+            "dataset": Setting("the data set of the mini-batches", "text"),
+            "models": Setting("networks, each of which is tested with batch, group and layer norm", "texts"),
+            "factors": Setting("factors c on all trained weights", "positives"),
+            "replicates": Setting("initialisations, each with its own mini-batch", "count"),
+            "batch_size": Setting("images in a mini-batch", "count"),
         },
     ),
     "nonsmooth_origin": Claim(
@@ -90,13 +103,13 @@ CLAIMS: dict[str, Claim] = {
         reads_data=True,
         thresholds={"slope_margin": "how far the log-log slope may lie from -2"},
         settings={
-            "dataset": "the data set of the mini-batches",
-            "models": "networks whose curvature is measured",
-            "factors": "factors on the initial weights, which set the norms",
-            "replicates": "networks at each norm",
-            "batch_size": "images in a mini-batch",
-            "iterations": "most Lanczos steps",
-            "tolerance": "relative residual at which they end",
+            "dataset": Setting("the data set of the mini-batches", "text"),
+            "models": Setting("networks whose curvature is measured", "texts"),
+            "factors": Setting("factors on the initial weights, which set the norms", "positives"),
+            "replicates": Setting("networks at each norm", "count"),
+            "batch_size": Setting("images in a mini-batch", "count"),
+            "iterations": Setting("most Lanczos steps", "count"),
+            "tolerance": Setting("relative residual at which they end", "positive"),
         },
     ),
     "fixed_head_costs_nothing": Claim(
@@ -124,8 +137,8 @@ CLAIMS: dict[str, Claim] = {
         reads_data=True,
         thresholds={"epsilons": "largest relative residual, in machine epsilons of the run's dtype"},
         settings={
-            "model": "a network with trained scales and shifts, the control",
-            "steps": "steps that it is trained for",
+            "model": Setting("a network with trained scales and shifts, the control", "text"),
+            "steps": Setting("steps that it is trained for", "count"),
         },
     ),
     "exp_lr_equivalence": Claim(
@@ -137,9 +150,9 @@ CLAIMS: dict[str, Claim] = {
         reads_data=True,
         thresholds={"deviation": "largest distance at unit norm, and relative difference of logits, in float64"},
         settings={
-            "originals": "schedules with weight decay",
-            "twins": "the exponential twin of each",
-            "uncorrected": "the twin of the first with a momentum buffer that starts at zero",
+            "originals": Setting("schedules with weight decay", "texts"),
+            "twins": Setting("the exponential twin of each", "texts"),
+            "uncorrected": Setting("the twin of the first with a momentum buffer that starts at zero", "text"),
         },
     ),
     "rescaling_equivalence": Claim(
@@ -159,7 +172,9 @@ CLAIMS: dict[str, Claim] = {
             "deviation": "largest distance at unit norm, and relative difference of logits, of an exact pair",
             "accuracy_margin": "difference of late test accuracies that counts as none",
         },
-        settings={"settled": "from this multiple of 1/lambda_e on test accuracies are averaged"},
+        settings={
+            "settled": Setting("from this multiple of 1/lambda_e on test accuracies are averaged", "nonnegative")
+        },
     ),
     # Full-batch descent, and what learning rate generalisation needs.
     "gd_toy": Claim(
@@ -175,11 +190,15 @@ CLAIMS: dict[str, Claim] = {
             "share": "least share of runs that hover near lambda_e/2, and that settle without weight decay",
         },
         settings={
-            "learning_rates": "learning rates eta, ascending",
-            "intrinsic_lrs": "intrinsic learning rates lambda_e; below 0.0017 x underflows and is refused",
-            "starts": "random starts at every pair of rates, fresh ones at each",
-            "length": "time with weight decay, in 1/lambda_e; the late loss is that of the second half",
-            "length_without": "time after that without weight decay, in 1/lambda_e",
+            "learning_rates": Setting("learning rates eta, ascending", "positives"),
+            "intrinsic_lrs": Setting(
+                "intrinsic learning rates lambda_e; below 0.0017 x underflows and is refused", "positives"
+            ),
+            "starts": Setting("random starts at every pair of rates, fresh ones at each", "count"),
+            "length": Setting(
+                "time with weight decay, in 1/lambda_e; the late loss is that of the second half", "positive"
+            ),
+            "length_without": Setting("time after that without weight decay, in 1/lambda_e", "positive"),
         },
     ),
     "gd_never_settles": Claim(
@@ -203,8 +222,8 @@ CLAIMS: dict[str, Claim] = {
             "norm_loss": "largest relative loss of squared norm in a step without weight decay, to be rounding",
         },
         settings={
-            "iterations": "most Hessian-vector products of an eigenvalue",
-            "tolerance": "its relative residual",
+            "iterations": Setting("most Hessian-vector products of an eigenvalue", "count"),
+            "tolerance": Setting("its relative residual", "positive"),
         },
         paper={
             "fitted": PaperNumber(
@@ -237,8 +256,8 @@ CLAIMS: dict[str, Claim] = {
         files=("history", "trace"),
         thresholds={"ratio": "least mean late training loss, over the best that the run has held"},
         settings={
-            "window": "a loss is held if it is the median over this share of the run",
-            "late": "the late loss is the mean over this last share of the run",
+            "window": Setting("a loss is held if it is the median over this share of the run", "share"),
+            "late": Setting("the late loss is the mean over this last share of the run", "share"),
         },
     ),
     "small_lr_generalises": Claim(
@@ -278,8 +297,8 @@ CLAIMS: dict[str, Claim] = {
         tables={"run": ("swa",)},
         thresholds={"gain": "least gain in test loss (nats) over the end with the lower mean loss"},
         settings={
-            "usual_length": "the usual length of training, in 1/lambda_e",
-            "lags": "lags between the two checkpoints, in 1/lambda_e",
+            "usual_length": Setting("the usual length of training, in 1/lambda_e", "positive"),
+            "lags": Setting("lags between the two checkpoints, in 1/lambda_e", "positives"),
         },
     ),
     "swa_across": Claim(
@@ -290,8 +309,10 @@ CLAIMS: dict[str, Claim] = {
         tables={"run": ("swa",)},
         thresholds={"gain": "largest gain in test loss (nats) over the mean of both ends"},
         settings={
-            "usual_length": "the usual length of training, in 1/lambda_e",
-            "lags": "lags, in 1/lambda_e, of the averages within a trajectory that are the control",
+            "usual_length": Setting("the usual length of training, in 1/lambda_e", "positive"),
+            "lags": Setting(
+                "lags, in 1/lambda_e, of the averages within a trajectory that are the control", "positives"
+            ),
         },
     ),
     "distance_grows": Claim(
@@ -306,10 +327,14 @@ CLAIMS: dict[str, Claim] = {
             "slope": "least log-log slope of the squared distance over the last half of the lags",
         },
         settings={
-            "start": "earliest checkpoint T looked at, in 1/lambda_e",
-            "long_lag": "T is tested for a plateau where its longest lag is at least this, in 1/lambda_e",
-            "lag_ratio": "lags closer than this ratio are not told apart in the test of growth",
-            "short_lags": "share of the longest lag up to which the OU process is fitted",
+            "start": Setting("earliest checkpoint T looked at, in 1/lambda_e", "nonnegative"),
+            "long_lag": Setting(
+                "T is tested for a plateau where its longest lag is at least this, in 1/lambda_e", "positive"
+            ),
+            "lag_ratio": Setting(
+                "lags closer than this ratio are not told apart in the test of growth", "positive"
+            ),
+            "short_lags": Setting("share of the longest lag up to which the OU process is fitted", "share"),
         },
     ),
     "no_mixing_in_weights": Claim(
@@ -326,7 +351,7 @@ CLAIMS: dict[str, Claim] = {
             "gap": "least cosine within less that across; the ratio of distances is at least 1/sqrt(1 - gap)",
             "mixed": "function space has mixed where the excess share of disagreement is at most this",
         },
-        settings={"lag": "lag within a trajectory up to the last checkpoint, in 1/lambda_e"},
+        settings={"lag": Setting("lag within a trajectory up to the last checkpoint, in 1/lambda_e", "positive")},
     ),
     # The equilibrium of norm and effective learning rate.
     "norm_equilibrium": Claim(
@@ -348,10 +373,12 @@ CLAIMS: dict[str, Claim] = {
             "angle": "how far a layer's angle over the predicted one may lie from 1",
         },
         settings={
-            "settled": "from this multiple of 1/lambda_e on a run counts as at rest",
-            "followed": "relaxations are fitted up to this multiple of 1/lambda_e",
-            "relaxed": "a decay is fitted if it was followed to this value of 4 lambda_e t",
-            "largest_intrinsic_lr": "above it the continuous equation of gamma is shown, not judged",
+            "settled": Setting("from this multiple of 1/lambda_e on a run counts as at rest", "nonnegative"),
+            "followed": Setting("relaxations are fitted up to this multiple of 1/lambda_e", "positive"),
+            "relaxed": Setting("a decay is fitted if it was followed to this value of 4 lambda_e t", "positive"),
+            "largest_intrinsic_lr": Setting(
+                "above it the continuous equation of gamma is shown, not judged", "positive"
+            ),
         },
     ),
     "lr_decay_response": Claim(
@@ -365,7 +392,9 @@ CLAIMS: dict[str, Claim] = {
             "deviation": "largest root mean square of log(measured / predicted) over the response",
             "rest": "largest factor between the final effective learning rate and F8's",
         },
-        settings={"relaxed": "an end counts as the new rest from this value of 4 lambda_e t on"},
+        settings={
+            "relaxed": Setting("an end counts as the new rest from this value of 4 lambda_e t on", "positive")
+        },
     ),
     "random_pasts": Claim(
         statement="Runs of different random pasts coincide once they share learning rate and weight decay.",
@@ -378,8 +407,10 @@ CLAIMS: dict[str, Claim] = {
             "ratio": "largest log ratio of norms, or of effective learning rates, that counts as none",
         },
         settings={
-            "stretch": "means are over this multiple of 1/lambda_e at the end of each phase",
-            "accuracy_shown": "the range of accuracies that the figure shows, down from the best",
+            "stretch": Setting("means are over this multiple of 1/lambda_e at the end of each phase", "positive"),
+            "accuracy_shown": Setting(
+                "the range of accuracies that the figure shows, down from the best", "share"
+            ),
         },
         paper={
             "end_accuracy": PaperNumber(
@@ -413,10 +444,10 @@ CLAIMS: dict[str, Claim] = {
             "top": "smallest ratio of the top eigenvalue to that of isotropic noise",
         },
         settings={
-            "settled": "from this multiple of 1/lambda_e on a run counts as at rest",
-            "checkpoints": "so many checkpoints are looked at, the last ones",
-            "batches": "mini-batch gradients per checkpoint and replicate",
-            "isotropic_draws": "simulations of isotropic noise per checkpoint and replicate",
+            "settled": Setting("from this multiple of 1/lambda_e on a run counts as at rest", "nonnegative"),
+            "checkpoints": Setting("so many checkpoints are looked at, the last ones", "count"),
+            "batches": Setting("mini-batch gradients per checkpoint and replicate", "count"),
+            "isotropic_draws": Setting("simulations of isotropic noise per checkpoint and replicate", "count"),
         },
     ),
     "linear_scaling": Claim(
@@ -443,9 +474,11 @@ CLAIMS: dict[str, Claim] = {
         },
         files=("predictions", "trace"),
         settings={
-            "levels": "distances to equilibrium at which the rates are compared, as fractions",
-            "equilibrium": "the one of the levels that counts as equilibrium, whose times give the slopes",
-            "late": "share of a run, at its end, whose mean is the equilibrium of the norm",
+            "levels": Setting("distances to equilibrium at which the rates are compared, as fractions", "shares"),
+            "equilibrium": Setting(
+                "the one of the levels that counts as equilibrium, whose times give the slopes", "share"
+            ),
+            "late": Setting("share of a run, at its end, whose mean is the equilibrium of the norm", "share"),
         },
         thresholds={
             "slope_low": "lowest slope of log time against log lambda_e that is near -1",

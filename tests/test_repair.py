@@ -1,0 +1,59 @@
+"""Commands that repair are named with the config files of the study that a job is of."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from intrinsic_lr.errors import InputError
+from intrinsic_lr.repair import CONFIG_FILES, remake, spell_config
+from intrinsic_lr.storage import read_json
+from projects import new_project, overlay, snakemake
+
+
+def test_config_files_are_spelt_from_the_folder_of_the_run_on():
+    files = [Path("/a/study/config/x.yaml"), Path("/a/other study.yaml")]
+    assert spell_config(files, Path("/a/study")) == "config/x.yaml '/a/other study.yaml'"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("results/x.csv",), ["--force", "results/x.csv"]),
+        (("results/x y.csv", ""), ["results/x y.csv"]),
+        (("train", "--forcerun"), ["--forcerun", "train"]),
+        (("x", "--force", ["a b.yaml"]), ["--force", "x", "--configfile", "a b.yaml"]),
+        (("x", "--force", [Path("a.yaml"), Path("b.yaml")]), ["--force", "x", "--configfile", "a.yaml", "b.yaml"]),
+    ],
+)
+def test_the_command_is_one_that_a_shell_takes(monkeypatch, arguments, words):
+    monkeypatch.delenv(CONFIG_FILES, raising=False)
+    assert shlex.split(remake(*arguments)) == ["snakemake", "--cores", "all", *words]
+
+
+def test_a_job_names_the_config_files_of_its_study(monkeypatch, tmp_path):
+    monkeypatch.setenv(CONFIG_FILES, "config/mnist.yaml 'my own.yaml'")
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(InputError, match=r"--force \S+ --configfile config/mnist\.yaml 'my own\.yaml'`$"):
+        read_json(tmp_path / "run.json")
+    assert "--configfile" not in remake("results/x.csv", config=[])
+
+
+@pytest.mark.workflow
+def test_the_workflow_tells_its_jobs(tmp_path):
+    """Also of a file whose name a shell, and Snakemake's own format, would take for more than a name."""
+    project = new_project(tmp_path / "project")
+    (project / overlay(project, run=["smoke_grid"], judge=["gd_toy"])).rename(project / "my {own} study.yaml")
+    data = project / "results/data"
+    data.mkdir(parents=True)
+    done = snakemake(project, "results/data/digits_300.json", config="my {own} study.yaml")
+    assert done.returncode == 0, done.stdout
+    (data / "digits_300.safetensors").write_bytes(b"")
+    done = snakemake(project, "results/tables/grid_smoke_grid.csv", "--retries", "0", config="my {own} study.yaml")
+    named = "snakemake --cores all --force results/data/digits_300.safetensors --configfile 'my {own} study.yaml'"
+    assert done.returncode != 0
+    assert f"repair with `{named}`" in done.stdout, done.stdout
+    words = shlex.split(named)
+    done = snakemake(project, *words[3:], config=None)
+    assert done.returncode == 0, done.stdout
+    assert (data / "digits_300.safetensors").stat().st_size
