@@ -33,6 +33,8 @@ CANCELLED, OVER_TIME, KILLED, POWERLESS, DETACHED = (
     "small_cnn-b20-lr0.1-wd0.1-schedule_late_decay",
 )
 
+Attacked = tuple[Path, list[dict[str, str]], list[list[str]]]
+
 
 def project_with_settings(folder: Path) -> Path:
     """Return a project whose Slurm profile names the partitions of the cluster."""
@@ -54,12 +56,25 @@ def snakemake(project: Path, *arguments: str) -> subprocess.Popen:
         return subprocess.Popen(command, cwd=project, env=variables, stdout=output, stderr=subprocess.STDOUT)
 
 
+def status(project: Path) -> list[str]:
+    """Return what a second terminal is told of all trainings: done, running, waiting, stopped, killed, failed."""
+    command = [sys.executable, "-m", "intrinsic_lr.status", "--config", *CONFIGS]
+    variables = {**os.environ, "PYTHONPATH": str(project / "workflow" / "lib")}
+    done = subprocess.run(command, cwd=project, env=variables, capture_output=True, text=True, check=True)
+    (line,) = re.findall(r"^all, shared ones once +(.*)$", done.stdout, re.MULTILINE)
+    return line.split()[:6]
+
+
 def tables(project: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(project.glob("results/**/*.csv"))}
 
 
 class Training:
-    """The training of a point in a project on a cluster, caught in the middle: with its state saved, and held."""
+    """The training of a point in a project on a cluster, caught in the middle: with its state saved, and held.
+
+    Attributes:
+        status: what `make status` says meanwhile.
+    """
 
     def __init__(self, project: Path, cluster: Cluster, point: str, run: subprocess.Popen) -> None:
         self.cluster, self.point = cluster, point
@@ -72,6 +87,7 @@ class Training:
         ]
         self.send(signal.SIGSTOP)
         (self.job,) = jobs_of(cluster.jobs(), point)
+        self.status = status(project)
 
     def send(self, number: signal.Signals) -> None:
         os.kill(self.process, number)
@@ -141,6 +157,15 @@ ATTACKS: dict[str, Callable[[Training], None]] = {
 }
 
 
+def stop(
+    project: Path, cluster: Cluster, run: subprocess.Popen, point: str, attack: Callable[[Training], None]
+) -> list[str]:
+    """Stop a training in the middle; return the status just before."""
+    training = Training(project, cluster, point, run)
+    attack(training)
+    return training.status
+
+
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = new_project(tmp_path_factory.mktemp("local") / "project")
@@ -149,42 +174,50 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[dict[str, str]]]]:
-    """A project that ran on a cluster where each training was stopped once, and the jobs that Slurm saw."""
+def attacked(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Attacked]:
+    """A project that ran on a cluster where each training was stopped once, the jobs that Slurm saw, and the status
+    before each stop.
+    """
     project = project_with_settings(tmp_path_factory.mktemp("slurm") / "project")
     with Cluster(tmp_path_factory.mktemp("cluster")) as cluster:
         flags = ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2"]
         run = snakemake(project, "--profile", "profiles/slurm", *flags)
         with ThreadPoolExecutor(len(ATTACKS)) as threads:
             attacks = [
-                threads.submit(lambda point, attack: attack(Training(project, cluster, point, run)), *entry)
-                for entry in ATTACKS.items()
+                threads.submit(stop, project, cluster, run, point, attack) for point, attack in ATTACKS.items()
             ]
             try:
                 assert run.wait(PATIENCE) == 0, (project / "output").read_text()
             finally:
                 run.kill()
-            for attack in attacks:
-                attack.result()
-        yield project, cluster.jobs()
+            seen = [attack.result() for attack in attacks]
+        yield project, cluster.jobs(), seen
 
 
 def test_the_tables_are_those_of_a_local_run(attacked, local):
-    project, _ = attacked
+    project, *_ = attacked
     assert len(tables(local)) == 14
     assert tables(project) == tables(local)
 
 
 @pytest.mark.parametrize("point", [CANCELLED, OVER_TIME, KILLED, POWERLESS])
 def test_a_stopped_training_went_on_where_it_was(attacked, point):
-    project, _ = attacked
+    project, *_ = attacked
     (log,) = project.glob(f"results/logs/train/digits_300-{point}/*.log")
     assert re.search(r"going on from step [1-9]\d* of", log.read_text())
 
 
+def test_a_second_terminal_sees_what_runs_and_what_is_done(attacked):
+    project, _, seen = attacked
+    assert all(int(running) >= 1 for _, running, *_ in seen)
+    assert status(project) == ["5", "0", "0", "0", "0", "0"]
+
+
 @pytest.mark.parametrize("point", [POWERLESS, DETACHED])
 def test_slurm_itself_requeued_the_job_of_a_lost_node(attacked, point):
-    _, jobs = attacked
+    _, jobs, _ = attacked
     assert [job["Restarts"] for job in jobs_of(jobs, point)] == ["1"]
 
 
@@ -194,14 +227,14 @@ def test_slurm_itself_requeued_the_job_of_a_lost_node(attacked, point):
     [(CANCELLED, {"CANCELLED"}), (OVER_TIME, {"FAILED", "TIMEOUT"}), (KILLED, {"FAILED"})],
 )
 def test_snakemake_submitted_a_stopped_training_again(attacked, point, states):
-    _, jobs = attacked
+    _, jobs, _ = attacked
     first, second = jobs_of(jobs, point)
     assert first["JobState"] in states
     assert second["JobState"] == "COMPLETED"
 
 
 def test_jobs_asked_for_what_the_profile_says(attacked):
-    _, jobs = attacked
+    _, jobs, _ = attacked
     asked = {
         rule: {
             (job["Partition"], job["MinMemoryNode"], job.get("TresPerNode"))
