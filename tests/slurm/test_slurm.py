@@ -177,7 +177,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def attacked(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Attacked]:
-    """A project that ran on a cluster where each training was stopped once, the jobs that Slurm saw, and the status
+    """A project that ran on a cluster where each training was stopped once, the jobs that Slurm saw, and status
     before each stop.
     """
     project = project_with_settings(tmp_path_factory.mktemp("slurm") / "project")
