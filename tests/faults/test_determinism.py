@@ -3,6 +3,7 @@
 import json
 import shlex
 import shutil
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,9 @@ from safetensors.torch import load_file
 from intrinsic_lr import train
 from projects import SMOKE, experiments, new_project, overlay, snakemake, tables
 
-TOLERANCE = {"rtol": 2e-3, "atol": 2e-4}
-"""Of numbers in tables when blocks have another size: batched products then add up in another order, and rounding
-errors of 1e-7 grow over the steps of a training."""
+TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
+"""Of numbers in tables when blocks have another size: where PyTorch computes, products of a batch of matrices are then
+added up in another order, and rounding errors of 1e-7 grow over the steps of a training."""
 
 
 def assert_close(found, expected, name):
@@ -75,5 +76,7 @@ def test_a_member_is_trained_again_alone_from_its_record(finished, tmp_path, mon
     assert alone["seeds"] == [record["seeds"][2]]
     block, member = (load_file(place / "checkpoints.safetensors") for place in (folder, tmp_path))
     assert block.keys() == member.keys()
+    # Compiled kernels take members one by one; PyTorch's batched products add up in another order.
+    same = torch.equal if record["kernels"] == "compiled" else partial(torch.allclose, rtol=1e-4, atol=1e-5)
     for name, weights in member.items():
-        assert torch.allclose(weights[0], block[name][2], rtol=1e-4, atol=1e-5), name
+        assert same(weights[0], block[name][2]), name

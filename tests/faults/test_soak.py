@@ -40,7 +40,7 @@ def entries(*folders):
 def test_many_trainings(tmp_path, pytestconfig, capsys):
     count = pytestconfig.getoption("--trainings")
     project = new_project(tmp_path / "project")
-    config = overlay(project, run=["many"], judge=[], experiments={"many": grid(count)})
+    config = overlay(project, run=["many"], judge=[], claims={}, experiments={"many": grid(count)})
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     shared = entries("/tmp", "/dev/shm")
