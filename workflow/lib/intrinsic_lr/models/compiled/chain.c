@@ -313,7 +313,7 @@ static void go_down(const layer_t *l, const float *weight, float *gradient, floa
 
 typedef struct {
     int64_t classes, lanes, features, lanes_below; /* lanes: of classes and features, filled up */
-    int32_t *by_image, *by_class, *along, *put, *put_below; /* offsets */
+    int32_t *along, *by_class, *by_lanes, *by_lanes_below; /* offsets: steps of 1, of a class's images, of lanes */
     float *pooled, *weight, *turned, *scores, *logits, *slope;
 } head_t;
 
@@ -323,11 +323,10 @@ static head_t head_laid_out(int64_t classes, const layer_t *below, int64_t batch
     h.features = below->shape.out;
     h.lanes_below = below->lanes;
     const int64_t longest = h.lanes + h.lanes_below + batch;
-    h.by_image = take(arena, longest);
-    h.by_class = take(arena, longest);
     h.along = take(arena, longest);
-    h.put = take(arena, longest);
-    h.put_below = take(arena, longest);
+    h.by_class = take(arena, longest);
+    h.by_lanes = take(arena, longest);
+    h.by_lanes_below = take(arena, longest);
     h.pooled = take(arena, batch * h.lanes_below);
     h.weight = take(arena, h.features * h.lanes);
     h.turned = take(arena, classes * h.lanes_below);
@@ -340,11 +339,10 @@ static head_t head_laid_out(int64_t classes, const layer_t *below, int64_t batch
 static void tabulate_head(const head_t *h, int64_t batch)
 {
     for (int64_t i = 0; i < h->lanes + h->lanes_below + batch; i++) {
-        h->by_image[i] = (int32_t)(i * h->lanes_below);
-        h->by_class[i] = (int32_t)(i * batch);
         h->along[i] = (int32_t)i;
-        h->put[i] = (int32_t)(i * h->lanes);
-        h->put_below[i] = (int32_t)(i * h->lanes_below);
+        h->by_class[i] = (int32_t)(i * batch);
+        h->by_lanes[i] = (int32_t)(i * h->lanes);
+        h->by_lanes_below[i] = (int32_t)(i * h->lanes_below);
     }
 }
 
@@ -354,6 +352,8 @@ static float turn(const head_t *h, const layer_t *below, const float *weight, fl
                   float *slope, int64_t batch)
 {
     const int64_t classes = h->classes, width = h->lanes_below, places = below->high * below->wide;
+    const offsets_t features = {h->by_lanes_below, h->along, batch, h->features};
+    const offsets_t by_class = {h->by_class, h->along, classes, batch}, by_image = {h->along, h->by_class, batch, classes};
     const float share = 1.0f / (float)places;
     for (int64_t b = 0; b < batch; b++)
         for (int64_t c = 0; c < width; c += VECTOR) {
@@ -365,16 +365,15 @@ static float turn(const head_t *h, const layer_t *below, const float *weight, fl
     transpose(weight, classes, h->features, h->features, h->weight, h->lanes);
     for (int64_t k = 0; k < classes; k++)
         memcpy(h->turned + k * width, weight + k * h->features, (size_t)h->features * sizeof(float));
-    multiply(h->pooled, (offsets_t){h->by_image, h->along, batch, h->features}, h->weight, h->lanes, h->scores, h->put);
+    multiply(h->pooled, features, h->weight, h->lanes, h->scores, h->by_lanes);
     transpose(h->scores, batch, classes, h->lanes, h->logits, batch);
     const float loss = cross_entropy(h->logits, labels, h->slope, classes, batch);
     if (gradient) {
-        const offsets_t by_class = {h->by_class, h->along, classes, batch};
-        multiply(h->slope, by_class, h->pooled, width, h->scores, h->put_below);
+        multiply(h->slope, by_class, h->pooled, width, h->scores, h->by_lanes_below);
         for (int64_t k = 0; k < classes; k++)
             memcpy(gradient + k * h->features, h->scores + k * width, (size_t)h->features * sizeof(float));
     }
-    multiply(h->slope, (offsets_t){h->along, h->by_class, batch, classes}, h->turned, width, h->scores, h->put_below);
+    multiply(h->slope, by_image, h->turned, width, h->scores, h->by_lanes_below);
     for (int64_t b = 0; b < batch; b++)
         for (int64_t p = 0; p < places; p++)
             for (int64_t c = 0; c < width; c++)
