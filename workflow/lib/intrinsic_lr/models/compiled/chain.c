@@ -353,7 +353,8 @@ static float turn(const head_t *h, const layer_t *below, const float *weight, fl
 {
     const int64_t classes = h->classes, width = h->lanes_below, places = below->high * below->wide;
     const offsets_t features = {h->by_lanes_below, h->along, batch, h->features};
-    const offsets_t by_class = {h->by_class, h->along, classes, batch}, by_image = {h->along, h->by_class, batch, classes};
+    const offsets_t by_class = {h->by_class, h->along, classes, batch};
+    const offsets_t by_image = {h->along, h->by_class, batch, classes};
     const float share = 1.0f / (float)places;
     for (int64_t b = 0; b < batch; b++)
         for (int64_t c = 0; c < width; c += VECTOR) {
