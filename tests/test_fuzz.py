@@ -142,6 +142,8 @@ MANY = settings.default.max_examples > 1000
     max_examples=settings.default.max_examples if MANY else 200,
     deadline=None,
     derandomize=not MANY,
+    # An example that fails is not explained: that traces every line, for which the time is not meant.
+    phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
     suppress_health_check=list(HealthCheck),
 )
 def test_a_config_is_laid_out_or_refused_in_one_line(config):

@@ -15,8 +15,8 @@ from intrinsic_lr import train
 from projects import SMOKE, experiments, new_project, overlay, snakemake, tables
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
-"""Of numbers in tables when blocks have another size: where PyTorch computes, products of a batch of matrices are then
-added up in another order, and rounding errors of 1e-7 grow over the steps of a training."""
+"""Of numbers in tables when blocks have another size: where PyTorch computes, products of a batch of matrices are
+then added up in another order, and rounding errors of 1e-7 grow over the steps of a training."""
 
 
 def assert_close(found, expected, name):

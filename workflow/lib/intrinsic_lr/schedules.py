@@ -129,8 +129,8 @@ def _parse_segment(text: str) -> Segment:
 
 
 def number(value: float) -> str:
-    """Spell a number canonically: 12 significant digits, so that 1, 1.0 and 0.1 * 10 are one text."""
-    return f"{float(value):.12g}"
+    """Spell a number canonically: 12 significant digits, so that 1, 1.0 and 0.1 * 10 are one text, and no plus."""
+    return f"{float(value):.12g}".replace("+", "")
 
 
 def _exact(value: float) -> str:
