@@ -129,8 +129,16 @@ def kill(training: Training) -> None:
 
 
 def kill_daemon(training: Training) -> None:
-    """Take the node's daemon away, not the training, which goes on beside the one that replaces it."""
+    """Take the node's daemon away, not the training, which goes on beside the one that replaces it.
+
+    It is held until Slurm has missed the node: a training that ends before needs no replacement.
+    """
     training.cluster.kill(training.job["NodeList"])
+
+    def is_queued_again() -> bool:
+        return [job["Restarts"] for job in jobs_of(training.cluster.jobs(), training.point)] == ["1"]
+
+    wait_for(is_queued_again, "the job of a node without a daemon to be queued again", PATIENCE)
     training.send(signal.SIGCONT)
 
 
