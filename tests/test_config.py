@@ -348,6 +348,19 @@ class TestClaims:
         with pytest.raises(InputError, match=rf"^config: claims\.{claim}\.settings\.{key}: found .*; allowed: "):
             Study.read(config)
 
+    @pytest.mark.parametrize(
+        ("claim", "key", "value", "allowed"),
+        [
+            ("exp_lr_equivalence", "twins", ["constant"], r"found 1; allowed: 2, one for each of originals"),
+            ("equilibrium_time", "equilibrium", 0.123, r"found 0\.123; allowed: one of levels, "),
+        ],
+    )
+    def test_a_setting_that_does_not_go_with_another_is_refused(self, claim, key, value, allowed):
+        config = default_config()
+        config["claims"][claim]["settings"][key] = value
+        with pytest.raises(InputError, match=rf"^config: claims\.{claim}\.settings\.{key}: {allowed}"):
+            Study.read(config)
+
     def test_every_claim_of_the_catalogue_is_judged_by_default(self):
         assert Study.read(default_config()).claims == list(CLAIMS)
 

@@ -347,12 +347,24 @@ class Study:
         for key, setting in CLAIMS[claim].settings.items():
             of_kind = {"$ref": f"#/$defs/{setting.kind}", "$defs": _schema()["$defs"]}
             _check(settings[key], of_kind, ("claims", claim, "settings", key))
+            self._check_beside(claim, key)
         for key, kind in (("dataset", "datasets"), ("model", "models"), ("models", "models")):
             named = settings.get(key, [])
             for name in named if isinstance(named, list) else [named]:
                 if name not in self.config[kind]:
                     known = ", ".join(self.config[kind])
                     raise InputError(f"config: claims.{claim}.settings.{key}: found {name!r}; allowed: {known}")
+
+    def _check_beside(self, claim: str, key: str) -> None:
+        """Refuse a setting that does not go with the one that it belongs to."""
+        setting, settings = CLAIMS[claim].settings[key], self.config["claims"][claim]["settings"]
+        place, found = f"config: claims.{claim}.settings.{key}", settings[key]
+        if setting.of_each and len(found) != len(settings[setting.of_each]):
+            wanted = len(settings[setting.of_each])
+            raise InputError(f"{place}: found {len(found)}; allowed: {wanted}, one for each of {setting.of_each}")
+        if setting.among and found not in settings[setting.among]:
+            known = ", ".join(map(str, settings[setting.among]))
+            raise InputError(f"{place}: found {found}; allowed: one of {setting.among}, {known}")
 
     def _add(self, name: str, settings: Mapping[str, Any]) -> None:
         place = f"config: experiments.{name}"

@@ -43,10 +43,14 @@ class Setting:
     Attributes:
         meaning: what it is.
         kind: what it may be, by a name of the `$defs` of the config's schema: `count`, `share`, `texts`, ...
+        of_each: another setting, a list, with an entry for each of this list.
+        among: another setting, a list that holds this value.
     """
 
     meaning: str
     kind: str
+    of_each: str | None = None
+    among: str | None = None
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,7 @@ CLAIMS: dict[str, Claim] = {
         thresholds={"deviation": "largest distance at unit norm, and relative difference of logits, in float64"},
         settings={
             "originals": Setting("schedules with weight decay", "texts"),
-            "twins": Setting("the exponential twin of each", "texts"),
+            "twins": Setting("the exponential twin of each", "texts", of_each="originals"),
             "uncorrected": Setting("the twin of the first with a momentum buffer that starts at zero", "text"),
         },
     ),
@@ -476,7 +480,9 @@ CLAIMS: dict[str, Claim] = {
         settings={
             "levels": Setting("distances to equilibrium at which the rates are compared, as fractions", "shares"),
             "equilibrium": Setting(
-                "the one of the levels that counts as equilibrium, whose times give the slopes", "share"
+                "the one of the levels that counts as equilibrium, whose times give the slopes",
+                "share",
+                among="levels",
             ),
             "late": Setting("share of a run, at its end, whose mean is the equilibrium of the norm", "share"),
         },
