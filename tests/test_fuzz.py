@@ -323,7 +323,7 @@ LISTED = {
     ),
     "more steps than anybody waits for": (
         {"experiments": {"one": {"length": {"steps": 1e18}}}},
-        "config: experiments.one.length: steps: found 1e+18 steps",
+        "config: experiments.one.length: steps: found 1e18 steps",
     ),
     "rates that overflow": (
         {

@@ -20,10 +20,11 @@ from intrinsic_lr import dataset_sizes, products
 from intrinsic_lr.claims.catalogue import CLAIMS
 from intrinsic_lr.errors import InputError
 from intrinsic_lr.grid import Point, check_precision, check_sphere, expand
+from intrinsic_lr.kinds import check_options
 from intrinsic_lr.layers import check_plain
 from intrinsic_lr.models.spec import ModelSpec
 from intrinsic_lr.paths import MAX_BLOCKS
-from intrinsic_lr.schedules import Clock, Timeline, compile_schedule, lookup, number
+from intrinsic_lr.schedules import OPTIONS, Clock, Timeline, compile_schedule, lookup, number
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
 HISTORY_POINTS = 40
@@ -108,6 +109,8 @@ class Study:
         study = Study(config)
         for name in config["models"]:
             study._check_model(name)
+        for name, definition in config["schedules"].items():
+            check_options(definition, OPTIONS, f"config: schedules.{name}")
         for name in study.selected:
             study._add(name, config["experiments"][name])
         for name in config["claims"]:

@@ -9,6 +9,7 @@ from typing import Any
 from intrinsic_lr import image_folder
 from intrinsic_lr.dataset_names import SOURCES, TORCHVISION
 from intrinsic_lr.errors import InputError
+from intrinsic_lr.kinds import check_options
 
 DIGITS_COUNT = 1797
 TEST_FRACTION = 0.2
@@ -23,18 +24,7 @@ _OPTIONS = {
 
 def check(spec: Mapping[str, Any], place: str) -> None:
     """Raise `InputError` unless the options of a data set belong to its kind and its folder is there."""
-    required, optional = _OPTIONS[spec["kind"]]
-    for key in spec:
-        if key not in ("kind", *required, *optional):
-            raise InputError(
-                f"{place}.{key}: found an option that the kind {spec['kind']} does not have; "
-                f"allowed: {', '.join((*required, *optional))}"
-            )
-    for key in required:
-        if key not in spec:
-            raise InputError(
-                f"{place}: the key {key!r} is missing; the kind {spec['kind']} needs {', '.join(required)}"
-            )
+    check_options(spec, _OPTIONS, place)
     if spec["kind"] == "torchvision" and spec["dataset"] not in TORCHVISION:
         raise InputError(
             f"{place}.dataset: found the unknown data set {spec['dataset']!r}; allowed: {', '.join(TORCHVISION)}"

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from intrinsic_lr.errors import InputError
+from intrinsic_lr.kinds import Options
 from intrinsic_lr.seeding import stream_seed
 
 
@@ -194,6 +195,13 @@ class Clock:
 
 
 CONSTANT: Mapping[str, Any] = {"kind": "constant"}
+OPTIONS: Options = {
+    "constant": ((), ()),
+    "multi_step": ((), ("lr_milestones", "weight_decay_milestones", "factor")),
+    "phases": (("phases",), ()),
+    "exponential": (("growth",), ("of", "first_buffer")),
+}
+"""What the definition of a schedule has besides its kind."""
 _DECAY_NAME = re.compile(r"wd_([0-9]{1,6})_([0-9]{1,6})_lr_([0-9]{1,6})_([0-9]{1,6})")
 
 
