@@ -1,8 +1,11 @@
 """Command line: numbers to plan a run by, how time and memory grow with the networks and their replicates.
 
-Speeds are those that `make estimate` calibrates by, each in a process of its own, whose peak memory counts.
+Speeds are those that `make estimate` calibrates by, each in a process of its own, whose peak memory counts. As
+many run at a time as in the workflow, since trainings beside each other slow each other down.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +47,18 @@ def main(argv: list[str]) -> None:
     """Measure every case, print a table and write it to a CSV file."""
     parser = Parser("planning", __doc__)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of a training; default 1")
+    parser.add_argument("--jobs", type=int, help="trainings at a time; default as many as there are cores for")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N; default cpu")
     parser.add_argument("--out", type=Path, default=OUT, help=f"default {OUT}")
     options = parser.parse_args(argv)
-    rows = [
-        row(Setting(model, sizes, batch, members, "float32", "float32", "none"), options.device, options.threads)
+    settings = [
+        Setting(model, sizes, batch, members, "float32", "float32", "none")
         for model, sizes, batch, replicates in CASES
         for members in replicates
     ]
+    jobs = options.jobs or max(1, (os.cpu_count() or 1) // options.threads)
+    with ThreadPoolExecutor(jobs) as pool:
+        rows = list(pool.map(lambda setting: row(setting, options.device, options.threads), settings))
     table = pd.DataFrame(rows, columns=COLUMNS)
     print(table.to_string(index=False, float_format="{:.3g}".format))
     write_table(table, options.out)
