@@ -36,10 +36,15 @@ def compiled(
     weights = [params[name] for name in model.shapes]
     loaded = kernels.load() if all(map(kernels.lies_flat, [*weights, images])) else None
     shapes = [product.shape for product in _chain(model)]
-    if not loaded or loaded.space(shapes, labels.shape[1], model.classes) > MOST_BYTES[model.spec.kind]:
+    if not loaded:
+        return None
+    bytes_each = loaded.space(shapes, labels.shape[1], model.classes)
+    if bytes_each > MOST_BYTES[model.spec.kind]:
         return None
     fixed = "head.weight" in model.frozen
-    loss, found = loaded.gradients(shapes, weights, images, labels, constant_limit(images.dtype), fixed)
+    loss, found = loaded.gradients(
+        shapes, weights, images, labels, constant_limit(images.dtype), fixed, bytes_each
+    )
     return loss, dict(zip(model.trainable, found, strict=True))
 
 

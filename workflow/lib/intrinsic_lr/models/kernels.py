@@ -121,6 +121,7 @@ class Kernels:
         labels: Tensor,
         limit: float,
         fixed_head: bool,
+        bytes_each: int,
     ) -> tuple[Tensor, list[Tensor]]:
         """Return mean losses (R,) of a chain of convolutions, and their derivatives in the trained weights.
 
@@ -131,10 +132,11 @@ class Kernels:
             labels: (R, B), from 0 to K - 1, which data sets are checked for.
             limit: as for `normalise`.
             fixed_head: whether the head is not trained.
+            bytes_each: what `space` says of this chain.
         """
         members, classes, batch = len(weights[0]), weights[-1].shape[1], labels.shape[1]
         threads = min(torch.get_num_threads(), members)
-        space = torch.empty(threads * self.space(shapes, batch, classes), dtype=torch.uint8)
+        space = torch.empty(threads * bytes_each, dtype=torch.uint8)
         images, labels, loss = images.contiguous(), labels.contiguous(), weights[0].new_empty(members)
         found = [torch.empty_like(weight) for weight in (weights[:-1] if fixed_head else weights)]
         several = _POINTER * len(weights)

@@ -419,8 +419,6 @@ void chain(const shape_t *shapes, int64_t depth, const float *const *weights, fl
 {
     const int64_t bytes = chain_bytes(shapes, depth, batch, classes);
     const int64_t image = shapes->channels * shapes->height * shapes->width;
-    if (threads > members)
-        threads = (int)members;
 #pragma omp parallel num_threads(threads)
     {
         arena_t arena = {NULL, 0};
