@@ -19,7 +19,7 @@ SNAKEMAKE := snakemake $(if $(PROFILE),--profile $(PROFILE),--cores $(CORES)) $(
 
 # Snakemake would run the Python in a config that asks for it: such a file is refused before.
 define PLAIN
-$(if $(CONFIG),PYTHONPATH=workflow/lib python -m intrinsic_lr.layers $(CONFIG))
+$(if $(CONFIG),python -m intrinsic_lr.study.config_files $(CONFIG))
 endef
 
 .PHONY: help results report audit status estimate test test-faults test-fuzz test-slurm test-s3 bench docs lint check clean
@@ -30,14 +30,14 @@ help: ## list what can be asked for
 
 results: $(VENV)/runtime.stamp ## train everything and draw the figures of the study into results/
 	@$(PLAIN)
-	@PYTHONPATH=workflow/lib python -m intrinsic_lr.recover
+	@python -m intrinsic_lr.commands.unlock
 	@echo "== running the workflow: $(strip $(SNAKEMAKE))"
 	@$(SNAKEMAKE)
 	@echo "== done: open results/report.html; verdicts in results/claims.csv, figures in results/figures, tables in results/tables"
 
 report: $(VENV)/runtime.stamp ## bring results/report.html up to date, and write Snakemake's own report beside it
 	@$(PLAIN)
-	@PYTHONPATH=workflow/lib python -m intrinsic_lr.recover
+	@python -m intrinsic_lr.commands.unlock
 	@$(SNAKEMAKE) results/report.html
 	@$(SNAKEMAKE) --report results/snakemake-report.html
 	@echo "== done: results/report.html (verdicts, figures, tables), results/snakemake-report.html (the workflow's record)"
@@ -63,17 +63,17 @@ test-fuzz: $(VENV)/dev.stamp ## try 2,000 configs with something wrong in them
 	@python -m pytest tests/test_fuzz.py --hypothesis-profile many --hypothesis-show-statistics
 
 audit: $(VENV)/runtime.stamp ## hold results/ against the config (CONFIG=...): stale, missing, damaged, foreign
-	@PYTHONPATH=workflow/lib python -m intrinsic_lr.audit $(if $(CONFIG),--config $(CONFIG))
+	@python -m intrinsic_lr.commands.audit $(if $(CONFIG),--config $(CONFIG))
 
 bench: $(VENV)/runtime.stamp ## measure how fast it runs, against plain PyTorch and the machine's limit
 	@echo "== running the benchmarks (about 15 minutes on two cores)"
-	@PYTHONPATH=workflow/lib python -m benchmarks
+	@python -m benchmarks
 
 estimate: $(VENV)/runtime.stamp ## say what a study will take (CONFIG=...): member-steps, hours on this machine, disk
-	@PYTHONPATH=workflow/lib python -m intrinsic_lr.estimate $(if $(filter-out all,$(CORES)),--cores $(CORES)) $(if $(CONFIG),--config $(CONFIG))
+	@python -m intrinsic_lr.commands.estimate $(if $(filter-out all,$(CORES)),--cores $(CORES)) $(if $(CONFIG),--config $(CONFIG))
 
 status: $(VENV)/runtime.stamp ## say how far a study is (CONFIG=...): done, running, waiting, failed, time left
-	@PYTHONPATH=workflow/lib python -m intrinsic_lr.status $(if $(CONFIG),--config $(CONFIG))
+	@python -m intrinsic_lr.commands.status $(if $(CONFIG),--config $(CONFIG))
 
 docs: $(VENV)/dev.stamp ## build the documentation into site/, with warnings as errors
 	@python docs/configuration.py docs/configuration.md
@@ -107,6 +107,7 @@ install:
 	@echo "== installing envs/$(REQUIREMENTS) into $(VENV) (once; about 6 GB with PyTorch)"
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	@python -m pip install --quiet --disable-pip-version-check -r envs/$(REQUIREMENTS)
+	@python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 
 check:
 	@command -v "$(PYTHON)" > /dev/null || { echo "error: $(PYTHON) not found; needed is Python 3.11 or newer (make PYTHON=...)" >&2; exit 1; }

@@ -32,7 +32,7 @@ from benchmarks.checkpoints import Weights
 from benchmarks.child import Measurement, measure
 from benchmarks.commands import Parser
 from benchmarks.predictions import Labels
-from intrinsic_lr.tables import write_table
+from intrinsic_lr.analyses.tables import write_table
 
 OUT = Path("results/benchmarks/analyses.csv")
 COLUMNS = (

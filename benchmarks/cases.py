@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from intrinsic_lr.seeding import stream_seed
+from intrinsic_lr.core.seeding import stream_seed
 
 CLASSES = 10
 LR, WEIGHT_DECAY = 0.1, 0.0005

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from benchmarks import plain
 from benchmarks.cases import CLASSES, Model
-from intrinsic_lr.distance import across, pairwise
+from intrinsic_lr.core.storage import TensorWriter, sha256, write_json
 from intrinsic_lr.models.ensemble import EnsembleModel, build
-from intrinsic_lr.models.spec import ModelSpec
-from intrinsic_lr.runs import CHECKPOINTS, RUN, key, open_ensemble
-from intrinsic_lr.storage import TensorWriter, sha256, write_json
-from intrinsic_lr.trajectories import trajectories
+from intrinsic_lr.runs.ensembles import CHECKPOINTS, RUN, key, open_ensemble
+from intrinsic_lr.runs.trajectories import trajectories
+from intrinsic_lr.stats.distance import across, pairwise
+from intrinsic_lr.study.model_spec import ModelSpec
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
-from intrinsic_lr.errors import InputError
+from intrinsic_lr.core.errors import InputError
 
 
 @dataclass(frozen=True)

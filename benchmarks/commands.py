@@ -3,7 +3,7 @@
 import argparse
 from typing import NoReturn
 
-from intrinsic_lr.errors import InputError
+from intrinsic_lr.core.errors import InputError
 
 
 class Parser(argparse.ArgumentParser):

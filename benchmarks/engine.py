@@ -47,9 +47,9 @@ from benchmarks.measure import (
 )
 from benchmarks.roofline import Products, bandwidth, bytes_moved
 from benchmarks.ways import WAYS
-from intrinsic_lr.devices import describe, resolve
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.tables import write_table
+from intrinsic_lr.analyses.tables import write_table
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.models.devices import describe, resolve
 
 RIVALS: dict[str, Callable[[Case], Contender]] = {"engine": Engine, **BASELINES, "products": Products}
 CONTENDERS = {**RIVALS, **WAYS}

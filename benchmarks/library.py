@@ -4,16 +4,16 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.cases import CLASSES, LR, WEIGHT_DECAY, Case, synthetic
-from intrinsic_lr.data import Dataset
+from intrinsic_lr.data.dataset import Dataset
 from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.models.module import Norm, build_module
-from intrinsic_lr.models.spec import ModelSpec
-from intrinsic_lr.schedules import Timeline
-from intrinsic_lr.training import Batches, State, TrainingPlan, take_step
+from intrinsic_lr.study.model_spec import ModelSpec
+from intrinsic_lr.study.schedules import Timeline
+from intrinsic_lr.training.loop import Batches, State, TrainingPlan, take_step
 
 
 class Engine:
-    """The library's training of an ensemble, step by step as `intrinsic_lr.train` runs it.
+    """The library's training of an ensemble, step by step as `intrinsic_lr.commands.train` runs it.
 
     Attributes:
         members: networks that a step advances.

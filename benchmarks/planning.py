@@ -13,12 +13,12 @@ import pandas as pd
 
 from benchmarks.child import measure
 from benchmarks.commands import Parser
-from intrinsic_lr import estimate
-from intrinsic_lr.dataset_sizes import Sizes
-from intrinsic_lr.estimate import Setting
+from intrinsic_lr.analyses.tables import write_table
+from intrinsic_lr.commands import estimate
+from intrinsic_lr.commands.estimate import Setting
+from intrinsic_lr.data.dataset_sizes import Sizes
 from intrinsic_lr.models.architecture import describe
-from intrinsic_lr.models.spec import ModelSpec
-from intrinsic_lr.tables import write_table
+from intrinsic_lr.study.model_spec import ModelSpec
 
 DIGITS = Sizes(1437, 360, (1, 8, 8), 10)
 MNIST = Sizes(60000, 10000, (1, 28, 28), 10)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import plain
-from intrinsic_lr.disagreement import compare
+from intrinsic_lr.stats.disagreement import compare
 
 CLASSES = 10
 SPREAD = 3.0

@@ -15,8 +15,8 @@ import pandas as pd
 import yaml
 
 from benchmarks.commands import Parser
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.storage import atomic_path
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.storage import atomic_path
 
 REPOSITORY = Path(__file__).parents[1]
 OUT = Path("results/benchmarks/workflow.csv")

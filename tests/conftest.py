@@ -6,8 +6,9 @@ import pytest
 import torch
 from hypothesis import settings
 
-from intrinsic_lr import data, extract, train
-from intrinsic_lr.data import Dataset
+from intrinsic_lr.commands import extract, train
+from intrinsic_lr.data import dataset as data
+from intrinsic_lr.data.dataset import Dataset
 from projects import new_project, snakemake
 
 # `make test-fuzz` asks for it.

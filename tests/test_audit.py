@@ -10,10 +10,10 @@ import sys
 import pandas as pd
 import pytest
 
-from intrinsic_lr import audit
-from intrinsic_lr.config import Study
-from intrinsic_lr.layers import merged
-from intrinsic_lr.storage import read_json, sha256, write_json
+from intrinsic_lr.commands import audit
+from intrinsic_lr.core.storage import read_json, sha256, write_json
+from intrinsic_lr.study.config_files import merged
+from intrinsic_lr.study.study import Study
 from projects import REPOSITORY, experiments, overlay, snakemake
 
 pytestmark = pytest.mark.workflow
@@ -38,7 +38,7 @@ def study():
 
 def command(project, config="config/smoke.yaml"):
     """Run the audit in a project as its user does; return its exit status and its lines."""
-    words = [sys.executable, "-m", "intrinsic_lr.audit", "--config", config]
+    words = [sys.executable, "-m", "intrinsic_lr.commands.audit", "--config", config]
     done = subprocess.run(
         words,
         cwd=project,

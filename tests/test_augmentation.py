@@ -2,8 +2,8 @@ import pytest
 import torch
 from torchvision.transforms import functional as reference
 
-from intrinsic_lr.augmentation import Augmentation
-from intrinsic_lr.errors import InputError
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.data.augmentation import Augmentation
 
 
 @pytest.mark.parametrize(

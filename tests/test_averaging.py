@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from intrinsic_lr import averaging
-from intrinsic_lr.averaging import Checkpoints, interpolate, normalised
-from intrinsic_lr.evaluation import EvaluationData, evaluate
+from intrinsic_lr.analyses import averaging
+from intrinsic_lr.analyses.averaging import Checkpoints, interpolate, normalised
 from intrinsic_lr.models.ensemble import build
-from intrinsic_lr.models.spec import ModelSpec
+from intrinsic_lr.study.model_spec import ModelSpec
+from intrinsic_lr.training.evaluation import EvaluationData, evaluate
 
 CLASSES = 4
 IMAGE = (1, 4, 4)

@@ -20,7 +20,7 @@ from benchmarks.baselines import BASELINES
 from benchmarks.cases import LR, MODELS, WEIGHT_DECAY, Case, arithmetic
 from benchmarks.library import Engine, network, tensors
 from benchmarks.measure import Timing
-from intrinsic_lr.errors import InputError
+from intrinsic_lr.core.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 CONVOLVED = [

@@ -11,8 +11,8 @@ from benchmarks.cases import MODELS
 from benchmarks.checkpoints import Weights
 from benchmarks.child import measure
 from benchmarks.predictions import CLASSES, SEED, Labels
-from intrinsic_lr.disagreement import bootstrap_resamples, permutation_null
-from intrinsic_lr.errors import InputError
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.stats.disagreement import bootstrap_resamples, permutation_null
 
 SMALL = Labels(0.2, runs=12, settings=3, checkpoints=2, points=50, draws=30)
 

@@ -11,13 +11,14 @@ import pytest
 import torch
 import yaml
 
-from intrinsic_lr import budget, estimate, extract, paths, prepare_data, train
-from intrinsic_lr.config import Study
-from intrinsic_lr.dataset_sizes import Sizes, sizes
-from intrinsic_lr.errors import InputError
+from intrinsic_lr.commands import budget, estimate, extract, prepare_data, train
+from intrinsic_lr.core import paths
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.data.dataset_sizes import Sizes, sizes
 from intrinsic_lr.models.architecture import describe
 from intrinsic_lr.models.ensemble import build
-from intrinsic_lr.models.spec import ModelSpec
+from intrinsic_lr.study.model_spec import ModelSpec
+from intrinsic_lr.study.study import Study
 
 CONFIG = Path(__file__).parents[1] / "config"
 SMOKE = [CONFIG / "smoke.yaml"]
@@ -142,7 +143,7 @@ def test_sizes_in_words(size, text):
 
 
 def test_no_torch_is_needed():
-    code = "import sys, intrinsic_lr.budget; sys.exit('torch' in sys.modules)"
+    code = "import sys, intrinsic_lr.commands.budget; sys.exit('torch' in sys.modules)"
     library = Path(budget.__file__).parents[1]
     assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(library)}).returncode == 0
 

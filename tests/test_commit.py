@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 
-from intrinsic_lr import commit
+from intrinsic_lr.core import commit
 
 
 def git(folder, *words):

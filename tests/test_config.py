@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from intrinsic_lr.claims.catalogue import CLAIMS, Claim, Setting
-from intrinsic_lr.config import Study, check_targets
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.paths import MAX_BLOCKS, block_name
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.paths import MAX_BLOCKS, block_name
+from intrinsic_lr.study.claims import CLAIMS, Claim, Setting
+from intrinsic_lr.study.study import Study, check_targets
 
 CONFIG = Path(__file__).parents[1] / "config"
 

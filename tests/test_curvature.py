@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from intrinsic_lr.curvature import Derivatives, largest_eigenvalue, top_eigenvalue
+from intrinsic_lr.claims.shared.curvature import Derivatives, largest_eigenvalue, top_eigenvalue
 from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.models.normalisation import BatchStatistics
-from intrinsic_lr.models.spec import ModelSpec
+from intrinsic_lr.study.model_spec import ModelSpec
 
 TINY = {
     "mlp": ({"kind": "mlp", "width": 4, "depth": 2}, (1, 2, 3)),

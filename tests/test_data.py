@@ -10,8 +10,10 @@ import pytest
 import sklearn.datasets
 import torch
 
-from intrinsic_lr import data, prepare_data, storage
-from intrinsic_lr.errors import InputError, run_command
+from intrinsic_lr.commands import prepare_data
+from intrinsic_lr.core import storage
+from intrinsic_lr.core.errors import InputError, run_command
+from intrinsic_lr.data import dataset as data
 from written_sets import refusal, rows
 
 
@@ -164,7 +166,7 @@ def test_the_command_ends_a_mistake_with_one_line(spec, tmp_path, monkeypatch, c
 
 def test_heavy_libraries_are_imported_only_where_needed():
     code = (
-        "import sys, intrinsic_lr.dataset_names; assert 'torch' not in sys.modules;"
+        "import sys, intrinsic_lr.data.dataset_names; assert 'torch' not in sys.modules;"
         "from intrinsic_lr import data; data.prepare({'kind': 'digits'}, 'd');"
         "assert 'torchvision' not in sys.modules"
     )

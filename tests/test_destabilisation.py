@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from intrinsic_lr.destabilisation import destabilisations
+from intrinsic_lr.stats.destabilisation import destabilisations
 
 
 def spiky(at, steps=400, level=0.05, peak=2.0):

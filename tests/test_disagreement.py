@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from intrinsic_lr import disagreement as dis
-from intrinsic_lr.intervals import expanded_tails
-from intrinsic_lr.theory import sampling_floor
+from intrinsic_lr.stats import disagreement as dis
+from intrinsic_lr.stats.intervals import expanded_tails
+from intrinsic_lr.stats.theory import sampling_floor
 
 K = 4
 

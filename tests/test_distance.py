@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 import torch
 
-from intrinsic_lr import distance
-from intrinsic_lr.distance import across, between, coordinates
-from intrinsic_lr.theory import fit_ou_null, sphere_walk_cosine, sphere_walk_distance
+from intrinsic_lr.stats import distance
+from intrinsic_lr.stats.distance import across, between, coordinates
+from intrinsic_lr.stats.theory import fit_ou_null, sphere_walk_cosine, sphere_walk_distance
 
 GROUPS = {"first": ("a.weight",), "stream": ("b.weight", "c.weight")}
 SHAPES = {"a.weight": (7, 3), "b.weight": (4, 2, 3, 3), "c.weight": (5,), "head.weight": (10, 4)}

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from intrinsic_lr import dataset_sizes
-from intrinsic_lr.config import HISTORY_POINTS, SCHEMA, TRACE_POINTS
-from intrinsic_lr.grid import Point
-from intrinsic_lr.models.spec import ModelSpec
+from intrinsic_lr.data import dataset_sizes
+from intrinsic_lr.study.model_spec import ModelSpec
+from intrinsic_lr.study.points import Point
+from intrinsic_lr.study.study import HISTORY_POINTS, SCHEMA, TRACE_POINTS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / folder / "README.md" for folder in ("config", "envs", "results"))]

@@ -15,8 +15,8 @@ import torch
 import torchvision.datasets as tv
 from torchvision.datasets import utils
 
-from intrinsic_lr import data
-from intrinsic_lr.dataset_names import SOURCES
+from intrinsic_lr.data import dataset as data
+from intrinsic_lr.data.dataset_names import SOURCES
 from written_sets import channels_first, make, md5, pack, refusal
 
 NOWHERE = "http://127.0.0.1:9/"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from intrinsic_lr.equilibration import log_log_slope, resampled_means, spread, time_below
+from intrinsic_lr.stats.equilibration import log_log_slope, resampled_means, spread, time_below
 
 
 def test_crossings_are_interpolated_in_the_logarithm_of_time():

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from intrinsic_lr.equivalence import deviations, predicted_labels, predicted_logits
+from intrinsic_lr.claims.shared.equivalence import deviations, predicted_labels, predicted_logits
 from intrinsic_lr.models.ensemble import build
-from intrinsic_lr.models.spec import ModelSpec
+from intrinsic_lr.study.model_spec import ModelSpec
 
 MODEL = build(ModelSpec.from_config({"kind": "mlp", "width": 8, "depth": 2}), (1, 8, 8), 3)
 STEPS = (1, 5)

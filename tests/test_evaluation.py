@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from intrinsic_lr import devices, evaluation
-from intrinsic_lr.errors import InputError
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.models import devices
 from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.models.normalisation import FixedStatistics
-from intrinsic_lr.models.spec import ModelSpec
+from intrinsic_lr.study.model_spec import ModelSpec
+from intrinsic_lr.training import evaluation
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
-from intrinsic_lr import events
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.runs import Block
+from intrinsic_lr.commands import tensorboard as events
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.runs.ensembles import Block
 
 POINT = "runs/digits-mlp-b32-lr0.1-wd0.01"
 

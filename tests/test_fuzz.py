@@ -15,12 +15,13 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, Phase, assume, event, example, given, reject, settings
 
-from intrinsic_lr import budget, paths
-from intrinsic_lr.config import SCHEMA, Study
-from intrinsic_lr.errors import InputError, run_command
-from intrinsic_lr.layers import main, merged, read_file
-from intrinsic_lr.models.spec import ModelSpec
-from intrinsic_lr.train import _arguments, _plan
+from intrinsic_lr.commands import budget
+from intrinsic_lr.commands.train import _arguments, _plan
+from intrinsic_lr.core import paths
+from intrinsic_lr.core.errors import InputError, run_command
+from intrinsic_lr.study.config_files import main, merged, read_file
+from intrinsic_lr.study.model_spec import ModelSpec
+from intrinsic_lr.study.study import SCHEMA, Study
 from projects import new_project, snakemake
 from strategies import CONFIG, configs, laid_over, small
 
@@ -192,7 +193,7 @@ def asked(project, file):
     """Dry run a config after the check of `make results`; return status, output and seconds of processor time."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     checked = subprocess.run(
-        [sys.executable, "-m", "intrinsic_lr.layers", file],
+        [sys.executable, "-m", "intrinsic_lr.study.config_files", file],
         env={**os.environ, "PYTHONPATH": str(project / "workflow/lib")},
         capture_output=True,
         text=True,

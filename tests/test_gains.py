@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.gains import BOTH_ENDS, LOWER_END, averages_of, mean_gains, whole_runs
+from intrinsic_lr.claims.shared.gains import BOTH_ENDS, LOWER_END, averages_of, mean_gains, whole_runs
+from intrinsic_lr.core.errors import InputError
 
 POINT = {"name": "p", "intrinsic_lr": 0.01, "steps": [100, 200, 400, 1000, 1100]}
 

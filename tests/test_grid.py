@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.grid import Point, check_sphere, expand
-from intrinsic_lr.schedules import Timeline
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.study.points import Point, check_sphere, expand
+from intrinsic_lr.study.schedules import Timeline
 
 DEFAULTS = {"dataset": "digits", "model": "mlp", "batch_size": 32}
 rates = st.floats(1e-18, 1e18, allow_nan=False)

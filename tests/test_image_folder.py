@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from intrinsic_lr import data, image_folder
-from intrinsic_lr.errors import InputError
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.data import dataset as data
+from intrinsic_lr.data import image_folder
 from written_sets import NAMES, channels_first, labels_of, pictures, refusal, rows, save, write_folders
 
 TRAIN, TEST = labels_of(3)
@@ -248,5 +249,5 @@ def test_more_images_than_memory_holds_are_refused(folder, monkeypatch):
             raise MemoryError("no room")
         return empty(shape, dtype)
 
-    monkeypatch.setattr("intrinsic_lr.splits.np.empty", no_room)
+    monkeypatch.setattr("intrinsic_lr.data.splits.np.empty", no_room)
     assert f"found {len(TRAIN)} images of 3x6x8 (MemoryError: no room)" in refusal(folder)

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from intrinsic_lr.intervals import (
+from intrinsic_lr.stats.intervals import (
     bootstrap_interval,
     expanded_tails,
     holm,

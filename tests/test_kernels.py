@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from intrinsic_lr import training
 from intrinsic_lr.models import explicit, kernels
 from intrinsic_lr.models.ensemble import EnsembleModel, build
 from intrinsic_lr.models.kernels import Kernels
 from intrinsic_lr.models.normalisation import inverse_deviation, moments
-from intrinsic_lr.models.spec import ModelSpec
+from intrinsic_lr.study.model_spec import ModelSpec
+from intrinsic_lr.training import loop as training
 
 LIMIT = (16 * torch.finfo(torch.float32).eps) ** 2
 LIBRARY = Path(__file__).parents[1] / "workflow" / "lib"

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from intrinsic_lr import lags
-from intrinsic_lr.theory import ou_squared_distance, sphere_walk_cosine
+from intrinsic_lr.stats import lags
+from intrinsic_lr.stats.theory import ou_squared_distance, sphere_walk_cosine
 
 LAGS = np.array([10, 20, 40, 80, 160, 320, 480, 640])
 

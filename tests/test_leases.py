@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from intrinsic_lr import leases
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.leases import Gpu, leased, visible, wanted
+from intrinsic_lr.core import leases
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.leases import Gpu, leased, visible, wanted
 
 LIBRARY = Path(leases.__file__).parents[1]
 A, B, C = (Gpu(f"GPU-{letter * 8}-1111-2222-3333-444444444444") for letter in "abc")
@@ -132,7 +132,7 @@ def test_devices_are_filled_evenly(machine, monkeypatch):
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from intrinsic_lr import leases
+from intrinsic_lr.core import leases
 leases.lock_folder = lambda: Path(sys.argv[1])
 leases.TELL_SECONDS = 0.3
 with leases.leased("auto", int(sys.argv[2])):
@@ -223,5 +223,5 @@ def test_a_file_system_without_locks_is_named(machine, monkeypatch):
 
 
 def test_no_torch_is_needed():
-    code = "import sys, intrinsic_lr.leases; sys.exit('torch' in sys.modules)"
+    code = "import sys, intrinsic_lr.core.leases; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(LIBRARY)}).returncode == 0

@@ -108,7 +108,7 @@ def test_data_of_another_training_are_refused(trained, tmp_path):
     results = shutil.copytree(trained, tmp_path / "results")
     for kind in ("safetensors", "json"):
         (results / f"data/digits.{kind}").unlink()
-    from intrinsic_lr import data
+    from intrinsic_lr.data import dataset as data
 
     data.write({"kind": "digits", "subset": 50}, "digits", *(
         results / f"data/digits.{kind}" for kind in ("safetensors", "json")

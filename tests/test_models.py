@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from intrinsic_lr import training
-from intrinsic_lr.errors import InputError
+from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.models import explicit
 from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.models.normalisation import BatchStatistics, CollectedStatistics, FixedStatistics, standardise
-from intrinsic_lr.models.spec import ModelSpec
+from intrinsic_lr.study.model_spec import ModelSpec
+from intrinsic_lr.training import loop as training
 
 KINDS = {"mlp": "mlp:width=8", "cnn4": "cnn4:width=4", "preresnet": "preresnet:width=4,blocks=1"}
 NORMS = {"batch": "norm=batch", "group": "norm=group,groups=2", "layer": "norm=layer"}

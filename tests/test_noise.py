@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from intrinsic_lr.noise import (
+from intrinsic_lr.stats.noise import (
     centred,
     isotropic_gram,
     isotropic_top_eigenvalue,

@@ -11,11 +11,11 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from intrinsic_lr.claims.catalogue import CLAIMS
-from intrinsic_lr.config import Study
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.gains import averages_of
-from intrinsic_lr.layers import bases
+from intrinsic_lr.claims.shared.gains import averages_of
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.study.claims import CLAIMS
+from intrinsic_lr.study.config_files import bases
+from intrinsic_lr.study.study import Study
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIG = REPOSITORY / "config"

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from intrinsic_lr import plots, style
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.grid import Point
-from intrinsic_lr.style import Look
-from intrinsic_lr.tables import with_point
+from intrinsic_lr.analyses.tables import with_point
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.figures import plots, style
+from intrinsic_lr.figures.style import Look
+from intrinsic_lr.study.points import Point
 
 
 @pytest.fixture(autouse=True)

@@ -5,15 +5,15 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from intrinsic_lr import training
-from intrinsic_lr.data import Dataset
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.evaluation import EvaluationData, evaluate
-from intrinsic_lr.grid import check_precision
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.data.dataset import Dataset
 from intrinsic_lr.models.ensemble import build
-from intrinsic_lr.models.spec import ModelSpec
-from intrinsic_lr.precision import products_in, use_full_precision
-from intrinsic_lr.schedules import Timeline
+from intrinsic_lr.models.precision import products_in, use_full_precision
+from intrinsic_lr.study.model_spec import ModelSpec
+from intrinsic_lr.study.points import check_precision
+from intrinsic_lr.study.schedules import Timeline
+from intrinsic_lr.training import loop as training
+from intrinsic_lr.training.evaluation import EvaluationData, evaluate
 
 MEMBERS = 24
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from intrinsic_lr.config import Study
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.layers import merged
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.study.config_files import merged
+from intrinsic_lr.study.study import Study
 from projects import new_project, ran, snakemake
 from written_sets import NAMES, pictures, save
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from intrinsic_lr.regimes import CHAOTIC, CONVERGING, DIVERGED, regime
+from intrinsic_lr.stats.regimes import CHAOTIC, CONVERGING, DIVERGED, regime
 
 NOISE = np.random.default_rng(0).normal(0, 0.02, 400)
 TIME = np.arange(400)

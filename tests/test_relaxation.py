@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from intrinsic_lr.relaxation import RelaxationFit, integrated_gamma, thinned
-from intrinsic_lr.theory import next_squared_norm, relaxed_gamma
+from intrinsic_lr.stats.relaxation import RelaxationFit, integrated_gamma, thinned
+from intrinsic_lr.stats.theory import next_squared_norm, relaxed_gamma
 
 STEP = np.array([0, 3, 4, 10, 40, 41, 90, 200, 350])
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.repair import CONFIG_FILES, remake, spell_config
-from intrinsic_lr.storage import read_json
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.rerun import CONFIG_FILES, remake, spell_config
+from intrinsic_lr.core.storage import read_json
 from projects import new_project, overlay, snakemake
 
 

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from intrinsic_lr.claims.catalogue import CLAIMS
 from intrinsic_lr.report import embed, page, provenance
 from intrinsic_lr.report.captions import caption
 from intrinsic_lr.report.symbols import symbols
+from intrinsic_lr.study.claims import CLAIMS
 
 REPOSITORY = Path(__file__).parents[1]
 TEMPLATES = REPOSITORY / "workflow" / "report"

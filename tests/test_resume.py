@@ -15,10 +15,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from intrinsic_lr import parts, recording, storage, train
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.resume import STATE, STOPPED, Watch
-from intrinsic_lr.runs import CHECKPOINTS, HISTORY, TRACE
+from intrinsic_lr.commands import train
+from intrinsic_lr.core import storage
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.runs.ensembles import CHECKPOINTS, HISTORY, TRACE
+from intrinsic_lr.training import parts
+from intrinsic_lr.training import recorder as recording
+from intrinsic_lr.training.resume import STATE, STOPPED, Watch
 
 STEPS = 9
 RESULTS = (CHECKPOINTS, HISTORY, TRACE)
@@ -89,7 +92,7 @@ def test_stopped_after_every_step(files, undisturbed, tmp_path, setting, capsys)
 
 def test_killed_at_any_moment(files, undisturbed, tmp_path):
     """SIGKILL, which no program can answer, at a random moment of a run that saves after every step."""
-    words = [sys.executable, "-m", "intrinsic_lr.train", *command(files, tmp_path), "--save-every", "0"]
+    words = [sys.executable, "-m", "intrinsic_lr.commands.train", *command(files, tmp_path), "--save-every", "0"]
     environment = {**os.environ, "PYTHONPATH": str(LIBRARY)}
     running = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL)
     while running.poll() is None and not (tmp_path / STATE).exists():

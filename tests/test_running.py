@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from intrinsic_lr.running import is_running, mark_running
+from intrinsic_lr.core.locks import is_running, mark_running
 
 
 @pytest.fixture

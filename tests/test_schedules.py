@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.schedules import Clock, Segment, Timeline, compile_schedule, exp_lr_growth, lookup, number
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.study.schedules import Clock, Segment, Timeline, compile_schedule, exp_lr_growth, lookup, number
 
 EXP_LR = {"kind": "exponential", "growth": "exp_lr"}
 CLOCK = Clock(intrinsic_lr=0.001, steps_per_epoch=lambda: 10)

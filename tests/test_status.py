@@ -13,12 +13,14 @@ from unittest import mock
 import pytest
 import yaml
 
-from intrinsic_lr import data, heartbeat, status, train
-from intrinsic_lr.errors import run_command
-from intrinsic_lr.estimate import merged
-from intrinsic_lr.progress import Progress, read_progress
-from intrinsic_lr.reporting import reported
-from intrinsic_lr.watching import Job, State, look
+from intrinsic_lr.commands import status, train
+from intrinsic_lr.commands.estimate import merged
+from intrinsic_lr.commands.job_state import Job, State, look
+from intrinsic_lr.core import heartbeat
+from intrinsic_lr.core.errors import run_command
+from intrinsic_lr.core.job_log import reported
+from intrinsic_lr.core.progress import Progress, read_progress
+from intrinsic_lr.data import dataset as data
 
 LIBRARY = Path(train.__file__).parents[1]
 STEPS = 2000
@@ -69,7 +71,7 @@ def run_here(study, lr, *more):
 def start(study, lr, *more):
     words, log = command(study, lr, *more)
     with open(log, "w") as handle:
-        words = [sys.executable, "-m", "intrinsic_lr.train", *words]
+        words = [sys.executable, "-m", "intrinsic_lr.commands.train", *words]
         running = subprocess.Popen(words, stderr=handle, env={**os.environ, "PYTHONPATH": str(LIBRARY)})
     return running, log
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from intrinsic_lr.errors import InputError, run_command
-from intrinsic_lr.storage import TensorWriter, atomic_path, read_json, sha256, verify, write_json
+from intrinsic_lr.core.errors import InputError, run_command
+from intrinsic_lr.core.storage import TensorWriter, atomic_path, read_json, sha256, verify, write_json
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.uint8, torch.int16, torch.int64])

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from intrinsic_lr import tables
-from intrinsic_lr.grid import Point
+from intrinsic_lr.analyses import tables
+from intrinsic_lr.study.points import Point
 
 BASE = {"dataset": "digits", "model": "mlp", "batch_size": 32, "lr": 0.1, "weight_decay": 0.01}
 

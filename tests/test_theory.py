@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from intrinsic_lr import theory
+from intrinsic_lr.stats import theory
 
 LR, WEIGHT_DECAY, NOISE = 0.3, 0.02, 5.0
 INTRINSIC_LR = LR * WEIGHT_DECAY

@@ -13,8 +13,9 @@ import torch
 import torchvision.datasets as tv
 from PIL import Image
 
-from intrinsic_lr import data, torchvision_sets
-from intrinsic_lr.dataset_names import SOURCES, TORCHVISION
+from intrinsic_lr.data import dataset as data
+from intrinsic_lr.data import torchvision_sets
+from intrinsic_lr.data.dataset_names import SOURCES, TORCHVISION
 from written_sets import FORMATS, channels_first, idx, make, md5, pack, refusal, rows, save
 
 IDX = [name for name in FORMATS if SOURCES[name].idx]

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from intrinsic_lr import toy
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.theory import rescaled
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.stats import toy
+from intrinsic_lr.stats.theory import rescaled
 
 LR, INTRINSIC_LR = 0.3, 0.02
 

@@ -12,17 +12,21 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from intrinsic_lr import extract, recording, runs, storage, train, training
-from intrinsic_lr.data import load
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.evaluation import EvaluationData
-from intrinsic_lr.geometry import angles
+from intrinsic_lr.commands import extract, train
+from intrinsic_lr.core import storage
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.version import TRAINING_VERSION
+from intrinsic_lr.data.dataset import load
 from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.models.normalisation import BatchStatistics
-from intrinsic_lr.models.spec import ModelSpec
-from intrinsic_lr.schedules import Clock, Timeline, compile_schedule, exp_lr_growth, lookup
-from intrinsic_lr.training import Batches, Recorder, State, TrainingPlan, run, take_step, update
-from intrinsic_lr.version import TRAINING_VERSION
+from intrinsic_lr.runs import ensembles as runs
+from intrinsic_lr.stats.geometry import angles
+from intrinsic_lr.study.model_spec import ModelSpec
+from intrinsic_lr.study.schedules import Clock, Timeline, compile_schedule, exp_lr_growth, lookup
+from intrinsic_lr.training import loop as training
+from intrinsic_lr.training import recorder as recording
+from intrinsic_lr.training.evaluation import EvaluationData
+from intrinsic_lr.training.loop import Batches, Recorder, State, TrainingPlan, run, take_step, update
 
 MODELS = {"mlp": "mlp:width=8", "cnn4": "cnn4:width=4", "preresnet": "preresnet:width=4,blocks=1"}
 NORMS = {"batch": "norm=batch", "group": "norm=group,groups=2", "layer": "norm=layer"}

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from intrinsic_lr import data
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.runs import Block
-from intrinsic_lr.storage import read_json, sha256, write_json
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.storage import read_json, sha256, write_json
+from intrinsic_lr.data import dataset as data
+from intrinsic_lr.runs.ensembles import Block
 
 REPOSITORY = Path(__file__).parents[1]
 SOURCES = sorted(file for folder in ("workflow", "benchmarks") for file in (REPOSITORY / folder).rglob("*.py"))

@@ -138,7 +138,7 @@ class TestReruns:
         assert set(planned(project, config=name)) <= {"report", "all"}
 
     def test_training_version_raised(self, project):
-        version = project / "workflow/lib/intrinsic_lr/version.py"
+        version = project / "workflow/lib/intrinsic_lr/core/version.py"
         version.write_text(re.sub(r"TRAINING_VERSION = (\d+)", r"TRAINING_VERSION = 1\1", version.read_text()))
         assert planned(project)["train"] == 5
 

@@ -15,8 +15,8 @@ import torch
 import torchvision.datasets as tv
 from PIL import Image
 
-from intrinsic_lr import data
-from intrinsic_lr.errors import InputError
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.data import dataset as data
 
 NAMES = ["ape", "bee", "cat"]
 

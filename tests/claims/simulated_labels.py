@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from intrinsic_lr.claims.question import Question
-from intrinsic_lr.seeding import stream_seed
+from intrinsic_lr.claims.shared.question import Question
+from intrinsic_lr.core.seeding import stream_seed
 
 CLASSES, IMAGES = 4, 60
 ANALYSIS = {"confidence": 0.95, "permutations": 199, "bootstrap": 199}

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from intrinsic_lr import lags
 from intrinsic_lr.claims import distance_grows as claim
-from intrinsic_lr.claims.question import Question
-from intrinsic_lr.claims.verdicts import findings_table, overall
-from intrinsic_lr.errors import InputError
+from intrinsic_lr.claims.shared.question import Question
+from intrinsic_lr.claims.shared.verdicts import findings_table, overall
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.stats import lags
 
 RATE = 0.01
 STEPS = np.array([200, 400, 410, 430, 450, 500, 600, 800, 1100, 1500, 1900, 2200])

@@ -7,11 +7,11 @@ import pytest
 from simulated_labels import ANALYSIS, CLASSES, SimulatedInputs, dirichlet, draw, point
 
 from intrinsic_lr.claims import equilibrium_time as claim
-from intrinsic_lr.claims.question import Question
-from intrinsic_lr.claims.verdicts import findings_table, overall
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.intervals import expanded_tails
-from intrinsic_lr.theory import relaxed_gamma
+from intrinsic_lr.claims.shared.question import Question
+from intrinsic_lr.claims.shared.verdicts import findings_table, overall
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.stats.intervals import expanded_tails
+from intrinsic_lr.stats.theory import relaxed_gamma
 
 RATES = (0.03, 0.01, 0.003, 0.001)
 QUESTION = Question(

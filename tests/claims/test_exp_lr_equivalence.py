@@ -7,9 +7,9 @@ import pytest
 
 from intrinsic_lr.claims import exp_lr_equivalence
 from intrinsic_lr.claims.exp_lr_equivalence import EXACT, ROUNDED, UNCORRECTED
-from intrinsic_lr.claims.question import Question
-from intrinsic_lr.claims.verdicts import findings_table, overall
-from intrinsic_lr.grid import expand
+from intrinsic_lr.claims.shared.question import Question
+from intrinsic_lr.claims.shared.verdicts import findings_table, overall
+from intrinsic_lr.study.points import expand
 
 DEFAULTS = {
     "dataset": "digits",

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from intrinsic_lr.claims import fixed_head_costs_nothing as claim
-from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.verdicts import findings_table, overall
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.intervals import p_not_worse
+from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.verdicts import findings_table, overall
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.stats.intervals import p_not_worse
 
 QUESTION = Question(
     "fixed_head_costs_nothing",

@@ -12,12 +12,12 @@ from scipy import stats
 from simulated_labels import SimulatedInputs, dirichlet, point
 
 from intrinsic_lr.claims import function_space_mixing as claim
-from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.sameness import compare_points, last_checkpoints, no_excess, strict
-from intrinsic_lr.claims.verdicts import findings_table, overall
-from intrinsic_lr.disagreement import total_variation
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.storage import sha256, write_json
+from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.sameness import compare_points, last_checkpoints, no_excess, strict
+from intrinsic_lr.claims.shared.verdicts import findings_table, overall
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.storage import sha256, write_json
+from intrinsic_lr.stats.disagreement import total_variation
 
 
 def world(left, rates=(0.1, 0.01), runs=40):

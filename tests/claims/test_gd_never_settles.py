@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from intrinsic_lr.claims import gd_never_settles as claim
-from intrinsic_lr.claims.question import Question
-from intrinsic_lr.claims.verdicts import findings_table, overall
+from intrinsic_lr.claims.shared.question import Question
+from intrinsic_lr.claims.shared.verdicts import findings_table, overall
 
 RATE, STEPS, OFF = 0.01, 1400, 1200
 THRESHOLDS = {
@@ -225,9 +225,9 @@ def test_points_are_cut_at_their_own_end_of_weight_decay():
 def test_eigenvalues_do_not_depend_on_how_many_members_there_are(monkeypatch):
     import torch
 
-    from intrinsic_lr import curvature
+    from intrinsic_lr.claims.shared import curvature
     from intrinsic_lr.models.ensemble import build
-    from intrinsic_lr.models.spec import ModelSpec
+    from intrinsic_lr.study.model_spec import ModelSpec
 
     model = build(ModelSpec.from_config({"kind": "mlp", "width": 4, "depth": 2}), (1, 2, 3), 3)
     weights = model.initialise(range(3), 1.0, torch.float32)

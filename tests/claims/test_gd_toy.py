@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from intrinsic_lr.claims import gd_toy as claim
-from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.verdicts import findings_table, overall
-from intrinsic_lr.errors import InputError
+from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.verdicts import findings_table, overall
+from intrinsic_lr.core.errors import InputError
 
 THRESHOLDS = {
     "ratio_low": 0.8, "ratio_high": 1.25, "cycle": 1e-9, "final_loss": 1e-12, "norm_drift": 1e-6, "share": 0.95,

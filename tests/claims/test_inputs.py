@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from intrinsic_lr.claims.question import Inputs
+from intrinsic_lr.claims.shared.question import Inputs
 
 
 def test_tables_of_analyses_are_found_by_role_and_name(tmp_path):

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from intrinsic_lr.claims import linear_scaling as claim
-from intrinsic_lr.claims.question import Question
-from intrinsic_lr.claims.verdicts import Finding, overall
-from intrinsic_lr.intervals import root_mean_square_interval
+from intrinsic_lr.claims.shared.question import Question
+from intrinsic_lr.claims.shared.verdicts import Finding, overall
+from intrinsic_lr.stats.intervals import root_mean_square_interval
 
 QUESTION = Question(
     "linear_scaling",

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from intrinsic_lr.claims import lr_decay_response as claim
-from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.verdicts import Finding, overall
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.relaxation import integrated_gamma
-from intrinsic_lr.theory import effective_lr_response
+from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.verdicts import Finding, overall
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.stats.relaxation import integrated_gamma
+from intrinsic_lr.stats.theory import effective_lr_response
 
 QUESTION = Question(
     "lr_decay_response",

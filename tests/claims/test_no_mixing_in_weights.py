@@ -10,10 +10,10 @@ import torch
 from simulated_labels import CLASSES, dirichlet, draw, point
 
 from intrinsic_lr.claims import no_mixing_in_weights as claim
-from intrinsic_lr.claims.question import Question
-from intrinsic_lr.claims.verdicts import findings_table, overall
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.seeding import stream_seed
+from intrinsic_lr.claims.shared.question import Question
+from intrinsic_lr.claims.shared.verdicts import findings_table, overall
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.seeding import stream_seed
 
 RUNS, SIZE = 20, 400
 POINTS = [

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from intrinsic_lr.claims import noise_anisotropy as claim
-from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.verdicts import Finding, overall
-from intrinsic_lr.errors import InputError
+from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.verdicts import Finding, overall
+from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.models.ensemble import build
-from intrinsic_lr.models.spec import ModelSpec
-from intrinsic_lr.noise import noise_moments
+from intrinsic_lr.stats.noise import noise_moments
+from intrinsic_lr.study.model_spec import ModelSpec
 
 QUESTION = Question(
     "noise_anisotropy",

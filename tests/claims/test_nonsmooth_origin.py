@@ -7,8 +7,8 @@ import pytest
 
 from intrinsic_lr.claims import nonsmooth_origin
 from intrinsic_lr.claims.nonsmooth_origin import CONTROL, FRESH, SAME, slope
-from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.verdicts import findings_table, overall
+from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.verdicts import findings_table, overall
 
 QUESTION = Question(
     "nonsmooth_origin",

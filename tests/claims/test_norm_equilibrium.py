@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from intrinsic_lr.claims import norm_equilibrium as claim
-from intrinsic_lr.claims.question import Question
-from intrinsic_lr.claims.verdicts import Finding, overall
-from intrinsic_lr.relaxation import integrated_gamma
+from intrinsic_lr.claims.shared.question import Question
+from intrinsic_lr.claims.shared.verdicts import Finding, overall
+from intrinsic_lr.stats.relaxation import integrated_gamma
 
 CONSTANT = [
     {"name": f"p{rate}", "intrinsic_lr": rate, "momentum": 0.0, "init_scale": 1.0, "length": 10 / rate}

@@ -7,8 +7,8 @@ import pytest
 
 from intrinsic_lr.claims import norm_recursion
 from intrinsic_lr.claims.norm_recursion import AFFINE, EPSILON, MOMENTUM, PLAIN
-from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.verdicts import findings_table, overall
+from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.verdicts import findings_table, overall
 
 POINT = {
     "name": "a", "dataset": "noise", "model": "small", "batch_size": 8, "lr": 0.1, "weight_decay": 0.1,

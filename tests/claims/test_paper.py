@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from intrinsic_lr.claims import paper
-from intrinsic_lr.claims.catalogue import CLAIMS
-from intrinsic_lr.claims.paper import Judged, as_in_paper, setting, side_by_side
-from intrinsic_lr.claims.question import Question
+from intrinsic_lr.claims.shared import paper
+from intrinsic_lr.claims.shared.paper import Judged, as_in_paper, setting, side_by_side
+from intrinsic_lr.claims.shared.question import Question
+from intrinsic_lr.study.claims import CLAIMS
 
 DATASETS = {
     "cifar": json.dumps({"kind": "torchvision", "dataset": "CIFAR10", "root": "data"}),

@@ -7,9 +7,9 @@ import pytest
 from scipy import stats
 
 from intrinsic_lr.claims import random_pasts as claim
-from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.verdicts import Finding, overall
-from intrinsic_lr.errors import InputError
+from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.verdicts import Finding, overall
+from intrinsic_lr.core.errors import InputError
 
 QUESTION = Question(
     "random_pasts",

@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 
 from intrinsic_lr.claims import rescaling_equivalence
-from intrinsic_lr.claims.question import Inputs, Question
 from intrinsic_lr.claims.rescaling_equivalence import DIFFERENT, SAME, exact_pairs, label_pairs
-from intrinsic_lr.claims.verdicts import findings_table, overall
-from intrinsic_lr.grid import expand
-from intrinsic_lr.intervals import difference
+from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.verdicts import findings_table, overall
+from intrinsic_lr.stats.intervals import difference
+from intrinsic_lr.study.points import expand
 
 DEFAULTS = {"dataset": "noise", "model": "mlp", "batch_size": 32}
 
@@ -98,7 +98,7 @@ def measured(monkeypatch, noise_images):
         monkeypatch.setattr(Inputs, "data", lambda self, name, dtype: noise_images)
         monkeypatch.setattr(Inputs, "history", history)
         monkeypatch.setattr(Inputs, "ensemble", lambda self, role, point: point)
-        monkeypatch.setattr("intrinsic_lr.equivalence.predicted_labels", labels)
+        monkeypatch.setattr("intrinsic_lr.claims.shared.equivalence.predicted_labels", labels)
         equal = rescaling_equivalence._equal_rates(Inputs(QUESTION))
         exact = [
             {"part": "rescaled", "point": a["name"], "partner": b["name"], "lr": 0.1, "partner_lr": 0.9,

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from intrinsic_lr.claims import scale_invariance
-from intrinsic_lr.claims.exact import network_names
-from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.verdicts import findings_table, overall
+from intrinsic_lr.claims.shared.exact import network_names
+from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.verdicts import findings_table, overall
 
 QUESTION = Question(
     "scale_invariance",

@@ -11,10 +11,10 @@ from scipy import stats
 from simulated_labels import CLASSES, SimulatedInputs, dirichlet, draw, point
 
 from intrinsic_lr.claims import schedules_same_equilibrium as claim
-from intrinsic_lr.claims.sameness import compare_points, strict, up_to_margin
-from intrinsic_lr.claims.verdicts import findings_table, overall
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.seeding import stream_seed
+from intrinsic_lr.claims.shared.sameness import compare_points, strict, up_to_margin
+from intrinsic_lr.claims.shared.verdicts import findings_table, overall
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.seeding import stream_seed
 
 STEPS = [50, 90, 110, 200, 500]
 TIMELINES = {

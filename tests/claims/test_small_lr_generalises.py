@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from intrinsic_lr.claims import small_lr_generalises as claim
-from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.verdicts import findings_table, overall
-from intrinsic_lr.errors import InputError
+from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.verdicts import findings_table, overall
+from intrinsic_lr.core.errors import InputError
 
 QUESTION = Question(
     "small_lr_generalises",

@@ -6,7 +6,7 @@ import pytest
 from test_swa_within import QUESTION, losses
 
 from intrinsic_lr.claims import swa_across as claim
-from intrinsic_lr.claims.verdicts import findings_table, overall
+from intrinsic_lr.claims.shared.verdicts import findings_table, overall
 
 
 def judged(table):

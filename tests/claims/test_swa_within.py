@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from intrinsic_lr.claims import swa_within as claim
-from intrinsic_lr.claims.question import Question
-from intrinsic_lr.claims.verdicts import findings_table, overall
-from intrinsic_lr.gains import COLUMNS
+from intrinsic_lr.claims.shared.gains import COLUMNS
+from intrinsic_lr.claims.shared.question import Question
+from intrinsic_lr.claims.shared.verdicts import findings_table, overall
 
 QUESTION = Question(
     "swa_within",

@@ -6,10 +6,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from intrinsic_lr.claims.catalogue import CLAIMS
-from intrinsic_lr.claims.question import Question
-from intrinsic_lr.claims.scorecard_figure import scorecard_figure
-from intrinsic_lr.claims.verdicts import (
+from intrinsic_lr.claims.shared.question import Question
+from intrinsic_lr.claims.shared.scorecard_figure import scorecard_figure
+from intrinsic_lr.claims.shared.verdicts import (
     CONTROL,
     Range,
     by_p_value,
@@ -19,6 +18,7 @@ from intrinsic_lr.claims.verdicts import (
     overall,
     scorecard,
 )
+from intrinsic_lr.study.claims import CLAIMS
 
 QUESTION = Question("example", analysis={"confidence": 0.95}, experiments={"run": {"experiment": "mine"}})
 

@@ -9,10 +9,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from intrinsic_lr import extract, prepared, runs, storage, train
-from intrinsic_lr.data import load
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.resume import STATE
+from intrinsic_lr.commands import extract, train
+from intrinsic_lr.core import storage
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.data.dataset import load, prepared
+from intrinsic_lr.runs import ensembles as runs
+from intrinsic_lr.training.resume import STATE
 
 STEPS, FLIPS = 7, 24
 STRIDE = 5

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from intrinsic_lr import train
+from intrinsic_lr.commands import train
 from projects import SMOKE, experiments, new_project, overlay, snakemake, tables
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
@@ -69,7 +69,7 @@ def test_a_member_is_trained_again_alone_from_its_record(finished, tmp_path, mon
     folder = next(finished.glob("results/runs/digits_300-small-*/block_0000"))
     record = json.loads((folder / "run.json").read_text())
     words = shlex.split(record["command"])
-    assert words[:3] == ["python", "-m", "intrinsic_lr.train"]
+    assert words[:3] == ["python", "-m", "intrinsic_lr.commands.train"]
     monkeypatch.chdir(finished)
     train.main([*words[3:], "--replicates", "2:3", "--out", str(tmp_path)])
     alone = json.loads((tmp_path / "run.json").read_text())

@@ -12,12 +12,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from intrinsic_lr import blocks, data, storage, train
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.resume import STATE
-from intrinsic_lr.runs import CHECKPOINTS, HISTORY, RUN, TRACE
-from intrinsic_lr.style import save
-from intrinsic_lr.tables import write_table
+from intrinsic_lr.analyses.tables import write_table
+from intrinsic_lr.commands import train
+from intrinsic_lr.core import storage
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.data import dataset as data
+from intrinsic_lr.figures.style import save
+from intrinsic_lr.runs.ensembles import CHECKPOINTS, HISTORY, RUN, TRACE
+from intrinsic_lr.training import blocks
+from intrinsic_lr.training.resume import STATE
 
 RESULTS = (CHECKPOINTS, HISTORY, TRACE)
 LIBRARY = Path(train.__file__).parents[1]
@@ -138,7 +141,7 @@ def test_a_disk_that_fills_up_during_a_training(files, undisturbed, disk, monkey
 def test_the_program_says_so_in_its_log_on_the_same_disk(files, disk):
     """Nobody checks beforehand here. Where the log cannot be written either, there is still no traceback."""
     out = disk / "block"
-    words = [sys.executable, "-m", "intrinsic_lr.train", *command(files, out)]
+    words = [sys.executable, "-m", "intrinsic_lr.commands.train", *command(files, out)]
     code = "import sys; from intrinsic_lr import blocks, errors, train; blocks.check_disk = lambda *_: None; "
     words[1:3] = ["-c", code + "errors.run_command(lambda: train.main(sys.argv[1:]))"]
     log = disk / "log"
@@ -197,7 +200,7 @@ def test_no_permission(files, undisturbed, tmp_path):
     out = tmp_path / "results" / "block"
     out.mkdir(parents=True)
     out.chmod(0o555)
-    words = [sys.executable, "-m", "intrinsic_lr.train", *command(files, out)]
+    words = [sys.executable, "-m", "intrinsic_lr.commands.train", *command(files, out)]
     if os.getuid() == 0:
         powers = "-dac_override,-dac_read_search,-fowner"
         words = ["setpriv", f"--inh-caps={powers}", f"--bounding-set={powers}", *words]

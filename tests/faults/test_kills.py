@@ -34,9 +34,9 @@ def kind(process):
     except psutil.Error:
         return None
     text = " ".join(words)
-    if "intrinsic_lr.train" in words:
+    if "intrinsic_lr.commands.train" in words:
         return "training"
-    if "intrinsic_lr.extract" in words or "/.snakemake/scripts/" in text:
+    if "intrinsic_lr.commands.extract" in words or "/.snakemake/scripts/" in text:
         return "analysis"
     if (
         words

@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.recover import bring_to_present, clear_lock
-from intrinsic_lr.running import alone, mark_running
+from intrinsic_lr.commands.unlock import bring_to_present, clear_lock
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.locks import alone, mark_running
 from projects import install_make, make_results, new_project, overlay, ran, snakemake, start_make, tables
 
 HOUR = 3600

@@ -12,6 +12,7 @@ rule curves:
     conda:
         "../../envs/intrinsic-lr.yaml"
     params:
+        code=code("curves.py"),
         spec=lambda w: STUDY.describe(w.experiment),
         analysis=config["analysis"],
     script:
@@ -32,6 +33,7 @@ rule grid:
     conda:
         "../../envs/intrinsic-lr.yaml"
     params:
+        code=code("grid.py"),
         spec=lambda w: STUDY.describe(w.experiment),
         analysis=config["analysis"],
     script:
@@ -52,6 +54,7 @@ rule phase:
     conda:
         "../../envs/intrinsic-lr.yaml"
     params:
+        code=code("phase.py"),
         spec=lambda w: STUDY.describe(w.experiment),
         analysis=config["analysis"],
     script:
@@ -78,6 +81,7 @@ rule swa:
     resources:
         device=config["device"],
     params:
+        code=code("swa.py"),
         spec=lambda w: STUDY.describe(w.experiment),
         analysis=config["analysis"],
     script:
@@ -101,6 +105,7 @@ rule distance:
         "../../envs/intrinsic-lr.yaml"
     threads: config["threads"]
     params:
+        code=code("distance.py"),
         spec=lambda w: STUDY.describe(w.experiment),
         analysis=config["analysis"],
     script:
@@ -124,6 +129,7 @@ rule epochs:
         "../../envs/intrinsic-lr.yaml"
     threads: config["threads"]
     params:
+        code=code("epochs.py"),
         spec=lambda w: STUDY.describe(w.experiment),
     script:
         "../scripts/epochs.py"
@@ -145,6 +151,7 @@ rule disagreement:
     conda:
         "../../envs/intrinsic-lr.yaml"
     params:
+        code=code("disagreement.py"),
         spec=lambda w: STUDY.describe(w.experiment),
         analysis=config["analysis"],
         seed=config["seed"],

@@ -17,7 +17,7 @@ rule claim:
         plan=lambda w: STUDY.describe_claim(w.claim),
         analysis=config["analysis"],
         seed=config["seed"],
-        library=LIBRARY_CHECKSUM,
+        code=lambda w: code("claim.py", f"intrinsic_lr.claims.{w.claim}"),
     script:
         "../scripts/claim.py"
 
@@ -46,7 +46,7 @@ rule scorecard:
         "../../envs/intrinsic-lr.yaml"
     params:
         statements={claim: CLAIMS[claim].statement for claim in STUDY.claims},
-        library=LIBRARY_CHECKSUM,
+        code=code("scorecard.py"),
     script:
         "../scripts/scorecard.py"
 
@@ -69,6 +69,6 @@ rule paper_vs_here:
         models={name: STUDY.model_text(name) for name in config["models"]},
         analysis=config["analysis"],
         seed=config["seed"],
-        library=LIBRARY_CHECKSUM,
+        code=code("paper_vs_here.py"),
     script:
         "../scripts/paper_vs_here.py"

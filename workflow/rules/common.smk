@@ -5,17 +5,23 @@ import shlex
 import sys
 from pathlib import Path
 
-LIBRARY = os.path.join(workflow.basedir, "workflow", "lib")
-sys.path.insert(0, LIBRARY)
+try:
+    import intrinsic_lr
+except ModuleNotFoundError:
+    sys.exit(
+        f"error: the package intrinsic_lr is not installed in {sys.prefix}; run `make results`, or "
+        f"`pip install --no-deps --editable {ROOT}` there"
+    )
 
-from intrinsic_lr import budget, paths
-from intrinsic_lr.claims.catalogue import CLAIMS
-from intrinsic_lr.config import Study, check_targets
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.layers import bases, read_file
-from intrinsic_lr.repair import CONFIG_FILES, spell_config
-from intrinsic_lr.running import mark_running
-from intrinsic_lr.version import EXTRACT_VERSION, TRAINING_VERSION
+from intrinsic_lr.commands import budget
+from intrinsic_lr.core import closure, paths
+from intrinsic_lr.study.claims import CLAIMS
+from intrinsic_lr.study.study import Study, check_targets
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.study.config_files import bases, read_file
+from intrinsic_lr.core.rerun import CONFIG_FILES, spell_config
+from intrinsic_lr.core.locks import mark_running
+from intrinsic_lr.core.version import EXTRACT_VERSION, TRAINING_VERSION
 
 # `make results` clears Snakemake's lock only where nobody holds this. Its jobs, which read this file too, do not: one
 # that outlives a killed workflow is no reason to refuse the next.
@@ -29,19 +35,14 @@ ALLOCATOR = "MALLOC_MMAP_THRESHOLD_=268435456 MALLOC_TRIM_THRESHOLD_=536870912"
 # failures would multiply.
 RETRIES = config["retries"] if workflow.is_main_process else 0
 
-if set("{}") & set(workflow.basedir):
+if set("{}") & set(str(ROOT)):
     # Snakemake would fill them in as wildcards.
     sys.exit(
-        f"error: found the project in {workflow.basedir!r}; allowed is a folder without braces in its path"
+        f"error: found the project in {str(ROOT)!r}; allowed is a folder without braces in its path"
     )
 
-# What is given to every job: the library, from the repository also under --directory, and the config files, for the
-# commands that repair.
-GIVEN = {
-    "PYTHONPATH": LIBRARY,
-    CONFIG_FILES: spell_config(workflow.overwrite_configfiles, Path.cwd()),
-}
-EXPORTED = " ".join(f"{name}={shlex.quote(value)}" for name, value in GIVEN.items())
+# Every job is given the config files, for the commands that repair.
+EXPORTED = f"{CONFIG_FILES}={shlex.quote(spell_config(workflow.overwrite_configfiles, Path.cwd()))}"
 
 # Snakemake formats the prefix, in which the name of a config file may have braces.
 shell.prefix(f"export {ALLOCATOR} {EXPORTED}; ".replace("{", "{{").replace("}", "}}"))
@@ -50,7 +51,7 @@ try:
     # Snakemake has read these already, but takes the last of two like keys, and forgets that a file held code.
     for given in workflow.overwrite_configfiles:
         read_file(Path(given))
-    LAYERS = bases(config, Path(workflow.basedir, "config"))
+    LAYERS = bases(config, ROOT / "config")
 except InputError as error:
     # One line for a user's mistake, where an exception would print the workflow's own stack.
     sys.exit(f"error: {error}")
@@ -76,7 +77,7 @@ def figure_files(name):
 def reported_figure(name, caption, category):
     """The files of a figure, the first of which, the SVG, stands in Snakemake's own report."""
     shown, *others = figure_files(name)
-    place = os.path.join(workflow.basedir, "workflow", "report", caption)
+    place = os.path.join(ROOT, "workflow", "report", caption)
     labels = {"figure": name}
     return [report(shown, caption=place, category=category, labels=labels), *others]
 
@@ -176,18 +177,23 @@ def claim_files(wildcards):
     return list(dict.fromkeys(files))
 
 
-def checksum(folder, endings):
-    """Checksum of the files of a folder with one of these endings, which no trigger of the workflow sees."""
-    digest = hashlib.sha256()
-    for place, _, names in sorted(os.walk(folder)):
-        for name in sorted(name for name in names if name.endswith(endings)):
-            with open(os.path.join(place, name), "rb") as handle:
-                digest.update(handle.read())
-    return digest.hexdigest()[:16]
+SCRIPTS = ROOT / "workflow" / "scripts"
+SOURCES = ROOT / "workflow" / "lib" / "intrinsic_lr"
+
+if (
+    closure.PACKAGE != SOURCES
+    and SOURCES.exists()
+    and closure.tree(closure.PACKAGE) != closure.tree(SOURCES)
+):
+    sys.exit(
+        f"error: found the package intrinsic_lr of {closure.PACKAGE}, whose code is not that of {SOURCES}; "
+        f"install this workflow's by `pip install --no-deps --editable {ROOT}`"
+    )
 
 
-# Claims are judged in seconds, and a stale verdict would be worse than judging them again after any edit.
-LIBRARY_CHECKSUM = checksum(os.path.join(LIBRARY, "intrinsic_lr"), (".py",))
+def code(script, *modules):
+    """Checksum of a script, of modules that it imports by name, and of all that these import."""
+    return closure.checksum(SCRIPTS / script, *modules)
 
 
 def dataset_of_point(pattern):

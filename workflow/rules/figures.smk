@@ -12,6 +12,7 @@ rule figure_curves:
     conda:
         "../../envs/intrinsic-lr.yaml"
     params:
+        code=code("figure_curves.py"),
         spec=lambda w: STUDY.describe(w.experiment),
         look=STUDY.look,
     script:
@@ -32,6 +33,7 @@ rule figure_swa:
     conda:
         "../../envs/intrinsic-lr.yaml"
     params:
+        code=code("figure_swa.py"),
         spec=lambda w: STUDY.describe(w.experiment),
         look=STUDY.look,
     script:
@@ -52,6 +54,7 @@ rule figure_distance:
     conda:
         "../../envs/intrinsic-lr.yaml"
     params:
+        code=code("figure_distance.py"),
         spec=lambda w: STUDY.describe(w.experiment),
         look=STUDY.look,
     script:
@@ -72,6 +75,7 @@ rule figure_epochs:
     conda:
         "../../envs/intrinsic-lr.yaml"
     params:
+        code=code("figure_epochs.py"),
         spec=lambda w: STUDY.describe(w.experiment),
         look=STUDY.look,
     script:
@@ -92,6 +96,7 @@ rule figure_total_variation:
     conda:
         "../../envs/intrinsic-lr.yaml"
     params:
+        code=code("figure_total_variation.py"),
         spec=lambda w: STUDY.describe(w.experiment),
         look=STUDY.look,
     script:
@@ -112,6 +117,7 @@ rule figure_disagreement:
     conda:
         "../../envs/intrinsic-lr.yaml"
     params:
+        code=code("figure_disagreement.py"),
         spec=lambda w: STUDY.describe(w.experiment),
         look=STUDY.look,
     script:
@@ -132,6 +138,7 @@ rule figure_grid:
     conda:
         "../../envs/intrinsic-lr.yaml"
     params:
+        code=code("figure_grid.py"),
         spec=lambda w: STUDY.describe(w.experiment),
         look=STUDY.look,
     script:
@@ -152,6 +159,7 @@ rule figure_phase:
     conda:
         "../../envs/intrinsic-lr.yaml"
     params:
+        code=code("figure_phase.py"),
         spec=lambda w: STUDY.describe(w.experiment),
         look=STUDY.look,
     script:
@@ -176,7 +184,7 @@ rule figure_claim:
         seed=config["seed"],
         statement=lambda w: CLAIMS[w.claim].statement,
         look=STUDY.look,
-        library=LIBRARY_CHECKSUM,
+        code=lambda w: code("figure_claim.py", f"intrinsic_lr.claims.{w.claim}"),
     script:
         "../scripts/figure_claim.py"
 
@@ -194,6 +202,7 @@ rule figure_scorecard:
     conda:
         "../../envs/intrinsic-lr.yaml"
     params:
+        code=code("figure_scorecard.py"),
         look=STUDY.look,
     script:
         "../scripts/figure_scorecard.py"

@@ -20,7 +20,7 @@ rule report:
         experiments=[STUDY.describe(name) for name in STUDY.experiments],
         plans=[STUDY.describe_claim(claim) for claim in STUDY.claims],
         products=report_products(),
-        page=checksum(os.path.join(workflow.basedir, "workflow", "report"), ("",)),
-        library=LIBRARY_CHECKSUM,
+        page=closure.tree(ROOT / "workflow" / "report"),
+        code=code("report.py"),
     script:
         "../scripts/report.py"

@@ -6,7 +6,7 @@ OWN_ENVIRONMENT = (
 
 if config["tensorboard"] and not OWN_ENVIRONMENT:
     # It imports pandas, which other studies need not wait for.
-    from intrinsic_lr import events
+    from intrinsic_lr.commands import tensorboard as events
 
     try:
         events.check_installed()
@@ -27,4 +27,4 @@ rule tensorboard:
     conda:
         "../../envs/intrinsic-lr-tensorboard.yaml"
     shell:
-        "python -m intrinsic_lr.events --run $(dirname {input.run:q}) --out {output:q} 2> {log:q}"
+        "python -m intrinsic_lr.commands.tensorboard --run $(dirname {input.run:q}) --out {output:q} 2> {log:q}"

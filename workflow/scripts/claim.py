@@ -2,12 +2,12 @@
 
 from importlib import import_module
 
-from intrinsic_lr.claims.catalogue import CLAIMS
-from intrinsic_lr.claims.question import Inputs
-from intrinsic_lr.claims.verdicts import findings_table
-from intrinsic_lr.leases import leased
-from intrinsic_lr.reporting import reported
-from intrinsic_lr.tables import write_table
+from intrinsic_lr.analyses.tables import write_table
+from intrinsic_lr.claims.shared.question import Inputs
+from intrinsic_lr.claims.shared.verdicts import findings_table
+from intrinsic_lr.core.job_log import reported
+from intrinsic_lr.core.leases import leased
+from intrinsic_lr.study.claims import CLAIMS
 
 # Only tests of networks compute on a device; the others read tables.
 needed = CLAIMS[snakemake.wildcards.claim].reads_data or "checkpoints" in CLAIMS[snakemake.wildcards.claim].files

@@ -7,12 +7,12 @@ from itertools import combinations
 
 import pandas as pd
 
-from intrinsic_lr.disagreement import compare
-from intrinsic_lr.prepared import true_labels
-from intrinsic_lr.reporting import reported
-from intrinsic_lr.runs import open_ensemble
-from intrinsic_lr.seeding import stream_seed
-from intrinsic_lr.tables import block_folders, differing_axes, same_intrinsic_lr, write_table
+from intrinsic_lr.analyses.tables import block_folders, differing_axes, same_intrinsic_lr, write_table
+from intrinsic_lr.core.job_log import reported
+from intrinsic_lr.core.seeding import stream_seed
+from intrinsic_lr.data.prepared import true_labels
+from intrinsic_lr.runs.ensembles import open_ensemble
+from intrinsic_lr.stats.disagreement import compare
 
 
 def comparisons(spec):

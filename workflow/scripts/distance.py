@@ -5,13 +5,13 @@ import json
 import pandas as pd
 import torch
 
-from intrinsic_lr.distance import across, pairwise
-from intrinsic_lr.intervals import summarise
-from intrinsic_lr.reporting import reported
-from intrinsic_lr.runs import open_ensemble
-from intrinsic_lr.tables import across_pairs, block_folders, with_point, write_table
-from intrinsic_lr.theory import fit_ou_null, ou_squared_distance, sphere_walk_cosine, sphere_walk_distance
-from intrinsic_lr.trajectories import trajectories
+from intrinsic_lr.analyses.tables import across_pairs, block_folders, with_point, write_table
+from intrinsic_lr.core.job_log import reported
+from intrinsic_lr.runs.ensembles import open_ensemble
+from intrinsic_lr.runs.trajectories import trajectories
+from intrinsic_lr.stats.distance import across, pairwise
+from intrinsic_lr.stats.intervals import summarise
+from intrinsic_lr.stats.theory import fit_ou_null, ou_squared_distance, sphere_walk_cosine, sphere_walk_distance
 
 QUANTITIES = ["l2", "l2_unit_norm", "cosine"]
 SHORT_LAGS = 1 / 3

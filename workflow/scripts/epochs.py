@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from intrinsic_lr.disagreement import label_changes
-from intrinsic_lr.distance import ALL, ALL_LAYER_NORMALISED, between
-from intrinsic_lr.prepared import true_labels
-from intrinsic_lr.reporting import reported
-from intrinsic_lr.runs import open_ensemble
-from intrinsic_lr.tables import across_pairs, block_folders, with_point, write_table
-from intrinsic_lr.trajectories import label_trajectory, trajectory
+from intrinsic_lr.analyses.tables import across_pairs, block_folders, with_point, write_table
+from intrinsic_lr.core.job_log import reported
+from intrinsic_lr.data.prepared import true_labels
+from intrinsic_lr.runs.ensembles import open_ensemble
+from intrinsic_lr.runs.trajectories import label_trajectory, trajectory
+from intrinsic_lr.stats.disagreement import label_changes
+from intrinsic_lr.stats.distance import ALL, ALL_LAYER_NORMALISED, between
 
 PAIR = ["step", "partner_step", "replicate", "partner"]
 COSINES = {ALL: "cosine", ALL_LAYER_NORMALISED: "cosine_layer_normalised"}

@@ -5,9 +5,9 @@ from importlib import import_module
 
 import pandas as pd
 
-from intrinsic_lr.claims.question import Question
-from intrinsic_lr.reporting import reported
-from intrinsic_lr.style import Look, save
+from intrinsic_lr.claims.shared.question import Question
+from intrinsic_lr.core.job_log import reported
+from intrinsic_lr.figures.style import Look, save
 
 with reported(snakemake.log[0]):
     params = snakemake.params

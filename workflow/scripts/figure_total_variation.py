@@ -4,9 +4,9 @@ import json
 
 import pandas as pd
 
-from intrinsic_lr.plots import total_variation_figure
-from intrinsic_lr.reporting import reported
-from intrinsic_lr.style import Look, save
+from intrinsic_lr.core.job_log import reported
+from intrinsic_lr.figures.plots import total_variation_figure
+from intrinsic_lr.figures.style import Look, save
 
 with reported(snakemake.log[0]):
     look = Look.read(snakemake.params.look)

@@ -4,10 +4,10 @@ import json
 
 import pandas as pd
 
-from intrinsic_lr.intervals import summarise
-from intrinsic_lr.reporting import reported
-from intrinsic_lr.runs import open_ensemble
-from intrinsic_lr.tables import block_folders, with_point, write_table
+from intrinsic_lr.analyses.tables import block_folders, with_point, write_table
+from intrinsic_lr.core.job_log import reported
+from intrinsic_lr.runs.ensembles import open_ensemble
+from intrinsic_lr.stats.intervals import summarise
 
 QUANTITIES = ["test_accuracy", "train_accuracy", "test_loss", "train_loss", "squared_norm", "effective_lr"]
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from intrinsic_lr.claims.paper import Judged, side_by_side
-from intrinsic_lr.claims.question import Question
-from intrinsic_lr.reporting import reported
-from intrinsic_lr.tables import write_table
+from intrinsic_lr.analyses.tables import write_table
+from intrinsic_lr.claims.shared.paper import Judged, side_by_side
+from intrinsic_lr.claims.shared.question import Question
+from intrinsic_lr.core.job_log import reported
 
 with reported(snakemake.log[0]):
     params = snakemake.params

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pandas as pd
 
-from intrinsic_lr.intervals import summarise
-from intrinsic_lr.regimes import CHAOTIC, CONVERGING, DIVERGED, regime
-from intrinsic_lr.reporting import reported
-from intrinsic_lr.runs import open_ensemble
-from intrinsic_lr.tables import block_folders, with_point, write_table
+from intrinsic_lr.analyses.tables import block_folders, with_point, write_table
+from intrinsic_lr.core.job_log import reported
+from intrinsic_lr.runs.ensembles import open_ensemble
+from intrinsic_lr.stats.intervals import summarise
+from intrinsic_lr.stats.regimes import CHAOTIC, CONVERGING, DIVERGED, regime
 
 QUANTITIES = ["effective_lr", "effective_gradient_norm", "batch_loss"]
 

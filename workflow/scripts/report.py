@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from intrinsic_lr.config import Study
+from intrinsic_lr.core.job_log import reported
+from intrinsic_lr.core.storage import atomic_path, note_written
 from intrinsic_lr.report.page import Sources, render
-from intrinsic_lr.reporting import reported
-from intrinsic_lr.storage import atomic_path, note_written
+from intrinsic_lr.study.study import Study
 
 with reported(snakemake.log[0]):
     templates = Path(snakemake.scriptdir).parent / "report"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from intrinsic_lr.claims.verdicts import controls, scorecard
-from intrinsic_lr.reporting import reported
-from intrinsic_lr.tables import write_table
+from intrinsic_lr.analyses.tables import write_table
+from intrinsic_lr.claims.shared.verdicts import controls, scorecard
+from intrinsic_lr.core.job_log import reported
 
 with reported(snakemake.log[0]):
     findings = {Path(file).stem: pd.read_csv(file) for file in snakemake.input}

@@ -6,16 +6,16 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from intrinsic_lr.averaging import Checkpoints, across_table, swa_table
-from intrinsic_lr.data import load
-from intrinsic_lr.devices import resolve
-from intrinsic_lr.evaluation import EvaluationData
-from intrinsic_lr.intervals import summarise
-from intrinsic_lr.leases import leased
-from intrinsic_lr.reporting import reported
-from intrinsic_lr.runs import open_ensemble
-from intrinsic_lr.tables import across_pairs, block_folders, with_point, write_table
-from intrinsic_lr.training import DTYPES
+from intrinsic_lr.analyses.averaging import Checkpoints, across_table, swa_table
+from intrinsic_lr.analyses.tables import across_pairs, block_folders, with_point, write_table
+from intrinsic_lr.core.job_log import reported
+from intrinsic_lr.core.leases import leased
+from intrinsic_lr.data.dataset import load
+from intrinsic_lr.models.devices import resolve
+from intrinsic_lr.runs.ensembles import open_ensemble
+from intrinsic_lr.stats.intervals import summarise
+from intrinsic_lr.training.evaluation import EvaluationData
+from intrinsic_lr.training.loop import DTYPES
 
 KEYS = ["relation", "partner_point", "average", "normalisation", "step", "delta", "averaged"]
 

@@ -13,14 +13,14 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from intrinsic_lr import paths
-from intrinsic_lr.averaging import QUANTITIES, Weights
-from intrinsic_lr.data import Dataset, load
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.evaluation import EvaluationData, evaluate
+from intrinsic_lr.analyses.averaging import QUANTITIES, Weights
+from intrinsic_lr.core import paths
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.data.dataset import Dataset, load
 from intrinsic_lr.models.ensemble import EnsembleModel
-from intrinsic_lr.runs import RUN, Block, Ensemble, member
-from intrinsic_lr.training import DTYPES
+from intrinsic_lr.runs.ensembles import RUN, Block, Ensemble, member
+from intrinsic_lr.training.evaluation import EvaluationData, evaluate
+from intrinsic_lr.training.loop import DTYPES
 
 
 @dataclass(frozen=True)

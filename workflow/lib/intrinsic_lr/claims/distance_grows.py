@@ -5,11 +5,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.verdicts import Finding, Range
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.intervals import bootstrap_interval, summarise
-from intrinsic_lr.lags import (
+from intrinsic_lr.analyses.tables import ACROSS_INITIALISATIONS
+from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.verdicts import Finding, Range
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.figures.style import band, legend_below, ordered_colours, panels, scientific, spread, styled
+from intrinsic_lr.stats.intervals import bootstrap_interval, summarise
+from intrinsic_lr.stats.lags import (
     MIN_LATE,
     MIN_SHORT,
     effective_dimension,
@@ -23,9 +25,7 @@ from intrinsic_lr.lags import (
     simulate_sphere_walk,
     slope,
 )
-from intrinsic_lr.style import band, legend_below, ordered_colours, panels, scientific, spread, styled
-from intrinsic_lr.tables import ACROSS_INITIALISATIONS
-from intrinsic_lr.theory import ou_squared_distance, sphere_walk_cosine
+from intrinsic_lr.stats.theory import ou_squared_distance, sphere_walk_cosine
 
 RUN = "run"
 DATA, OU, WALK, ACROSS = "data", "ou", "sphere_walk", "across"

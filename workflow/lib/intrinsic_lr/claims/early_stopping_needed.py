@@ -5,11 +5,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.verdicts import Finding, Range
-from intrinsic_lr.destabilisation import late_over_best
-from intrinsic_lr.intervals import largest_mean, mean_interval, smallest_mean
-from intrinsic_lr.style import legend_below, panels, scientific, styled
+from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.verdicts import Finding, Range
+from intrinsic_lr.figures.style import legend_below, panels, scientific, styled
+from intrinsic_lr.stats.destabilisation import late_over_best
+from intrinsic_lr.stats.intervals import largest_mean, mean_interval, smallest_mean
 
 DECAY, NO_DECAY, SGD = "decay", "no_decay", "sgd"
 _LOOK = {

@@ -5,15 +5,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from intrinsic_lr import style
-from intrinsic_lr.claims.question import Inputs, Interval, Question
-from intrinsic_lr.claims.sameness import first_of_each_rate, initialisations
-from intrinsic_lr.claims.verdicts import Finding, Range
-from intrinsic_lr.disagreement import bootstrap_resamples, disagreement
-from intrinsic_lr.equilibration import log_log_slope, resampled_means, spread, time_below
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.intervals import expanded_tails
-from intrinsic_lr.seeding import stream_seed
+from intrinsic_lr.claims.shared.question import Inputs, Interval, Question
+from intrinsic_lr.claims.shared.sameness import first_of_each_rate, initialisations
+from intrinsic_lr.claims.shared.verdicts import Finding, Range
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.seeding import stream_seed
+from intrinsic_lr.figures import style
+from intrinsic_lr.stats.disagreement import bootstrap_resamples, disagreement
+from intrinsic_lr.stats.equilibration import log_log_slope, resampled_means, spread, time_below
+from intrinsic_lr.stats.intervals import expanded_tails
 
 CURVE, TIME = "curve", "time"
 """Kinds of rows: how far a quantity is from its equilibrium, and the times at which it is that near for good."""

@@ -13,12 +13,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from intrinsic_lr.claims.exact import worst_finding
-from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.verdicts import Finding
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.style import MARKERS, legend_below, ordered_colours, panels, styled
-from intrinsic_lr.tables import differing_axes
+from intrinsic_lr.analyses.tables import differing_axes
+from intrinsic_lr.claims.shared.exact import worst_finding
+from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.verdicts import Finding
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.figures.style import MARKERS, legend_below, ordered_colours, panels, styled
 
 EXACT, ROUNDED, UNCORRECTED = "exact", "rounded", "uncorrected"
 """Kinds of pairs: in float64, in a coarser dtype, and with a momentum buffer that starts at zero (the control)."""
@@ -32,7 +32,7 @@ _SMALLEST = 1e-17
 
 def measure(inputs: Inputs) -> pd.DataFrame:
     """Return both deviations of every pair: one row per pair, checkpoint and replicate."""
-    from intrinsic_lr.equivalence import deviations
+    from intrinsic_lr.claims.shared.equivalence import deviations
 
     parts = []
     for kind, original, twin in pairs(inputs.question):

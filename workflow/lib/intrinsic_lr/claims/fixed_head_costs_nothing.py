@@ -8,12 +8,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.verdicts import Finding, Range
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.intervals import difference, mean_interval, p_not_worse
-from intrinsic_lr.style import legend_below, panels, styled
-from intrinsic_lr.tables import with_point
+from intrinsic_lr.analyses.tables import with_point
+from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.verdicts import Finding, Range
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.figures.style import legend_below, panels, styled
+from intrinsic_lr.stats.intervals import difference, mean_interval, p_not_worse
 
 FIXED, TRAINED, HEAD_ONLY = "fixed", "trained", "head_only"
 NETWORK, CONVOLUTIONAL = "network", "convolutional"
@@ -75,7 +75,7 @@ def _head_only(inputs: Inputs, role: str, point: Mapping[str, Any]) -> pd.DataFr
     """Fit the head alone, to convergence, on the features of each replicate's initial weights."""
     from sklearn.linear_model import LogisticRegression
 
-    from intrinsic_lr.evaluation import EvaluationData, features
+    from intrinsic_lr.training.evaluation import EvaluationData, features
 
     ensemble = inputs.ensemble(role, point)
     dataset = inputs.data(point["dataset"])

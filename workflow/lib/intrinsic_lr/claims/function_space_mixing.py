@@ -9,9 +9,9 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from intrinsic_lr import style
-from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.sameness import (
+from intrinsic_lr.analyses.tables import differing_axes
+from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.sameness import (
     EXCESS,
     SHARE,
     VARIATION,
@@ -23,10 +23,10 @@ from intrinsic_lr.claims.sameness import (
     strict,
     up_to_margin,
 )
-from intrinsic_lr.claims.verdicts import Finding
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.intervals import holm
-from intrinsic_lr.tables import differing_axes
+from intrinsic_lr.claims.shared.verdicts import Finding
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.figures import style
+from intrinsic_lr.stats.intervals import holm
 
 INITIALISATION, RATE, BATCH, SHORT = "initialisation", "intrinsic_lr", "batch_size", "too_short"
 """Kinds of pairs: what the claim is about, and the controls."""

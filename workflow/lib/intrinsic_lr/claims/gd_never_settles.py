@@ -9,12 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.verdicts import Finding, Range
-from intrinsic_lr.destabilisation import destabilisations
-from intrinsic_lr.intervals import largest_mean, outermost_mean, smallest_mean, summarise
-from intrinsic_lr.seeding import stream_seed
-from intrinsic_lr.style import band, legend_below, logarithmic, panels, scientific, styled
+from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.verdicts import Finding, Range
+from intrinsic_lr.core.seeding import stream_seed
+from intrinsic_lr.figures.style import band, legend_below, logarithmic, panels, scientific, styled
+from intrinsic_lr.stats.destabilisation import destabilisations
+from intrinsic_lr.stats.intervals import largest_mean, outermost_mean, smallest_mean, summarise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -161,7 +161,7 @@ def _top_eigenvalues(
     """
     import torch
 
-    from intrinsic_lr.curvature import top_eigenvalue
+    from intrinsic_lr.claims.shared.curvature import top_eigenvalue
 
     found = []
     for member in range(len(next(iter(weights.values())))):

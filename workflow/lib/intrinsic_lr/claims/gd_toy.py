@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from intrinsic_lr import toy
-from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.verdicts import Finding, Range
-from intrinsic_lr.intervals import outermost_mean, share_interval
-from intrinsic_lr.style import legend_below, ordered_colours, panels, scientific, styled
+from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.verdicts import Finding, Range
+from intrinsic_lr.figures.style import legend_below, ordered_colours, panels, scientific, styled
+from intrinsic_lr.stats import toy
+from intrinsic_lr.stats.intervals import outermost_mean, share_interval
 
 DECAY, NO_DECAY, CYCLE, CURVE = "decay", "no_decay", "cycle", "curve"
 _LENGTHS_OF_CURVE = 10, 4

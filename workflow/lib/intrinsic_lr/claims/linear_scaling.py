@@ -8,10 +8,10 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from intrinsic_lr.claims.question import Inputs, Interval, Question
-from intrinsic_lr.claims.verdicts import Finding, Range
-from intrinsic_lr.intervals import root_mean_square_interval
-from intrinsic_lr.style import MARKERS, legend_below, ordered_colours, panels, scientific, styled, ticks
+from intrinsic_lr.claims.shared.question import Inputs, Interval, Question
+from intrinsic_lr.claims.shared.verdicts import Finding, Range
+from intrinsic_lr.figures.style import MARKERS, legend_below, ordered_colours, panels, scientific, styled, ticks
+from intrinsic_lr.stats.intervals import root_mean_square_interval
 
 QUANTITIES = {"train_loss": "train loss", "test_loss": "test loss", "squared_norm": "squared norm"}
 """What is compared. Where the norms agree the effective learning rate, eta / ||w||^2, is k times larger."""

@@ -8,13 +8,13 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from intrinsic_lr.claims.question import Inputs, Interval, Question
-from intrinsic_lr.claims.verdicts import CONTROL, Finding, Range
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.intervals import bootstrap_interval, root_mean_square_interval, summarise
-from intrinsic_lr.relaxation import integrated_gamma, thinned
-from intrinsic_lr.style import band, legend_below, panels, scientific, spread, styled
-from intrinsic_lr.theory import relaxed_gamma
+from intrinsic_lr.claims.shared.question import Inputs, Interval, Question
+from intrinsic_lr.claims.shared.verdicts import CONTROL, Finding, Range
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.figures.style import band, legend_below, panels, scientific, spread, styled
+from intrinsic_lr.stats.intervals import bootstrap_interval, root_mean_square_interval, summarise
+from intrinsic_lr.stats.relaxation import integrated_gamma, thinned
+from intrinsic_lr.stats.theory import relaxed_gamma
 
 RESPONSE, ERROR = "response", "error"
 """Kinds of rows: the effective learning rate and the noise; the test error."""

@@ -5,16 +5,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.sameness import first_of_each_rate, initialisations
-from intrinsic_lr.claims.verdicts import Finding, Range
-from intrinsic_lr.disagreement import compare
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.intervals import holm, mean_interval
-from intrinsic_lr.lags import sphere_walk
-from intrinsic_lr.seeding import stream_seed
-from intrinsic_lr.style import legend_below, panels, styled
-from intrinsic_lr.theory import sphere_walk_cosine
+from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.sameness import first_of_each_rate, initialisations
+from intrinsic_lr.claims.shared.verdicts import Finding, Range
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.seeding import stream_seed
+from intrinsic_lr.figures.style import legend_below, panels, styled
+from intrinsic_lr.stats.disagreement import compare
+from intrinsic_lr.stats.intervals import holm, mean_interval
+from intrinsic_lr.stats.lags import sphere_walk
+from intrinsic_lr.stats.theory import sphere_walk_cosine
 
 PAIRS = "pairs"
 LAYERS = {"all": "raw weights", "all_layer_normalised": "every layer at unit norm"}
@@ -79,7 +79,7 @@ def measure(inputs: Inputs) -> pd.DataFrame:
 
 def _cosines(start, end, other, scale_groups, count: int) -> pd.DataFrame:
     """Compare weights at the end: with their own earlier, another trajectory's, another initialisation's."""
-    from intrinsic_lr.distance import across
+    from intrinsic_lr.stats.distance import across
 
     same, shifted = [(k, k) for k in range(count)], [(k, (k + 1) % count) for k in range(count)]
     tables = []

@@ -7,13 +7,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.verdicts import Finding, Range
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.intervals import mean_interval
-from intrinsic_lr.noise import isotropic_gram, isotropic_top_eigenvalue, noise_moments, top_eigenvalues
-from intrinsic_lr.style import legend_below, ordered_colours, panels, styled
-from intrinsic_lr.tables import with_point
+from intrinsic_lr.analyses.tables import with_point
+from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.verdicts import Finding, Range
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.figures.style import legend_below, ordered_colours, panels, styled
+from intrinsic_lr.stats.intervals import mean_interval
+from intrinsic_lr.stats.noise import isotropic_gram, isotropic_top_eigenvalue, noise_moments, top_eigenvalues
 
 if TYPE_CHECKING:
     import torch
@@ -117,8 +117,8 @@ def _grams(
     """Yield (replicate, Gram matrix of its mini-batch gradients at unit norm), a few replicates at a time."""
     import torch
 
-    from intrinsic_lr.seeding import stream_seed
-    from intrinsic_lr.training import gradients
+    from intrinsic_lr.core.seeding import stream_seed
+    from intrinsic_lr.training.loop import gradients
 
     count, members = int(question.settings["batches"]), len(weights[names[0]])
     size = sum(weights[name][0].numel() for name in names)

@@ -13,13 +13,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from intrinsic_lr.claims.exact import network_names
-from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.verdicts import Finding, Range
-from intrinsic_lr.intervals import bootstrap_interval
-from intrinsic_lr.models.spec import ModelSpec
-from intrinsic_lr.seeding import stream_seed
-from intrinsic_lr.style import MARKERS, legend_below, ordered_colours, panels, styled
+from intrinsic_lr.claims.shared.exact import network_names
+from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.verdicts import Finding, Range
+from intrinsic_lr.core.seeding import stream_seed
+from intrinsic_lr.figures.style import MARKERS, legend_below, ordered_colours, panels, styled
+from intrinsic_lr.stats.intervals import bootstrap_interval
+from intrinsic_lr.study.model_spec import ModelSpec
 
 SAME, FRESH, CONTROL = "same_direction", "fresh_direction", "all_trained"
 
@@ -39,7 +39,7 @@ def measure(inputs: Inputs) -> pd.DataFrame:
 def _rows_of_part(part: str, spec: ModelSpec, data, question: Question) -> list[dict[str, object]]:
     import torch
 
-    from intrinsic_lr.curvature import top_eigenvalue
+    from intrinsic_lr.claims.shared.curvature import top_eigenvalue
     from intrinsic_lr.models.ensemble import build
 
     settings, rows = question.settings, []

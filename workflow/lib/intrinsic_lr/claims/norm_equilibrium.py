@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from intrinsic_lr.claims.question import Inputs, Interval, Question
-from intrinsic_lr.claims.verdicts import Finding, Range
-from intrinsic_lr.intervals import bootstrap_interval
-from intrinsic_lr.relaxation import RelaxationFit, integrated_gamma, thinned
-from intrinsic_lr.style import MARKERS, legend_below, ordered_colours, panels, scientific, spread, styled
-from intrinsic_lr.tables import with_point
-from intrinsic_lr.theory import angular_update, equilibrium_effective_lr
+from intrinsic_lr.analyses.tables import with_point
+from intrinsic_lr.claims.shared.question import Inputs, Interval, Question
+from intrinsic_lr.claims.shared.verdicts import Finding, Range
+from intrinsic_lr.figures.style import MARKERS, legend_below, ordered_colours, panels, scientific, spread, styled
+from intrinsic_lr.stats.intervals import bootstrap_interval
+from intrinsic_lr.stats.relaxation import RelaxationFit, integrated_gamma, thinned
+from intrinsic_lr.stats.theory import angular_update, equilibrium_effective_lr
 
 REST, EARLY, ANGLE, COURSE = "rest", "early", "angle", "course"
 """Kinds of rows: means over the settled part, over the beginning, angles of layers, relaxing curves."""

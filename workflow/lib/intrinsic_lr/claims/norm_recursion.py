@@ -13,13 +13,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from intrinsic_lr.claims.exact import worst_finding
-from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.verdicts import Finding
-from intrinsic_lr.seeding import stream_seed
-from intrinsic_lr.style import MARKERS, legend_below, panels, spread, styled
-from intrinsic_lr.tables import with_point
-from intrinsic_lr.theory import norm_recursion_residual
+from intrinsic_lr.analyses.tables import with_point
+from intrinsic_lr.claims.shared.exact import worst_finding
+from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.verdicts import Finding
+from intrinsic_lr.core.seeding import stream_seed
+from intrinsic_lr.figures.style import MARKERS, legend_below, panels, spread, styled
+from intrinsic_lr.stats.theory import norm_recursion_residual
 
 PLAIN, MOMENTUM, AFFINE = "plain", "momentum", "affine"
 EPSILON = {"float32": float(np.finfo(np.float32).eps), "float64": float(np.finfo(np.float64).eps)}
@@ -69,10 +69,10 @@ def _affine(inputs: Inputs, role: str) -> pd.DataFrame:
     """Train a network with scales and shifts at the first point's rates; return the residuals of all weights."""
     import torch
 
-    from intrinsic_lr.geometry import squared_norms
     from intrinsic_lr.models.ensemble import build
-    from intrinsic_lr.models.spec import ModelSpec
-    from intrinsic_lr.training import State, gradients, update
+    from intrinsic_lr.stats.geometry import squared_norms
+    from intrinsic_lr.study.model_spec import ModelSpec
+    from intrinsic_lr.training.loop import State, gradients, update
 
     question = inputs.question
     point = question.points(role)[0]

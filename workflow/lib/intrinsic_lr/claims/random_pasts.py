@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy import stats
 
-from intrinsic_lr.claims.question import Inputs, Interval, Question
-from intrinsic_lr.claims.verdicts import Finding, Range
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.intervals import holm, summarise
-from intrinsic_lr.style import DASHES, band, legend_below, logarithmic, panels, styled
+from intrinsic_lr.claims.shared.question import Inputs, Interval, Question
+from intrinsic_lr.claims.shared.verdicts import Finding, Range
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.figures.style import DASHES, band, legend_below, logarithmic, panels, styled
+from intrinsic_lr.stats.intervals import holm, summarise
 
 CURVE = "curve"
 PAST, COMMON, END = "past", "common", "end"

@@ -15,15 +15,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from intrinsic_lr.claims.exact import worst_finding
-from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.verdicts import Finding, Range
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.intervals import difference, holm
-from intrinsic_lr.seeding import stream_seed
-from intrinsic_lr.style import legend_below, ordered_colours, panels, styled
-from intrinsic_lr.tables import differing_axes, same_intrinsic_lr
-from intrinsic_lr.theory import rescaled
+from intrinsic_lr.analyses.tables import differing_axes, same_intrinsic_lr
+from intrinsic_lr.claims.shared.exact import worst_finding
+from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.verdicts import Finding, Range
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.seeding import stream_seed
+from intrinsic_lr.figures.style import legend_below, ordered_colours, panels, styled
+from intrinsic_lr.stats.intervals import difference, holm
+from intrinsic_lr.stats.theory import rescaled
 
 RESCALED, ACCURACY, LABELS = "rescaled", "accuracy", "labels"
 """Parts of the table: exact pairs, final accuracies of points, label distributions of pairs of points."""
@@ -64,7 +64,7 @@ def label_pairs(points: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], 
 
 
 def _rescaled(inputs: Inputs) -> pd.DataFrame:
-    from intrinsic_lr.equivalence import deviations
+    from intrinsic_lr.claims.shared.equivalence import deviations
 
     parts = []
     for a, b, c in exact_pairs(inputs.question.points("pair")):
@@ -86,8 +86,8 @@ def _rescaled(inputs: Inputs) -> pd.DataFrame:
 
 
 def _equal_rates(inputs: Inputs) -> pd.DataFrame:
-    from intrinsic_lr.disagreement import compare
-    from intrinsic_lr.equivalence import predicted_labels
+    from intrinsic_lr.claims.shared.equivalence import predicted_labels
+    from intrinsic_lr.stats.disagreement import compare
 
     question, labels, rows = inputs.question, {}, []
     pairs = list(label_pairs(question.points("mixing")))

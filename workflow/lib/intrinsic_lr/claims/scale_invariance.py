@@ -12,12 +12,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from intrinsic_lr.claims.exact import FARTHEST, network_names, worst_finding
-from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.verdicts import Finding
-from intrinsic_lr.models.spec import ModelSpec
-from intrinsic_lr.seeding import stream_seed
-from intrinsic_lr.style import MARKERS, legend_below, ordered_colours, panels, styled
+from intrinsic_lr.claims.shared.exact import FARTHEST, network_names, worst_finding
+from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.verdicts import Finding
+from intrinsic_lr.core.seeding import stream_seed
+from intrinsic_lr.figures.style import MARKERS, legend_below, ordered_colours, panels, styled
+from intrinsic_lr.study.model_spec import ModelSpec
 
 NORMS = ("batch", "group", "layer")
 QUANTITIES = {
@@ -64,7 +64,7 @@ def _rows_of_network(spec: ModelSpec, data, question: Question) -> Iterator[dict
     """
     import torch
 
-    from intrinsic_lr.curvature import Derivatives
+    from intrinsic_lr.claims.shared.curvature import Derivatives
     from intrinsic_lr.models.ensemble import build
 
     members = int(question.settings["replicates"])

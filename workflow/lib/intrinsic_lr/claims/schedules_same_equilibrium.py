@@ -8,9 +8,9 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from intrinsic_lr import style
-from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.sameness import (
+from intrinsic_lr.analyses.tables import differing_axes
+from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.sameness import (
     MEASURED,
     SHARE,
     VARIATION,
@@ -20,10 +20,10 @@ from intrinsic_lr.claims.sameness import (
     strict,
     up_to_margin,
 )
-from intrinsic_lr.claims.verdicts import Finding
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.schedules import Timeline
-from intrinsic_lr.tables import differing_axes
+from intrinsic_lr.claims.shared.verdicts import Finding
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.figures import style
+from intrinsic_lr.study.schedules import Timeline
 
 MEET, APART = "meet", "do not meet"
 """Kinds of pairs: of schedules that end at one intrinsic rate, and with one that ends at another."""

@@ -4,11 +4,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.verdicts import Finding, Range
-from intrinsic_lr.errors import InputError
-from intrinsic_lr.intervals import difference, p_not_worse, summarise
-from intrinsic_lr.style import band, legend_below, panels, scientific, styled
+from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.verdicts import Finding, Range
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.figures.style import band, legend_below, panels, scientific, styled
+from intrinsic_lr.stats.intervals import difference, p_not_worse, summarise
 
 USUAL, SMALL, SHORT = "usual", "small", "small_short"
 _COLOURS = {USUAL: "#0173b2", SMALL: "#de8f05", SHORT: "#949494"}

@@ -8,12 +8,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from intrinsic_lr.claims import swa_within
-from intrinsic_lr.claims.question import Question
+from intrinsic_lr.claims.shared.gains import BOTH_ENDS, RUN_TIMES, mean_gains, whole_runs
+from intrinsic_lr.claims.shared.question import Question
+from intrinsic_lr.claims.shared.verdicts import Finding, Range
 from intrinsic_lr.claims.swa_within import TITLES, points_of
-from intrinsic_lr.claims.verdicts import Finding, Range
-from intrinsic_lr.gains import BOTH_ENDS, RUN_TIMES, mean_gains, whole_runs
-from intrinsic_lr.intervals import mean_interval
-from intrinsic_lr.style import legend_below, panels, scientific, styled
+from intrinsic_lr.figures.style import legend_below, panels, scientific, styled
+from intrinsic_lr.stats.intervals import mean_interval
 
 RUN = "run"
 NORMALISATIONS = {"raw": "raw weights", "per_layer": "every layer at unit norm first"}

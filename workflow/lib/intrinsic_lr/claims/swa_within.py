@@ -6,11 +6,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from intrinsic_lr.claims.question import Inputs, Question
-from intrinsic_lr.claims.verdicts import Finding, Range
-from intrinsic_lr.gains import LOWER_END, RUN_TIMES, averages_of, mean_gains, whole_runs
-from intrinsic_lr.intervals import mean_interval, summarise
-from intrinsic_lr.style import band, legend_below, panels, scientific, styled
+from intrinsic_lr.claims.shared.gains import LOWER_END, RUN_TIMES, averages_of, mean_gains, whole_runs
+from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.verdicts import Finding, Range
+from intrinsic_lr.figures.style import band, legend_below, panels, scientific, styled
+from intrinsic_lr.stats.intervals import mean_interval, summarise
 
 RUN = "run"
 AVERAGE, START, END = "#0072B2", "#E69F00", "#999999"

@@ -6,7 +6,7 @@ The sizes of a study are known from this before anything is trained.
 from abc import ABC, abstractmethod
 from math import prod
 
-from intrinsic_lr.models.spec import ModelSpec
+from intrinsic_lr.study.model_spec import ModelSpec
 
 
 class Architecture(ABC):

@@ -16,7 +16,7 @@ from intrinsic_lr.models.architecture import (
 )
 from intrinsic_lr.models.module import build_module
 from intrinsic_lr.models.normalisation import Normaliser, standardise
-from intrinsic_lr.models.spec import ModelSpec
+from intrinsic_lr.study.model_spec import ModelSpec
 
 Params = Mapping[str, Tensor]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from intrinsic_lr.models.normalisation import inverse_deviation
-from intrinsic_lr.models.spec import ModelSpec
+from intrinsic_lr.study.model_spec import ModelSpec
 
 
 class Norm(nn.Module):

@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from intrinsic_lr.devices import in_float64
 from intrinsic_lr.models import kernels
+from intrinsic_lr.models.devices import in_float64
 
 CONSTANT_FACTOR = 16.0
 

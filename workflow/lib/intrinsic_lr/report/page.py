@@ -12,16 +12,16 @@ from itables.utils import read_package_file
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from intrinsic_lr import paths
-from intrinsic_lr.claims.catalogue import CLAIMS
-from intrinsic_lr.claims.scorecard_figure import estimate_text, rejected_text
-from intrinsic_lr.claims.verdicts import CRITERION, INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
-from intrinsic_lr.config import Study
+from intrinsic_lr.claims.shared.scorecard_figure import estimate_text, rejected_text
+from intrinsic_lr.claims.shared.verdicts import CRITERION, INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
+from intrinsic_lr.core import paths
+from intrinsic_lr.core.storage import read_json
 from intrinsic_lr.report import provenance
 from intrinsic_lr.report.captions import caption
 from intrinsic_lr.report.embed import Download, data_url, file_download, table_download
 from intrinsic_lr.report.symbols import symbols
-from intrinsic_lr.storage import read_json
+from intrinsic_lr.study.claims import CLAIMS
+from intrinsic_lr.study.study import Study
 
 VERDICTS = (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE)
 _SHOWN = {

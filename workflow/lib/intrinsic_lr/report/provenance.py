@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from intrinsic_lr.commit import current_commit
+from intrinsic_lr.core.commit import current_commit
 
 TOOLS = ("snakemake", "pandas", "scipy", "statsmodels", "matplotlib", "seaborn")
 """What tables, verdicts and figures are made with, besides what trains."""

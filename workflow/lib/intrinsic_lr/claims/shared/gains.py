@@ -1,0 +1,129 @@
+"""What averaging two networks gains in test loss, from the table of weight averages. Imports no torch."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from intrinsic_lr.analyses.tables import ACROSS_INITIALISATIONS
+from intrinsic_lr.core.errors import InputError
+
+USUAL, LATER = "usual", "ten_times"
+RUN_TIMES = {USUAL: 1, LATER: 10}
+"""Multiples of the usual length of training at which averages are looked at."""
+LOWER_END, BOTH_ENDS = "end with the lower mean loss", "mean of both ends"
+"""What the loss of an average is compared with."""
+COLUMNS = [
+    "part", "run_time", "point", "intrinsic_lr", "normalisation", "step", "delta", "lag", "replicate", "partner",
+    "test_loss", "test_loss_start", "test_loss_end", "gain_over_better_end",
+]  # fmt: skip
+
+
+def averages_of(
+    table: pd.DataFrame, points: Sequence[Mapping[str, Any]], usual_length: float, lags: Sequence[float]
+) -> pd.DataFrame:
+    """Select the two-network averages at the usual length of training and at ten times it.
+
+    Args:
+        table: `swa_<experiment>`.
+        points: the points of the experiment.
+        usual_length: in 1/lambda_e.
+        lags: between the two checkpoints of a trajectory, in 1/lambda_e.
+
+    Returns:
+        `COLUMNS`: for `part` "within" one row per replicate, lag, run time and normalisation; for "across" two
+        networks of different initialisations at the same checkpoint, no network in two pairs, so that
+        the pairs are independent. `gain_over_better_end` is over the better end of each single pair.
+
+    Raises:
+        InputError: when the experiment has no checkpoint where one is wanted.
+    """
+    pairs = table[table["average"] == "pair"]
+    parts = []
+    for point in points:
+        rows = pairs[pairs["point"] == point["name"]]
+        for run_time, multiple in RUN_TIMES.items():
+            start = _planned(point, multiple * usual_length)
+            deltas = [_planned(point, multiple * usual_length + lag) - start for lag in lags]
+            here = rows[rows["step"] == start].assign(run_time=run_time)
+            parts.append(here[(here["relation"] == "within") & here["delta"].isin(deltas)].assign(part="within"))
+            across = here[here["relation"] == ACROSS_INITIALISATIONS]
+            parts.append(across[_disjoint(across)].assign(part="across"))
+    found = pd.concat(parts, ignore_index=True).rename(columns={"test_loss_gain": "gain_over_better_end"})
+    return found.assign(lag=found["delta"] * found["intrinsic_lr"])[COLUMNS]
+
+
+def _planned(point: Mapping[str, Any], time: float) -> int:
+    """Return the planned step at a time in 1/lambda_e."""
+    wanted = time / point["intrinsic_lr"]
+    nearest = min(point["steps"], key=lambda step: abs(step - wanted))
+    if abs(nearest - wanted) > 1:
+        raise InputError(
+            f"{point['name']}: found no checkpoint at {time:g}/lambda_e, which is step {round(wanted)}; "
+            f"its checkpoints are {', '.join(map(str, point['steps']))}"
+        )
+    return nearest
+
+
+def _disjoint(rows: pd.DataFrame) -> np.ndarray:
+    """Mark, from the first on, the pairs none of whose networks is in a pair marked before, shape (rows,)."""
+    used: set[tuple[str, str, int]] = set()
+    kept = []
+    for row in rows[["normalisation", "point", "replicate", "partner_point", "partner"]].itertuples(index=False):
+        ends = {
+            (row.normalisation, row.point, row.replicate),
+            (row.normalisation, row.partner_point, row.partner),
+        }
+        kept.append(not ends & used)
+        if kept[-1]:
+            used |= ends
+    return np.array(kept, dtype=bool)
+
+
+def whole_runs(rows: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the networks of a point whose loss is not finite at one of its checkpoints, in all their averages.
+
+    A run that diverges later would otherwise be judged by its finite beginning.
+
+    Args:
+        rows: `COLUMNS`; the start of an average belongs to `replicate`, the end to `partner`.
+    """
+    lost = [
+        set(zip(bad["point"], bad[name], strict=True))
+        for end, name in (("test_loss_start", "replicate"), ("test_loss_end", "partner"))
+        for bad in [rows[~np.isfinite(rows[end])]]
+    ]
+    kept = [
+        not {(point, replicate), (point, partner)} & set.union(*lost)
+        for point, replicate, partner in rows[["point", "replicate", "partner"]].itertuples(index=False)
+    ]
+    return rows[np.array(kept, dtype=bool)]
+
+
+def mean_gains(rows: pd.DataFrame, over: str) -> pd.Series:
+    """Return each replicate's gain in test loss over its ends, mean over the lags.
+
+    The ends' loss is, in the same replicate (a paired difference):
+
+    - `LOWER_END`: for each lag that of the end whose mean loss over the replicates is lower, as mean curves are
+      compared in a figure. To take the lower of two means errs against the average.
+    - `BOTH_ENDS`: the mean of both, which errs in favour of the average.
+
+    Args:
+        rows: `COLUMNS` of one part, point, run time and normalisation. Replicates that are not finite
+            somewhere are left out.
+        over: `LOWER_END` or `BOTH_ENDS`.
+
+    Returns:
+        Gains in nats, indexed by replicate.
+    """
+    losses = rows.pivot_table(
+        index="replicate", columns="delta", values=["test_loss", "test_loss_start", "test_loss_end"], dropna=False
+    )
+    losses = losses[np.isfinite(losses).all(axis=1)]
+    if losses.empty:
+        return pd.Series(dtype=float)
+    start, end = losses["test_loss_start"], losses["test_loss_end"]
+    ends = np.where(start.mean() <= end.mean(), start, end) if over == LOWER_END else (start + end) / 2
+    return (ends - losses["test_loss"]).mean(axis=1)

@@ -1,0 +1,170 @@
+"""What a study will take before anything is trained: member-steps, and bytes on the disk. Imports no torch."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from intrinsic_lr.core import paths
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.storage import read_json
+from intrinsic_lr.data import dataset_sizes
+from intrinsic_lr.data.dataset_sizes import Sizes
+from intrinsic_lr.models.architecture import Architecture, describe
+from intrinsic_lr.study.claims import CLAIMS
+from intrinsic_lr.study.model_spec import ModelSpec
+from intrinsic_lr.study.study import Study, Training
+
+ITEM_BYTES = {"float32": 4, "float64": 8}
+LABEL_BYTES, LOSS_BYTES, LOGIT_BYTES = 2, 4, 4
+PREDICTING = ("disagreement", "epochs")
+"""Analyses that read predictions."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one point's blocks take.
+
+    Attributes:
+        training: the training.
+        members: replicates trained, in whole blocks.
+        parameters: parameters of one member.
+        rows: rows of the history per member.
+        checkpoint_bytes: of all checkpoints.
+        record_bytes: of histories and traces, uncompressed.
+        prediction_bytes: of predictions and statistics, 0 where nothing reads them.
+    """
+
+    training: Training
+    members: int
+    parameters: int
+    rows: int
+    checkpoint_bytes: int
+    record_bytes: int
+    prediction_bytes: int
+
+    @property
+    def member_steps(self) -> int:
+        """Steps of all members together."""
+        return self.members * self.training.timeline.steps
+
+    @property
+    def bytes(self) -> int:
+        """All that is written."""
+        return self.checkpoint_bytes + self.record_bytes + self.prediction_bytes
+
+
+def known_sizes(study: Study, dataset: str) -> Sizes | None:
+    """Return the sizes of a data set: of the prepared one where there is one, else as known beforehand."""
+    # A damaged description is not complained of here: the command that repairs it passes by.
+    with contextlib.suppress(InputError, KeyError):
+        found = read_json(paths.DATA_INFO.format(dataset=dataset))
+        return Sizes(found["train_count"], found["test_count"], tuple(found["shape"]), len(found["classes"]))
+    return dataset_sizes.sizes(study.config["datasets"][dataset], f"config: datasets.{dataset}")
+
+
+def predicted_points(study: Study) -> set[str]:
+    """Return the names of the points whose predictions something reads."""
+    analyses = {name for analysis in PREDICTING for name in study.with_analysis(analysis)}
+    claims = {claim for claim in study.claims if "predictions" in CLAIMS[claim].files}
+    readers = analyses.union(*map(study.claim_experiments, claims))
+    return {point.name for name in readers for point in study.experiments[name].points}
+
+
+def budgets(study: Study) -> tuple[list[Budget], list[str]]:
+    """Return what every training of a study takes, and the points whose data set's sizes are not known yet."""
+    predicted = predicted_points(study)
+    found, unknown = [], []
+    for name, training in study.trainings.items():
+        sizes = known_sizes(study, training.point.dataset)
+        if sizes is None:
+            unknown.append(name)
+            continue
+        spec = ModelSpec.from_config(study.config["models"][training.point.model])
+        architecture = describe(spec, sizes.shape, sizes.classes)
+        found.append(_budget(training, architecture, sizes, name in predicted))
+    return found, unknown
+
+
+def _budget(training: Training, architecture: Architecture, sizes: Sizes, predicted: bool) -> Budget:
+    members = len(training.blocks) * training.block_size
+    item, steps = ITEM_BYTES[training.point.dtype], training.timeline.steps
+    # The regular rows, and those of checkpoints and of the last step that do not fall on one.
+    between = {step for step in (*training.checkpoints, steps) if step % training.log_every}
+    rows = steps // training.log_every + 1 + len(between)
+    columns = 13 + 2 * len(architecture.scale_groups)
+    traced = steps // training.trace_every + 2
+    checkpoints = members * len(training.checkpoints)
+    per_image = LOGIT_BYTES * sizes.classes + LABEL_BYTES + LOSS_BYTES
+    statistics = 2 * sum(architecture.norms.values()) * item if architecture.spec.norm == "batch" else 0
+    return Budget(
+        training,
+        members,
+        architecture.size,
+        rows,
+        checkpoints * architecture.size * item,
+        members * 8 * (rows * columns + traced * 9),
+        checkpoints * (sizes.test * per_image + statistics) if predicted else 0,
+    )
+
+
+def unfinished(found: Iterable[Budget]) -> list[tuple[Budget, float]]:
+    """Return each budget with the share of its blocks that are not trained yet, below the working directory."""
+    shares = []
+    for budget in found:
+        name, blocks = budget.training.point.name, budget.training.blocks
+        missing = sum(
+            not os.path.exists(paths.RUN.format(point=name, block=paths.block_name(block))) for block in blocks
+        )
+        shares.append((budget, missing / len(blocks)))
+    return shares
+
+
+def announce(study: Study, folder: Path) -> str:
+    """Return one line on what a study still takes.
+
+    Raises:
+        InputError: when the disk of `folder` has less room than that.
+    """
+    found, unknown = budgets(study)
+    left = unfinished(found)
+    needed = sum(round(budget.bytes * share) for budget, share in left)
+    blocks = sum(round(len(budget.training.blocks) * share) for budget, share in left)
+    steps = sum(round(budget.member_steps * share) for budget, share in left)
+    check_disk(folder, needed, f"the checkpoints, records and predictions of {blocks} trainings")
+    more = f"; of {len(unknown)} points the size is known only once their data are prepared" if unknown else ""
+    free = shutil.disk_usage(folder).free
+    return (
+        f"to be trained: {blocks} blocks, {steps:,} member-steps; to be written: {spell(needed)}, "
+        f"{spell(free)} are free{more}"
+    )
+
+
+def check_disk(folder: Path, needed: int, what: str) -> None:
+    """Raise `InputError` with both numbers when a folder's disk has less free; the folder may not be there yet."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise InputError(
+            f"disk of {there}: found {spell(free)} free; needed are {spell(needed)} for {what}; allowed are fewer "
+            "checkpoints or replicates, or another disk"
+        )
+
+
+def check_writable(folder: Path) -> None:
+    """Raise `InputError` where no file can be made in a folder that is there: no permission, a read-only disk."""
+    if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(
+            f"{folder.absolute()}: cannot be written to; allowed is a folder in which files can be made"
+        )
+
+
+def spell(size: float) -> str:
+    """Return a number of bytes in words: 1.5 MB."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"

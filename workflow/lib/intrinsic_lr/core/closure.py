@@ -1,0 +1,87 @@
+"""Which code a stage of the workflow runs: the checksum that makes its results stale when that code is edited.
+
+Snakemake sees scripts and commands, but not the modules that they import.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1]
+SOURCES = ("*.c", "*.h")
+"""Files beside a module that it compiles."""
+
+
+def checksum(*entries: str | Path) -> str:
+    """Return a checksum of the names and contents of all files of this package that some code imports.
+
+    Imports are read, not run; those inside functions count too. The package's own `__init__.py` is left out: it
+    forwards public names and computes nothing.
+
+    Args:
+        entries: modules as `intrinsic_lr.stats.noise`, and scripts by their paths.
+    """
+    digest = hashlib.sha256()
+    for file in closure(*entries):
+        name = file.relative_to(PACKAGE).as_posix() if file.is_relative_to(PACKAGE) else file.name
+        digest.update(f"{name}\n{_content_checksum(file)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def closure(*entries: str | Path) -> list[Path]:
+    """Return the files that `checksum` covers, sorted."""
+    found: set[Path] = set()
+    waiting = [file for entry in entries for file in ([entry] if isinstance(entry, Path) else _files(entry))]
+    while waiting:
+        file = waiting.pop()
+        if file in found:
+            continue
+        found.add(file)
+        if file.suffix == ".py":
+            waiting += [imported for name in _imports(file) for imported in _files(name)]
+    return sorted(found)
+
+
+def tree(folder: Path) -> str:
+    """Return a checksum of the names and contents of all files below a folder, compiled Python left out."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and file.suffix != ".pyc":
+            digest.update(f"{file.relative_to(folder).as_posix()}\n{_content_checksum(file)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _files(module: str) -> Iterator[Path]:
+    """Yield the files behind a dotted name: packages on its way, the module, and the C sources beside it."""
+    package, *parts = module.split(".")
+    if package != PACKAGE.name:
+        return
+    place = PACKAGE
+    for part in parts:
+        place = place / part
+        if place.is_dir():
+            yield place / "__init__.py"
+            yield from (source for pattern in SOURCES for source in place.glob(pattern))
+        elif place.with_suffix(".py").is_file():
+            yield place.with_suffix(".py")
+        else:
+            return
+
+
+@cache
+def _imports(file: Path) -> tuple[str, ...]:
+    """Return the dotted names that a file imports, those of attributes of modules among them."""
+    names = []
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return tuple(dict.fromkeys(names))
+
+
+@cache
+def _content_checksum(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

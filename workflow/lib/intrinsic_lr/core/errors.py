@@ -1,0 +1,47 @@
+"""Mistakes of a user, and refusals of the system, reported as one line instead of a traceback."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+from intrinsic_lr.core.heartbeat import beating
+
+LONGEST = 2_000
+"""Characters of a message; what lies between its halves is left out of a longer one."""
+
+
+class InputError(Exception):
+    """A mistake in what the user or the machine gave: names the place, what was found and what is allowed.
+
+    The message is one line that a terminal can show: what is no printable character in it is spelt as Python does.
+    """
+
+    def __init__(self, message: str) -> None:
+        line = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in message)
+        half = LONGEST // 2
+        super().__init__(line if len(line) <= LONGEST else f"{line[:half]} ... {line[-half:]}")
+
+
+def spell(error: OSError) -> str:
+    """Return what the system refused in words, with the file where the error knows it."""
+    reason = error.strerror or str(error)
+    return f"{error.filename}: {reason}" if error.filename else reason
+
+
+@contextlib.contextmanager
+def one_line() -> Iterator[None]:
+    """End the program with one line on standard error and exit status 2 on an `InputError` or an `OSError`."""
+    try:
+        yield
+    except (InputError, OSError) as error:
+        text = spell(error) if isinstance(error, OSError) else error
+        # The log may lie on the very disk that is full.
+        with contextlib.suppress(OSError):
+            print(f"error: {text}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Run a command-line program under `one_line`, its log beating."""
+    with one_line(), beating(sys.stderr):
+        main()

@@ -1,0 +1,90 @@
+"""Random crops of zero-padded images and horizontal flips, drawn separately for every replicate."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from intrinsic_lr.core.errors import InputError
+
+_TEXT = re.compile(r"flip|crop=([1-9][0-9]?)(,flip)?")
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to a training image each time it is seen.
+
+    Attributes:
+        crop: zeros put on each side before a crop of the original size is taken, in pixels.
+        flip: whether the image is mirrored left to right with probability 1/2.
+    """
+
+    crop: int = 0
+    flip: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> "Augmentation | None":
+        """Return the augmentation spelt `flip`, `crop=N` or `crop=N,flip`, or None for `none`.
+
+        Raises:
+            InputError: when the text is none of these.
+        """
+        if text == "none":
+            return None
+        match = _TEXT.fullmatch(text)
+        if match is None:
+            raise InputError(
+                f"augmentation: found {text!r}; allowed: none, flip, crop=N or crop=N,flip, N from 1 to 99"
+            )
+        return cls(crop=int(match[1] or 0), flip=text.endswith("flip"))
+
+    def spell(self) -> str:
+        """Return the text that `parse` reads."""
+        parts = ([f"crop={self.crop}"] if self.crop else []) + (["flip"] if self.flip else [])
+        return ",".join(parts)
+
+    def draws(self, seeds: Sequence[int], count: int) -> torch.Tensor:
+        """Draw how `count` images of each replicate are to be changed.
+
+        Args:
+            seeds: one seed for each of the R replicates; a replicate's draws depend on its own seed only.
+            count: number of images.
+
+        Returns:
+            int16 tensor (R, count, 3) on the CPU: top and left edge of the crop in the padded image, each
+            uniform on 0..2*crop, and 1 where the image is flipped.
+        """
+        result = torch.zeros(len(seeds), count, 3, dtype=torch.int16)
+        for row, seed in zip(result, seeds, strict=True):
+            generator = torch.Generator().manual_seed(seed)
+            row[:, :2] = torch.randint(2 * self.crop + 1, (count, 2), generator=generator)
+            if self.flip:
+                row[:, 2] = torch.randint(2, (count,), generator=generator)
+        return result
+
+    def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        """Pad with zeros, crop, then flip, as torchvision's `RandomCrop(padding)` and flip do.
+
+        Args:
+            images: uint8 (R, B, C, H, W), before normalisation.
+            draws: (R, B, 3) from `draws`, on any device.
+
+        Returns:
+            uint8 (R, B, C, H, W) on the device of the images.
+        """
+        R, B, C, H, W = images.shape
+        device = images.device
+        top, left, flipped = draws.to(device, torch.int64, non_blocking=True).unbind(-1)
+        padded = F.pad(images, (self.crop,) * 4)
+        column = torch.arange(W, device=device)
+        columns = torch.where(flipped[..., None].bool(), column.flip(0), column) + left[..., None]
+        rows = top[..., None] + torch.arange(H, device=device)
+        return padded[
+            torch.arange(R, device=device).view(R, 1, 1, 1, 1),
+            torch.arange(B, device=device).view(1, B, 1, 1, 1),
+            torch.arange(C, device=device).view(1, 1, C, 1, 1),
+            rows.view(R, B, 1, H, 1),
+            columns.view(R, B, 1, 1, W),
+        ]

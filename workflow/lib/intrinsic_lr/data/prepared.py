@@ -1,0 +1,36 @@
+"""A prepared data set read without torch: its description, and the true labels of its test images."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.rerun import remake
+from intrinsic_lr.core.storage import read_json, verify
+
+STATED = ("name", "classes", "sha256", "mean", "std")
+
+
+def description(data_path: Path | str, info_path: Path | str) -> dict[str, Any]:
+    """Return the description of a data set, after the data file was found to be the one described.
+
+    Raises:
+        InputError: a file is missing or damaged, or the data are not those that the description was written for.
+    """
+    info = read_json(info_path)
+    repair = remake(data_path)
+    if missing := [key for key in STATED if key not in info]:
+        raise InputError(
+            f"{info_path}: does not describe a data set ({', '.join(missing)} missing); repair with `{repair}`"
+        )
+    verify(data_path, info["sha256"], repair)
+    return info
+
+
+def true_labels(data_path: Path | str, info_path: Path | str) -> tuple[dict[str, Any], np.ndarray]:
+    """Return a data set's description and the true labels (N,) of its test images; raises as `description`."""
+    info = description(data_path, info_path)
+    with safe_open(data_path, framework="np") as tensors:
+        return info, tensors.get_tensor("test_labels")

@@ -1,0 +1,323 @@
+"""The look of all figures, and the pieces that they share.
+
+What a paper prescribes, width and font, is a `Look`; all else is the same in every figure: a palette safe for
+colour-blind readers, ordered quantities in a truncated viridis whose lightness rises in grey print too, markers or
+dashes beside colours, intervals as bands or bars, text that stays text in vector formats.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.storage import atomic_path, note_written
+
+PAGE = 6.75
+"""Text width of a page, in inches."""
+_NARROW = 5.0
+"""In a figure less wide than this, in inches, panels stand below each other."""
+_STACKED = 4
+"""Up to so many panels of a narrow figure stand in one column; more stand in two."""
+STYLE = {
+    "axes.titlesize": "medium",
+    "axes.labelsize": "medium",
+    "legend.fontsize": "small",
+    "xtick.labelsize": "small",
+    "ytick.labelsize": "small",
+    "figure.titlesize": "large",
+    "axes.grid": True,
+    "grid.color": "0.9",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "intrinsic-lr",
+    "pdf.fonttype": 42,
+    "figure.constrained_layout.use": True,
+}
+DASHES = ["-", (0, (5, 2)), ":", "-.", (0, (6, 1, 1, 1, 1, 1))]
+HEAT = ListedColormap(plt.get_cmap("viridis")(np.linspace(0.05, 0.92, 256)))
+MARKERS = ["o", "s", "^", "D", "v", "P"]
+HATCHES = ["", "////", "....", "xxxx", "\\\\\\\\"]
+"""Fillings of bars that stand beside each other, to be told apart in grey print."""
+_METADATA: dict[str, dict[str, Any]] = {
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "png": {"Software": None},
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a figure has to fit into.
+
+    Attributes:
+        width: inches.
+        family: font family: `serif`, `sans-serif`, `monospace`, or the name of an installed font.
+        size: size of the text in points; titles are larger, tick labels and legends smaller, in proportion.
+    """
+
+    width: float = PAGE
+    family: str = "DejaVu Sans"
+    size: float = 9.0
+
+    @staticmethod
+    def read(text: str) -> "Look":
+        """Read what `Study.look` spells.
+
+        Raises:
+            InputError: the font is not installed.
+        """
+        look = Look(**json.loads(text))
+        try:
+            findfont(FontProperties(family=[look.family]), fallback_to_default=False)
+        except ValueError:
+            raise InputError(
+                f"config: figures.font.family: found {look.family!r}, which is not installed; allowed: serif, "
+                "sans-serif, monospace, or the name of an installed font"
+            ) from None
+        return look
+
+    def parameters(self) -> dict[str, Any]:
+        """Return matplotlib's parameters of a figure that looks like this."""
+        return STYLE | {
+            "figure.figsize": (self.width, self.width / 2),
+            "font.family": [self.family],
+            "font.size": self.size,
+            "mathtext.fontset": "dejavuserif" if self.family == "serif" else "dejavusans",
+        }
+
+
+DEFAULT = Look()
+
+
+def save(figure: Figure, paths: Iterable[str], look: Look = DEFAULT) -> None:
+    """Write a figure, drawn in this look, to files whose endings say the format; always with the same bytes."""
+    with plt.rc_context(look.parameters()):
+        for path in paths:
+            extension = str(path).rsplit(".", 1)[1]
+            with atomic_path(path) as temporary:
+                figure.savefig(temporary, format=extension, dpi=200, metadata=_METADATA[extension])
+            note_written(path)
+    plt.close(figure)
+
+
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Make a drawing function draw in the look of all figures, of the width and font of its argument `look`."""
+
+    @wraps(draw)
+    def in_style(*arguments: Any, look: Look = DEFAULT, **options: Any) -> Figure:
+        with sns.axes_style("ticks"), plt.rc_context(look.parameters()):
+            figure = draw(*arguments, **options)
+            if figure.get_suptitle():
+                figure.suptitle(wrapped(figure, figure.get_suptitle(), "large"))
+            if look.width < _NARROW:
+                _fit_labels(figure)
+            return figure
+
+    return in_style
+
+
+def panels(
+    rows: int,
+    columns: int,
+    height: float,
+    *,
+    sharex: Any = False,
+    sharey: Any = False,
+    beside: str = "col",
+    **ratios: Any,
+) -> tuple[Figure, np.ndarray]:
+    """Return a figure of the look's width and its axes (rows, columns), without the upper and right frame.
+
+    Args:
+        rows: of panels.
+        columns: of panels.
+        height: inches, for the panels.
+        sharex: which panels share this axis: all (True), none (False), those of a `row` or of a `col`.
+        sharey: the same of the other axis.
+        beside: which panels of a narrow figure of many stay beside each other: those of a `row` or of a `col`.
+        ratios: `width_ratios`, `height_ratios`.
+    """
+    width = plt.rcParams["figure.figsize"][0]
+    if width >= _NARROW or columns == 1:
+        options = {"sharex": sharex, "sharey": sharey, "squeeze": False, **ratios}
+        figure, axes = plt.subplots(rows, columns, figsize=(width, height), **options)
+    else:
+        axes = np.arange(rows * columns).reshape(rows, columns)
+        places = axes if beside == "row" or axes.size <= _STACKED else axes.T
+        across = 1 if axes.size <= _STACKED else 2
+        down = -(-axes.size // across)
+        figure, grid = plt.subplots(down, across, figsize=(width, 0.8 * height / rows * down), squeeze=False)
+        for left_over in grid.flat[axes.size :]:
+            left_over.remove()
+        axes = grid.flat[np.argsort(places, axis=None)].reshape(rows, columns)
+        _share(axes, "x", sharex)
+        _share(axes, "y", sharey)
+    sns.despine(figure)
+    return figure, axes
+
+
+def _share(axes: np.ndarray, axis: str, shared: Any) -> None:
+    """Let panels share an axis as `plt.subplots` does, but keep the tick labels of each."""
+    groups = {"row": list(axes), "col": list(axes.T), True: [axes.ravel()], "all": [axes.ravel()]}
+    for first, *others in groups.get(shared, []):
+        for other in others:
+            getattr(other, f"share{axis}")(first)
+
+
+def _fit_labels(figure: Figure) -> None:
+    """Break long titles and labels; a panel gets tick labels, and its label from those that share its axis."""
+    for axes in figure.axes:
+        for axis, groups in (("x", axes.get_shared_x_axes()), ("y", axes.get_shared_y_axes())):
+            labels = [getattr(other, f"get_{axis}label")() for other in groups.get_siblings(axes)]
+            if not getattr(axes, f"get_{axis}label")() and any(labels):
+                axes.set(**{f"{axis}label": next(filter(None, labels))})
+        cell = axes.get_subplotspec()
+        if cell:
+            axes.tick_params(labelleft=True)
+        share = 0.75 * len(cell.colspan) / cell.get_gridspec().ncols if cell else 0.75
+        axes.set_title(wrapped(figure, axes.get_title(), "medium", share))
+        axes.set_xlabel(wrapped(figure, axes.get_xlabel(), "medium", share))
+
+
+def wrapped(figure: Figure, text: str, size: str | float, share: float = 0.95) -> str:
+    """Break the lines of a text that are longer than this share of the figure's width, never inside a formula."""
+    font = FontProperties(size=size)
+    renderer = figure.canvas.get_renderer()
+
+    def fits(line: str) -> bool:
+        width, _, _ = renderer.get_text_width_height_descent(line, font, ismath="$" in line)
+        return width <= share * figure.bbox.width
+
+    lines = []
+    for paragraph in text.split("\n"):
+        line = ""
+        for word in re.findall(r"(?:\$[^$]*\$|\S)+", paragraph):
+            if line and not fits(f"{line} {word}"):
+                lines.append(line)
+                line = word
+            else:
+                line = f"{line} {word}".lstrip()
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def ordered_colours(values: Sequence[Any]) -> dict[Any, Any]:
+    """Return a colour for each of some ordered values, none too light to be seen on white."""
+    places = np.linspace(0.1, 0.78, max(len(values), 2))
+    return dict(zip(values, map(tuple, plt.get_cmap("viridis")(places)), strict=False))
+
+
+def bar_style(index: int) -> dict[str, Any]:
+    """Return colour and filling of the bars of a kind."""
+    colours = sns.color_palette("colorblind")
+    return {
+        "facecolor": colours[index % len(colours)],
+        "hatch": HATCHES[index % len(HATCHES)],
+        "edgecolor": "white",
+    }
+
+
+def replicates_text(table: pd.DataFrame) -> str:
+    """Say how many replicates are behind a table's means, and how many are missing."""
+    if not len(table):
+        return "no replicates"
+    low, high = int(table["replicates"].min()), int(table["replicates"].max())
+    missing = int(table["missing"].max()) if "missing" in table else 0
+    count = f"{high}" if low == high else f"{low} to {high}"
+    return f"{count} replicates" + (f", up to {missing} not finite and left out" if missing else "")
+
+
+def scientific(value: float) -> str:
+    """Spell a rate for mathtext: 0.001 as 10^-3, 0.003 as 3 10^-3, 0.1 as 0.1."""
+    if value == 0 or 0.01 < abs(value) < 1000:
+        return f"{value:.3g}"
+    mantissa, exponent = f"{value:.2e}".split("e")
+    factor = f"{float(mantissa):.3g}"
+    power = f"10^{{{int(exponent)}}}"
+    return f"${power}$" if factor == "1" else rf"${factor}\times {power}$"
+
+
+def band(axes: Axes, table: pd.DataFrame, x: str, quantity: str, **style: Any) -> None:
+    """Draw `<quantity>_mean` against x with the band from `<quantity>_low` to `<quantity>_high`."""
+    table = table.sort_values(x)
+    (line,) = axes.plot(table[x], table[f"{quantity}_mean"], **style)
+    axes.fill_between(
+        table[x], table[f"{quantity}_low"], table[f"{quantity}_high"], color=line.get_color(), alpha=0.2, lw=0
+    )
+
+
+SHORT_SPAN = 30
+"""Largest over smallest value up to which an axis is labelled between the powers of ten."""
+
+
+def logarithmic(axes: Axes, axis: str, values: Any) -> None:
+    """Make an axis logarithmic if any of its values can be shown there: diverged runs leave none."""
+    values = np.asarray(values, dtype=float)
+    values = values[np.isfinite(values) & (values > 0)]
+    if not values.size:
+        return
+    axes.set(**{f"{axis}scale": "log"})
+    if axis == "x" and values.max() < SHORT_SPAN * values.min():
+        # matplotlib would label all its minor ticks there, one over the other.
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+
+
+def spread(values: Sequence[Any], count: int) -> list[Any]:
+    """Return at most `count` of the sorted values, spread evenly over their ranks."""
+    values = sorted(set(values))
+    if len(values) <= count:
+        return values
+    return [values[index] for index in np.unique(np.linspace(0, len(values) - 1, count).round().astype(int))]
+
+
+def legend_below(figure: Figure, handles: list[Any], columns: int, note: str) -> None:
+    """Put the legend under the panels, headed by a note on what the intervals are.
+
+    Args:
+        figure: the figure, which grows by the legend's height.
+        handles: what the legend explains.
+        columns: columns of the legend in a figure of a page's width; narrower ones have fewer.
+        note: the note.
+    """
+    width, height = figure.get_size_inches()
+    columns = max(1, min(round(columns * width / PAGE), columns, len(handles)))
+    rows = -(-len(handles) // columns)
+    note = wrapped(figure, note, "small")
+    line = plt.rcParams["font.size"] / 45
+    figure.set_size_inches(width, height + line * (rows + note.count("\n") + 1))
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        title=note,
+        title_fontsize="small",
+    )
+
+
+def ticks(axes: Axes, values: Iterable[float]) -> None:
+    """Put plain tick labels on a logarithmic axis, at most about one for each doubling."""
+    kept: list[float] = []
+    for value in sorted({value for value in values if value > 0}):
+        if not kept or value >= 1.9 * kept[-1]:
+            kept.append(value)
+    axes.set_xticks(kept, [f"{value:.2g}" for value in kept])
+    axes.xaxis.set_minor_locator(NullLocator())

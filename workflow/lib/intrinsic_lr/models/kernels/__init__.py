@@ -1,0 +1,218 @@
+"""Compiled kernels for a training step on a CPU, where a C compiler is at hand.
+
+PyTorch computes layer by layer for all members, and passes over memory some ten times for what is no product. In
+`chain.c` a core computes the gradients of one member after the other from what stays in its cache; other
+networks have batch norm with ReLU in three passes (docs/performance.md). The kernels are compiled when first
+needed, in two seconds, into the user's cache, under a name that stands for their text, the compiler and the
+processor. Without `gcc`, or with `INTRINSIC_LR_KERNELS=off` in the environment, PyTorch's own operations are used.
+The two round differently; run.json says which it was.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Sequence
+from functools import cache
+from itertools import chain
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.storage import atomic_path
+
+SOURCES = Path(__file__).parent
+SWITCH = "INTRINSIC_LR_KERNELS"
+FLAGS = (
+    "-O3",
+    "-mprefer-vector-width=512",
+    "-march=native",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fopenmp",
+    "-fPIC",
+    "-shared",
+)
+COMPILE_SECONDS = 60
+
+PARTS = 32
+"""Parts that norm.c splits a column into."""
+Shape = tuple[int, int, int, int, int, int]
+"""Channels, results, side of the kernel, stride, height and width of a convolution's input."""
+
+_POINTER, _COUNT, _REAL, _FLAG = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
+_SIGNATURES = {
+    "normalise_rows": [_POINTER] * 4 + [_COUNT, _COUNT, _REAL, _FLAG, _FLAG],
+    "differentiate_rows": [_POINTER] * 6 + [_COUNT, _COUNT, _FLAG, _FLAG],
+    "normalise_columns": [_POINTER] * 5 + [_COUNT, _COUNT, _REAL, _FLAG, _FLAG],
+    "differentiate_columns": [_POINTER] * 8 + [_COUNT, _COUNT, _FLAG, _FLAG],
+    "chain_bytes": [_POINTER] + [_COUNT] * 3,
+    "chain": [_POINTER, _COUNT, *[_POINTER] * 3, _FLAG, *[_POINTER] * 2, *[_COUNT] * 3, _REAL, _POINTER, _FLAG],
+    "step": [_POINTER] * 2 + [_COUNT, _REAL, _REAL, _FLAG],
+}
+
+
+class Kernels:
+    """The kernels of one compiled library; they take contiguous float32 tensors on the CPU.
+
+    Args:
+        library: the file.
+
+    Raises:
+        OSError: it cannot be loaded.
+    """
+
+    def __init__(self, library: Path) -> None:
+        self._library = ctypes.CDLL(str(library))
+        for name, arguments in _SIGNATURES.items():
+            function = getattr(self._library, name)
+            function.argtypes, function.restype = arguments, _COUNT if name == "chain_bytes" else None
+
+    def normalise(self, x: Tensor, limit: float, rectify: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (x - mean) / deviation per channel, rectified where asked, the means and the inverse deviations.
+
+        Args:
+            x: activations that `lies_well` accepts.
+            limit: a variance not above this share of the mean square makes a constant channel, which becomes 0.
+            rectify: whether a ReLU follows.
+        """
+        channels, count = _sizes(x)
+        y = torch.empty_like(x)
+        mean, inverse = x.new_empty(channels), x.new_empty(channels)
+        given = _pointers(x, y, mean, inverse)
+        if x.dim() == 3:
+            self._library.normalise_rows(*given, channels, count, limit, rectify, torch.get_num_threads())
+        else:
+            sums = torch.empty(PARTS * channels, dtype=torch.float64)
+            self._library.normalise_columns(
+                *given, *_pointers(sums), channels, count, limit, rectify, torch.get_num_threads()
+            )
+        return y, mean, inverse
+
+    def differentiate(self, slope: Tensor, x: Tensor, y: Tensor | None, mean: Tensor, inverse: Tensor) -> Tensor:
+        """Return the derivative in `x`, given the one in what `normalise` returned; `y` where it was rectified."""
+        channels, count = _sizes(x)
+        slope = slope.contiguous() if x.dim() == 3 else slope.contiguous(memory_format=torch.channels_last)
+        result = torch.empty_like(x)
+        given = _pointers(slope, x, x if y is None else y, mean, inverse, result)
+        if x.dim() == 3:
+            self._library.differentiate_rows(*given, channels, count, y is not None, torch.get_num_threads())
+        else:
+            sums = torch.empty(2 * PARTS * channels, dtype=torch.float64)
+            means = x.new_empty(2 * channels)
+            self._library.differentiate_columns(
+                *given, *_pointers(sums, means), channels, count, y is not None, torch.get_num_threads()
+            )
+        return result
+
+    def space(self, shapes: Sequence[Shape], batch: int, classes: int) -> int:
+        """Return the bytes that a thread of `gradients` works in."""
+        return self._library.chain_bytes(_flat(shapes), len(shapes), batch, classes)
+
+    def gradients(
+        self,
+        shapes: Sequence[Shape],
+        weights: Sequence[Tensor],
+        images: Tensor,
+        labels: Tensor,
+        limit: float,
+        fixed_head: bool,
+        bytes_each: int,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return mean losses (R,) of a chain of convolutions, and their derivatives in the trained weights.
+
+        Args:
+            shapes: of the convolutions, each padded by half its kernel and followed by batch norm and ReLU.
+            weights: of each (R, out, channels, kernel, kernel), and of the head (R, K, F) on means over places.
+            images: (R, B, C, H, W), or (B, C, H, W) shared by all members.
+            labels: (R, B), from 0 to K - 1, which data sets are checked for.
+            limit: as for `normalise`.
+            fixed_head: whether the head is not trained.
+            bytes_each: what `space` says of this chain.
+        """
+        members, classes, batch = len(weights[0]), weights[-1].shape[1], labels.shape[1]
+        threads = min(torch.get_num_threads(), members)
+        space = torch.empty(threads * bytes_each, dtype=torch.uint8)
+        images, labels, loss = images.contiguous(), labels.contiguous(), weights[0].new_empty(members)
+        found = [torch.empty_like(weight) for weight in (weights[:-1] if fixed_head else weights)]
+        several = _POINTER * len(weights)
+        self._library.chain(
+            *(_flat(shapes), len(shapes), several(*_pointers(*weights)), several(*_pointers(*found))),
+            *(images.data_ptr(), images.dim() == 4, *_pointers(labels, loss)),
+            *(members, batch, classes, limit, space.data_ptr(), threads),
+        )
+        return loss, found
+
+    def step(self, weight: Tensor, gradient: Tensor, keep: float, lr: float) -> None:
+        """Set `weight` to keep * weight - lr * gradient."""
+        self._library.step(*_pointers(weight, gradient), weight.numel(), keep, lr, torch.get_num_threads())
+
+
+def lies_well(x: Tensor) -> bool:
+    """Tell whether the kernels take activations: float32 on the CPU, (1, C, N) or channels last (B, C, H, W)."""
+    if x.dtype != torch.float32 or x.device.type != "cpu" or not x.numel():
+        return False
+    if x.dim() == 4:
+        return x.is_contiguous(memory_format=torch.channels_last)
+    return x.dim() == 3 and len(x) == 1 and x.is_contiguous()
+
+
+def lies_flat(x: Tensor) -> bool:
+    """Tell whether `step` takes a tensor: float32, contiguous, on the CPU."""
+    return x.dtype == torch.float32 and x.device.type == "cpu" and x.is_contiguous()
+
+
+@cache
+def load() -> Kernels | None:
+    """Return the kernels, compiled if need be, or None where they cannot be had or are switched off."""
+    compiler = shutil.which("gcc")
+    if compiler is None or os.environ.get(SWITCH) == "off":
+        return None
+    try:
+        library = _cache_folder() / f"kernels-{_fingerprint(compiler)}.so"
+        if not library.exists():
+            _compile(compiler, library)
+        return Kernels(library)
+    except (InputError, OSError, RuntimeError, subprocess.SubprocessError):
+        return None
+
+
+def _compile(compiler: str, library: Path) -> None:
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(library) as temporary:
+        command = [compiler, *FLAGS, *map(str, sorted(SOURCES.glob("*.c"))), "-o", str(temporary), "-lm"]
+        subprocess.run(command, check=True, capture_output=True, timeout=COMPILE_SECONDS)
+
+
+def _flat(shapes: Sequence[Shape]) -> ctypes.Array[ctypes.c_int64]:
+    return (_COUNT * (6 * len(shapes)))(*chain.from_iterable(shapes))
+
+
+def _sizes(x: Tensor) -> tuple[int, int]:
+    return x.shape[1], x.numel() // x.shape[1]
+
+
+def _pointers(*tensors: Tensor) -> list[int]:
+    return [tensor.data_ptr() for tensor in tensors]
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "intrinsic_lr"
+
+
+def _fingerprint(compiler: str) -> str:
+    """Return a name for the source, its compilation and this machine's processor: a shared home serves many."""
+    processor = platform.processor() or platform.machine()
+    described = Path("/proc/cpuinfo")
+    if described.exists():
+        lines = described.read_text().splitlines()
+        processor += "".join(
+            sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})
+        )
+    texts = [source.read_text() for source in sorted(SOURCES.glob("*.[ch]"))]
+    text = "\n".join([*texts, " ".join(FLAGS), compiler, processor])
+    return hashlib.sha256(text.encode()).hexdigest()[:20]

@@ -1,0 +1,1 @@
+"""Trained blocks read back, with their checksums verified."""

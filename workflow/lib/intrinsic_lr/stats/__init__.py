@@ -1,0 +1,1 @@
+"""Estimators and formulas: arrays in, numbers out."""

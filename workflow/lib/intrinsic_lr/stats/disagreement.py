@@ -1,0 +1,414 @@
+"""Function space: how often runs disagree, and how far apart two settings' predictions are.
+
+The function that a setting learns is random: at a test point x it is the distribution p_x(k) of the label
+predicted over runs. Two settings with distributions p and q are compared by their total variation, and by
+how often two runs disagree within each and across them: the across disagreement exceeds the mean of the
+within ones by half the squared distance ||p - q||^2 (derived). Independent runs of one setting disagree
+about as often as they err, so the raw disagreement says nothing by itself; the share of the across
+disagreement that is excess says how much of it is owed to the settings, whatever the task.
+
+Splits and resamples are counted in whole numbers: ties are exact, and a table does not depend on the order of
+sums. Most runs give most test points their usual label, so what is counted is who does not: a sparse matrix, in
+which points that all runs agree on have no part (see `VariedPoints`).
+
+Imports no torch. Arrays of labels are (runs, points); -1 marks a run that was not finite.
+"""
+
+from dataclasses import dataclass
+from math import gcd
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import sparse
+
+from intrinsic_lr.stats.intervals import expanded_tails
+
+CHUNK_VALUES = 2_000_000
+"""Bound on the values of an intermediate array: test points are taken in chunks that keep to it."""
+
+
+def predicted_labels(logits: ArrayLike) -> np.ndarray:
+    """Return the labels (R, N) of the largest of each image's logits (R, N, K); -1 where not all are finite."""
+    logits = np.asarray(logits)
+    return np.where(np.isfinite(logits).all(axis=-1), logits.argmax(axis=-1), -1)
+
+
+def label_distribution(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return p_x(k), shape (N, K): the fraction of runs that give test point x the label k."""
+    return _label_counts(labels, classes) / len(labels)
+
+
+def l1_distance(p: np.ndarray, q: np.ndarray) -> float:
+    """Return mean_x sum_k |p_x(k) - q_x(k)| of two label distributions (N, K)."""
+    return float(np.abs(p - q).sum(axis=1).mean())
+
+
+def total_variation(p: np.ndarray, q: np.ndarray) -> float:
+    """Return the total variation of two label distributions (N, K), half their l1 distance, mean over points."""
+    return l1_distance(p, q) / 2
+
+
+def within_disagreement(p: np.ndarray, n: int) -> float:
+    """Return how often two different runs disagree, mean over points and over all pairs of n runs.
+
+    n/(n-1) (1 - sum_k p^2), unbiased (derived). NaN for a single run.
+    """
+    return float(n / (n - 1) * (1 - np.square(p).sum(axis=1)).mean()) if n > 1 else float("nan")
+
+
+def across_disagreement(p: np.ndarray, q: np.ndarray) -> float:
+    """Return how often a run of one setting and a run of the other disagree, 1 - sum_k p q, mean over points."""
+    return float((1 - (p * q).sum(axis=1)).mean())
+
+
+def squared_distance_unbiased(p: np.ndarray, n: int, q: np.ndarray, m: int) -> float:
+    """Return ||p - q||^2, mean over points, of the distributions that n and m runs estimate by p and q (N, K).
+
+    sum_k (p-q)^2 - p(1-p)/(n-1) - q(1-q)/(m-1), unbiased and so at times negative (derived); the noise of p is
+    its within disagreement over n. NaN for a single run.
+    """
+    noise = within_disagreement(p, n) / n + within_disagreement(q, m) / m
+    return float(np.square(p - q).sum(axis=1).mean() - noise)
+
+
+def excess_disagreement(p: np.ndarray, q: np.ndarray, n: int, m: int) -> float:
+    """Return the across disagreement less the mean of the within ones: half of ||p - q||^2, unbiased (derived)."""
+    return squared_distance_unbiased(p, n, q, m) / 2
+
+
+def disagreement(
+    labels_a: np.ndarray, labels_b: np.ndarray, true_labels: np.ndarray, classes: int
+) -> dict[str, float]:
+    """Return the quantities of two settings' finite runs, labels (n, N) and (m, N), that take no resampling.
+
+    `l1`, `total_variation`, `within_a`, `within_b`, `across`, `excess`, `excess_share` = excess / across, the mean
+    errors `error_a` and `error_b` against true_labels (N,), and `independent_errors`: how often one of two runs
+    alone would err were their errors independent, e_a (1 - e_b) + e_b (1 - e_a). Within and excess are NaN for a
+    single run; the share is NaN where no run disagrees with any of the other setting.
+    """
+    n, m = len(labels_a), len(labels_b)
+    p, q = label_distribution(labels_a, classes), label_distribution(labels_b, classes)
+    error_a, error_b = (float((labels != true_labels).mean()) for labels in (labels_a, labels_b))
+    across, excess = across_disagreement(p, q), excess_disagreement(p, q, n, m)
+    return {
+        "l1": l1_distance(p, q),
+        "total_variation": total_variation(p, q),
+        "within_a": within_disagreement(p, n),
+        "within_b": within_disagreement(q, m),
+        "across": across,
+        "excess": excess,
+        "excess_share": excess / across if across > 0 else float("nan"),
+        "error_a": error_a,
+        "error_b": error_b,
+        "independent_errors": error_a * (1 - error_b) + error_b * (1 - error_a),
+    }
+
+
+def label_changes(labels_a: np.ndarray, labels_b: np.ndarray) -> np.ndarray:
+    """Return how often each network of one set labels a test point unlike each of another, as a matrix.
+
+    Args:
+        labels_a: predicted labels (S, N); rows with a -1 give NaN.
+        labels_b: predicted labels (T, N), likewise.
+
+    Returns:
+        Shares of the N test points, shape (S, T).
+    """
+    shares = np.stack([(run != labels_b).mean(axis=1) for run in labels_a])
+    finite = (labels_a >= 0).all(axis=1)[:, None] & (labels_b >= 0).all(axis=1)
+    return np.where(finite, shares, np.nan)
+
+
+@dataclass(frozen=True)
+class VariedPoints:
+    """Who gives another label than the usual one, at P test points on which two settings' runs are not unanimous.
+
+    Attributes:
+        a: 1 where a run of the first setting gives a label, shape (U, n), in the smallest integers that count all
+            runs; one row for each label that some run gives at a point, but the one that most runs give.
+        b: the same for the second setting, (U, m).
+        rows: 1 where a row of `a` and `b` is of a point, (P, U).
+    """
+
+    a: sparse.csr_array
+    b: sparse.csr_array
+    rows: sparse.csr_array
+
+    def with_usual(self, others: np.ndarray, runs: int) -> np.ndarray:
+        """Append how often `runs` runs give the usual labels, (P, S), to how often they give others, (U, S)."""
+        return np.concatenate([others, runs - self.rows @ others])
+
+    @property
+    def totals(self) -> np.ndarray:
+        """How often all runs together give each label, the usual ones last, shape (U + P, 1)."""
+        others = np.diff(self.a.indptr) + np.diff(self.b.indptr)
+        return self.with_usual(others.astype(self.a.dtype)[:, None], self.a.shape[1] + self.b.shape[1])
+
+
+@dataclass(frozen=True)
+class PooledLabels:
+    """The labels of two settings' runs, prepared for counting them in many draws of runs.
+
+    Attributes:
+        n: runs of the first setting.
+        m: runs of the second.
+        points: test points N.
+        varied: those on which the runs are not unanimous, in chunks.
+    """
+
+    n: int
+    m: int
+    points: int
+    varied: tuple[VariedPoints, ...]
+
+    @staticmethod
+    def of(a: np.ndarray, b: np.ndarray, classes: int, draws: int) -> "PooledLabels":
+        """Prepare predicted labels a (n, N) and b (m, N) for this many draws at once."""
+        n, m = len(a), len(b)
+        counts = _label_counts(a, classes) + _label_counts(b, classes)
+        varied = np.flatnonzero(counts.max(axis=1) < n + m)
+        size = max(1, CHUNK_VALUES // (classes * max(draws, n, m)))
+        chunks = [varied[start : start + size] for start in range(0, len(varied), size)]
+        parts = [_varied_points(a[:, x], b[:, x], counts[x].argmax(axis=1), classes) for x in chunks]
+        return PooledLabels(n, m, a.shape[1], tuple(parts))
+
+
+def permutation_null(
+    a: np.ndarray, b: np.ndarray, classes: int, permutations: int, generator: np.random.Generator
+) -> np.ndarray:
+    """Return the total variation of random splits of the pooled runs, shape (permutations,).
+
+    Were both settings one, their runs would be exchangeable, and the observed total variation one draw of these.
+
+    Args:
+        a: predicted labels (n, N).
+        b: predicted labels (m, N).
+        classes: number of labels K.
+        permutations: number of splits.
+        generator: source of the splits.
+    """
+    return _null(PooledLabels.of(a, b, classes, permutations), permutations, generator)
+
+
+def bootstrap_resamples(
+    a: np.ndarray, b: np.ndarray, classes: int, resamples: int, generator: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Resample the runs of both settings; return each quantity of every resample, arrays (resamples,).
+
+    The quantities are `total_variation`, `within_a`, `within_b`, `across`, `excess` and `excess_share`. A
+    resample repeats runs, and a run never disagrees with itself: 1 - sum p*^2 is too small by (n-1)/n on top of
+    the usual factor. Corrected twice, the within disagreement and the excess have the estimate itself as their
+    mean over resamples (derived). The total variation has a mean above the estimate.
+    """
+    return _resampled(PooledLabels.of(a, b, classes, resamples), resamples, generator)
+
+
+def bootstrap_intervals(
+    a: np.ndarray,
+    b: np.ndarray,
+    classes: int,
+    resamples: int,
+    confidence: float,
+    generator: np.random.Generator,
+) -> dict[str, tuple[float, float]]:
+    """Return (low, high) of each quantity of `bootstrap_resamples`, from resampled runs.
+
+    The intervals of the within, across and excess disagreement are percentile intervals, with the expanded levels
+    of `intervals.expanded_tails` for the smaller number of runs, and cover the value
+    of infinitely many runs; near zero excess that interval is wider than it need be, because resampled
+    settings differ even where the settings do not.
+
+    An estimated total variation is on average above the true one, and resampling adds as much again. Its
+    percentile interval is therefore shifted so that the resamples have the estimate as their mean, and covers
+    the expected estimate of n and m runs, not the total variation of infinitely many (see `compare`).
+    """
+    drawn = bootstrap_resamples(a, b, classes, resamples, generator)
+    estimate = total_variation(label_distribution(a, classes), label_distribution(b, classes))
+    return _intervals(drawn, estimate, confidence, min(len(a), len(b)))
+
+
+def _intervals(
+    drawn: dict[str, np.ndarray], estimate: float, confidence: float, runs: int
+) -> dict[str, tuple[float, float]]:
+    """Return the intervals of `bootstrap_intervals` from resamples and the estimated total variation."""
+    drawn["total_variation"] = np.maximum(estimate + drawn["total_variation"] - drawn["total_variation"].mean(), 0)
+    tails = expanded_tails(confidence, runs)
+    return {name: tuple(map(float, np.quantile(values, tails))) for name, values in drawn.items()}
+
+
+def compare(
+    labels_a: np.ndarray,
+    labels_b: np.ndarray,
+    true_labels: np.ndarray,
+    classes: int,
+    *,
+    permutations: int,
+    bootstrap: int,
+    confidence: float,
+    seed: int,
+) -> dict[str, float | int]:
+    """Compare two settings at one checkpoint: one row of the disagreement table.
+
+    `null_mean` and `null_q95` are the mean and the 0.95 quantile of the permutation null, and the p-value is
+    (1 + splits at least as far apart) / (1 + splits). With fewer than two finite runs on a side every quantity
+    is NaN.
+
+    The intervals are those of `bootstrap_intervals`, except that the lower end of the total variation's is
+    lower by `null_mean`, but not below zero. The expected estimate exceeds the true total variation by
+    something between zero (Jensen's inequality) and the expected distance of the sampling noise alone (triangle
+    inequality), which the null's mean bounds for equal numbers of runs (derived, noise taken as normal). So the
+    interval covers the true value near zero as well as far from it, at the price of being wide.
+
+    Args:
+        labels_a: predicted labels (n, N) of the first setting's runs; runs with a -1 are left out.
+        labels_b: predicted labels (m, N) of the second's.
+        true_labels: (N,).
+        classes: number of labels K.
+        permutations: splits behind the null.
+        bootstrap: resamples behind the intervals.
+        confidence: coverage of the intervals, between 0 and 1.
+        seed: of the splits and resamples.
+    """
+    a, b = (labels[(labels >= 0).all(axis=1)] for labels in (labels_a, labels_b))
+    n, m = len(a), len(b)
+    row = {"replicates_a": n, "replicates_b": m, "missing_a": len(labels_a) - n, "missing_b": len(labels_b) - m}
+    values = dict.fromkeys(_QUANTITIES, float("nan"))
+    if min(n, m) > 1:
+        splits, resamples = (np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2))
+        values |= disagreement(a, b, true_labels, classes)
+        pooled = PooledLabels.of(a, b, classes, max(permutations, bootstrap))
+        null = _null(pooled, permutations, splits)
+        # Total variations are whole multiples of 1/(n m N): half of that tells a tie from rounding.
+        as_far = np.count_nonzero(null > values["total_variation"] - 0.5 / (n * m * a.shape[1]))
+        values["null_mean"] = float(null.mean())
+        values["null_q95"] = float(np.quantile(null, 0.95))
+        values["p_value"] = (1 + as_far) / (1 + permutations)
+        drawn = _resampled(pooled, bootstrap, resamples)
+        intervals = _intervals(drawn, values["total_variation"], confidence, min(n, m))
+        for name in ("total_variation", "across", "excess", "excess_share"):
+            values[f"{name}_low"], values[f"{name}_high"] = intervals[name]
+        values["total_variation_low"] = max(values["total_variation_low"] - values["null_mean"], 0.0)
+    return row | values | {"permutations": permutations, "bootstrap": bootstrap}
+
+
+_QUANTITIES = (
+    "l1",
+    "total_variation",
+    "total_variation_low",
+    "total_variation_high",
+    "null_mean",
+    "null_q95",
+    "p_value",
+    "within_a",
+    "within_b",
+    "across",
+    "across_low",
+    "across_high",
+    "excess",
+    "excess_low",
+    "excess_high",
+    "excess_share",
+    "excess_share_low",
+    "excess_share_high",
+    "error_a",
+    "error_b",
+    "independent_errors",
+)
+
+
+def _label_counts(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return how many runs give each test point each label, (N, K)."""
+    points = labels.shape[1]
+    first = labels[0]
+    # Few runs differ from any one of them, and only those are looked at one by one.
+    deviations = np.flatnonzero(labels != first)
+    keys = deviations % points * classes + labels.ravel()[deviations]
+    counts = np.bincount(keys, minlength=points * classes).reshape(points, classes)
+    counts[np.arange(points), first] += len(labels) - counts.sum(axis=1)
+    return counts
+
+
+def _varied_points(a: np.ndarray, b: np.ndarray, usual: np.ndarray, classes: int) -> VariedPoints:
+    """Lay out the labels a (n, P) and b (m, P) of some points whose usual labels are `usual` (P,)."""
+    # A label at a point has the number point * classes + label.
+    numbers = np.arange(len(usual), dtype=np.int32) * classes
+    deviating = [side != usual for side in (a, b)]
+    given = [(side + numbers)[deviates] for side, deviates in zip((a, b), deviating, strict=True)]
+    in_use = np.zeros(len(usual) * classes, bool)
+    for labels in given:
+        in_use[labels] = True
+    row = np.cumsum(in_use, dtype=np.int32) - 1
+    used, dtype = np.flatnonzero(in_use), _integers(len(a) + len(b))
+    sides = []
+    for labels, deviates in zip(given, deviating, strict=True):
+        # A column holds the labels of one run, in order of the points: this is the layout of a csc array already.
+        ends = np.concatenate([[0], np.cumsum(np.count_nonzero(deviates, axis=1))]).astype(np.int32)
+        column_major = (np.ones(len(labels), dtype), row[labels], ends)
+        sides.append(sparse.csc_array(column_major, shape=(len(used), len(deviates))).tocsr())
+    rows = sparse.csr_array(
+        (np.ones(len(used), dtype), (used // classes, row[used])), shape=(len(usual), len(used))
+    )
+    return VariedPoints(*sides, rows)
+
+
+def _null(pooled: PooledLabels, permutations: int, generator: np.random.Generator) -> np.ndarray:
+    """Return what `permutation_null` does."""
+    n, m = pooled.n, pooled.m
+    order = generator.permuted(np.tile(np.arange(n + m), (permutations, 1)), axis=1)
+    first = np.zeros((permutations, n + m), _integers(n + m))
+    np.put_along_axis(first, order[:, :n], 1, axis=1)
+    first_a, first_b = np.ascontiguousarray(first[:, :n].T), np.ascontiguousarray(first[:, n:].T)
+    gaps = np.zeros(permutations)
+    for part in pooled.varied:
+        counts = part.with_usual(part.a @ first_a + part.b @ first_b, n)
+        gaps += _gaps(counts, part.totals - counts, n, m)
+    return gaps / (2 * n * m * pooled.points)
+
+
+def _resampled(pooled: PooledLabels, resamples: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
+    """Return what `bootstrap_resamples` does."""
+    n, m, points = pooled.n, pooled.m, pooled.points
+    times_a, times_b = (
+        np.ascontiguousarray(generator.multinomial(runs, np.full(runs, 1 / runs), resamples).T, _integers(n + m))
+        for runs in (n, m)
+    )
+    unanimous = points - sum(part.rows.shape[0] for part in pooled.varied)
+    same_a, same_b, same = (np.full(resamples, float(unanimous * pairs)) for pairs in (n * n, m * m, n * m))
+    gaps = np.zeros(resamples)
+    for part in pooled.varied:
+        counts_a, counts_b = part.with_usual(part.a @ times_a, n), part.with_usual(part.b @ times_b, m)
+        gaps += _gaps(counts_a, counts_b, n, m)
+        counts_a, counts_b = counts_a.astype(np.float64), counts_b.astype(np.float64)
+        same_a += np.einsum("us,us->s", counts_a, counts_a)
+        same_b += np.einsum("us,us->s", counts_b, counts_b)
+        same += np.einsum("us,us->s", counts_a, counts_b)
+    within_a, within_b = (
+        (runs / max(runs - 1, 1)) ** 2 * (1 - pairs / (runs**2 * points))
+        for runs, pairs in ((n, same_a), (m, same_b))
+    )
+    across = 1 - same / (n * m * points)
+    excess = across - (within_a + within_b) / 2
+    return {
+        "total_variation": gaps / (2 * n * m * points),
+        "within_a": within_a,
+        "within_b": within_b,
+        "across": across,
+        "excess": excess,
+        "excess_share": np.divide(excess, across, out=np.full(resamples, np.nan), where=across > 0),
+    }
+
+
+def _gaps(counts_a: np.ndarray, counts_b: np.ndarray, n: int, m: int) -> np.ndarray:
+    """Return sum |m counts_a - n counts_b| over the labels, axis 0: 2 n m N total variations."""
+    common = gcd(n, m)
+    if n == m:
+        gaps = counts_a - counts_b
+    else:
+        wide = _integers(n * m // common)
+        gaps = np.multiply(counts_a, m // common, dtype=wide) - np.multiply(counts_b, n // common, dtype=wide)
+    return common * np.abs(gaps, out=gaps).sum(axis=0, dtype=np.int64)
+
+
+def _integers(bound: int) -> np.dtype:
+    """Return the smallest signed integers that hold -bound to bound; small ones are several times faster."""
+    return np.min_scalar_type(-bound - 1)

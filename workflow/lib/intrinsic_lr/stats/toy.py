@@ -1,0 +1,116 @@
+"""Descent on the smallest scale-invariant loss, L(x, y) = x^2 / (x^2 + y^2), in float64.
+
+With weight decay at the intrinsic rate lambda_e = eta lambda the update is w <- (1 - lambda_e) w - eta grad L(w).
+Only lambda_e matters: another eta rescales the start (paper, section 1). The loss has its minima along the whole
+y axis, and yet descent with weight decay never settles in one.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from intrinsic_lr.core.errors import InputError
+
+DESCENT = np.pi**2 / 8
+"""lambda_e times the nats by which |x| falls while k = eta/||w||^2 rises from 0 to 1.
+
+A step multiplies x by 1 - 2k, and k grows at the rate 2 lambda_e: the integral of -log|1 - 2k| / (2k) from 0 to 1
+(derived).
+"""
+
+
+@dataclass(frozen=True)
+class Descent:
+    """What was measured along some runs.
+
+    Attributes:
+        steps: the steps kept, shape (T,).
+        loss: the loss at these steps, shape (T, ...) like the starts; NaN from the step on at which weight decay
+            found x at exactly 0, from where nothing brings the run back and its norm collapses.
+        squared_norm: ||w||^2, likewise.
+        mean_loss: mean over the last half of the steps with weight decay, all of them (without it: of all steps).
+        last: the final weights (..., 2).
+    """
+
+    steps: np.ndarray
+    loss: np.ndarray
+    squared_norm: np.ndarray
+    mean_loss: np.ndarray
+    last: np.ndarray
+
+
+def smallest_intrinsic_lr(dtype: type = np.float64) -> float:
+    """Return the intrinsic learning rate below which x can reach exactly 0.
+
+    On its way to the first excursion |x| falls by exp(-DESCENT / lambda_e), whatever the learning rate; the
+    number format has to hold that (derived).
+    """
+    return float(DESCENT / -np.log(np.finfo(dtype).smallest_subnormal, dtype=np.float64))
+
+
+def loss(weights: ArrayLike) -> np.ndarray:
+    """Return L of weights (..., 2)."""
+    x, y = np.moveaxis(np.asarray(weights, np.float64), -1, 0)
+    return x**2 / (x**2 + y**2)
+
+
+def gradient(weights: ArrayLike) -> np.ndarray:
+    """Return the gradient (..., 2) of L, which is 2 x y (y, -x) / ||w||^4."""
+    x, y = np.moveaxis(np.asarray(weights, np.float64), -1, 0)
+    return np.stack([y, -x], axis=-1) * (2 * x * y / (x**2 + y**2) ** 2)[..., None]
+
+
+def two_cycle(lr: ArrayLike, intrinsic_lr: ArrayLike) -> np.ndarray:
+    """Return the start (..., 2) of the exact cycle of two steps, along which ||w||^2 = eta and L = lambda_e/2.
+
+    Only the sign of x changes: both equations of the update hold identically there (derived).
+    """
+    lr, height = np.broadcast_arrays(np.asarray(lr, np.float64), np.asarray(intrinsic_lr, np.float64) / 2)
+    return np.stack([np.sqrt(lr * height), np.sqrt(lr * (1 - height))], axis=-1)
+
+
+def descend(
+    start: ArrayLike, lr: ArrayLike, intrinsic_lr: float, steps: int, steps_without: int = 0, keep_every: int = 1
+) -> Descent:
+    """Run descent with weight decay for `steps`, then without it for `steps_without`.
+
+    Args:
+        start: weights (..., 2); every one is a run.
+        lr: learning rates that broadcast against the runs (...).
+        intrinsic_lr: lambda_e of all runs; 0 for no weight decay.
+        steps: number of updates with weight decay.
+        steps_without: number of updates after them without it.
+        keep_every: steps between two rows of the result.
+
+    Raises:
+        InputError: at an intrinsic rate so small that x underflows to 0.
+    """
+    lowest = smallest_intrinsic_lr()
+    if 0 < intrinsic_lr < lowest:
+        raise InputError(
+            f"toy loss: found the intrinsic learning rate {intrinsic_lr:g}, at which x falls below the smallest "
+            f"float64 number and the weights then collapse to 0; allowed: 0, or from {lowest:.2g} on"
+        )
+    x, y = np.moveaxis(np.array(start, np.float64), -1, 0).copy()
+    lr = np.broadcast_to(np.asarray(lr, np.float64), x.shape)
+    kept, total, counted = [], np.zeros_like(x), 0
+    for step in range(steps + steps_without + 1):
+        decay = intrinsic_lr if step < steps else 0.0
+        squared_norm = x * x + y * y
+        value = x * x / squared_norm
+        if steps // 2 <= step < steps:
+            total += value
+            counted += 1
+        if step % keep_every == 0 or step == steps + steps_without:
+            kept.append((step, value, squared_norm))
+        if step == steps + steps_without:
+            break
+        slope = lr * 2 * x * y / squared_norm**2
+        x, y = (1 - decay) * x - slope * y, (1 - decay) * y + slope * x
+        if decay:
+            collapsed = x == 0
+            if collapsed.any():
+                x, y = np.where(collapsed, np.nan, x), np.where(collapsed, np.nan, y)
+    rows, losses, norms = (np.asarray(part) for part in zip(*kept, strict=True))
+    return Descent(rows, losses, norms, total / max(counted, 1), np.stack([x, y], axis=-1))

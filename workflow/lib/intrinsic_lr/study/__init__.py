@@ -1,0 +1,1 @@
+"""What the config asks for: experiments, points, schedules, claims. Imports no torch."""
