@@ -11,9 +11,10 @@ from torch import Tensor
 
 from benchmarks import plain
 from benchmarks.cases import CLASSES, Model
+from intrinsic_lr.core.block_files import CHECKPOINTS, RUN, key
 from intrinsic_lr.core.storage import TensorWriter, sha256, write_json
 from intrinsic_lr.models.ensemble import EnsembleModel, build
-from intrinsic_lr.runs.ensembles import CHECKPOINTS, RUN, key, open_ensemble
+from intrinsic_lr.runs.ensembles import open_ensemble
 from intrinsic_lr.runs.trajectories import trajectories
 from intrinsic_lr.stats.distance import across, pairwise
 from intrinsic_lr.study.model_spec import ModelSpec

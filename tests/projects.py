@@ -14,11 +14,15 @@ REPOSITORY = Path(__file__).parents[1]
 SMOKE = yaml.safe_load((REPOSITORY / "config" / "smoke.yaml").read_text())
 
 
+def environment_of(project):
+    """Return the variables of a shell in which a project's own copy of the library is the installed one."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(project / "workflow" / "lib")}
+
+
 def snakemake(project, *arguments, config="config/smoke.yaml", **environment):
     """Run Snakemake in a project folder; return the finished process with its output as text."""
-    # The user's environment, not the test runner's: the workflow must find the library by itself.
-    variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{variables['PATH']}"
+    variables = environment_of(project)
     return subprocess.run(
         [
             sys.executable,
@@ -30,7 +34,7 @@ def snakemake(project, *arguments, config="config/smoke.yaml", **environment):
             *(["--configfile", config] if config else []),
         ],
         cwd=project,
-        env={**variables, "PATH": path, **environment},
+        env={**variables, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -96,7 +100,7 @@ def install_make(project):
 
 def start_make(project, output, *, config="config/smoke.yaml", cores=2):
     """Start `make results` in a process group of its own, as a terminal does; its output is added to a file."""
-    variables = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "MAKEFLAGS")}
+    variables = {key: value for key, value in environment_of(project).items() if key != "MAKEFLAGS"}
     with open(output, "a") as handle:
         return subprocess.Popen(
             ["make", "results", f"CONFIG={config}", f"CORES={cores}"],

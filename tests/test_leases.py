@@ -15,7 +15,7 @@ from intrinsic_lr.core import leases
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.leases import Gpu, leased, visible, wanted
 
-LIBRARY = Path(leases.__file__).parents[1]
+LIBRARY = Path(leases.__file__).parents[2]
 A, B, C = (Gpu(f"GPU-{letter * 8}-1111-2222-3333-444444444444") for letter in "abc")
 SPLIT = Gpu("GPU-dddddddd-1111", ("MIG-11111111-aaaa", "MIG-22222222-aaaa"))
 LISTED = f"""GPU 0: NVIDIA H100 80GB HBM3 (UUID: {A.uuid})

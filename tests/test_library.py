@@ -157,4 +157,4 @@ def test_it_installs_and_works_outside_the_repository(trained, tmp_path):
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{target}/intrinsic_lr/__init__.py Sequential(")
-    assert (target / "intrinsic_lr/models/compiled/chain.c").is_file()
+    assert (target / "intrinsic_lr/models/kernels/chain.c").is_file()

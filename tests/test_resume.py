@@ -17,15 +17,15 @@ from safetensors.torch import load_file, save_file
 
 from intrinsic_lr.commands import train
 from intrinsic_lr.core import storage
+from intrinsic_lr.core.block_files import CHECKPOINTS, HISTORY, TRACE
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.runs.ensembles import CHECKPOINTS, HISTORY, TRACE
 from intrinsic_lr.training import parts
 from intrinsic_lr.training import recorder as recording
 from intrinsic_lr.training.resume import STATE, STOPPED, Watch
 
 STEPS = 9
 RESULTS = (CHECKPOINTS, HISTORY, TRACE)
-LIBRARY = Path(train.__file__).parents[1]
+LIBRARY = Path(train.__file__).parents[2]
 SETTINGS = {
     "plain": {},
     "momentum": {"momentum": 0.9, "augmentation": "flip"},

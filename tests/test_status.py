@@ -22,7 +22,7 @@ from intrinsic_lr.core.job_log import reported
 from intrinsic_lr.core.progress import Progress, read_progress
 from intrinsic_lr.data import dataset as data
 
-LIBRARY = Path(train.__file__).parents[1]
+LIBRARY = Path(train.__file__).parents[2]
 STEPS = 2000
 RATES = [0.1, 0.2, 0.3, 0.4, 0.5]
 CONFIG = {

@@ -8,9 +8,10 @@ import torch
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
+from intrinsic_lr.core.block_files import CHECKPOINTS, EXTRACT, PREDICTIONS, RUN, key
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.storage import sha256
-from intrinsic_lr.runs.ensembles import CHECKPOINTS, EXTRACT, PREDICTIONS, RUN, key, open_ensemble
+from intrinsic_lr.runs.ensembles import open_ensemble
 from intrinsic_lr.runs.trajectories import label_trajectory, trajectory
 
 STEPS = (0, 50, 200)

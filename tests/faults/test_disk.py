@@ -15,15 +15,15 @@ from safetensors.torch import save_file
 from intrinsic_lr.analyses.tables import write_table
 from intrinsic_lr.commands import train
 from intrinsic_lr.core import storage
+from intrinsic_lr.core.block_files import CHECKPOINTS, HISTORY, RUN, TRACE
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.data import dataset as data
 from intrinsic_lr.figures.style import save
-from intrinsic_lr.runs.ensembles import CHECKPOINTS, HISTORY, RUN, TRACE
 from intrinsic_lr.training import blocks
 from intrinsic_lr.training.resume import STATE
 
 RESULTS = (CHECKPOINTS, HISTORY, TRACE)
-LIBRARY = Path(train.__file__).parents[1]
+LIBRARY = Path(train.__file__).parents[2]
 PAGE = 4096
 
 
@@ -142,7 +142,7 @@ def test_the_program_says_so_in_its_log_on_the_same_disk(files, disk):
     """Nobody checks beforehand here. Where the log cannot be written either, there is still no traceback."""
     out = disk / "block"
     words = [sys.executable, "-m", "intrinsic_lr.commands.train", *command(files, out)]
-    code = "import sys; from intrinsic_lr import blocks, errors, train; blocks.check_disk = lambda *_: None; "
+    code = "import sys; from intrinsic_lr.core import errors; from intrinsic_lr.commands import train; from intrinsic_lr.training import blocks; blocks.check_disk = lambda *_: None; "
     words[1:3] = ["-c", code + "errors.run_command(lambda: train.main(sys.argv[1:]))"]
     log = disk / "log"
     with open(log, "w") as handle:

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from intrinsic_lr.analyses.averaging import QUANTITIES, Weights
 from intrinsic_lr.core import paths
+from intrinsic_lr.core.block_files import RUN
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.data.dataset import Dataset, load
 from intrinsic_lr.models.ensemble import EnsembleModel
-from intrinsic_lr.runs.ensembles import RUN, Block, Ensemble, member
+from intrinsic_lr.runs.ensembles import Block, Ensemble, member
 from intrinsic_lr.training.evaluation import EvaluationData, evaluate
 from intrinsic_lr.training.loop import DTYPES
 

@@ -18,11 +18,11 @@ from pathlib import Path
 import pandas as pd
 
 from intrinsic_lr.core import paths
+from intrinsic_lr.core.block_files import EXTRACT, HISTORY, RUN, TRACE
 from intrinsic_lr.core.errors import InputError, run_command
 from intrinsic_lr.core.locks import is_running
 from intrinsic_lr.core.rerun import remake
 from intrinsic_lr.core.storage import read_json, sha256, written
-from intrinsic_lr.runs.ensembles import EXTRACT, HISTORY, RUN, TRACE
 from intrinsic_lr.study.config_files import merged
 from intrinsic_lr.study.study import Study
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from intrinsic_lr.core import paths
+from intrinsic_lr.core.disk import check_disk, format_bytes
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.storage import read_json
 from intrinsic_lr.data import dataset_sizes
@@ -137,34 +138,6 @@ def announce(study: Study, folder: Path) -> str:
     more = f"; of {len(unknown)} points the size is known only once their data are prepared" if unknown else ""
     free = shutil.disk_usage(folder).free
     return (
-        f"to be trained: {blocks} blocks, {steps:,} member-steps; to be written: {spell(needed)}, "
-        f"{spell(free)} are free{more}"
+        f"to be trained: {blocks} blocks, {steps:,} member-steps; to be written: {format_bytes(needed)}, "
+        f"{format_bytes(free)} are free{more}"
     )
-
-
-def check_disk(folder: Path, needed: int, what: str) -> None:
-    """Raise `InputError` with both numbers when a folder's disk has less free; the folder may not be there yet."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(there).free
-    if needed > free:
-        raise InputError(
-            f"disk of {there}: found {spell(free)} free; needed are {spell(needed)} for {what}; allowed are fewer "
-            "checkpoints or replicates, or another disk"
-        )
-
-
-def check_writable(folder: Path) -> None:
-    """Raise `InputError` where no file can be made in a folder that is there: no permission, a read-only disk."""
-    if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(
-            f"{folder.absolute()}: cannot be written to; allowed is a folder in which files can be made"
-        )
-
-
-def spell(size: float) -> str:
-    """Return a number of bytes in words: 1.5 MB."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"

@@ -215,8 +215,8 @@ def report(
     lines += [
         f"expected: {spell_time(wall_seconds(blocks, jobs))} for the trainings, {jobs} at a time; "
         f"the longest takes {spell_time(max(blocks, default=0.0))}",
-        f"disk: {', '.join(f'{part} {budget.spell(size)}' for part, size in parts.items())}; free: "
-        f"{budget.spell(free)}",
+        f"disk: {', '.join(f'{part} {budget.format_bytes(size)}' for part, size in parts.items())}; free: "
+        f"{budget.format_bytes(free)}",
         "not counted: extraction, analyses, claims and figures (seconds each)",
     ]
     if unknown:
@@ -228,7 +228,8 @@ def _row(name: str, items: Sequence[Budget], seconds: dict[str, float], start: f
     blocks = sum(len(item.training.blocks) for item in items)
     steps = sum(item.member_steps for item in items)
     spent = sum((seconds[item.training.point.name] + start) * len(item.training.blocks) for item in items)
-    return f"{name:32}{blocks:>8}{steps:>16,}{spent / 3600:>10.3f}{budget.spell(sum(i.bytes for i in items)):>10}"
+    size = budget.format_bytes(sum(item.bytes for item in items))
+    return f"{name:32}{blocks:>8}{steps:>16,}{spent / 3600:>10.3f}{size:>10}"
 
 
 def spell_time(seconds: float) -> str:

@@ -3,13 +3,14 @@
 import argparse
 from pathlib import Path
 
+from intrinsic_lr.core.block_files import CHECKPOINTS, EXTRACT, PREDICTIONS, STATISTICS, key
 from intrinsic_lr.core.errors import InputError, run_command
 from intrinsic_lr.core.imports import quick_imports
 from intrinsic_lr.core.leases import leased
 from intrinsic_lr.core.locks import alone
 from intrinsic_lr.core.rerun import remake
 from intrinsic_lr.core.version import EXTRACT_VERSION
-from intrinsic_lr.runs.ensembles import CHECKPOINTS, EXTRACT, PREDICTIONS, STATISTICS, Block, key
+from intrinsic_lr.runs.ensembles import Block
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:

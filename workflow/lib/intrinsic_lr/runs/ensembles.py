@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from safetensors import safe_open
 
+from intrinsic_lr.core.block_files import CHECKPOINTS, EXTRACT, HISTORY, PREDICTIONS, RUN, STATISTICS, TRACE, key
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.rerun import remake
 from intrinsic_lr.core.storage import read_json, verify
@@ -22,14 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from intrinsic_lr.models.ensemble import EnsembleModel
-
-CHECKPOINTS, HISTORY, TRACE, RUN = "checkpoints.safetensors", "history.parquet", "trace.parquet", "run.json"
-PREDICTIONS, STATISTICS, EXTRACT = "predictions.safetensors", "statistics.safetensors", "extract.json"
-
-
-def key(step: int, name: str) -> str:
-    """Return the name of a tensor in a file of checkpoints, predictions or statistics."""
-    return f"{step:08d}/{name}"
 
 
 class Block:

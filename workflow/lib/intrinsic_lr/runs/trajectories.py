@@ -4,35 +4,21 @@
 number of checkpoints and replicates needs the memory of the part in hand.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import safe_open
 
+from intrinsic_lr.core.block_files import key
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.runs.ensembles import Block, Ensemble, key
+from intrinsic_lr.runs.ensembles import Block, Ensemble
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-
-class Parameter(Protocol):
-    """A parameter of one network: a tensor, or one on disk, of which a slice is a tensor."""
-
-    @property
-    def shape(self) -> Sequence[int]:
-        """Its shape."""
-        ...
-
-    def __getitem__(self, rows: slice) -> "Tensor":
-        """Return a part of it along its first axis."""
-        ...
-
-
-Network = Mapping[str, Parameter]
-"""One network's parameters by name."""
+    from intrinsic_lr.stats.distance import Network
 
 
 class StoredParameter:
@@ -53,7 +39,7 @@ class StoredParameter:
 
 
 @contextmanager
-def trajectory(ensemble: Ensemble, replicate: int, steps: Sequence[int]) -> Iterator[list[Network]]:
+def trajectory(ensemble: Ensemble, replicate: int, steps: Sequence[int]) -> "Iterator[list[Network]]":
     """Open the networks of one replicate at the given steps, in their order; they are readable within the block.
 
     Raises:
@@ -67,7 +53,7 @@ def trajectory(ensemble: Ensemble, replicate: int, steps: Sequence[int]) -> Iter
         ]
 
 
-def trajectories(ensemble: Ensemble, steps: Sequence[int]) -> Iterator[list[Network]]:
+def trajectories(ensemble: Ensemble, steps: Sequence[int]) -> "Iterator[list[Network]]":
     """Yield the networks of each replicate as `trajectory` opens them, readable until the next is asked for."""
     for replicate in range(ensemble.replicates):
         with trajectory(ensemble, replicate, steps) as networks:

@@ -17,14 +17,29 @@ digits of their distance. It takes twice the time of the Gram matrix, and a tent
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import prod
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from intrinsic_lr.runs.trajectories import Network
 
+class Parameter(Protocol):
+    """A parameter of one network: a tensor, or one on disk, of which a slice is a tensor."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """Its shape."""
+        ...
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        """Return a part of it along its first axis."""
+        ...
+
+
+Network = Mapping[str, Parameter]
+"""One network's parameters by name."""
 Weights = Mapping[str, Tensor]
 """The parameters of an ensemble at one step: tensors of shape (R, ...)."""
 Trajectory = Sequence[Network]

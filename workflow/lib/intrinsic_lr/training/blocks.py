@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from intrinsic_lr.commands.budget import check_disk
+from intrinsic_lr.core.block_files import CHECKPOINTS, HISTORY, RUN, TRACE, key
 from intrinsic_lr.core.commit import current_commit
+from intrinsic_lr.core.disk import check_disk
 from intrinsic_lr.core.locks import alone
 from intrinsic_lr.core.progress import progress
 from intrinsic_lr.core.storage import TensorWriter, atomic_path, remove_abandoned, sha256, write_json
@@ -23,7 +24,6 @@ from intrinsic_lr.data.dataset import Dataset
 from intrinsic_lr.models import kernels
 from intrinsic_lr.models.devices import describe
 from intrinsic_lr.models.ensemble import EnsembleModel, build
-from intrinsic_lr.runs.ensembles import CHECKPOINTS, HISTORY, RUN, TRACE, key
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.training.evaluation import EvaluationData
 from intrinsic_lr.training.loop import DTYPES, State, TrainingPlan
