@@ -13,10 +13,10 @@ from torch import Tensor
 
 from intrinsic_lr.models import explicit, kernels
 from intrinsic_lr.models.ensemble import EnsembleModel, build
+from intrinsic_lr.models.gradients import gradients
 from intrinsic_lr.models.kernels import Kernels
 from intrinsic_lr.models.normalisation import inverse_deviation, moments
 from intrinsic_lr.study.model_spec import ModelSpec
-from intrinsic_lr.training import loop as training
 
 LIMIT = (16 * torch.finfo(torch.float32).eps) ** 2
 LIBRARY = Path(__file__).parents[1] / "workflow" / "lib"
@@ -240,9 +240,9 @@ def test_gradients_with_and_without_kernels_agree(
     generator = torch.Generator().manual_seed(7)
     images = torch.randn(3, 16, 1, 8, 8, generator=generator)
     labels = torch.randint(10, (3, 16), generator=generator)
-    loss, found = training.gradients(network, params, images, labels)
+    loss, found = gradients(network, params, images, labels)
     monkeypatch.setattr(kernels, "load", lambda: None)
-    loss_without, found_without = training.gradients(network, params, images, labels)
+    loss_without, found_without = gradients(network, params, images, labels)
     torch.testing.assert_close(loss, loss_without, rtol=1e-5, atol=1e-6)
     for name, gradient in found_without.items():
         assert (found[name] - gradient).norm() < 1e-4 * gradient.norm(), name

@@ -9,9 +9,9 @@ import torch
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.models import explicit
 from intrinsic_lr.models.ensemble import build
+from intrinsic_lr.models.gradients import gradients as ensemble_gradients
 from intrinsic_lr.models.normalisation import BatchStatistics, CollectedStatistics, FixedStatistics, standardise
 from intrinsic_lr.study.model_spec import ModelSpec
-from intrinsic_lr.training import loop as training
 
 KINDS = {"mlp": "mlp:width=8", "cnn4": "cnn4:width=4", "preresnet": "preresnet:width=4,blocks=1"}
 NORMS = {"batch": "norm=batch", "group": "norm=group,groups=2", "layer": "norm=layer"}
@@ -192,9 +192,9 @@ def test_written_out_gradients_are_those_of_autograd(monkeypatch, head, shared, 
     x = images(shared)
     labels = torch.randint(CLASSES, (R, B), generator=torch.Generator().manual_seed(2))
     assert explicit.applies(model)
-    loss, found = training.gradients(model, params, x, labels)
+    loss, found = ensemble_gradients(model, params, x, labels)
     monkeypatch.setattr(explicit, "applies", lambda model: False)
-    expected_loss, expected = training.gradients(model, params, x, labels)
+    expected_loss, expected = ensemble_gradients(model, params, x, labels)
     assert torch.allclose(loss, expected_loss, rtol=1e-12)
     assert list(found) == list(expected)
     assert all(torch.allclose(found[name], expected[name], rtol=1e-10, atol=1e-14) for name in found)

@@ -8,6 +8,7 @@ from sklearn.datasets import load_digits
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.data.dataset import Dataset
 from intrinsic_lr.models.ensemble import build
+from intrinsic_lr.models.gradients import gradients
 from intrinsic_lr.models.precision import products_in, use_full_precision
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.points import check_precision
@@ -87,8 +88,8 @@ def test_gradients_are_close_and_statistics_exact(digits, model):
     network = build(ModelSpec.parse(model), (1, 8, 8), 10)
     params = network.initialise([1, 2], 1.0, torch.float32)
     images, labels = digits.normalise(digits.train_images[:512]), digits.train_labels[:512]
-    _, exact = training.gradients(network, params, images, labels)
-    _, found = training.gradients(network, params, images, labels, settings.precision)
+    _, exact = gradients(network, params, images, labels)
+    _, found = gradients(network, params, images, labels, settings.precision)
     for name, value in exact.items():
         assert found[name].dtype == torch.float32
         cosine = torch.cosine_similarity(found[name].flatten(1), value.flatten(1))

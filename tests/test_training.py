@@ -17,13 +17,13 @@ from intrinsic_lr.core import storage
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.version import TRAINING_VERSION
 from intrinsic_lr.data.dataset import load
+from intrinsic_lr.models import gradients
 from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.models.normalisation import BatchStatistics
 from intrinsic_lr.runs import ensembles as runs
 from intrinsic_lr.stats.geometry import angles
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.schedules import Clock, Timeline, compile_schedule, exp_lr_growth, lookup
-from intrinsic_lr.training import loop as training
 from intrinsic_lr.training import recorder as recording
 from intrinsic_lr.training.evaluation import EvaluationData
 from intrinsic_lr.training.loop import Batches, Recorder, State, TrainingPlan, run, take_step, update
@@ -375,9 +375,9 @@ def test_diverged_member_leaves_the_others_alone(files):
 def test_members_taken_in_parts_give_the_same_gradients(files, monkeypatch, model, batch_size):
     settings = plan(model=model, batch_size=batch_size, replicates=(0, 5))
     network, state, batches, _ = engine(files, settings)
-    loss, found = training.gradients(network, state.params, *batches.at(0))
-    monkeypatch.setattr(training, "CPU_BYTES", 1)
-    loss_of_parts, found_in_parts = training.gradients(network, state.params, *batches.at(0))
+    loss, found = gradients.gradients(network, state.params, *batches.at(0))
+    monkeypatch.setattr(gradients, "CPU_BYTES", 1)
+    loss_of_parts, found_in_parts = gradients.gradients(network, state.params, *batches.at(0))
     assert torch.allclose(loss_of_parts, loss, rtol=1e-12)
     for name, value in found.items():
         assert torch.allclose(found_in_parts[name], value, rtol=1e-8, atol=1e-12), name

@@ -118,7 +118,7 @@ def _grams(
     import torch
 
     from intrinsic_lr.core.seeding import stream_seed
-    from intrinsic_lr.training.loop import gradients
+    from intrinsic_lr.models.gradients import gradients
 
     count, members = int(question.settings["batches"]), len(weights[names[0]])
     size = sum(weights[name][0].numel() for name in names)

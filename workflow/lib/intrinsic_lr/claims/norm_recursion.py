@@ -70,9 +70,10 @@ def _affine(inputs: Inputs, role: str) -> pd.DataFrame:
     import torch
 
     from intrinsic_lr.models.ensemble import build
+    from intrinsic_lr.models.gradients import gradients
     from intrinsic_lr.stats.geometry import squared_norms
     from intrinsic_lr.study.model_spec import ModelSpec
-    from intrinsic_lr.training.loop import State, gradients, update
+    from intrinsic_lr.training.loop import State, update
 
     question = inputs.question
     point = question.points(role)[0]

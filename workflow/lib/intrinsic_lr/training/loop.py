@@ -1,23 +1,20 @@
 """Training of an ensemble: plain SGD on R networks at once, with everything that the study measures."""
 
 import math
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.seeding import stream_seed
 from intrinsic_lr.data.augmentation import Augmentation
 from intrinsic_lr.data.dataset import Dataset
-from intrinsic_lr.models import explicit, kernels
+from intrinsic_lr.models import kernels
 from intrinsic_lr.models.ensemble import EnsembleModel
-from intrinsic_lr.models.normalisation import BatchStatistics
-from intrinsic_lr.models.precision import products_in
+from intrinsic_lr.models.gradients import gradients
 from intrinsic_lr.stats.geometry import squared_norms
 from intrinsic_lr.study.schedules import Timeline
 from intrinsic_lr.training.recorder import Recorder
@@ -225,55 +222,6 @@ class Step:
     weight_decay: float
     loss: Tensor
     gradients: dict[str, Tensor]
-
-
-def gradients(
-    model: EnsembleModel, params: dict[str, Tensor], images: Tensor, labels: Tensor, precision: str = "float32"
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return each member's mean loss (R,) and its gradients, under the batch's own statistics.
-
-    The loss differentiated is the sum over members, whose gradients are therefore independent.
-    """
-    members = len(next(iter(params.values())))
-    labels = labels.expand(members, -1)
-    plain = precision != "bfloat16" and explicit.applies(model)
-    if plain and (found := explicit.compiled(model, params, images, labels)):
-        return found
-    compute = explicit.gradients if plain else _autograd
-    size = _members_at_once(model, images)
-    with products_in(precision, images.device):
-        if size >= members:
-            return compute(model, params, images, labels)
-        parts = []
-        for part in (slice(start, start + size) for start in range(0, members, size)):
-            held = {name: value[part] for name, value in params.items()}
-            parts.append(compute(model, held, images if images.dim() == 4 else images[part], labels[part]))
-    losses, found = zip(*parts, strict=True)
-    return torch.cat(losses), {name: torch.cat([part[name] for part in found]) for name in found[0]}
-
-
-CPU_BYTES = 4 << 20
-"""Bytes of the largest activations of the members that a CPU takes at once: they are to stay in its cache."""
-
-
-def _members_at_once(model: EnsembleModel, images: Tensor) -> int:
-    """Return how many members a CPU is to take at once, two at least; other devices take all."""
-    if images.device.type != "cpu":
-        return sys.maxsize
-    return max(2, CPU_BYTES // (model.activations * images.shape[-4] * images.element_size()))
-
-
-def _autograd(
-    model: EnsembleModel, params: dict[str, Tensor], images: Tensor, labels: Tensor
-) -> tuple[Tensor, dict[str, Tensor]]:
-    names = model.trainable
-    leaves = {name: value.requires_grad_(name in names) for name, value in params.items()}
-    logits = model.forward(leaves, images, BatchStatistics())
-    loss = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").mean(dim=1)
-    found = torch.autograd.grad(loss.sum(), [leaves[name] for name in names])
-    for value in params.values():
-        value.requires_grad_(False)
-    return loss.detach(), dict(zip(names, found, strict=True))
 
 
 @torch.no_grad()
