@@ -58,7 +58,7 @@ def dataset(case: Case) -> Dataset:
 def tensors(case: Case) -> tuple[Tensor, Tensor]:
     """Return the case's normalised images (N, C, H, W) in float32 and labels (N,) on its device."""
     data = dataset(case)
-    return data.normalise(data.train_images), data.train_labels
+    return data.normalize(data.train_images), data.train_labels
 
 
 def network(case: Case, seed: int = 0) -> nn.Module:

@@ -98,14 +98,14 @@ def test_a_written_set_comes_back_and_normalises(written, dtype):
     for key, tensor in tensors.items():
         assert torch.equal(getattr(dataset, key), tensor)
     assert dataset.info == {**info, "sha256": storage.sha256(written[0])}
-    images = dataset.normalise(dataset.train_images.view(2, 100, 1, 8, 8))
+    images = dataset.normalize(dataset.train_images.view(2, 100, 1, 8, 8))
     assert images.dtype == dtype
     assert images.shape == (2, 100, 1, 8, 8)
     tolerance = 1e-4 if dtype == torch.float32 else 1e-12
     assert abs(images.double().mean()) < tolerance
     assert abs(images.double().std(correction=0) - 1) < tolerance
     pixel = (dataset.test_images[3, 0, 4, 4].item() / 255 - info["mean"][0]) / info["std"][0]
-    assert dataset.normalise(dataset.test_images[3])[0, 4, 4].item() == pytest.approx(pixel, abs=tolerance)
+    assert dataset.normalize(dataset.test_images[3])[0, 4, 4].item() == pytest.approx(pixel, abs=tolerance)
 
 
 def test_channels_are_normalised_each_by_its_own_statistics():
@@ -113,7 +113,7 @@ def test_channels_are_normalised_each_by_its_own_statistics():
     dataset = data.Dataset(*[torch.empty(0)] * 4, mean, std, {})
     images = torch.full((2, 5, 3, 2, 2), 255, dtype=torch.uint8)
     expected = torch.tensor([0.9, 0.4, 0.175])[:, None, None].expand(2, 5, 3, 2, 2)
-    torch.testing.assert_close(dataset.normalise(images), expected)
+    torch.testing.assert_close(dataset.normalize(images), expected)
 
 
 def test_writing_twice_gives_the_same_bytes(written, tmp_path):

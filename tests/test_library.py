@@ -69,7 +69,7 @@ def test_one_replicate_as_a_module_predicts_what_was_extracted(run):
     for replicate in range(4):
         network = run.network(8, replicate)
         with torch.no_grad():
-            logits = network(data.normalise(data.test_images))
+            logits = network(data.normalize(data.test_images))
         assert torch.allclose(logits, run.predictions(8).logits[replicate], atol=1e-5)
     with pytest.raises(InputError, match="found replicate 4"):
         run.network(8, 4)

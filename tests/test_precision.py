@@ -87,7 +87,7 @@ def test_gradients_are_close_and_statistics_exact(digits, model):
     settings = plan("bfloat16", model)
     network = build(ModelSpec.parse(model), (1, 8, 8), 10)
     params = network.initialise([1, 2], 1.0, torch.float32)
-    images, labels = digits.normalise(digits.train_images[:512]), digits.train_labels[:512]
+    images, labels = digits.normalize(digits.train_images[:512]), digits.train_labels[:512]
     _, exact = gradients(network, params, images, labels)
     _, found = gradients(network, params, images, labels, settings.precision)
     for name, value in exact.items():

@@ -103,7 +103,7 @@ def test_member_follows_torch_optim_sgd_whatever_its_block(files, kind, norm, mo
 def test_epochs_are_shuffles_without_replacement(files):
     _, _, batches, _ = engine(files, plan())
     assert batches.steps_per_epoch == 4
-    images = dataset(files).normalise(dataset(files).train_images)
+    images = dataset(files).normalize(dataset(files).train_images)
     for epoch in (0, 1):
         seen = torch.cat([batches.at(4 * epoch + step)[0] for step in range(4)], dim=1)
         index = [[int((images == x).flatten(1).all(1).nonzero()[0]) for x in member] for member in seen]
@@ -443,7 +443,7 @@ def test_three_lines_load_a_member_that_predicts_as_extract_did(blocks, files):
     data = dataset(files, torch.float32)
     member = runs.member(blocks[1], step=7, replicate=4)
     with torch.no_grad():
-        logits = member(data.normalise(data.test_images))
+        logits = member(data.normalize(data.test_images))
     predictions = runs.open_ensemble(blocks, 6).predictions(7)
     assert np.allclose(logits, predictions["logits"][4], rtol=1e-4, atol=1e-5)
     assert (logits.argmax(1).numpy() == predictions["labels"][4]).all()

@@ -123,7 +123,7 @@ def _sharpness(inputs: Inputs, role: str, point: Mapping[str, Any], rate: float)
     """
     ensemble, data = inputs.ensemble(role, point), inputs.data(point["dataset"])
     model = ensemble.model()
-    images, labels = data.normalise(data.train_images), data.train_labels
+    images, labels = data.normalize(data.train_images), data.train_labels
     names = tuple(name for group in model.scale_groups.values() for name in group)
     parts = []
     for step in point["steps"]:

@@ -47,7 +47,7 @@ def measure(inputs: Inputs) -> pd.DataFrame:
         ensemble, data = inputs.ensemble("equilibrium", point), inputs.data(point["dataset"], point["dtype"])
         model = ensemble.model()
         names = [name for group in ensemble.scale_groups.values() for name in group]
-        images = data.normalise(data.train_images)
+        images = data.normalize(data.train_images)
         settled = question.settings["settled"] / point["intrinsic_lr"]
         for step in [step for step in point["steps"] if step >= settled][-int(question.settings["checkpoints"]) :]:
             weights = {name: value.to(images.device) for name, value in ensemble.weights(step).items()}

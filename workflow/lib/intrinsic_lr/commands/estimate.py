@@ -135,7 +135,7 @@ def measure(setting: Setting, device: str, threads: int) -> Speed:
     steps(2)
     once = steps(1)
     number = max(1, round(SECONDS / once))
-    shown = data.normalise(images[:EVALUATED_IMAGES])
+    shown = data.normalize(images[:EVALUATED_IMAGES])
     part = EvaluationData(shown, labels[:EVALUATED_IMAGES], shown, labels[:EVALUATED_IMAGES])
     step = steps(number) / number
     evaluate(model, state.params, part)

@@ -43,7 +43,7 @@ class Dataset:
     std: torch.Tensor
     info: dict[str, Any]
 
-    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+    def normalize(self, images: torch.Tensor) -> torch.Tensor:
         """Return (images/255 - mean)/std per channel: uint8 (..., C, H, W) to the dtype of `mean`."""
         scaled = images.to(self.mean.dtype) / 255
         return (scaled - self.mean[:, None, None]) / self.std[:, None, None]

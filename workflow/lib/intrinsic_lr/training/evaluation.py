@@ -39,9 +39,9 @@ class EvaluationData:
     def of(data: Dataset) -> "EvaluationData":
         """Normalise a data set once; no augmentation."""
         return EvaluationData(
-            data.normalise(data.train_images),
+            data.normalize(data.train_images),
             data.train_labels,
-            data.normalise(data.test_images),
+            data.normalize(data.test_images),
             data.test_labels,
         )
 

@@ -171,7 +171,7 @@ class Batches:
             raise InputError(f"batch size: found {self.size}; allowed are 2 to {count} training images, or full")
         self.steps_per_epoch = plan.steps_per_epoch(count)
         # Without augmentation the images are normalised once; a row of (N, C*H*W) is gathered per image.
-        self._images = None if self._augmentation else data.normalise(data.train_images)
+        self._images = None if self._augmentation else data.normalize(data.train_images)
         self._epoch = -1
         self._order = torch.empty(0)
         self._draws: Tensor | None = None
@@ -190,7 +190,7 @@ class Batches:
         if self._images is not None:
             return self._images.index_select(0, index).unflatten(0, shape), labels
         images = self._data.train_images.index_select(0, index).unflatten(0, shape)
-        return self._data.normalise(self._augmentation.apply(images, self._draws[:, chosen])), labels
+        return self._data.normalize(self._augmentation.apply(images, self._draws[:, chosen])), labels
 
     def _shuffle(self, epoch: int) -> None:
         device, count = self._data.train_labels.device, len(self._data.train_labels)

@@ -27,7 +27,7 @@ def directions(ensemble: Ensemble, step: int) -> Tensor:
 def predicted_logits(ensemble: Ensemble, step: int, data: Dataset) -> Tensor:
     """Return each member's test logits (R, N, K), with batch-norm statistics recomputed on the training set."""
     model, device = ensemble.model(), data.train_images.device
-    train, test = data.normalise(data.train_images), data.normalise(data.test_images)
+    train, test = data.normalize(data.train_images), data.normalize(data.test_images)
 
     def predicted(chunk: dict[str, Tensor]) -> Tensor:
         params = {name: value.to(device) for name, value in chunk.items()}
