@@ -8,7 +8,7 @@ import pytest
 from intrinsic_lr.claims import early_stopping_needed as claim
 from intrinsic_lr.claims.shared.question import Question
 from intrinsic_lr.claims.shared.verdicts import findings_table, overall
-from intrinsic_lr.stats.destabilisation import late_over_best
+from intrinsic_lr.stats.loss_curves import late_over_best
 
 QUESTION = Question(
     "early_stopping_needed",

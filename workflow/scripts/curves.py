@@ -7,7 +7,7 @@ import pandas as pd
 from intrinsic_lr.analyses.tables import block_folders, with_point, write_table
 from intrinsic_lr.core.job_log import reported
 from intrinsic_lr.runs.ensembles import open_ensemble
-from intrinsic_lr.stats.intervals import summarise
+from intrinsic_lr.stats.intervals import summarize
 
 QUANTITIES = [
     "train_loss",
@@ -27,7 +27,7 @@ def curves(point, folders, replicates, confidence):
     history = open_ensemble(folders, replicates).history()
     history = history[history["step"] <= point["length"]]
     history = history.rename(columns={"lr": "lr_now", "weight_decay": "weight_decay_now"})
-    table = summarise(history, ["step", "lr_now", "weight_decay_now"], QUANTITIES, confidence)
+    table = summarize(history, ["step", "lr_now", "weight_decay_now"], QUANTITIES, confidence)
     table.insert(1, "intrinsic_time", table["step"] * point["intrinsic_lr"])
     return with_point(table, point)
 

@@ -10,7 +10,7 @@ from intrinsic_lr.core.job_log import reported
 from intrinsic_lr.runs.ensembles import open_ensemble
 from intrinsic_lr.runs.trajectories import trajectories
 from intrinsic_lr.stats.distance import across, pairwise
-from intrinsic_lr.stats.intervals import summarise
+from intrinsic_lr.stats.intervals import summarize
 from intrinsic_lr.stats.theory import fit_ou_null, ou_squared_distance, sphere_walk_cosine, sphere_walk_distance
 
 QUANTITIES = ["l2", "l2_unit_norm", "cosine"]
@@ -61,7 +61,7 @@ with reported(snakemake.log[0]):
     outside = pd.concat([inside.head(0).rename(columns={"replicate": "replicate_a"}), *between(spec, ensembles)])
     by = [c for c in inside.columns if c not in [*QUANTITIES, "replicate"]]
     both = pd.concat([inside, outside.rename(columns={"replicate_a": "replicate"})])
-    summary = add_nulls(summarise(both, by, QUANTITIES, snakemake.params.analysis["confidence"]))
+    summary = add_nulls(summarize(both, by, QUANTITIES, snakemake.params.analysis["confidence"]))
     write_table(inside, snakemake.output.table)
     write_table(outside, snakemake.output.across)
     write_table(summary, snakemake.output.summary)

@@ -7,7 +7,7 @@ import pandas as pd
 from intrinsic_lr.analyses.tables import block_folders, with_point, write_table
 from intrinsic_lr.core.job_log import reported
 from intrinsic_lr.runs.ensembles import open_ensemble
-from intrinsic_lr.stats.intervals import summarise
+from intrinsic_lr.stats.intervals import summarize
 
 QUANTITIES = ["test_accuracy", "train_accuracy", "test_loss", "train_loss", "squared_norm", "effective_lr"]
 
@@ -16,7 +16,7 @@ def final(point, folders, replicates, confidence):
     """Return the one row of a point: its last step."""
     history = open_ensemble(folders, replicates).history()
     last = history[history["step"] == point["length"]]
-    return with_point(summarise(last, ["step"], QUANTITIES, confidence), point)
+    return with_point(summarize(last, ["step"], QUANTITIES, confidence), point)
 
 
 with reported(snakemake.log[0]):

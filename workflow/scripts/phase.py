@@ -8,8 +8,8 @@ import pandas as pd
 from intrinsic_lr.analyses.tables import block_folders, with_point, write_table
 from intrinsic_lr.core.job_log import reported
 from intrinsic_lr.runs.ensembles import open_ensemble
-from intrinsic_lr.stats.intervals import summarise
-from intrinsic_lr.stats.regimes import CHAOTIC, CONVERGING, DIVERGED, regime
+from intrinsic_lr.stats.intervals import summarize
+from intrinsic_lr.stats.loss_curves import CHAOTIC, CONVERGING, DIVERGED, regime
 
 QUANTITIES = ["effective_lr", "effective_gradient_norm", "batch_loss"]
 
@@ -27,7 +27,7 @@ def phases(point, folders, replicates, confidence):
     means = trace.groupby(["part", "replicate"], as_index=False)[QUANTITIES].mean(skipna=False)
     # A geometric mean: where training diverges, a few huge gradients would drown all others.
     means["effective_gradient_norm"] = np.exp(means["effective_gradient_norm"])
-    table = summarise(means, ["part"], QUANTITIES, confidence)
+    table = summarize(means, ["part"], QUANTITIES, confidence)
     found = [regime(rows["batch_loss"].to_numpy(), ensemble.classes) for _, rows in trace.groupby("replicate")]
     last = table["part"] == table["part"].max()
     for name in (CONVERGING, CHAOTIC, DIVERGED):

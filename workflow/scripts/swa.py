@@ -13,7 +13,7 @@ from intrinsic_lr.core.leases import leased
 from intrinsic_lr.data.dataset import load
 from intrinsic_lr.models.devices import resolve
 from intrinsic_lr.runs.ensembles import open_ensemble
-from intrinsic_lr.stats.intervals import summarise
+from intrinsic_lr.stats.intervals import summarize
 from intrinsic_lr.training.evaluation import EvaluationData
 from intrinsic_lr.training.loop import DTYPES
 
@@ -68,4 +68,4 @@ with (
     identity = [c for c in table.columns if c in ("point", *KEYS) or c in spec["points"][0]]
     quantities = [c for c in table.columns if c not in [*identity, "replicate", "partner"]]
     write_table(table, snakemake.output.table)
-    write_table(summarise(table, identity, quantities, analysis["confidence"]), snakemake.output.summary)
+    write_table(summarize(table, identity, quantities, analysis["confidence"]), snakemake.output.summary)

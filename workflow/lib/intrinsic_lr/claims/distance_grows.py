@@ -10,7 +10,7 @@ from intrinsic_lr.claims.shared.question import Inputs, Question
 from intrinsic_lr.claims.shared.verdicts import Finding, Range
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.figures.style import band, legend_below, ordered_colours, panels, scientific, spread, styled
-from intrinsic_lr.stats.intervals import bootstrap_interval, summarise
+from intrinsic_lr.stats.intervals import bootstrap_interval, summarize
 from intrinsic_lr.stats.lags import (
     MIN_LATE,
     MIN_SHORT,
@@ -165,7 +165,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     tested = lags[(lags["max"] >= question.settings["long_lag"]) & (lags["nunique"] >= lags["nunique"].max() / 2)]
     starts = spread(tested.index, 3)
     colours = ordered_colours(starts)
-    summary = summarise(data, ["step", "lag"], ["l2", "cosine"], question.confidence)
+    summary = summarize(data, ["step", "lag"], ["l2", "cosine"], question.confidence)
     for start in starts:
         chosen = summary[summary["step"] == start]
         look = {"color": colours[start], "marker": "o", "ms": 3, "lw": 1.4}

@@ -8,8 +8,8 @@ from matplotlib.lines import Line2D
 from intrinsic_lr.claims.shared.question import Inputs, Question
 from intrinsic_lr.claims.shared.verdicts import Finding, Range
 from intrinsic_lr.figures.style import legend_below, panels, scientific, styled
-from intrinsic_lr.stats.destabilisation import late_over_best
 from intrinsic_lr.stats.intervals import largest_mean, mean_interval, smallest_mean
+from intrinsic_lr.stats.loss_curves import late_over_best
 
 DECAY, NO_DECAY, SGD = "decay", "no_decay", "sgd"
 _LOOK = {

@@ -12,8 +12,8 @@ from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.seeding import stream_seed
 from intrinsic_lr.figures import style
 from intrinsic_lr.stats.disagreement import bootstrap_resamples, disagreement
-from intrinsic_lr.stats.equilibration import log_log_slope, resampled_means, spread, time_below
 from intrinsic_lr.stats.intervals import expanded_tails
+from intrinsic_lr.stats.relaxation import log_log_slope, max_over_min, resampled_means, time_below
 
 CURVE, TIME = "curve", "time"
 """Kinds of rows: how far a quantity is from its equilibrium, and the times at which it is that near for good."""
@@ -165,7 +165,9 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
             (question.control, "in steps", 1.0),
         ):
             # The worst of the levels, in every resample anew.
-            worst = np.max([spread(values.to_numpy() * scale) for values in (times or {0: at}).values()], axis=0)
+            worst = np.max(
+                [max_over_min(values.to_numpy() * scale) for values in (times or {0: at}).values()], axis=0
+            )
             findings.append(
                 role(
                     f"{quantity}: times {unit} agree over the rates, at every level",

@@ -13,8 +13,8 @@ from intrinsic_lr.claims.shared.question import Inputs, Question
 from intrinsic_lr.claims.shared.verdicts import Finding, Range
 from intrinsic_lr.core.seeding import stream_seed
 from intrinsic_lr.figures.style import band, legend_below, logarithmic, panels, scientific, styled
-from intrinsic_lr.stats.destabilisation import destabilisations
-from intrinsic_lr.stats.intervals import largest_mean, outermost_mean, smallest_mean, summarise
+from intrinsic_lr.stats.intervals import largest_mean, outermost_mean, smallest_mean, summarize
+from intrinsic_lr.stats.loss_curves import destabilizations
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,7 +75,7 @@ def _run(run: pd.DataFrame, history: pd.DataFrame, rate: float, limits: Mapping[
         return {"off_step": off, **dict.fromkeys(_SUMMARY, np.nan)}
     fitted = history.loc[history["train_accuracy"] == 1, "step"]
     searched = run[before & (run["step"] >= (fitted.min() if len(fitted) else np.inf))]
-    found = destabilisations(searched["batch_loss"], limits["low"], limits["high"])
+    found = destabilizations(searched["batch_loss"], limits["low"], limits["high"])
     time = rate * (len(searched) - found.settled)
     late = run.loc[before, "batch_loss"].iloc[-(before.sum() // 2) :]
     after = run.loc[~before, "batch_loss"].iloc[-((~before).sum() // 2) :] if (~before).any() else late.iloc[:0]
@@ -316,7 +316,7 @@ def _draw_sharpness(axes: Axes, rows: pd.DataFrame, question: Question) -> None:
     for role, (_, colour, _) in _LOOK.items():
         own = rows[rows["role"] == role].copy()
         own["log"] = np.log(own["sharpness_ratio"].where(own["sharpness_ratio"] > 0))
-        summary = summarise(own, ["step", "clock"], ["log"], question.confidence)
+        summary = summarize(own, ["step", "clock"], ["log"], question.confidence)
         summary["time"] = summary["step"] * summary["clock"]
         summary[["log_mean", "log_low", "log_high"]] = np.exp(summary[["log_mean", "log_low", "log_high"]])
         band(axes, summary, "time", "log", color=colour, marker="o", ms=2.5, lw=1.2)

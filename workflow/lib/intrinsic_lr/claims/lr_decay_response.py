@@ -12,7 +12,7 @@ from intrinsic_lr.claims.shared.question import Inputs, Interval, Question
 from intrinsic_lr.claims.shared.verdicts import CONTROL, Finding, Range
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.figures.style import band, legend_below, panels, scientific, spread, styled
-from intrinsic_lr.stats.intervals import bootstrap_interval, root_mean_square_interval, summarise
+from intrinsic_lr.stats.intervals import bootstrap_interval, root_mean_square_interval, summarize
 from intrinsic_lr.stats.relaxation import integrated_gamma, thinned
 from intrinsic_lr.stats.theory import relaxed_gamma
 
@@ -340,6 +340,6 @@ def _draw_response(axes, response: Response, table: pd.DataFrame, confidence: fl
 def _shown(axes, response: Response, rows: pd.DataFrame, quantity: str, confidence: float, **style) -> None:
     """Draw the mean of a quantity from shortly before the change on."""
     rows = rows[rows["since"] >= -0.07 * response.since[-1]]
-    band(axes, summarise(rows, ["since"], [quantity], confidence), "since", quantity, **style)
+    band(axes, summarize(rows, ["since"], [quantity], confidence), "since", quantity, **style)
     axes.axvline(0, color="0.6", lw=0.8)
     axes.set_yscale("log")

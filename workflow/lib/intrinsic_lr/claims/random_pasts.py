@@ -13,7 +13,7 @@ from intrinsic_lr.claims.shared.question import Inputs, Interval, Question
 from intrinsic_lr.claims.shared.verdicts import Finding, Range
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.figures.style import DASHES, band, legend_below, logarithmic, panels, styled
-from intrinsic_lr.stats.intervals import holm, summarise
+from intrinsic_lr.stats.intervals import holm, summarize
 
 CURVE = "curve"
 PAST, COMMON, END = "past", "common", "end"
@@ -165,7 +165,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     figure, axes = panels(2, 2, 4.4, sharex=True)
     for axis, (quantity, title) in zip(axes.flat, QUANTITIES.items(), strict=True):
         for name, rows in curves.groupby("point", sort=False):
-            summary = summarise(rows, ["step"], [quantity], question.confidence)
+            summary = summarize(rows, ["step"], [quantity], question.confidence)
             band(axis, summary, "step", quantity, color=colours[name], ls=dashes[name], lw=1.2)
         for end in ends:
             axis.axvline(end, color="0.5", lw=0.8, ls="--")

@@ -8,7 +8,7 @@ from intrinsic_lr.claims.shared.question import Inputs, Question
 from intrinsic_lr.claims.shared.verdicts import Finding, Range
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.figures.style import band, legend_below, panels, scientific, styled
-from intrinsic_lr.stats.intervals import difference, p_not_worse, summarise
+from intrinsic_lr.stats.intervals import difference, p_not_worse, summarize
 
 USUAL, SMALL, SHORT = "usual", "small", "small_short"
 _COLOURS = {USUAL: "#0173b2", SMALL: "#de8f05", SHORT: "#949494"}
@@ -77,7 +77,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     handles = []
     for part, colour in _COLOURS.items():
         rows = table[table["part"] == part]
-        summary = summarise(rows[rows["step"] > 0], ["step"], ["test_accuracy"], question.confidence)
+        summary = summarize(rows[rows["step"] > 0], ["step"], ["test_accuracy"], question.confidence)
         band(axes[0, 0], summary, "step", "test_accuracy", color=colour, lw=1.4, marker="o", ms=2.5)
         for start in _decays(rows):
             axes[0, 0].axvline(start, color=colour, ls=":", lw=0.8)

@@ -10,7 +10,7 @@ from intrinsic_lr.claims.shared.gains import LOWER_END, RUN_TIMES, averages_of, 
 from intrinsic_lr.claims.shared.question import Inputs, Question
 from intrinsic_lr.claims.shared.verdicts import Finding, Range
 from intrinsic_lr.figures.style import band, legend_below, panels, scientific, styled
-from intrinsic_lr.stats.intervals import mean_interval, summarise
+from intrinsic_lr.stats.intervals import mean_interval, summarize
 
 RUN = "run"
 AVERAGE, START, END = "#0072B2", "#E69F00", "#999999"
@@ -64,7 +64,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     replicates = rows["replicate"].nunique()
     for panel, run_time in zip(axes[0], RUN_TIMES, strict=True):
         losses = ["test_loss", "test_loss_start", "test_loss_end", "gain_over_better_end"]
-        summary = summarise(rows[rows["run_time"] == run_time], ["lag"], losses, question.confidence)
+        summary = summarize(rows[rows["run_time"] == run_time], ["lag"], losses, question.confidence)
         for quantity, style in _LINES.items():
             band(panel, summary, "lag", quantity, ms=4, lw=1.4, **style)
         strict = summary["gain_over_better_end_mean"].mean()

@@ -32,7 +32,7 @@ from intrinsic_lr.figures.style import (
     styled,
     ticks,
 )
-from intrinsic_lr.stats.regimes import CHAOTIC, CONVERGING, DIVERGED
+from intrinsic_lr.stats.loss_curves import CHAOTIC, CONVERGING, DIVERGED
 from intrinsic_lr.stats.theory import equilibrium_effective_lr
 
 TRAJECTORIES = 4

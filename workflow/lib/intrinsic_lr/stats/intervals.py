@@ -97,7 +97,7 @@ def share_interval(count: int, n: int, confidence: float) -> tuple[float, float,
     return count / n, float(interval.low), float(interval.high), n
 
 
-def summarise(frame: pd.DataFrame, by: list[str], columns: list[str], confidence: float) -> pd.DataFrame:
+def summarize(frame: pd.DataFrame, by: list[str], columns: list[str], confidence: float) -> pd.DataFrame:
     """Summarise replicates: one row per group of equal `by`, in order of first appearance.
 
     Args:

@@ -25,7 +25,7 @@ def lag_distances(table: pd.DataFrame) -> dict[int, pd.DataFrame]:
     return {step: wide[step] for step in wide.columns.get_level_values(0).unique()} if len(wide) else {}
 
 
-def told_apart(lags: np.ndarray, lag_ratio: float) -> list[int]:
+def well_separated(lags: np.ndarray, lag_ratio: float) -> list[int]:
     """Return the places of the lags, ascending, that are each at least so many times as long as the one before."""
     kept = [0]
     for place in range(1, len(lags)):
@@ -46,7 +46,7 @@ def growth(distances: pd.DataFrame, lag_ratio: float, rows: np.ndarray) -> float
         NaN where there is a single lag.
     """
     mean = distances.to_numpy()[rows].mean(axis=0)
-    kept = told_apart(distances.columns.to_numpy(float), lag_ratio)
+    kept = well_separated(distances.columns.to_numpy(float), lag_ratio)
     steps = mean[kept][1:] / mean[kept][:-1] - 1
     return float(steps.min()) if len(steps) else np.nan
 
@@ -67,7 +67,7 @@ def short_fit(distances: pd.DataFrame, short_lags: float, rows: np.ndarray | Non
 def short_lags_of(distances: pd.DataFrame, short_lags: float, lag_ratio: float) -> int:
     """Return how many lags, told apart by a ratio, are no longer than a share of the longest."""
     lags = distances.columns.to_numpy(float)
-    return int((lags[told_apart(lags, lag_ratio)] <= short_lags * lags.max()).sum())
+    return int((lags[well_separated(lags, lag_ratio)] <= short_lags * lags.max()).sum())
 
 
 def late_lags_of(distances: pd.DataFrame) -> int:

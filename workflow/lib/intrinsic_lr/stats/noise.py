@@ -51,7 +51,7 @@ def noise_moments(gram: np.ndarray) -> NoiseMoments:
     return NoiseMoments(norm, mean, norm - mean, float(square / pairs - 2 * chains / triples + crossed))
 
 
-def centred(gram: np.ndarray) -> np.ndarray:
+def centered(gram: np.ndarray) -> np.ndarray:
     """Return the Gram matrix after subtraction of the mean vector."""
     rows = gram.mean(axis=1)
     return gram - rows[:, None] - rows[None, :] + rows.mean()
@@ -59,7 +59,7 @@ def centred(gram: np.ndarray) -> np.ndarray:
 
 def top_eigenvalues(gram: np.ndarray, count: int) -> np.ndarray:
     """Return the largest eigenvalues of the sample covariance, descending, from the vectors' Gram matrix."""
-    return np.linalg.eigvalsh(centred(gram))[::-1][:count] / (len(gram) - 1)
+    return np.linalg.eigvalsh(centered(gram))[::-1][:count] / (len(gram) - 1)
 
 
 def isotropic_gram(n: int, dimension: int, generator: np.random.Generator) -> np.ndarray:
@@ -90,7 +90,7 @@ def isotropic_top_eigenvalue(
     """
     n = len(gram)
     trace = noise_moments(gram).trace
-    lengths = np.sqrt(np.clip(np.diag(centred(gram)), 0.0, None) * n / (n - 1))
+    lengths = np.sqrt(np.clip(np.diag(centered(gram)), 0.0, None) * n / (n - 1))
     gaussian, same_lengths = [], []
     for _ in range(draws):
         drawn = isotropic_gram(n, dimension, generator)

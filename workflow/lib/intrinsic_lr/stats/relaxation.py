@@ -1,6 +1,6 @@
-"""How the norm relaxes under the gradient noise that was measured (the paper's equation of gamma, F4).
+"""How quantities relax to their equilibrium: the norm by the paper's equation of gamma, and times read off curves.
 
-gamma = ||w||^4 / eta^2 is the effective learning rate to the power -2. Its equation
+gamma = ||w||^4 / eta^2 is the effective learning rate to the power -2. Its equation (F4 of the paper's section 5)
 d gamma/dt = -4 lambda_e gamma + 2 s2(t) is linear, so means over replicates obey it as single runs do.
 """
 
@@ -11,14 +11,14 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 RATES = np.geomspace(0.125, 8.0, 121)
-"""Multiples of the predicted rate that a fit looks at, before it refines the best of them."""
+"""Multiples of the predicted rate that a fit tries, before it refines the best of them."""
 
 
 def integrated_gamma(step: ArrayLike, start: float, rate: float, noise: ArrayLike) -> np.ndarray:
-    """Return gamma(t) of d gamma/dt = -rate gamma + 2 s2(t) from `start`.
+    """Return gamma(t), shape (T,), of d gamma/dt = -rate gamma + 2 s2(t) from `start`.
 
-    The noise is constant from one step to the next, for which the solution is exact. Source: paper, equation of
-    gamma, with rate = 4 lambda_e.
+    The noise is constant from one step to the next, for which the solution is exact (derived). Source of the
+    equation: paper, equation of gamma, with rate = 4 lambda_e.
 
     Args:
         step: increasing, shape (T,).
@@ -98,3 +98,49 @@ class RelaxationFit:
         before, here, after = misfit[best - 1 : best + 2]
         shift = 0.5 * (before - after) / (before - 2.0 * here + after)
         return float(RATES[best] * (RATES[1] / RATES[0]) ** shift), float(c[best])
+
+
+def time_below(times: ArrayLike, values: ArrayLike, level: float) -> np.ndarray:
+    """Return when curves fall below a level for good.
+
+    The crossing is interpolated between the last time at which a curve is not below the level and the next one:
+    linear in the value and in the logarithm of time (derived).
+
+    Args:
+        times: ascending and positive, shape (T,).
+        values: shape (..., T).
+        level: what to fall below.
+
+    Returns:
+        Times (...). NaN where that is not seen: a curve that is below from the start, or not below at the end, or
+        not finite anywhere.
+    """
+    log_times, values = np.log(np.asarray(times, np.float64)), np.asarray(values, np.float64)
+    above = ~(values < level)
+    last = values.shape[-1] - 1 - np.argmax(above[..., ::-1], axis=-1)
+    seen = above.any(axis=-1) & ~above[..., -1] & np.isfinite(values).all(axis=-1)
+    last = np.where(seen, last, 0)
+    start, end = (np.take_along_axis(values, (last + k)[..., None], axis=-1)[..., 0] for k in (0, 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        part = (start - level) / (start - end)
+        found = np.exp(log_times[last] + part * (log_times[last + 1] - log_times[last]))
+    return np.where(seen, found, np.nan)
+
+
+def log_log_slope(x: ArrayLike, y: ArrayLike) -> np.ndarray:
+    """Return the least-squares slope of log y (..., n) against log x (n,); NaN where a y is not finite."""
+    x, y = np.log(np.asarray(x, np.float64)), np.log(np.asarray(y, np.float64))
+    x = x - x.mean()
+    return (y * x).sum(axis=-1) / np.square(x).sum()
+
+
+def max_over_min(times: ArrayLike) -> np.ndarray:
+    """Return the longest of some times (..., n) over the shortest: 1 where curves collapse."""
+    times = np.asarray(times, np.float64)
+    return times.max(axis=-1) / times.min(axis=-1)
+
+
+def resampled_means(values: np.ndarray, resamples: int, generator: np.random.Generator) -> np.ndarray:
+    """Return the mean curves (resamples, T) of replicates (R, T) drawn with replacement."""
+    count = len(values)
+    return generator.multinomial(count, np.full(count, 1 / count), resamples) / count @ values

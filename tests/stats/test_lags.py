@@ -94,6 +94,6 @@ def test_walks_from_one_direction_start_there_and_part_as_independent_noise_does
 
 def test_short_lags_that_lie_close_together_count_once():
     distances = pd.DataFrame(np.ones((2, 6)), columns=[10, 30, 31, 32, 33, 120])
-    assert lags.told_apart(distances.columns.to_numpy(float), 1.25) == [0, 1, 5]
+    assert lags.well_separated(distances.columns.to_numpy(float), 1.25) == [0, 1, 5]
     assert lags.short_lags_of(distances, 1 / 3, 1.25) == 2
     assert lags.late_lags_of(distances) == 1

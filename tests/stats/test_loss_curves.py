@@ -1,7 +1,12 @@
+"""Destabilizations on curves with known spikes, and the regimes of training at a fixed effective learning rate."""
+
 import numpy as np
 import pytest
 
-from intrinsic_lr.stats.destabilisation import destabilisations
+from intrinsic_lr.stats.loss_curves import CHAOTIC, CONVERGING, DIVERGED, destabilizations, regime
+
+NOISE = np.random.default_rng(0).normal(0, 0.02, 400)
+TIME = np.arange(400)
 
 
 def spiky(at, steps=400, level=0.05, peak=2.0):
@@ -14,7 +19,7 @@ def spiky(at, steps=400, level=0.05, peak=2.0):
 
 @pytest.mark.parametrize("at", [[], [150], [100, 180, 181 + 40, 300]])
 def test_each_spike_counts_once(at):
-    found = destabilisations(spiky(at), 0.1, 1.0)
+    found = destabilizations(spiky(at), 0.1, 1.0)
     assert found.at.tolist() == at
 
 
@@ -22,25 +27,25 @@ def test_a_first_descent_is_no_destabilisation():
     loss = spiky([])
     loss[5] = 0.3
     loss[7] = 3.0
-    found = destabilisations(loss, 0.1, 1.0)
+    found = destabilizations(loss, 0.1, 1.0)
     assert found.at.size == 0
     assert loss[found.settled] <= 0.1 < loss[found.settled - 1]
 
 
 def test_what_never_settles_never_destabilises():
-    found = destabilisations(spiky([200], level=0.4), 0.1, 1.0)
+    found = destabilizations(spiky([200], level=0.4), 0.1, 1.0)
     assert (found.settled, found.at.size) == (400, 0)
 
 
 def test_a_rise_that_stays_below_the_upper_threshold_does_not_count():
-    assert destabilisations(spiky([150], peak=0.9), 0.1, 1.0).at.size == 0
-    assert destabilisations(spiky([150], peak=1.1), 0.1, 1.0).at.tolist() == [150]
+    assert destabilizations(spiky([150], peak=0.9), 0.1, 1.0).at.size == 0
+    assert destabilizations(spiky([150], peak=1.1), 0.1, 1.0).at.tolist() == [150]
 
 
 def test_divergence_counts_once():
     loss = spiky([])
     loss[250:] = np.nan
-    assert destabilisations(loss, 0.1, 1.0).at.tolist() == [250]
+    assert destabilizations(loss, 0.1, 1.0).at.tolist() == [250]
 
 
 def test_equals_a_state_machine_on_random_walks():
@@ -54,4 +59,23 @@ def test_equals_a_state_machine_on_random_walks():
             elif armed and value > 2.0:
                 armed = False
                 expected.append(step)
-        assert destabilisations(loss, 0.5, 2.0).at.tolist() == expected
+        assert destabilizations(loss, 0.5, 2.0).at.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        (np.exp(-TIME / 100) + 0.05, CONVERGING),
+        (0.3 + 2 * np.exp(-TIME / 20), CHAOTIC),
+        (np.full(400, 2.3), DIVERGED),
+        (np.where(TIME < 350, 0.3, np.nan), DIVERGED),
+    ],
+)
+def test_loss_curves_of_each_regime(loss, expected):
+    assert regime(loss + NOISE * 0.1 * loss, classes=10) == expected
+
+
+def test_the_loss_of_guessing_depends_on_the_number_of_classes():
+    loss = np.full(40, 0.6)
+    assert regime(loss, classes=2) == DIVERGED
+    assert regime(loss, classes=10) == CHAOTIC

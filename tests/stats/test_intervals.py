@@ -16,7 +16,7 @@ from intrinsic_lr.stats.intervals import (
     p_not_worse,
     share_interval,
     smallest_mean,
-    summarise,
+    summarize,
 )
 
 
@@ -56,7 +56,7 @@ def test_summarise_equals_a_loop_over_groups():
         }
     )
     frame.loc[rng.choice(200, 15, replace=False), "loss"] = np.nan
-    summary = summarise(frame, ["layer", "step"], ["loss", "count"], 0.95)
+    summary = summarize(frame, ["layer", "step"], ["loss", "count"], 0.95)
     assert list(summary.columns) == [
         *["layer", "step", "loss_mean", "loss_low", "loss_high"],
         *["count_mean", "count_low", "count_high", "replicates", "missing"],
@@ -74,7 +74,7 @@ def test_summarise_equals_a_loop_over_groups():
 
 
 def test_summarise_of_one_replicate_has_a_mean_and_no_interval():
-    summary = summarise(pd.DataFrame({"step": [0], "loss": [2.0]}), ["step"], ["loss"], 0.95).loc[0]
+    summary = summarize(pd.DataFrame({"step": [0], "loss": [2.0]}), ["step"], ["loss"], 0.95).loc[0]
     assert (summary["loss_mean"], summary["replicates"], summary["missing"]) == (2.0, 1, 0)
     assert np.isnan([summary["loss_low"], summary["loss_high"]]).all()
 
@@ -83,22 +83,22 @@ def test_summarise_separates_diverged_replicates_from_columns_not_measured():
     frame = pd.DataFrame(
         {"step": 0, "loss": [1.0, 3.0, np.inf], "accuracy": [0.5, 0.7, 0.1], "angle": [np.nan] * 3}
     )
-    row = summarise(frame, ["step"], ["loss", "accuracy", "angle"], 0.95).loc[0]
+    row = summarize(frame, ["step"], ["loss", "accuracy", "angle"], 0.95).loc[0]
     assert (row["replicates"], row["missing"]) == (2, 1)
     assert row["loss_mean"] == 2.0
     assert np.isnan(row["angle_mean"])
-    nothing = summarise(frame, ["step"], ["angle"], 0.95).loc[0]
+    nothing = summarize(frame, ["step"], ["angle"], 0.95).loc[0]
     assert (nothing["replicates"], nothing["missing"]) == (0, 3)
 
 
 def test_summarise_keeps_groups_whose_key_is_missing():
     frame = pd.DataFrame({"seed": [np.nan, np.nan, 1.0], "loss": [1.0, 3.0, 5.0]})
-    assert summarise(frame, ["seed"], ["loss"], 0.95)["loss_mean"].tolist() == [2.0, 5.0]
+    assert summarize(frame, ["seed"], ["loss"], 0.95)["loss_mean"].tolist() == [2.0, 5.0]
 
 
 def test_summarise_of_nothing_is_an_empty_table():
     frame = pd.DataFrame({"step": [], "loss": []})
-    summary = summarise(frame, ["step"], ["loss"], 0.95)
+    summary = summarize(frame, ["step"], ["loss"], 0.95)
     assert len(summary) == 0
     assert "loss_low" in summary
 
@@ -109,7 +109,7 @@ def test_summarise_is_quick_for_many_rows():
         {"group": np.arange(rows) // 4, "layer": "all"} | {c: 1.0 * np.arange(rows) for c in "abc"}
     )
     start = time.perf_counter()
-    summary = summarise(frame, ["group", "layer"], ["a", "b", "c"], 0.95)
+    summary = summarize(frame, ["group", "layer"], ["a", "b", "c"], 0.95)
     assert time.perf_counter() - start < 2.0
     assert len(summary) == rows // 4
 

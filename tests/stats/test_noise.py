@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from intrinsic_lr.stats.noise import (
-    centred,
+    centered,
     isotropic_gram,
     isotropic_top_eigenvalue,
     noise_moments,
@@ -64,7 +64,7 @@ def test_top_eigenvalues_are_those_of_the_sample_covariance():
 def test_centring_removes_the_mean():
     vectors = np.random.default_rng(4).standard_normal((9, 4)) + 5
     expected = vectors - vectors.mean(axis=0)
-    np.testing.assert_allclose(centred(vectors @ vectors.T), expected @ expected.T, atol=1e-12)
+    np.testing.assert_allclose(centered(vectors @ vectors.T), expected @ expected.T, atol=1e-12)
 
 
 @pytest.mark.parametrize("dimension", [20, 3000])

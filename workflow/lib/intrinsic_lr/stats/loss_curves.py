@@ -1,0 +1,90 @@
+"""What a training loss curve shows: destabilizations, and the regime of a fixed effective learning rate."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+CONVERGING, CHAOTIC, DIVERGED = "converging", "chaotic_equilibrium", "diverged"
+DIVERGED_SHARE = 0.7
+"""A late loss above this share of the loss of guessing, log K, counts as diverged."""
+FALLING = 0.9
+"""A loss whose last quarter has a mean below this share of the quarter before counts as converging."""
+
+
+@dataclass(frozen=True)
+class Destabilizations:
+    """Excursions of one loss curve.
+
+    Attributes:
+        settled: index of the first value at or below the lower threshold; the curve's length if there is none.
+        at: indices at which the loss passed the upper threshold, one for each excursion, ascending.
+    """
+
+    settled: int
+    at: np.ndarray
+
+
+def destabilizations(loss: ArrayLike, low: float, high: float) -> Destabilizations:
+    """Find the excursions of a loss curve: each a rise above `high` after the loss was at or below `low`.
+
+    With two thresholds (a Schmitt trigger, derived) an excursion counts once, however often it crosses the upper
+    one, until the loss has been low again. A value that is not finite counts as high.
+
+    >>> destabilizations([0.5, 0.05, 2.0, 0.4, 2.0, 0.05, 2.0], low=0.1, high=1.0).at.tolist()
+    [2, 6]
+
+    Args:
+        loss: losses of successive steps, shape (T,).
+        low: lower threshold.
+        high: upper threshold, above `low`.
+    """
+    loss = np.asarray(loss, np.float64)
+    is_low = loss <= low
+    state = pd.Series(np.where(is_low, 1.0, np.where((loss > low) & (loss <= high), np.nan, 0.0)))
+    # Between the thresholds the last state holds; before the first low value there is nothing to leave.
+    armed = state.ffill().fillna(0.0).to_numpy() == 1
+    settled = int(np.argmax(is_low)) if is_low.any() else len(loss)
+    return Destabilizations(settled, np.flatnonzero(armed[:-1] & ~armed[1:]) + 1)
+
+
+def late_over_best(loss: ArrayLike, window: float, late: float) -> tuple[float, float]:
+    """Return the best loss that a run has held, and its mean late loss.
+
+    The minimum of many noisy values lies below their mean even where nothing changes. A level counts as held where
+    it is the median over a window (derived).
+
+    Args:
+        loss: losses at evenly spaced steps, shape (T,).
+        window: the window as a share of the run; at least three values.
+        late: the last share of the run that the late mean is taken over.
+
+    Returns:
+        (best, late mean); NaN for both where a loss is not finite or there are fewer than three.
+    """
+    loss = np.asarray(loss, np.float64)
+    if len(loss) < 3 or not np.isfinite(loss).all():
+        return np.nan, np.nan
+    width = max(3, round(window * len(loss)))
+    held = pd.Series(loss).rolling(width).median()
+    return float(held.min()), float(loss[-max(1, round(late * len(loss))) :].mean())
+
+
+def regime(batch_loss: ArrayLike, classes: int) -> str:
+    """Return the regime of one run on the sphere: `CONVERGING`, `CHAOTIC` or `DIVERGED`.
+
+    Kodryan et al. 2022 (arXiv:2209.03695) tell the regimes apart by eye: at a small effective learning rate the
+    loss converges, at a medium one it stays in a chaotic equilibrium, at a large one it ends as a random walk at
+    the loss of guessing. The rule is derived from these descriptions. It compares means of quarters, so that the
+    noise of single mini-batches does not decide. A run that is not finite has diverged.
+
+    Args:
+        batch_loss: mini-batch losses in nats, evenly spaced over the training, shape (T,).
+        classes: number of labels K.
+    """
+    third, last = (part.mean() for part in np.array_split(np.asarray(batch_loss, np.float64), 4)[2:])
+    if not math.isfinite(last) or last > DIVERGED_SHARE * math.log(classes):
+        return DIVERGED
+    return CONVERGING if last < FALLING * third else CHAOTIC
