@@ -14,7 +14,7 @@ except ModuleNotFoundError:
     )
 
 from intrinsic_lr.commands import budget
-from intrinsic_lr.core import closure, paths
+from intrinsic_lr.core import closure, disk, paths
 from intrinsic_lr.study.claims import CLAIMS
 from intrinsic_lr.study.study import Study, check_targets
 from intrinsic_lr.core.errors import InputError
@@ -219,7 +219,7 @@ def one_of(names):
 def announce():
     """Say what is to be trained and written, and stop where the disk has no room for it or refuses it."""
     try:
-        budget.check_writable(Path("results"))
+        disk.check_writable(Path("results"))
         print(budget.announce(STUDY, Path.cwd()), file=sys.stderr)
     except InputError as error:
         sys.exit(f"error: {error}")
