@@ -286,7 +286,7 @@ class TestClaims:
         plan = json.loads(study.describe_claim("example"))
         assert plan["thresholds"] == {"margin": 0.1}
         assert plan["settings"]["model"].startswith("mlp:")
-        assert plan["experiments"]["run"]["experiment"] == "one"
+        assert json.loads(plan["experiments"]["run"])["name"] == "one"
 
     def test_the_reason_of_a_threshold_is_no_part_of_the_question(self, claimed):
         before = Study.read(claimed).describe_claim("example")

@@ -67,7 +67,7 @@ def _heads(inputs: Inputs, role: str) -> dict[str, str]:
 
 def _rows(rows: pd.DataFrame, point: Mapping[str, Any], network: str, head: str) -> pd.DataFrame:
     columns = ["step", "replicate", "train_accuracy", "test_accuracy"]
-    table = with_point(rows[columns].reset_index(drop=True), dict(point))
+    table = with_point(rows[columns].reset_index(drop=True), point)
     return table.assign(network=network, head=head)
 
 

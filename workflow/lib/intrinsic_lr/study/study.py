@@ -7,7 +7,7 @@ import json
 import math
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from intrinsic_lr.data import dataset_sizes
 from intrinsic_lr.study import analyses as products
 from intrinsic_lr.study.claims import CLAIMS
 from intrinsic_lr.study.config_files import check_plain
+from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.points import Point, check_precision, check_sphere, expand
 from intrinsic_lr.study.schedules import OPTIONS, Clock, Timeline, compile_schedule, lookup, number
@@ -65,29 +66,6 @@ class Training:
     def blocks(self) -> range:
         """Indices of the blocks that hold the replicates."""
         return range(math.ceil(self.replicates / self.block_size))
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """A named selection of points and the analyses of them.
-
-    Attributes:
-        name: name in the config.
-        points: the grid.
-        replicates: replicates used of each point.
-        lengths: for each point's name the number of steps that this experiment looks at.
-        checkpoints: for each point's name the planned steps; the i-th entries of two points belong together.
-        analyses: names of the analyses wanted.
-        compare: which pairs of points the disagreement table holds, `all` or `same_intrinsic_lr`.
-    """
-
-    name: str
-    points: tuple[Point, ...]
-    replicates: int
-    lengths: dict[str, int]
-    checkpoints: dict[str, tuple[int, ...]]
-    analyses: tuple[str, ...]
-    compare: str
 
 
 @dataclass
@@ -190,8 +168,7 @@ class Study:
                 "statement": stated.statement,
                 "source": stated.source,
                 "experiments": {
-                    role: json.loads(self.describe(name))
-                    for role, name in configured.get("experiments", {}).items()
+                    role: self.describe(name) for role, name in configured.get("experiments", {}).items()
                 },
                 "thresholds": {
                     name: threshold["value"] for name, threshold in configured.get("thresholds", {}).items()
@@ -274,25 +251,7 @@ class Study:
 
     def describe(self, experiment: str) -> str:
         """Canonical JSON of what an analysis needs to know of an experiment."""
-        selected = self.experiments[experiment]
-        return json.dumps(
-            {
-                "experiment": experiment,
-                "replicates": selected.replicates,
-                "compare": selected.compare,
-                "points": [
-                    {
-                        **asdict(point),
-                        "name": point.name,
-                        "intrinsic_lr": point.intrinsic_lr,
-                        "length": selected.lengths[point.name],
-                        "steps": selected.checkpoints[point.name],
-                    }
-                    for point in selected.points
-                ],
-            },
-            sort_keys=True,
-        )
+        return self.experiments[experiment].to_json()
 
     def _missing_experiments(self, claim: str) -> list[str]:
         return [name for name in self.claim_experiments(claim) if name not in self.experiments]
@@ -374,21 +333,19 @@ class Study:
         place = f"config: experiments.{name}"
         defaults = {axis: settings[axis] for axis in ("dataset", "model", "batch_size")}
         points = expand(settings["grid"], defaults, f"{place}.grid")
-        lengths, checkpoints = {}, {}
+        planned = []
         for point in points:
             self._check_names(point, place)
-            lengths[point.name] = self._length(point, settings, place)
-            training = self._training(point, settings, lengths[point.name], place)
-            checkpoints[point.name] = training.checkpoints
+            length = self._length(point, settings, place)
+            training = self._training(point, settings, length, place)
+            planned.append(PlannedPoint(**vars(point), length=length, steps=training.checkpoints))
             self._share(training, place)
         self.experiments[name] = Experiment(
             name,
-            tuple(points),
+            tuple(planned),
             settings["replicates"],
-            lengths,
-            checkpoints,
-            tuple(settings["analyses"]),
             settings.get("compare", "all"),
+            tuple(settings["analyses"]),
         )
         _check_analyses(self.experiments[name], place)
 
@@ -628,7 +585,7 @@ def _hint(value: Any) -> str:
 
 def _check_analyses(experiment: Experiment, place: str) -> None:
     """Refuse analyses that the experiment's design cannot feed."""
-    planned = min(len(steps) for steps in experiment.checkpoints.values())
+    planned = min(len(point.steps) for point in experiment.points)
     for analysis in {"swa", "distance"} & set(experiment.analyses):
         if planned < 3:
             raise InputError(f"{place}.analyses: found {analysis} with {planned} checkpoints; allowed from 3 on")

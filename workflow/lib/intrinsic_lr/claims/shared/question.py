@@ -22,6 +22,7 @@ from intrinsic_lr.claims.shared.verdicts import (
 from intrinsic_lr.core.seeding import stream_seed
 from intrinsic_lr.data.prepared import true_labels
 from intrinsic_lr.runs.ensembles import Ensemble, open_ensemble
+from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 
 if TYPE_CHECKING:
     from intrinsic_lr.data.dataset import Dataset
@@ -37,7 +38,7 @@ class Question:
         name: the claim's short id.
         statement: what is claimed.
         source: where from.
-        experiments: for each role its experiment, as `Study.describe` gives it.
+        experiments: for each role its experiment.
         thresholds: the numbers that decide.
         settings: other numbers and names that the test takes.
         analysis: the config's `analysis`: `confidence`, `permutations`, `bootstrap`, ...
@@ -47,7 +48,7 @@ class Question:
     name: str
     statement: str = ""
     source: str = ""
-    experiments: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    experiments: Mapping[str, Experiment] = field(default_factory=dict)
     thresholds: Mapping[str, float] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     analysis: Mapping[str, Any] = field(default_factory=dict)
@@ -63,8 +64,15 @@ class Question:
         """Level of every test, one less the confidence."""
         return 1 - self.confidence
 
-    def points(self, role: str) -> list[dict[str, Any]]:
-        """Return the points of a role's experiment, with `name`, `intrinsic_lr`, `length` and `steps`."""
+    @staticmethod
+    def read(plan: str, analysis: Mapping[str, Any], seed: int) -> "Question":
+        """Read what the workflow passes: `plan` as `Study.describe_claim` writes it."""
+        known = json.loads(plan)
+        experiments = {role: Experiment.from_json(text) for role, text in known.pop("experiments").items()}
+        return Question(**known, experiments=experiments, analysis=analysis, seed=seed)
+
+    def points(self, role: str) -> Sequence[PlannedPoint]:
+        """Return the points of a role's experiment."""
         return self.experiments[role]["points"]
 
     def generator(self, *names: object) -> np.random.Generator:
@@ -152,14 +160,14 @@ class Inputs:
     def read(
         plan: str, analysis: Mapping[str, Any], seed: int, files: Sequence[str], device: str, threads: int
     ) -> "Inputs":
-        """Read what the workflow passes: `plan` as `Study.describe_claim` spells it, and the input files."""
-        question = Question(**json.loads(plan), analysis=analysis, seed=seed)
+        """Read what the workflow passes: `plan` as `Study.describe_claim` writes it, and the input files."""
+        question = Question.read(plan, analysis, seed)
         infos = [Path(file) for file in files if file.endswith(".json") and Path(file).parent.name == "data"]
         datasets = {info.stem: (info.with_suffix(".safetensors"), info) for info in infos}
         tables = {Path(file).stem: Path(file) for file in files if file.endswith(".csv")}
         return Inputs(question, block_folders(files), datasets, tables, device, threads)
 
-    def ensemble(self, role: str, point: Mapping[str, Any]) -> Ensemble:
+    def ensemble(self, role: str, point: PlannedPoint) -> Ensemble:
         """Open the ensemble of a role's point, with the replicates of that experiment."""
         return open_ensemble(self.folders[point["name"]], self.question.experiments[role]["replicates"])
 
