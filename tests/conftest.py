@@ -9,6 +9,7 @@ from hypothesis import settings
 from intrinsic_lr.commands import extract, train
 from intrinsic_lr.data import dataset as data
 from intrinsic_lr.data.dataset import Dataset
+from plans import extract_words, plan, timeline, train_words
 from projects import new_project, snakemake
 
 # `make test-fuzz` asks for it.
@@ -51,15 +52,14 @@ def trained(tmp_path_factory):
     files = results / "data/digits.safetensors", results / "data/digits.json"
     data.write({"kind": "digits", "subset": 40}, "digits", *files)
     point = "digits-mlp-b32-lr0.1-wd0.01"
-    of_data = ["--data", str(files[0]), "--info", str(files[1]), "--device", "cpu"]
-    for block, replicates in enumerate(("0:2", "2:4")):
+    for block in range(2):
         folder = results / f"runs/{point}/block_{block:04d}"
-        flags = {
-            "point": point, "model": "mlp:width=4", "timeline": "8@0.1@0.01", "batch-size": 8,
-            "checkpoints": "0,4,8", "log-every": 4, "trace-every": 2, "replicates": replicates, "out": folder,
-        }  # fmt: skip
-        train.main([*of_data, *(text for flag, value in flags.items() for text in (f"--{flag}", str(value)))])
-        extract.main(["--run", str(folder), *of_data])
+        planned = plan(
+            point=point, model={"kind": "mlp", "width": 4}, timeline=timeline((8, 0.1, 0.01)), batch_size=8,
+            checkpoints=(0, 4, 8), log_every=4, replicates=(2 * block, 2 * block + 2),
+        )  # fmt: skip
+        train.main(train_words(planned, files, folder))
+        extract.main(extract_words(files, folder))
     return results
 
 

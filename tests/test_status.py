@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -49,7 +48,7 @@ def command(study, lr, *more):
     name, log = point(lr), Path(f"results/logs/train/{point(lr)}/block_0000.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     words = [
-        *shlex.split(study.training_flags(name, 0)), "--data", "results/data/few_digits.safetensors",
+        "--plan", study.training_plan(name, 0).to_json(), "--data", "results/data/few_digits.safetensors",
         "--info", "results/data/few_digits.json", "--out", f"results/runs/{name}/block_0000", "--device", "cpu",
         *more,
     ]  # fmt: skip

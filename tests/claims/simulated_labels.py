@@ -58,8 +58,9 @@ class SimulatedInputs:
             generator = np.random.default_rng(stream_seed(point["name"], step))
             return draw(self._distribution(point, step), self._runs, generator)
 
-        record = self._records.get(point["name"])
-        return SimpleNamespace(labels=labels, classes=CLASSES, blocks=[SimpleNamespace(record=record)])
+        record = self._records.get(point["name"], {})
+        block = SimpleNamespace(record=record, plan=record.get("plan"))
+        return SimpleNamespace(labels=labels, classes=CLASSES, blocks=[block])
 
     def test_labels(self, name):
         return dirichlet(0).argmax(axis=1)

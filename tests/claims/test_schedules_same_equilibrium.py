@@ -15,14 +15,19 @@ from intrinsic_lr.claims.shared.sameness import compare_points, strict, up_to_ma
 from intrinsic_lr.claims.shared.verdicts import findings_table, overall
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.seeding import stream_seed
+from plans import timeline
 
 STEPS = [50, 90, 110, 200, 500]
 TIMELINES = {
-    "early": "40@1@0.1,460@1@0.01",
-    "by_lr": "100@1@0.1,400@0.1@0.1",
-    "late": "20@1@1,80@1@0.05,400@0.1@0.1",
-    "apart": "100@1@0.1,400@1@0.05",
+    "early": timeline((40, 1, 0.1), (460, 1, 0.01)),
+    "by_lr": timeline((100, 1, 0.1), (400, 0.1, 0.1)),
+    "late": timeline((20, 1, 1), (80, 1, 0.05), (400, 0.1, 0.1)),
+    "apart": timeline((100, 1, 0.1), (400, 1, 0.05)),
 }
+
+
+def recorded(rates):
+    return {"plan": SimpleNamespace(timeline=rates), "steps_per_epoch": 10}
 
 
 def world(left, apart=5):
@@ -37,7 +42,7 @@ def world(left, apart=5):
         name: point(name, 0.1, STEPS, schedule=name, init_seed=seed, init_sharing="independent")
         for seed, name in enumerate(TIMELINES)
     }
-    records = {name: {"plan": {"timeline": text}, "steps_per_epoch": 10} for name, text in TIMELINES.items()}
+    records = {name: recorded(rates) for name, rates in TIMELINES.items()}
     experiments = {
         "meeting": [points[name] for name in ("early", "by_lr", "late")],
         "not_meeting": [points["apart"]],
@@ -166,22 +171,22 @@ def test_one_initialisation_of_all_runs_pairs_nothing_and_common_batches_do():
     assert set(table.loc[table["paired"].eq(True), "schedule_b"]) == {"by_lr"}
 
 
-def retimed(name, timeline):
+def retimed(name, rates):
     inputs = world(lambda time: math.exp(-time / 40))
-    inputs._records[name]["plan"]["timeline"] = timeline
+    inputs._records[name] = recorded(rates)
     return inputs
 
 
 @pytest.mark.parametrize(
-    ("timeline", "told"),
+    ("rates", "told"),
     [
-        ("500@1@0.1", "were to meet and do not"),
-        ("499@1@0.1,1@0.1@0.1", "0.01/lambda_e after they met, too soon to judge"),
-        ("420@1@0.1,80@0.1@0.1", "0.8/lambda_e after they met, too soon to judge"),
+        (timeline((500, 1, 0.1)), "were to meet and do not"),
+        (timeline((499, 1, 0.1), (1, 0.1, 0.1)), "0.01/lambda_e after they met, too soon to judge"),
+        (timeline((420, 1, 0.1), (80, 0.1, 0.1)), "0.8/lambda_e after they met, too soon to judge"),
     ],
 )
-def test_a_pair_that_never_meets_or_too_late_is_inconclusive_and_no_control(timeline, told):
-    _, findings = judged(retimed("late", timeline))
+def test_a_pair_that_never_meets_or_too_late_is_inconclusive_and_no_control(rates, told):
+    _, findings = judged(retimed("late", rates))
     criteria = findings[findings["role"] == "criterion"]
     assert len(criteria) == 6
     late = criteria[criteria["statement"].str.contains(" and late")]

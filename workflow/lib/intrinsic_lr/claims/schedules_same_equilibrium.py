@@ -23,7 +23,6 @@ from intrinsic_lr.claims.shared.sameness import (
 from intrinsic_lr.claims.shared.verdicts import Finding
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.figures import style
-from intrinsic_lr.study.schedules import Timeline
 
 MEET, APART = "meet", "do not meet"
 """Kinds of pairs: of schedules that end at one intrinsic rate, and with one that ends at another."""
@@ -52,9 +51,9 @@ def measure(inputs: Inputs) -> pd.DataFrame:
     epochs = set()
     rates = {}
     for role, point in members:
-        record = inputs.ensemble(role, point).blocks[0].record
-        epochs.add(record["steps_per_epoch"])
-        timeline = Timeline.parse(record["plan"]["timeline"])
+        block = inputs.ensemble(role, point).blocks[0]
+        epochs.add(block.record["steps_per_epoch"])
+        timeline = block.plan.timeline
         rates[point["name"]] = np.array([np.prod(timeline.at(step)) for step in range(point["length"])])
     meeting = [member for member in members if member[0] == "meeting"]
     pairs = [(MEET, *pair) for pair in combinations(meeting, 2)]

@@ -233,16 +233,11 @@ def _wrong_block(folder: Path, study: Study, name: str, block: int) -> tuple[str
     first = block * training.block_size
     record = read_json(folder / RUN)
     data = read_json(folder.parents[3] / paths.DATA_INFO.format(dataset=training.point.dataset))
-    planned = {
-        "point": name,
-        "replicates": [first, first + training.block_size],
-        "seed": study.config["seed"],
-        "timeline": training.timeline.spell(),
-        "checkpoints": list(training.checkpoints),
-    }
-    for key, value in planned.items():
-        if record["plan"][key] != value:
-            return RUN, f"{key} is {json.dumps(record['plan'][key])}, the config asks for {json.dumps(value)}"
+    planned, trained = study.training_plan(name, block).to_dict(), record["plan"]
+    for key in planned | trained:
+        if trained.get(key) != planned.get(key):
+            found, wanted = (json.dumps(plan.get(key)) for plan in (trained, planned))
+            return RUN, f"{key} is {found}, the config asks for {wanted}"
     if record["data"]["sha256"] != data["sha256"]:
         return RUN, f"trained on other data than {training.point.dataset} holds"
     members = set(range(first, first + training.block_size))

@@ -44,7 +44,7 @@ def _run(arguments: argparse.Namespace, device_name: str) -> None:
     block = Block(arguments.run)
     device = resolve(device_name)
     torch.set_num_threads(arguments.threads)
-    data = load(arguments.data, arguments.info, device, DTYPES[block.record["plan"]["dtype"]])
+    data = load(arguments.data, arguments.info, device, DTYPES[block.plan.dtype])
     if data.info["sha256"] != block.record["data"]["sha256"]:
         raise InputError(
             f"{arguments.run}: trained on other data than {arguments.data} holds; "
@@ -72,7 +72,7 @@ def _extract(block: Block, data, device) -> None:
 
     model = block.build_model()
     images = EvaluationData.of(data)
-    steps = block.record["plan"]["checkpoints"]
+    steps = block.plan.checkpoints
     members, count, classes = len(block.replicates), len(images.test_labels), model.classes
     outputs = {
         "logits": (torch.float32, (members, count, classes)),
@@ -102,7 +102,7 @@ def _extract(block: Block, data, device) -> None:
             shown.update()
 
 
-def _layout(steps: list[int], tensors: dict) -> dict:
+def _layout(steps: tuple[int, ...], tensors: dict) -> dict:
     return {key(step, name): layout for step in steps for name, layout in tensors.items()}
 
 

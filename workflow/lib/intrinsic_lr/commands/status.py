@@ -5,7 +5,6 @@ Slurm, while the workflow runs, before it and afterwards. Imports no torch.
 """
 
 import argparse
-import shlex
 import statistics
 import time
 from collections import Counter, defaultdict
@@ -99,8 +98,8 @@ def _see(study: Study, key: Key, training: Training, now: float) -> Block:
     if block.seen.state is not State.DONE:
         return block
     record = read_json(job.result)
-    wanted = " ".join(shlex.split(study.training_flags(*key)))
-    if record["training_version"] != TRAINING_VERSION or wanted not in record["command"]:
+    planned = study.training_plan(*key).to_dict()
+    if record["training_version"] != TRAINING_VERSION or record["plan"] != planned:
         return replace(block, seen=Sighting(State.WAITING))
     return replace(block, wall=record["wall_seconds"])
 
