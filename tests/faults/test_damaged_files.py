@@ -11,7 +11,8 @@ import torch
 from intrinsic_lr.commands import extract, train
 from intrinsic_lr.core import storage
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.data.dataset import load, prepared
+from intrinsic_lr.data import prepared
+from intrinsic_lr.data.dataset import load
 from intrinsic_lr.runs import ensembles as runs
 from intrinsic_lr.training.resume import STATE
 from plans import extract_words, plan, train_words, write_noise
