@@ -6,7 +6,7 @@ Parsed by every job of the workflow, so nothing here imports torch, pandas or nu
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
