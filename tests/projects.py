@@ -88,7 +88,8 @@ def tables(project):
 
 def install_make(project):
     """Put into a project what `make results` needs: the Makefile, and the environment of the tests as its own."""
-    shutil.copy2(REPOSITORY / "Makefile", project)
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy2(REPOSITORY / name, project)
     environment = project / ".venv"
     environment.mkdir()
     # Python knows an environment by the pyvenv.cfg beside the folder that it was called in.

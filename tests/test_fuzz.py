@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, Phase, assume, event, example, given, reject
 
 from intrinsic_lr.commands import budget
 from intrinsic_lr.core import paths
-from intrinsic_lr.core.errors import InputError, run_command
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.job_log import run_command
 from intrinsic_lr.study.config_files import main, merged, read_file
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.plan import TrainingPlan

@@ -126,9 +126,9 @@ def test_the_program_says_so_in_its_log_on_the_same_disk(files, disk):
     """Nobody checks beforehand here. Where the log cannot be written either, there is still no traceback."""
     out = disk / "block"
     words = [sys.executable, "-m", "intrinsic_lr.commands.train", *command(files, out)]
-    code = "import sys; from intrinsic_lr.core import errors; from intrinsic_lr.commands import train; "
+    code = "import sys; from intrinsic_lr.core import job_log; from intrinsic_lr.commands import train; "
     code += "from intrinsic_lr.training import blocks; blocks.check_disk = lambda *_: None; "
-    words[1:3] = ["-c", code + "errors.run_command(lambda: train.main(sys.argv[1:]))"]
+    words[1:3] = ["-c", code + "job_log.run_command(lambda: train.main(sys.argv[1:]))"]
     log = disk / "log"
     with open(log, "w") as handle:
         ballast = fill(disk, 2 * PAGE)

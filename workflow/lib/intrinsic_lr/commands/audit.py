@@ -19,7 +19,8 @@ import pandas as pd
 
 from intrinsic_lr.core import paths
 from intrinsic_lr.core.block_files import EXTRACT, HISTORY, RUN, TRACE
-from intrinsic_lr.core.errors import InputError, run_command
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.job_log import run_command
 from intrinsic_lr.core.locks import is_running
 from intrinsic_lr.core.rerun import remake
 from intrinsic_lr.core.storage import read_json, sha256, written
@@ -84,7 +85,7 @@ class Audit:
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m intrinsic_lr.commands.audit", description=__doc__)
+    parser = argparse.ArgumentParser(prog="intrinsic-lr audit", description=__doc__)
     add = parser.add_argument
     add("--config", type=Path, nargs="*", default=[], help="files laid over the default config, in this order")
     add("--directory", type=Path, default=Path("."), help="the folder that holds results/")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from intrinsic_lr.commands import budget
 from intrinsic_lr.commands.budget import Budget
-from intrinsic_lr.core.errors import run_command
+from intrinsic_lr.core.job_log import run_command
 from intrinsic_lr.data.dataset_sizes import Sizes
 from intrinsic_lr.study.config_files import merged
 from intrinsic_lr.study.model_spec import ModelSpec
@@ -58,7 +58,7 @@ class Speed:
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m intrinsic_lr.commands.estimate", description=__doc__)
+    parser = argparse.ArgumentParser(prog="intrinsic-lr estimate", description=__doc__)
     add = parser.add_argument
     add("--config", type=Path, nargs="*", default=[], help="files laid over the default config, in this order")
     add("--cores", type=int, default=os.cpu_count() or 1, help="cores that the workflow may use")

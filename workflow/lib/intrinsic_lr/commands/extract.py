@@ -4,8 +4,9 @@ import argparse
 from pathlib import Path
 
 from intrinsic_lr.core.block_files import CHECKPOINTS, EXTRACT, PREDICTIONS, STATISTICS, key
-from intrinsic_lr.core.errors import InputError, run_command
+from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.imports import quick_imports
+from intrinsic_lr.core.job_log import run_command
 from intrinsic_lr.core.leases import leased
 from intrinsic_lr.core.locks import alone
 from intrinsic_lr.core.rerun import remake
@@ -14,7 +15,7 @@ from intrinsic_lr.runs.ensembles import Block
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m intrinsic_lr.commands.extract", description=__doc__)
+    parser = argparse.ArgumentParser(prog="intrinsic-lr extract", description=__doc__)
     add = parser.add_argument
     add("--run", type=Path, required=True, help="folder of a block")
     add("--data", type=Path, required=True, help="data file of prepare_data")

@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 from typing import NoReturn
 
-from intrinsic_lr.core.errors import InputError, run_command
+from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.imports import quick_imports
+from intrinsic_lr.core.job_log import run_command
 from intrinsic_lr.core.leases import leased
 from intrinsic_lr.core.storage import read_json
 from intrinsic_lr.study.plan import TrainingPlan
@@ -19,7 +20,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = _Parser(prog="python -m intrinsic_lr.commands.train", description=__doc__)
+    parser = _Parser(prog="intrinsic-lr train", description=__doc__)
     add = parser.add_argument
     add("--plan", help="what to train, as JSON, or @FILE that holds it")
     add("--from", type=Path, dest="record", help="run.json of a training, whose plan is taken instead of --plan")
