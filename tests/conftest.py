@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 
 from intrinsic_lr.commands import extract, train
@@ -42,6 +43,30 @@ def noise_images():
     return Dataset(images, labels, images, labels, one / 2, one / 4, {"shape": [1, 8, 8], "classes": list("abc")})
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with what takes long: a worker of pytest-xdist that has nothing left to do takes over from another."""
+    items.sort(key=lambda item: item.get_closest_marker("workflow") is None)
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory):
+    """Return a function that makes a folder once for all workers of pytest-xdist; a failure is shared too."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if base.name.startswith("popen-") else base
+
+    def get(name, make):
+        folder, outcome = base / name, base / f"{name}.outcome"
+        with FileLock(base / f"{name}.lock"):
+            if not outcome.exists():
+                folder.mkdir()
+                done = make(folder)
+                outcome.write_text("" if done.returncode == 0 else done.stdout)
+        assert outcome.read_text() == "", outcome.read_text()
+        return folder
+
+    return get
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """A folder `results` with one trained and extracted point, named as one of the default study but tiny.
@@ -64,12 +89,9 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory):
-    """A project in which the smoke workflow has run to its end."""
-    project = new_project(tmp_path_factory.mktemp("finished") / "project")
-    done = snakemake(project)
-    assert done.returncode == 0, done.stdout
-    return project
+def finished(made_once):
+    """A project in which the smoke workflow has run to its end; tests that change it take a copy, `project`."""
+    return made_once("finished", lambda folder: snakemake(new_project(folder / "project"))) / "project"
 
 
 @pytest.fixture
