@@ -22,19 +22,11 @@ def environment_of(project):
 
 def snakemake(project, *arguments, config="config/smoke.yaml", **environment):
     """Run Snakemake in a project folder; return the finished process with its output as text."""
-    variables = environment_of(project)
+    words = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
     return subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "snakemake",
-            "--cores",
-            "2",
-            *arguments,
-            *(["--configfile", config] if config else []),
-        ],
+        [*words, *(["--configfile", config] if config else [])],
         cwd=project,
-        env={**variables, **environment},
+        env={**environment_of(project), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
