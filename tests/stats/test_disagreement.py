@@ -88,7 +88,7 @@ def sparse_labels(generator, runs, points, share):
 @pytest.mark.parametrize(("n", "m"), [(64, 64), (63, 64), (64, 65), (200, 3), (130, 126), (400, 350)])
 @pytest.mark.parametrize(("share", "chunk"), [(0.0, dis.CHUNK_VALUES), (0.5, dis.CHUNK_VALUES), (0.5, 5000)])
 def test_every_count_is_that_of_plain_indicators(monkeypatch, n, m, share, chunk):
-    """Whole numbers, to the last bit: small and large integers, equal and unequal sides, unanimous points, chunks."""
+    """Whole numbers, to the last bit: small and large integers, equal and unequal sides, chunks."""
     monkeypatch.setattr(dis, "CHUNK_VALUES", chunk)
     generator = np.random.default_rng(n)
     a, b = np.split(sparse_labels(generator, n + m, 40, share).astype(np.int16), [n])
