@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from scipy import stats
-from simulated_labels import CLASSES, SimulatedInputs, dirichlet, draw, point
+from simulated_labels import CLASSES, SimulatedData, dirichlet, draw, point
 
 from intrinsic_lr.claims import schedules_same_equilibrium as claim
 from intrinsic_lr.claims.shared.sameness import compare_points, strict, up_to_margin
@@ -47,14 +47,14 @@ def world(left, apart=5):
         "meeting": [points[name] for name in ("early", "by_lr", "late")],
         "not_meeting": [points["apart"]],
     }
-    return SimulatedInputs(
+    return SimulatedData(
         distribution, "schedules_same_equilibrium", experiments, records=records, thresholds={"excess_share": 0.1}
     )
 
 
 def judged(inputs):
     table = claim.measure(inputs)
-    return table, findings_table("claim", "", "", claim.judge(table, inputs.question))
+    return table, findings_table("claim", "", "", claim.judge(table, inputs.spec))
 
 
 def test_the_meeting_is_read_off_the_schedules():
@@ -96,8 +96,8 @@ def test_figure_draws_plausible_and_degenerate_tables():
     table, _ = judged(inputs)
     measured = ["l1", "null_mean", "p_value", "total_variation", "excess_share", "excess_share_low"]
     for rows in (table, table.assign(**dict.fromkeys(measured, np.nan))):
-        findings = findings_table("claim", "", "", claim.judge(rows, inputs.question))
-        figure = claim.draw(rows, inputs.question, findings)
+        findings = findings_table("claim", "", "", claim.judge(rows, inputs.spec))
+        figure = claim.draw(rows, inputs.spec, findings)
         figure.draw_without_rendering()
         plt.close(figure)
     assert set(findings["verdict"]) == {"inconclusive"}
@@ -106,7 +106,7 @@ def test_figure_draws_plausible_and_degenerate_tables():
 def seeded(role_of, *names, **axes):
     """Return a forgetting world with some points' axes changed."""
     inputs = world(lambda time: math.exp(-time / 40))
-    for of in inputs.question.experiments[role_of]["points"]:
+    for of in inputs.spec.experiments[role_of]["points"]:
         if of["name"] in names:
             of.update(axes)
     return inputs
@@ -127,7 +127,7 @@ def test_schedules_that_start_at_the_same_weights_are_noticed_and_not_judged():
     assert overall(findings) == "inconclusive"
 
 
-class InitialWeights(SimulatedInputs):
+class InitialWeights(SimulatedData):
     """Runs of which half of the images are labelled by the initial weights, the others by the batches."""
 
     def ensemble(self, role, of):
@@ -146,7 +146,7 @@ class InitialWeights(SimulatedInputs):
 @pytest.mark.parametrize("common", [False, True])
 def test_p_values_are_uniform_for_independent_sides_and_not_for_paired_ones(common):
     inputs = InitialWeights(None, "claim", {"meeting": []}, thresholds={"excess_share": 0.1})
-    inputs.question = replace(inputs.question, analysis={**inputs.question.analysis, "bootstrap": 2})
+    inputs.spec = replace(inputs.spec, analysis={**inputs.spec.analysis, "bootstrap": 2})
 
     def run(side, index):
         seed = index if common else f"{side}{index}"
@@ -159,7 +159,7 @@ def test_p_values_are_uniform_for_independent_sides_and_not_for_paired_ones(comm
         assert rows["p_value"].mean() > 0.6
         first = rows.head(1)
         for ask in (strict, up_to_margin):
-            (found,) = ask(inputs.question, inputs.question.criterion, first, ["one"], [["meeting"]])
+            (found,) = ask(inputs.spec, inputs.spec.criterion, first, ["one"], [["meeting"]])
             assert found.verdict == "inconclusive"
             assert "share their initial weights" in found.statement
 
@@ -200,7 +200,7 @@ def test_a_pair_that_never_meets_or_too_late_is_inconclusive_and_no_control(rate
 
 def test_without_a_fourth_schedule_the_control_is_inconclusive():
     inputs = world(lambda time: math.exp(-time / 40))
-    inputs.question.experiments["not_meeting"]["points"].clear()
+    inputs.spec.experiments["not_meeting"]["points"].clear()
     _, findings = judged(inputs)
     missing = findings[findings["statement"].str.contains("a schedule that does not meet")]
     assert list(missing["verdict"]) == ["inconclusive"]
@@ -209,7 +209,7 @@ def test_without_a_fourth_schedule_the_control_is_inconclusive():
 
 def test_without_a_checkpoint_before_the_meeting_the_controls_are_inconclusive():
     inputs = world(lambda time: math.exp(-time / 40))
-    for of in inputs.question.experiments.values():
+    for of in inputs.spec.experiments.values():
         for each in of["points"]:
             each["steps"] = [110, 500]
     _, findings = judged(inputs)
@@ -220,10 +220,10 @@ def test_without_a_checkpoint_before_the_meeting_the_controls_are_inconclusive()
 
 def test_a_single_schedule_and_unlike_checkpoints_are_clear_mistakes():
     inputs = world(lambda time: 0.0)
-    inputs.question.experiments["not_meeting"]["points"][0]["steps"] = [50, 500]
+    inputs.spec.experiments["not_meeting"]["points"][0]["steps"] = [50, 500]
     with pytest.raises(InputError, match="early and apart differ in checkpoints or length"):
         claim.measure(inputs)
-    del inputs.question.experiments["meeting"]["points"][1:]
+    del inputs.spec.experiments["meeting"]["points"][1:]
     with pytest.raises(InputError, match="experiment meeting: found no two schedules"):
         claim.measure(inputs)
 
@@ -232,6 +232,6 @@ def test_a_table_of_no_pair_is_inconclusive():
     inputs = world(lambda time: 0.0)
     table, _ = judged(inputs)
     rates = table[table["part"] == claim.RATE]
-    findings = claim.judge(rates, inputs.question)
+    findings = claim.judge(rates, inputs.spec)
     assert {finding.verdict for finding in findings} == {"inconclusive"}
     assert {finding.role for finding in findings} == {"criterion", "control"}

@@ -31,7 +31,7 @@ Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Question:
+class ClaimSpec:
     """A claim as the config asks it.
 
     Attributes:
@@ -65,11 +65,11 @@ class Question:
         return 1 - self.confidence
 
     @staticmethod
-    def read(plan: str, analysis: Mapping[str, Any], seed: int) -> "Question":
+    def read(plan: str, analysis: Mapping[str, Any], seed: int) -> "ClaimSpec":
         """Read what the workflow passes: `plan` as `Study.describe_claim` writes it."""
         known = json.loads(plan)
         experiments = {role: Experiment.from_json(text) for role, text in known.pop("experiments").items()}
-        return Question(**known, experiments=experiments, analysis=analysis, seed=seed)
+        return ClaimSpec(**known, experiments=experiments, analysis=analysis, seed=seed)
 
     def points(self, role: str) -> Sequence[PlannedPoint]:
         """Return the points of a role's experiment."""
@@ -137,11 +137,11 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """The question with the files behind it.
+class ClaimData:
+    """The claim as the config asks it, with the files behind it.
 
     Attributes:
-        question: the claim as the config asks it.
+        spec: the claim as the config asks it.
         folders: for each point's name the folders of its blocks.
         datasets: for each data set's name its data file and description.
         tables: for each name of an analysis' table, `<table>_<experiment>`, its file.
@@ -149,7 +149,7 @@ class Inputs:
         threads: CPU threads.
     """
 
-    question: Question
+    spec: ClaimSpec
     folders: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     datasets: Mapping[str, tuple[Path, Path]] = field(default_factory=dict)
     tables: Mapping[str, Path] = field(default_factory=dict)
@@ -159,17 +159,17 @@ class Inputs:
     @staticmethod
     def read(
         plan: str, analysis: Mapping[str, Any], seed: int, files: Sequence[str], device: str, threads: int
-    ) -> "Inputs":
+    ) -> "ClaimData":
         """Read what the workflow passes: `plan` as `Study.describe_claim` writes it, and the input files."""
-        question = Question.read(plan, analysis, seed)
+        spec = ClaimSpec.read(plan, analysis, seed)
         infos = [Path(file) for file in files if file.endswith(".json") and Path(file).parent.name == "data"]
         datasets = {info.stem: (info.with_suffix(".safetensors"), info) for info in infos}
         tables = {Path(file).stem: Path(file) for file in files if file.endswith(".csv")}
-        return Inputs(question, block_folders(files), datasets, tables, device, threads)
+        return ClaimData(spec, block_folders(files), datasets, tables, device, threads)
 
     def ensemble(self, role: str, point: PlannedPoint) -> Ensemble:
         """Open the ensemble of a role's point, with the replicates of that experiment."""
-        return open_ensemble(self.folders[point["name"]], self.question.experiments[role]["replicates"])
+        return open_ensemble(self.folders[point["name"]], self.spec.experiments[role]["replicates"])
 
     def history(self, role: str) -> pd.DataFrame:
         """Return the histories of a role's points up to their lengths, headed by the columns that name a point.
@@ -184,11 +184,11 @@ class Inputs:
 
     def table(self, role: str, name: str) -> pd.DataFrame:
         """Return a table that an analysis of a role's experiment made (`tables` in the catalogue)."""
-        return pd.read_csv(self.tables[f"{name}_{self.question.experiments[role]['experiment']}"])
+        return pd.read_csv(self.tables[f"{name}_{self.spec.experiments[role]['experiment']}"])
 
     def _records(self, role: str, kind: str) -> pd.DataFrame:
         parts = []
-        for point in self.question.points(role):
+        for point in self.spec.points(role):
             frame = getattr(self.ensemble(role, point), kind)()
             frame = frame[frame["step"] <= point["length"]].reset_index(drop=True)
             now = {rate: f"{rate}_now" for rate in ("lr", "weight_decay", "intrinsic_lr")}
@@ -200,7 +200,7 @@ class Inputs:
         """Return the true labels (N,) of a data set's test images; imports no torch."""
         return true_labels(*self.datasets[name])[1]
 
-    def data(self, name: str, dtype: str = "float32") -> "Dataset":
+    def dataset(self, name: str, dtype: str = "float32") -> "Dataset":
         """Read a data set onto the device; images normalise to `dtype`."""
         import torch
 
