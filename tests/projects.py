@@ -22,11 +22,19 @@ def environment_of(project):
 
 def snakemake(project, *arguments, config="config/smoke.yaml", **environment):
     """Run Snakemake in a project folder; return the finished process with its output as text."""
-    words = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+    variables = environment_of(project)
     return subprocess.run(
-        [*words, *(["--configfile", config] if config else [])],
+        [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--cores",
+            "2",
+            *arguments,
+            *(["--configfile", config] if config else []),
+        ],
         cwd=project,
-        env={**environment_of(project), **environment},
+        env={**variables, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -80,8 +88,7 @@ def tables(project):
 
 def install_make(project):
     """Put into a project what `make results` needs: the Makefile, and the environment of the tests as its own."""
-    for name in ("Makefile", "pyproject.toml"):
-        shutil.copy2(REPOSITORY / name, project)
+    shutil.copy2(REPOSITORY / "Makefile", project)
     environment = project / ".venv"
     environment.mkdir()
     # Python knows an environment by the pyvenv.cfg beside the folder that it was called in.

@@ -38,21 +38,19 @@ CLAIMS = {
 
 
 @pytest.fixture(scope="module")
-def spoilt(made_once):
+def spoilt(tmp_path_factory):
     """A project in which the workflow has run to its end on such a study."""
-
-    def make(folder):
-        project = new_project(folder / "project")
-        name = overlay(
-            project,
-            run=["spoilt"],
-            judge=list(CLAIMS),
-            experiments={**SMOKE["experiments"], "spoilt": SPOILT},
-            claims={claim: {"experiments": experiments} for claim, experiments in CLAIMS.items()},
-        )
-        return snakemake(project, config=name)
-
-    return made_once("spoilt", make) / "project"
+    project = new_project(tmp_path_factory.mktemp("spoilt") / "project")
+    name = overlay(
+        project,
+        run=["spoilt"],
+        judge=list(CLAIMS),
+        experiments={**SMOKE["experiments"], "spoilt": SPOILT},
+        claims={claim: {"experiments": experiments} for claim, experiments in CLAIMS.items()},
+    )
+    done = snakemake(project, config=name)
+    assert done.returncode == 0, done.stdout
+    return project
 
 
 def table(project, name):

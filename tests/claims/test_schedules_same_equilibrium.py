@@ -8,26 +8,21 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from scipy import stats
-from simulated_labels import CLASSES, SimulatedData, dirichlet, draw, point
+from simulated_labels import CLASSES, SimulatedInputs, dirichlet, draw, point
 
 from intrinsic_lr.claims import schedules_same_equilibrium as claim
 from intrinsic_lr.claims.shared.sameness import compare_points, strict, up_to_margin
 from intrinsic_lr.claims.shared.verdicts import findings_table, overall
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.seeding import stream_seed
-from plans import timeline
 
 STEPS = [50, 90, 110, 200, 500]
 TIMELINES = {
-    "early": timeline((40, 1, 0.1), (460, 1, 0.01)),
-    "by_lr": timeline((100, 1, 0.1), (400, 0.1, 0.1)),
-    "late": timeline((20, 1, 1), (80, 1, 0.05), (400, 0.1, 0.1)),
-    "apart": timeline((100, 1, 0.1), (400, 1, 0.05)),
+    "early": "40@1@0.1,460@1@0.01",
+    "by_lr": "100@1@0.1,400@0.1@0.1",
+    "late": "20@1@1,80@1@0.05,400@0.1@0.1",
+    "apart": "100@1@0.1,400@1@0.05",
 }
-
-
-def recorded(rates):
-    return {"plan": SimpleNamespace(timeline=rates), "steps_per_epoch": 10}
 
 
 def world(left, apart=5):
@@ -42,19 +37,19 @@ def world(left, apart=5):
         name: point(name, 0.1, STEPS, schedule=name, init_seed=seed, init_sharing="independent")
         for seed, name in enumerate(TIMELINES)
     }
-    records = {name: recorded(rates) for name, rates in TIMELINES.items()}
+    records = {name: {"plan": {"timeline": text}, "steps_per_epoch": 10} for name, text in TIMELINES.items()}
     experiments = {
         "meeting": [points[name] for name in ("early", "by_lr", "late")],
         "not_meeting": [points["apart"]],
     }
-    return SimulatedData(
+    return SimulatedInputs(
         distribution, "schedules_same_equilibrium", experiments, records=records, thresholds={"excess_share": 0.1}
     )
 
 
 def judged(inputs):
     table = claim.measure(inputs)
-    return table, findings_table("claim", "", "", claim.judge(table, inputs.spec))
+    return table, findings_table("claim", "", "", claim.judge(table, inputs.question))
 
 
 def test_the_meeting_is_read_off_the_schedules():
@@ -96,8 +91,8 @@ def test_figure_draws_plausible_and_degenerate_tables():
     table, _ = judged(inputs)
     measured = ["l1", "null_mean", "p_value", "total_variation", "excess_share", "excess_share_low"]
     for rows in (table, table.assign(**dict.fromkeys(measured, np.nan))):
-        findings = findings_table("claim", "", "", claim.judge(rows, inputs.spec))
-        figure = claim.draw(rows, inputs.spec, findings)
+        findings = findings_table("claim", "", "", claim.judge(rows, inputs.question))
+        figure = claim.draw(rows, inputs.question, findings)
         figure.draw_without_rendering()
         plt.close(figure)
     assert set(findings["verdict"]) == {"inconclusive"}
@@ -106,7 +101,7 @@ def test_figure_draws_plausible_and_degenerate_tables():
 def seeded(role_of, *names, **axes):
     """Return a forgetting world with some points' axes changed."""
     inputs = world(lambda time: math.exp(-time / 40))
-    for of in inputs.spec.experiments[role_of]["points"]:
+    for of in inputs.question.experiments[role_of]["points"]:
         if of["name"] in names:
             of.update(axes)
     return inputs
@@ -127,7 +122,7 @@ def test_schedules_that_start_at_the_same_weights_are_noticed_and_not_judged():
     assert overall(findings) == "inconclusive"
 
 
-class InitialWeights(SimulatedData):
+class InitialWeights(SimulatedInputs):
     """Runs of which half of the images are labelled by the initial weights, the others by the batches."""
 
     def ensemble(self, role, of):
@@ -146,7 +141,7 @@ class InitialWeights(SimulatedData):
 @pytest.mark.parametrize("common", [False, True])
 def test_p_values_are_uniform_for_independent_sides_and_not_for_paired_ones(common):
     inputs = InitialWeights(None, "claim", {"meeting": []}, thresholds={"excess_share": 0.1})
-    inputs.spec = replace(inputs.spec, analysis={**inputs.spec.analysis, "bootstrap": 2})
+    inputs.question = replace(inputs.question, analysis={**inputs.question.analysis, "bootstrap": 2})
 
     def run(side, index):
         seed = index if common else f"{side}{index}"
@@ -159,7 +154,7 @@ def test_p_values_are_uniform_for_independent_sides_and_not_for_paired_ones(comm
         assert rows["p_value"].mean() > 0.6
         first = rows.head(1)
         for ask in (strict, up_to_margin):
-            (found,) = ask(inputs.spec, inputs.spec.criterion, first, ["one"], [["meeting"]])
+            (found,) = ask(inputs.question, inputs.question.criterion, first, ["one"], [["meeting"]])
             assert found.verdict == "inconclusive"
             assert "share their initial weights" in found.statement
 
@@ -171,22 +166,22 @@ def test_one_initialisation_of_all_runs_pairs_nothing_and_common_batches_do():
     assert set(table.loc[table["paired"].eq(True), "schedule_b"]) == {"by_lr"}
 
 
-def retimed(name, rates):
+def retimed(name, timeline):
     inputs = world(lambda time: math.exp(-time / 40))
-    inputs._records[name] = recorded(rates)
+    inputs._records[name]["plan"]["timeline"] = timeline
     return inputs
 
 
 @pytest.mark.parametrize(
-    ("rates", "told"),
+    ("timeline", "told"),
     [
-        (timeline((500, 1, 0.1)), "were to meet and do not"),
-        (timeline((499, 1, 0.1), (1, 0.1, 0.1)), "0.01/lambda_e after they met, too soon to judge"),
-        (timeline((420, 1, 0.1), (80, 0.1, 0.1)), "0.8/lambda_e after they met, too soon to judge"),
+        ("500@1@0.1", "were to meet and do not"),
+        ("499@1@0.1,1@0.1@0.1", "0.01/lambda_e after they met, too soon to judge"),
+        ("420@1@0.1,80@0.1@0.1", "0.8/lambda_e after they met, too soon to judge"),
     ],
 )
-def test_a_pair_that_never_meets_or_too_late_is_inconclusive_and_no_control(rates, told):
-    _, findings = judged(retimed("late", rates))
+def test_a_pair_that_never_meets_or_too_late_is_inconclusive_and_no_control(timeline, told):
+    _, findings = judged(retimed("late", timeline))
     criteria = findings[findings["role"] == "criterion"]
     assert len(criteria) == 6
     late = criteria[criteria["statement"].str.contains(" and late")]
@@ -200,7 +195,7 @@ def test_a_pair_that_never_meets_or_too_late_is_inconclusive_and_no_control(rate
 
 def test_without_a_fourth_schedule_the_control_is_inconclusive():
     inputs = world(lambda time: math.exp(-time / 40))
-    inputs.spec.experiments["not_meeting"]["points"].clear()
+    inputs.question.experiments["not_meeting"]["points"].clear()
     _, findings = judged(inputs)
     missing = findings[findings["statement"].str.contains("a schedule that does not meet")]
     assert list(missing["verdict"]) == ["inconclusive"]
@@ -209,7 +204,7 @@ def test_without_a_fourth_schedule_the_control_is_inconclusive():
 
 def test_without_a_checkpoint_before_the_meeting_the_controls_are_inconclusive():
     inputs = world(lambda time: math.exp(-time / 40))
-    for of in inputs.spec.experiments.values():
+    for of in inputs.question.experiments.values():
         for each in of["points"]:
             each["steps"] = [110, 500]
     _, findings = judged(inputs)
@@ -220,10 +215,10 @@ def test_without_a_checkpoint_before_the_meeting_the_controls_are_inconclusive()
 
 def test_a_single_schedule_and_unlike_checkpoints_are_clear_mistakes():
     inputs = world(lambda time: 0.0)
-    inputs.spec.experiments["not_meeting"]["points"][0]["steps"] = [50, 500]
+    inputs.question.experiments["not_meeting"]["points"][0]["steps"] = [50, 500]
     with pytest.raises(InputError, match="early and apart differ in checkpoints or length"):
         claim.measure(inputs)
-    del inputs.spec.experiments["meeting"]["points"][1:]
+    del inputs.question.experiments["meeting"]["points"][1:]
     with pytest.raises(InputError, match="experiment meeting: found no two schedules"):
         claim.measure(inputs)
 
@@ -232,6 +227,6 @@ def test_a_table_of_no_pair_is_inconclusive():
     inputs = world(lambda time: 0.0)
     table, _ = judged(inputs)
     rates = table[table["part"] == claim.RATE]
-    findings = claim.judge(rates, inputs.spec)
+    findings = claim.judge(rates, inputs.question)
     assert {finding.verdict for finding in findings} == {"inconclusive"}
     assert {finding.role for finding in findings} == {"criterion", "control"}

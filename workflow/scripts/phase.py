@@ -1,5 +1,7 @@
 """Phase diagram: effective learning rate, effective gradient norm and training loss late in each run."""
 
+import json
+
 import numpy as np
 import pandas as pd
 
@@ -8,7 +10,6 @@ from intrinsic_lr.core.job_log import reported
 from intrinsic_lr.runs.ensembles import open_ensemble
 from intrinsic_lr.stats.intervals import summarize
 from intrinsic_lr.stats.loss_curves import CHAOTIC, CONVERGING, DIVERGED, regime
-from intrinsic_lr.study.experiment import Experiment
 
 QUANTITIES = ["effective_lr", "effective_gradient_norm", "batch_loss"]
 
@@ -35,7 +36,7 @@ def phases(point, folders, replicates, confidence):
 
 
 with reported(snakemake.log[0]):
-    spec = Experiment.from_json(snakemake.params.spec)
+    spec = json.loads(snakemake.params.spec)
     folders = block_folders(snakemake.input)
     confidence = snakemake.params.analysis["confidence"]
     tables = [phases(p, folders[p["name"]], spec["replicates"], confidence) for p in spec["points"]]

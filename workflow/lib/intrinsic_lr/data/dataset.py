@@ -14,7 +14,7 @@ from intrinsic_lr.core import storage
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.data import dataset_sizes, image_folder, torchvision_sets
 from intrinsic_lr.data.prepared import description
-from intrinsic_lr.data.splits import Split, reason, sizes_differ
+from intrinsic_lr.data.splits import Split, check_sizes, reason
 
 _SPLIT_SEED = 0
 _SUBSET_SEED = 0
@@ -31,7 +31,7 @@ class Dataset:
         test_images: uint8 (M, C, H, W).
         test_labels: int64 (M,).
         mean: (C,) of pixel/255 over the training images, in the dtype of the computation.
-        std: (C,) likewise, with the divisor N.
+        std: (C,) the standard deviation, with the divisor N.
         info: the description that lies beside the data file.
     """
 
@@ -56,7 +56,7 @@ class Dataset:
         """
         order = [torch.randperm(len(self.train_labels), generator=generator)[:size] for _ in range(members)]
         index = torch.stack(order).to(self.train_labels.device)
-        return self.normalize(self.train_images[index]), self.train_labels[index]
+        return self.normalise(self.train_images[index]), self.train_labels[index]
 
 
 def write(spec: Mapping[str, Any], name: str, data_path: Path | str, info_path: Path | str) -> dict[str, Any]:
@@ -104,14 +104,19 @@ def prepare(spec: Mapping[str, Any], name: str) -> tuple[dict[str, torch.Tensor]
         InputError: when the definition is wrong, or the data are missing, damaged or unsuitable.
     """
     place = f"config: datasets.{name}"
-    _check(spec, place)
+    planned = dataset_sizes.train_count(spec, place)
     train, test, source = _READERS[spec["kind"]](spec, place)
-    _check_images(train, test, place)
+    check_sizes(place, *((part.name_of(0), part.images[0]) for part in (train, test)))
     classes = _classes(train, test, place)
     if "subset" in spec:
         chosen = _stratified_subset(train.labels, len(classes), spec["subset"], f"{place}.subset")
         train = replace(train, images=train.images[chosen], labels=train.labels[chosen])
-    _check_count(spec, len(train.labels), place)
+    if len(train.labels) != planned:
+        # Epochs were converted to steps by the planned number.
+        raise InputError(
+            f"{place}: expected {planned} training images, got {len(train.labels)}; "
+            f"to use these set train_count: {len(train.labels)}"
+        )
     arrays = (train.images, train.labels, test.images, test.labels)
     tensors = {
         key: torch.from_numpy(np.ascontiguousarray(array)) for key, array in zip(_TENSORS, arrays, strict=True)
@@ -131,81 +136,43 @@ def prepare(spec: Mapping[str, Any], name: str) -> tuple[dict[str, torch.Tensor]
     return tensors, info
 
 
-def _check(spec: Mapping[str, Any], place: str) -> None:
-    kind = spec.get("kind") if isinstance(spec, Mapping) else None
-    if kind not in _READERS:
-        raise InputError(f"{place}.kind: found {kind!r}; allowed: {', '.join(_READERS)}")
-    if not isinstance(root := spec.get("root", ""), str) or "\0" in root:
-        raise InputError(f"{place}.root: found {root!r}; allowed: a folder")
-    dataset_sizes.check(spec, place)
-    for key in ("subset", "image_size"):
-        value = spec.get(key, 1)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise InputError(f"{place}.{key}: found {value!r}; allowed: a whole number from 1 on")
-
-
-def _check_count(spec: Mapping[str, Any], found: int, place: str) -> None:
-    """Refuse data of another size than planned: epochs were turned into steps by the planned one."""
-    planned = dataset_sizes.train_count(spec, place)
-    if planned != found:
-        raise InputError(
-            f"{place}: found {found} training images where {planned} were planned with; "
-            f"allowed: all {planned} of them, or train_count: {found}"
-        )
-
-
-def _check_images(train: Split, test: Split, place: str) -> None:
-    for split, title in ((train, "training"), (test, "test")):
-        if split.images.dtype != np.uint8:
-            raise InputError(f"{place}: {title} pixels of type {split.images.dtype}; allowed: uint8")
-        if len(split.images) != len(split.labels) or not len(split.labels):
-            raise InputError(
-                f"{place}: found {len(split.images)} {title} images and {len(split.labels)} labels; "
-                "allowed: one label for each image, and at least one image"
-            )
-    if train.images.shape[1:] != test.images.shape[1:]:
-        raise sizes_differ(place, train.call(0), train.images.shape[1:], test.call(0), test.images.shape[1:])
-
-
 def _classes(train: Split, test: Split, place: str) -> list[str]:
-    """Return the names of the classes, after checking that the labels count them from 0 and none is absent."""
+    """Return the names of the classes; check that the labels count them from 0 and that each has images."""
     if train.classes != test.classes:
-        odd = sorted(set(train.classes or ()) ^ set(test.classes or ()))
         raise InputError(
-            f"{place}: the class {odd[0] if odd else train.classes!r} is not the same in the training and in "
-            "the test images; allowed: the same classes in both"
+            f"{place}: the classes must be the same in train and test, got {train.classes} and {test.classes}"
         )
     count = 1 + max(int(split.labels.max()) for split in (train, test))
     classes = train.classes or [str(label) for label in range(count)]
     if len(classes) < 2:
-        raise InputError(f"{place}: found the one class {classes[0]!r}; allowed: at least two")
+        raise InputError(f"{place}: must have at least two classes, got only {classes[0]!r}")
     for split, title in ((train, "training"), (test, "test")):
         wrong = np.flatnonzero((split.labels < 0) | (split.labels >= len(classes)))
         if wrong.size:
             raise InputError(
-                f"{place}: found the label {split.labels[wrong[0]]} at {split.call(wrong[0])}; "
-                f"allowed: 0 to {len(classes) - 1}"
+                f"{place}: labels must be 0 to {len(classes) - 1}, got {split.labels[wrong[0]]} "
+                f"at {split.name_of(wrong[0])}"
             )
-        lacking = np.flatnonzero(np.bincount(split.labels, minlength=len(classes)) == 0)
-        if lacking.size:
+        missing = np.flatnonzero(np.bincount(split.labels, minlength=len(classes)) == 0)
+        if missing.size:
             raise InputError(
-                f"{place}: found no {title} image of the class {classes[lacking[0]]!r}; "
-                "allowed: at least one image of each class in train and test"
+                f"{place}: no {title} image of the class {classes[missing[0]]!r}; "
+                "expected at least one image of each class in train and test"
             )
     return classes
 
 
 def _stratified_subset(labels: np.ndarray, classes: int, count: int, place: str) -> np.ndarray:
-    """Return the sorted indices of `count` images, spread over the classes in proportion to their sizes.
+    """Return the sorted indices of `count` images, in each class a share in proportion to its size.
 
-    Within a class the images are shuffled; the first always comes in, and a later one in order of
-    (r + 1/2)/n for the r-th of n (Sainte-Laguë's method of allotting seats). So every class gives at least
-    one image, and a smaller subset lies within a larger one.
+    Within a class the images are shuffled. The first of each is taken, then the others in order of (r + 1/2)/n for
+    the r-th of n (Sainte-Laguë's method of apportionment). So every class gives at least one image, and a smaller
+    subset lies within a larger one.
     """
     if not classes <= count <= len(labels):
         raise InputError(
-            f"{place}: found {count}; allowed: from {classes} (one image for each class) to {len(labels)} "
-            "(the training images)"
+            f"{place}: must be from {classes} (one image for each class) to {len(labels)} (the training images), "
+            f"got {count}"
         )
     # NumPy promises never to change the numbers of RandomState, which it does not for its newer generators.
     order = np.random.RandomState(_SUBSET_SEED).permutation(len(labels))
@@ -223,14 +190,14 @@ def _moments(images: torch.Tensor, place: str) -> tuple[list[float], list[float]
     value = torch.arange(256, dtype=torch.float64) / 255
     means, deviations = [], []
     for channel in range(images.shape[1]):
-        share = torch.bincount(images[:, channel].flatten(), minlength=256).double()
-        share /= share.sum()
+        counts = torch.bincount(images[:, channel].flatten(), minlength=256).double()
+        share = counts / counts.sum()
         mean = (share * value).sum()
         deviation = (share * (value - mean) ** 2).sum().sqrt()
         if share.max() == 1:
             raise InputError(
                 f"{place}: every training pixel of channel {channel} is {int(share.argmax())}; "
-                "allowed: images that differ"
+                "expected images that differ"
             )
         means.append(mean.item())
         deviations.append(deviation.item())
@@ -242,21 +209,18 @@ def _read_digits(spec: Mapping[str, Any], place: str) -> tuple[Split, Split, str
     from sklearn.model_selection import train_test_split
 
     digits = load_digits()
-    images = digits.images.astype(np.uint8)[:, None]
-    labels = digits.target.astype(np.int64)
+    images, labels = digits.images.astype(np.uint8)[:, None], digits.target.astype(np.int64)
     fraction = spec.get("test_fraction", dataset_sizes.TEST_FRACTION)
     try:
-        train_images, test_images, train_labels, test_labels = train_test_split(
-            images, labels, test_size=float(fraction), stratify=labels, random_state=_SPLIT_SEED
-        )
+        parts = train_test_split(images, labels, test_size=fraction, stratify=labels, random_state=_SPLIT_SEED)
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"{place}.test_fraction: found {fraction!r} ({reason(error)}); "
-            "allowed: a number between 0 and 1 that leaves images of every class on both sides"
+            f"{place}.test_fraction: must be a number between 0 and 1 that leaves images of every class on both "
+            f"sides, got {fraction!r} ({reason(error)})"
         ) from None
     classes = [str(name) for name in digits.target_names]
-    train = Split(train_images, train_labels, classes, lambda index: f"training image {index}")
-    test = Split(test_images, test_labels, classes, lambda index: f"test image {index}")
+    train = Split(parts[0], parts[2], classes, "training image {}".format)
+    test = Split(parts[1], parts[3], classes, "test image {}".format)
     return train, test, "sklearn.datasets.load_digits"
 
 

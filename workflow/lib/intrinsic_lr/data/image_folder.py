@@ -1,21 +1,16 @@
-"""A folder of one's own images, `train/<class>/<image>` and `test/<class>/<image>`; listing it needs no torch."""
+"""A folder of images, `train/<class>/<image>` and `test/<class>/<image>`. No torch, no numpy at import."""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.data.splits import Split, decode
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from intrinsic_lr.data.splits import Split
-
-PARTS = ("train", "test")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-# What file managers leave in folders, besides files whose names start with a dot.
-_LEFT_BEHIND = ("thumbs.db", "desktop.ini")
+# File managers leave these in folders, besides files whose names start with a dot.
+_IGNORED = ("thumbs.db", "desktop.ini")
 
 
 def check(spec: Mapping[str, Any], place: str) -> Path:
@@ -23,13 +18,12 @@ def check(spec: Mapping[str, Any], place: str) -> Path:
     root = Path(os.path.expanduser(spec["root"]))
     if os.path.isfile(root):
         raise InputError(
-            f"{place}.root: found the file {str(root)!r}; allowed: a folder (unpack an archive first)"
+            f"{place}.root: must be a folder, got the file {str(root)!r}; an archive must be unpacked first"
         )
-    for part in PARTS:
+    for part in ("train", "test"):
         if not os.path.isdir(root / part):
             raise InputError(
-                f"{place}.root: found no folder {str(root / part)!r}; "
-                "allowed: a folder that holds train/<class>/* and test/<class>/*"
+                f"{place}.root: has no folder {str(root / part)!r}; expected train/<class>/* and test/<class>/*"
             )
     return root
 
@@ -47,83 +41,70 @@ def files(spec: Mapping[str, Any], part: str, place: str) -> dict[str, list[str]
         InputError: for a folder that is missing, has no classes or a class without images, or holds other things.
     """
     folder = str(check(spec, place) / part)
-    entries = _entries(folder, place)
-    stray = [entry.path for entry in entries if not entry.is_dir()]
-    if stray:
-        raise InputError(
-            f"{place}.root: found {stray[0]!r} beside the folders of the classes; allowed: {part}/<class>/<image>"
-        )
-    if not entries:
-        raise InputError(f"{place}.root: found no folders in {folder!r}; allowed: a folder for each class")
-    return {entry.name: _images(entry.path, place) for entry in entries}
+    classes = _entries(folder, place)
+    if not classes:
+        raise InputError(f"{place}.root: {folder!r} has no folders; expected one for each class")
+    for entry in classes:
+        if not entry.is_dir():
+            raise InputError(f"{place}.root: expected {part}/<class>/<image>, got the file {entry.path!r}")
+    return {entry.name: _images(entry.path, place) for entry in classes}
 
 
 def _images(folder: str, place: str) -> list[str]:
     entries = _entries(folder, place)
-    for entry in entries:
-        if entry.is_dir():
-            raise InputError(
-                f"{place}.root: found the folder {entry.path!r} within a class; allowed: train/<class>/<image>"
-            )
-        if not entry.name.lower().endswith(SUFFIXES):
-            raise InputError(
-                f"{place}.root: found {entry.path!r}, which is not called an image; "
-                f"allowed: {', '.join(SUFFIXES)}, and hidden files"
-            )
     if not entries:
         raise InputError(
-            f"{place}.root: found no images in {folder!r}; allowed: images of each class in train and test"
+            f"{place}.root: {folder!r} has no images; expected images of each class in train and test"
         )
+    for entry in entries:
+        if entry.is_dir():
+            raise InputError(f"{place}.root: expected train/<class>/<image>, got the folder {entry.path!r}")
+        if not entry.name.lower().endswith(SUFFIXES):
+            raise InputError(
+                f"{place}.root: {entry.path!r} is not an image by its name; expected {', '.join(SUFFIXES)}, "
+                "or hidden files"
+            )
     return [entry.path for entry in entries]
 
 
 def _entries(folder: str, place: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as found:
-            kept = [e for e in found if not e.name.startswith(".") and e.name.lower() not in _LEFT_BEHIND]
+            kept = [e for e in found if not e.name.startswith(".") and e.name.lower() not in _IGNORED]
     except OSError as error:
-        raise InputError(
-            f"{place}.root: {folder!r} cannot be read ({error.strerror}); allowed: a folder that can be read"
-        ) from None
+        raise InputError(f"{place}.root: {folder!r} cannot be read ({error.strerror})") from None
     return sorted(kept, key=lambda entry: entry.name)
 
 
-def read(spec: Mapping[str, Any], place: str) -> tuple["Split", "Split", str]:
+def read(spec: Mapping[str, Any], place: str) -> tuple[Split, Split, str]:
     """Decode the training and the test images of a folder; an alpha channel is left out."""
-    train, test = (files(spec, part, place) for part in PARTS)
-    for here, there, lacking in ((train, test, "test"), (test, train, "train")):
-        missing = [name for name in here if name not in there]
-        if missing:
+    train, test = (files(spec, part, place) for part in ("train", "test"))
+    for part, present, others in (("train", train, test), ("test", test, train)):
+        if missing := sorted(others.keys() - present.keys()):
             raise InputError(
-                f"{place}.root: found no class folder {str(Path(spec['root'], lacking, missing[0]))!r}; "
-                "allowed: the same class folders in train and test"
+                f"{place}.root: has no folder {str(Path(spec['root'], part, missing[0]))!r}; "
+                "expected the same classes in train and test"
             )
     # Without its path: the description stays the same, and nothing is trained again, when the folder has moved.
     return _split(train, spec, place), _split(test, spec, place), "image folder"
 
 
-def _split(found: dict[str, list[str]], spec: Mapping[str, Any], place: str) -> "Split":
-    from intrinsic_lr.data.splits import Split, decode
-
+def _split(found: dict[str, list[str]], spec: Mapping[str, Any], place: str) -> Split:
     paths = [(path, label) for label, name in enumerate(found) for path in found[name]]
     mode = "L" if spec.get("grayscale") else "RGB"
 
-    def image(index: int) -> tuple["Image", int]:
-        path, label = paths[index]
-        return _open(path, mode), label
-
-    def call(index: int) -> str:
+    def name_of(index: int) -> str:
         return repr(paths[index][0])
 
-    images, labels = decode(len(paths), image, call, spec.get("image_size"), place)
-    return Split(images, labels, list(found), call)
+    def image(index: int) -> tuple[Any, int]:
+        from PIL import Image
 
+        path, label = paths[index]
+        with Image.open(path) as found:
+            # Pillow would cut these off at 255 instead of scaling them.
+            if found.mode.startswith(("I", "F")):
+                raise ValueError(f"mode {found.mode}, more than 8 bits a channel")
+            return found.convert(mode), label
 
-def _open(path: str, mode: str) -> "Image":
-    from PIL import Image
-
-    with Image.open(path) as image:
-        # Pillow would cut these off at 255 instead of scaling them.
-        if image.mode.startswith(("I", "F")):
-            raise ValueError(f"mode {image.mode}, more than 8 bits a channel")
-        return image.convert(mode)
+    images, labels = decode(len(paths), image, name_of, spec.get("image_size"), place)
+    return Split(images, labels, list(found), name_of)

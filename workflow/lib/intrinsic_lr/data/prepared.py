@@ -23,7 +23,7 @@ def description(data_path: Path | str, info_path: Path | str) -> dict[str, Any]:
     repair = remake(data_path)
     if missing := [key for key in STATED if key not in info]:
         raise InputError(
-            f"{info_path}: does not describe a data set ({', '.join(missing)} missing); repair with `{repair}`"
+            f"{info_path}: does not describe a data set, {', '.join(missing)} missing; repair with `{repair}`"
         )
     verify(data_path, info["sha256"], repair)
     return info

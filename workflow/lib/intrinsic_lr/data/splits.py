@@ -1,12 +1,13 @@
-"""Training or test images of a data set as arrays, decoded one by one from whatever holds them."""
+"""Training or test images of a data set as arrays, decoded one by one from their source. No numpy at import."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from intrinsic_lr.core.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -17,29 +18,29 @@ class Split:
         images: uint8 (N, C, H, W).
         labels: int64 (N,).
         classes: names of the classes in the order of their labels, where the source names them.
-        call: what to call the image of an index in messages.
+        name_of: names the image of an index in messages.
     """
 
-    images: np.ndarray
-    labels: np.ndarray
+    images: "np.ndarray"
+    labels: "np.ndarray"
     classes: list[str] | None
-    call: Callable[[int], str]
+    name_of: Callable[[int], str]
 
 
 def decode(
     count: int,
     read: Callable[[int], tuple[Any, int | None]],
-    call: Callable[[int], str],
+    name_of: Callable[[int], str],
     side: int | None,
     place: str,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple["np.ndarray", "np.ndarray"]:
     """Decode images one by one into one array; besides it, memory holds a single image.
 
     Args:
         count: number of images.
         read: gives the image of an index, as Pillow's image of 8 bits a channel, and its label.
-        call: what to call the image of an index in messages.
-        side: bring the middle of each image, as large a square as fits, to this many pixels a side.
+        name_of: names the image of an index in messages.
+        side: scale the middle of each image, as large a square as fits, to this many pixels a side.
         place: where the data set is defined, for messages.
 
     Returns:
@@ -48,6 +49,7 @@ def decode(
     Raises:
         InputError: for an image that cannot be read, has no label or another size than the first.
     """
+    import numpy as np
     from PIL import Image, ImageOps
 
     images, labels = None, np.empty(count, dtype=np.int64)
@@ -62,48 +64,36 @@ def decode(
         # Pillow's decoders raise OSError, ValueError, SyntaxError, struct.error and others on damaged files.
         except Exception as error:
             raise InputError(
-                f"{place}.root: {call(index)} cannot be read ({reason(error)}); "
-                "allowed: whole image files of 8 bits a channel"
+                f"{place}.root: {name_of(index)} cannot be read ({reason(error)}); "
+                "expected whole image files of 8 bits a channel"
             ) from None
         if label is None:
-            raise InputError(f"{place}.root: {call(index)} has no label; allowed: labelled images only")
+            raise InputError(f"{place}.root: {name_of(index)} has no label; expected labelled images only")
         pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
         if images is None:
-            images = _room(count, pixels.shape, place)
-        if pixels.shape != images.shape[1:]:
-            raise sizes_differ(place, call(0), images.shape[1:], call(index), pixels.shape)
+            try:
+                images = np.empty((count, *pixels.shape), dtype=np.uint8)
+            except MemoryError as error:
+                raise InputError(
+                    f"{place}: {count} images of {'x'.join(map(str, pixels.shape))} do not fit in memory "
+                    f"({reason(error)}); smaller ones are made by image_size: N"
+                ) from None
+        check_sizes(place, (name_of(0), images[0]), (name_of(index), pixels))
         images[index], labels[index] = pixels, label
     if images is None:
-        raise InputError(f"{place}.root: found no images; allowed: at least one image in each part")
+        raise InputError(f"{place}.root: has no images; expected at least one in each part")
     return images, labels
 
 
-def _room(count: int, shape: tuple[int, ...], place: str) -> np.ndarray:
-    try:
-        return np.empty((count, *shape), dtype=np.uint8)
-    except MemoryError as error:
+def check_sizes(place: str, *images: tuple[str, "np.ndarray"]) -> None:
+    """Raise `InputError` unless two images (C, H, W), each with its name, have one size."""
+    (first, one), (other, two) = images
+    if one.shape != two.shape:
+        sizes = ["x".join(map(str, image.shape[1:])) for image in (one, two)]
         raise InputError(
-            f"{place}: found {count} images of {'x'.join(map(str, shape))} ({reason(error)}); "
-            "allowed: as many as fit in memory, or smaller ones by image_size: N"
-        ) from None
-
-
-def sizes_differ(
-    place: str, first: str, first_shape: Sequence[int], other: str, other_shape: Sequence[int]
-) -> InputError:
-    """Return the mistake that two images (C, H, W) are not of one size."""
-    sizes = ["x".join(map(str, shape[1:])) for shape in (first_shape, other_shape)]
-    return InputError(
-        f"{place}: found images of different sizes, {first} ({sizes[0]}) and {other} ({sizes[1]}); "
-        "allowed: images of one size, or image_size: N to bring all to N x N pixels"
-    )
-
-
-def channels_first(images: np.ndarray, layout: str) -> np.ndarray:
-    """Return images (N, C, H, W) from one of the layouts NHW, NHWC and NCHW."""
-    if layout == "NHW":
-        return images[:, None]
-    return images.transpose(0, 3, 1, 2) if layout == "NHWC" else images
+            f"{place}: images must have one size, got {first} ({sizes[0]}) and {other} ({sizes[1]}); "
+            "image_size: N scales all to N x N pixels"
+        )
 
 
 def reason(error: Exception) -> str:

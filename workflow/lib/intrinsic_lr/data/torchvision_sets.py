@@ -1,231 +1,221 @@
-"""Labelled images of torchvision's data sets, opened only from files that are all there and whole."""
+"""torchvision's sets of labelled images: which a config can name, and how they are read. No torch at import.
+
+A set is listed when torchvision offers labelled training and test images of one list of classes. Where the test
+labels were never published but everyone evaluates on the validation images (ImageNet, Imagenette), these serve as
+the test set. Images are taken as torchvision gives them: those of EMNIST are transposed.
+"""
 
 import gzip
-import math
 import os
 import shutil
-import struct
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.data.dataset_names import SOURCES, Source
-from intrinsic_lr.data.downloads import alone, fetch
-from intrinsic_lr.data.splits import Split, channels_first, decode, reason
-
-# Bytes of a number of an IDX file, by the code in its third byte (the format of http://yann.lecun.com/exdb/mnist/).
-_IDX_SIZES = {0x08: 1, 0x09: 1, 0x0B: 2, 0x0C: 4, 0x0D: 4, 0x0E: 8}
+from intrinsic_lr.data import downloads
+from intrinsic_lr.data.splits import Split, decode, reason
 
 
-class _AbsentError(InputError):
-    """The set, or a part of it, is not there: what a download can mend."""
+@dataclass(frozen=True)
+class Source:
+    """How torchvision opens a data set, and what a whole one holds.
+
+    Attributes:
+        loader: the class in `torchvision.datasets`.
+        splits: keyword arguments that select the training images, and those that select the test images.
+        counts: numbers of training and of test images, by the set's publication or torchvision's documentation.
+        archives: the files that torchvision downloads and checks by their MD5, below `root`; empty for sets that
+            it cannot download, or (FGVCAircraft) would download unchecked.
+        shape: (C, H, W) of an image, where all have one size.
+        classes: number of classes, where the shape is given.
+    """
+
+    loader: str
+    splits: tuple[Mapping[str, Any], Mapping[str, Any]]
+    counts: tuple[int, int]
+    archives: tuple[str, ...] = ()
+    shape: tuple[int, int, int] | None = None
+    classes: int = 0
+
+
+def _idx(loader: str, train: str, test: str, labels: str, test_count: int) -> Source:
+    files = [f"{loader}/raw/{part}-{kind}.gz" for part in (train, test) for kind in ("images-idx3-ubyte", labels)]
+    return Source(loader, _FLAG, (60_000, test_count), tuple(files), (1, 28, 28), 10)
+
+
+def _emnist(split: str, counts: tuple[int, int], classes: int) -> Source:
+    arguments = tuple({"split": split, **flag} for flag in _FLAG)
+    return Source("EMNIST", arguments, counts, ("EMNIST/raw/gzip.zip",), (1, 28, 28), classes)
+
+
+def _below(folder: str, *names: str) -> tuple[str, ...]:
+    return tuple(f"{folder}/{name}" for name in names)
+
+
+_FLAG = ({"train": True}, {"train": False})
+_TEST = ({"split": "train"}, {"split": "test"})
+_TRAINVAL = ({"split": "trainval"}, {"split": "test"})
+_VALIDATION = ({"split": "train"}, {"split": "val"})
+_GTSRB = _below("gtsrb", "GTSRB-Training_fixed.zip", "GTSRB_Final_Test_Images.zip", "GTSRB_Final_Test_GT.zip")
+_FLOWERS = _below("flowers-102", "102flowers.tgz", "imagelabels.mat", "setid.mat")
+_PETS = _below("oxford-iiit-pet", "images.tar.gz", "annotations.tar.gz")
+_PCAM = [f"camelyonpatch_level_2_split_{part}_{kind}.h5.gz" for part in ("train", "test") for kind in ("x", "y")]
+
+SOURCES: Mapping[str, Source] = {
+    "MNIST": _idx("MNIST", "train", "t10k", "labels-idx1-ubyte", 10_000),
+    "FashionMNIST": _idx("FashionMNIST", "train", "t10k", "labels-idx1-ubyte", 10_000),
+    "KMNIST": _idx("KMNIST", "train", "t10k", "labels-idx1-ubyte", 10_000),
+    "QMNIST": _idx("QMNIST", "qmnist-train", "qmnist-test", "labels-idx2-int", 60_000),
+    "EMNIST-balanced": _emnist("balanced", (112_800, 18_800), 47),
+    "EMNIST-byclass": _emnist("byclass", (697_932, 116_323), 62),
+    "EMNIST-bymerge": _emnist("bymerge", (697_932, 116_323), 47),
+    "EMNIST-digits": _emnist("digits", (240_000, 40_000), 10),
+    "EMNIST-letters": _emnist("letters", (124_800, 20_800), 26),
+    "EMNIST-mnist": _emnist("mnist", (60_000, 10_000), 10),
+    "USPS": Source("USPS", _FLAG, (7_291, 2_007), ("usps.bz2", "usps.t.bz2"), (1, 16, 16), 10),
+    "CIFAR10": Source("CIFAR10", _FLAG, (50_000, 10_000), ("cifar-10-python.tar.gz",), (3, 32, 32), 10),
+    "CIFAR100": Source("CIFAR100", _FLAG, (50_000, 10_000), ("cifar-100-python.tar.gz",), (3, 32, 32), 100),
+    "SVHN": Source("SVHN", _TEST, (73_257, 26_032), ("train_32x32.mat", "test_32x32.mat"), (3, 32, 32), 10),
+    "STL10": Source("STL10", _TEST, (5_000, 8_000), ("stl10_binary.tar.gz",), (3, 96, 96), 10),
+    "Country211": Source("Country211", _TEST, (31_650, 21_100), ("country211.tgz",)),
+    "DTD": Source("DTD", _TEST, (1_880, 1_880), ("dtd/dtd-r1.0.1.tar.gz",)),
+    "FER2013": Source("FER2013", _TEST, (28_709, 7_178)),
+    "FGVCAircraft": Source("FGVCAircraft", _TRAINVAL, (6_667, 3_333)),
+    "Flowers102": Source("Flowers102", _TEST, (1_020, 6_149), _FLOWERS),
+    "Food101": Source("Food101", _TEST, (75_750, 25_250), ("food-101.tar.gz",)),
+    "GTSRB": Source("GTSRB", _TEST, (26_640, 12_630), _GTSRB),
+    "ImageNet": Source("ImageNet", _VALIDATION, (1_281_167, 50_000)),
+    "Imagenette": Source("Imagenette", _VALIDATION, (9_469, 3_925), ("imagenette2.tgz",)),
+    "OxfordIIITPet": Source("OxfordIIITPet", _TRAINVAL, (3_680, 3_669), _PETS),
+    "PCAM": Source("PCAM", _TEST, (262_144, 32_768), _below("pcam", *_PCAM)),
+    "RenderedSST2": Source("RenderedSST2", _TEST, (6_920, 1_821), ("rendered-sst2.tgz",)),
+    "StanfordCars": Source("StanfordCars", _TEST, (8_144, 8_041)),
+}
+"""Name in a config -> how torchvision opens it."""
+
+
+class _MissingError(InputError):
+    """The set, or a part of it, is missing: a download can help."""
 
 
 def read(spec: Mapping[str, Any], place: str) -> tuple[Split, Split, str]:
     """Read the training and the test images of a set, after downloading it if that is needed and allowed."""
-    source = SOURCES[spec["dataset"]]
-    if spec.get("download") and not source.downloads:
+    source, root = SOURCES[spec["dataset"]], Path(os.path.expanduser(spec["root"]))
+    if spec.get("download") and not source.archives:
         raise InputError(
-            f"{place}.download: found true, but {spec['dataset']} cannot be downloaded with a check of its hash; "
-            f"allowed: false, with its files put into {str(_root(spec) / source.folder)!r}"
+            f"{place}.download: must be false for {spec['dataset']}, which cannot be downloaded with a check of "
+            f"its hash; put its files below {str(root)!r}, laid out as torchvision.datasets.{source.loader} does"
         )
-    train, test = _open(spec, place)
-    parts = (_split(train, "training", spec, place), _split(test, "test", spec, place))
-    return *parts, f"torchvision.datasets.{source.loader}"
-
-
-def _root(spec: Mapping[str, Any]) -> Path:
-    return Path(os.path.expanduser(spec["root"]))
-
-
-def _open(spec: Mapping[str, Any], place: str) -> tuple[Any, Any]:
-    """Return torchvision's objects for the training and the test images."""
     try:
-        return _open_placed(spec, place)
-    except _AbsentError:
+        opened = _open(spec, root, place)
+    except _MissingError:
         if not spec.get("download"):
             raise
-    with alone(_root(spec), place):
-        try:
-            # Another process may have downloaded it while this one waited.
-            return _open_placed(spec, place)
-        except _AbsentError:
-            fetch(spec["dataset"], _root(spec), place)
-        return _open_placed(spec, place)
+        with downloads.lock(root, place):
+            try:
+                # Another process may have downloaded it while this one waited.
+                opened = _open(spec, root, place)
+            except _MissingError:
+                downloads.download(spec["dataset"], source, root, place)
+                opened = _open(spec, root, place)
+    train, test = (
+        _split(part, title, spec, place) for part, title in zip(opened, ("training", "test"), strict=True)
+    )
+    return train, test, f"torchvision.datasets.{source.loader}"
 
 
-def _open_placed(spec: Mapping[str, Any], place: str) -> tuple[Any, Any]:
+def _open(spec: Mapping[str, Any], root: Path, place: str) -> list[Any]:
+    """Return torchvision's objects for the training and the test images."""
     import torchvision.datasets
 
-    source, root = SOURCES[spec["dataset"]], _root(spec)
+    name, source = spec["dataset"], SOURCES[spec["dataset"]]
+    expected = f"the whole set, laid out as torchvision.datasets.{source.loader} does"
+    if spec.get("download"):
+        expected += ", or nothing of it, to be downloaded: remove or rename what is damaged"
+    elif source.archives:
+        expected += f", or download: true, which also unpacks {', '.join(source.archives)} where they are there"
     loader = getattr(torchvision.datasets, source.loader)
-    _check_files(loader, spec, place)
     try:
-        with _readable(root, source, place) as readable:
-            train, test = (loader(str(readable), **arguments) for arguments in (source.train, source.test))
+        _check_files(loader, root, place)
+        with _unpacked(source, root) as readable:
+            parts = [loader(str(readable), **arguments) for arguments in source.splits]
     except InputError:
         raise
-    # The loaders meet missing and damaged files with whatever their parsers raise: RuntimeError, EOFError,
-    # KeyError, AssertionError, OSError and more.
+    # The loaders raise whatever their parsers do on missing and damaged files: RuntimeError, EOFError, KeyError...
     except Exception as error:
-        raise _absent(
-            f"{spec['dataset']} cannot be read from {str(root)!r} ({reason(error)})", spec, place
+        raise _MissingError(
+            f"{place}.root: {name} cannot be read from {str(root)!r} ({reason(error)}); expected {expected}"
         ) from None
-    _check_counts(len(train), len(test), spec, place)
-    return train, test
+    for part, title, count in zip(parts, ("training", "test"), source.counts, strict=True):
+        if "train_count" not in spec and len(part) != count:
+            raise InputError(
+                f"{place}.root: {str(root)!r} has {len(part)} {title} images of {name}, expected {count}; "
+                f"to use these set train_count: {len(parts[0])}"
+            )
+    return parts
 
 
-def _absent(found: str, spec: Mapping[str, Any], place: str) -> _AbsentError:
-    source = SOURCES[spec["dataset"]]
-    remedy = f"{spec['dataset']} whole, laid out as torchvision does"
-    if source.downloads and spec.get("download"):
-        remedy += ", or nothing of it, to be downloaded anew: rename or remove what is damaged"
-    elif source.downloads:
-        lying = [archive for archive in source.archives if (_root(spec) / archive).is_file()]
-        unpack = f", which checks and unpacks {', '.join(lying)} there without a network" if lying else ""
-        remedy += f", or download: true{unpack}"
-    return _AbsentError(f"{place}.root: {found}; allowed: {remedy}")
+def _check_files(loader: Any, root: Path, place: str) -> None:
+    """Check the files that a torchvision class lists with their MD5 and reads itself.
 
-
-def _check_files(loader: Any, spec: Mapping[str, Any], place: str) -> None:
-    """Raise `InputError` for the first file that is missing, or is not the one whose MD5 torchvision knows.
-
-    CIFAR's files are pickles, which could run code: they are opened only after this.
+    Those of CIFAR are pickles, which could run code: they are opened only after this.
     """
     from torchvision.datasets.utils import check_integrity
 
-    source = SOURCES[spec["dataset"]]
-    folder = _root(spec) / source.folder
-    if not folder.is_dir():
-        raise _absent(f"found no folder {str(folder)!r}", spec, place)
-    for name in source.idx:
-        if not (folder / name).is_file() and not (folder / f"{name}.gz").is_file():
-            raise _absent(f"found no file {str(folder / name)!r}, nor {name}.gz", spec, place)
-    for name, md5 in _known_files(loader):
-        if not (folder / name).is_file():
-            raise _absent(f"found no file {str(folder / name)!r}", spec, place)
-        if not check_integrity(folder / name, md5):
-            raise InputError(
-                f"{place}.root: {str(folder / name)!r} is damaged or another file (its MD5 is not the {md5} of "
-                f"{spec['dataset']}); allowed: the whole one{_anew(source)}"
-            )
-
-
-def _known_files(loader: Any) -> list[tuple[str, str]]:
-    """Return names and MD5 of the files that a torchvision class names with their MD5 and reads itself."""
     listed = [*getattr(loader, "train_list", ()), *getattr(loader, "test_list", ())]
     if meta := getattr(loader, "meta", None):
         listed.append((meta["filename"], meta["md5"]))
     parts = getattr(loader, "split_list", {})
-    return [*map(tuple, listed), *(tuple(parts[part][1:3]) for part in ("train", "test") if part in parts)]
-
-
-def _anew(source: Source) -> str:
-    return ", or none of it and download: true" if source.downloads else ""
-
-
-@contextmanager
-def _readable(root: Path, source: Source, place: str) -> Iterator[Path]:
-    """Yield a root that torchvision can read a set from.
-
-    Of IDX files, it is a temporary one that holds nothing but them, whole and unpacked: a user's folder may be
-    read-only, and beside them torchvision would prefer its own older format. Copies of these sets go about that
-    are compressed otherwise than torchvision's, so that a packed file's MD5 says nothing.
-    """
-    if not source.idx:
-        yield root
-        return
-    folder = root / source.folder
-    with tempfile.TemporaryDirectory() as temporary:
-        target = Path(temporary, source.folder)
-        target.mkdir(parents=True)
-        for name in source.idx:
-            file = folder / name
-            if file.is_file():
-                (target / name).symlink_to(file.resolve())
-            else:
-                file = folder / f"{name}.gz"
-                _unpack(file, target / name, place)
-            _check_idx(target / name, file, source, place)
-        yield Path(temporary)
-
-
-def _unpack(packed: Path, target: Path, place: str) -> None:
-    try:
-        with gzip.open(packed, "rb") as content, open(target, "wb") as handle:
-            shutil.copyfileobj(content, handle)
-    # Damaged archives: EOFError, BadGzipFile, zlib.error.
-    except Exception as error:
-        raise InputError(
-            f"{place}.root: {str(packed)!r} cannot be unpacked ({reason(error)}); allowed: a whole gzip file"
-        ) from None
-
-
-def _check_idx(path: Path, shown: Path, source: Source, place: str) -> None:
-    """Raise `InputError` unless an IDX file is as long as its header says."""
-    try:
-        with open(path, "rb") as handle:
-            zero, code, axes = struct.unpack(">HBB", handle.read(4))
-            shape = struct.unpack(f">{axes}I", handle.read(4 * axes))
-        announced = 4 + 4 * axes + math.prod(shape) * _IDX_SIZES[code]
-        if zero:
-            raise ValueError
-    except (OSError, struct.error, KeyError, ValueError):
-        raise InputError(
-            f"{place}.root: {str(shown)!r} cannot be read as an IDX file; allowed: a whole one{_anew(source)}"
-        ) from None
-    found = path.stat().st_size
-    if found != announced:
-        raise InputError(
-            f"{place}.root: {str(shown)!r} is cut short or overlong: found {found} bytes where its header, "
-            f"{'x'.join(map(str, shape))} numbers, says {announced}; allowed: the whole file{_anew(source)}"
-        )
-
-
-def _check_counts(train: int, test: int, spec: Mapping[str, Any], place: str) -> None:
-    """Refuse a set with other numbers of images than its own, unless the definition says how many to expect."""
-    if "train_count" in spec:
-        return
-    source = SOURCES[spec["dataset"]]
-    for title, found, whole in (("training", train, source.counts[0]), ("test", test, source.counts[1])):
-        if found != whole:
+    listed += [parts[part][1:3] for part in ("train", "test") if part in parts]
+    for name, md5 in listed:
+        path = root / getattr(loader, "base_folder", "") / name
+        if not path.is_file():
+            raise FileNotFoundError(f"no file {str(path)!r}")
+        if not check_integrity(path, md5):
             raise InputError(
-                f"{place}.root: found {found} {title} images in {str(_root(spec) / source.folder)!r}, where "
-                f"{spec['dataset']} has {whole}; allowed: all of them{_anew(source)}, "
-                f"or train_count: {train} to take these for what they are"
+                f"{place}.root: {str(path)!r} is damaged or another file; expected one with the MD5 {md5}, "
+                "or none, and download: true"
             )
 
 
+@contextmanager
+def _unpacked(source: Source, root: Path) -> Iterator[Path]:
+    """Yield a root that torchvision can read: a temporary one where IDX files are there only as gzip files.
+
+    Copies of these sets are compressed in other ways than torchvision's, so their MD5 says nothing, and the
+    user's folder may be read-only.
+    """
+    packed = [archive for archive in source.archives if "-idx" in archive]
+    plain = [archive.removesuffix(".gz") for archive in packed]
+    if all((root / file).is_file() for file in plain) or not all((root / file).is_file() for file in packed):
+        yield root
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        for archive, file in zip(packed, plain, strict=True):
+            target = Path(temporary, file)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with gzip.open(root / archive, "rb") as content, open(target, "wb") as handle:
+                shutil.copyfileobj(content, handle)
+        yield Path(temporary)
+
+
 def _split(dataset: Any, title: str, spec: Mapping[str, Any], place: str) -> Split:
-    source = SOURCES[spec["dataset"]]
+    def name_of(index: int) -> str:
+        for attribute in ("samples", "_samples", "_image_files", "_images"):
+            if files := getattr(dataset, attribute, None):
+                file = files[index][0] if isinstance(files[index], tuple) else files[index]
+                return repr(str(file)) if isinstance(file, str | Path) else f"{title} image {index}"
+        return f"{title} image {index}"
 
-    def call(index: int) -> str:
-        file = _file(dataset, index)
-        return f"{title} image {index}" if file is None else repr(file)
-
-    if source.layout and "image_size" not in spec:
-        images = channels_first(np.asarray(dataset.data), source.layout)
-        labels = np.asarray(dataset.targets if hasattr(dataset, "targets") else dataset.labels)
-        # QMNIST keeps eight numbers an image, of which the first is the class.
-        labels = labels[:, 0] if labels.ndim == 2 else labels
-    else:
-        images, labels = decode(len(dataset), dataset.__getitem__, call, spec.get("image_size"), place)
+    images, labels = decode(len(dataset), dataset.__getitem__, name_of, spec.get("image_size"), place)
     classes = getattr(dataset, "classes", None)
     if classes is not None:
-        names = [", ".join(name) if isinstance(name, tuple) else str(name) for name in classes]
-        classes = names[source.first_label :]
-    return Split(images, labels.astype(np.int64) - source.first_label, classes, call)
-
-
-def _file(dataset: Any, index: int) -> str | None:
-    """Return the file of an image where torchvision's class keeps a list of files."""
-    for name in ("samples", "_samples", "_image_files", "_images"):
-        if files := getattr(dataset, name, None):
-            file = files[index][0] if isinstance(files[index], tuple) else files[index]
-            return str(file) if isinstance(file, str | Path) else None
-    return None
+        classes = [", ".join(name) if isinstance(name, tuple) else str(name) for name in classes]
+    if spec["dataset"] == "EMNIST-letters":
+        # Its labels begin at 1; torchvision calls the class 0 N/A.
+        labels, classes = labels - 1, classes[1:]
+    return Split(images, labels, classes, name_of)

@@ -17,7 +17,7 @@ from intrinsic_lr.core.block_files import CHECKPOINTS, EXTRACT, HISTORY, PREDICT
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.rerun import remake
 from intrinsic_lr.core.storage import read_json, verify
-from intrinsic_lr.study.plan import TrainingPlan
+from intrinsic_lr.study.model_spec import ModelSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -38,12 +38,12 @@ class Block:
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         self.record: dict[str, Any] = read_json(self.folder / RUN)
-        self.plan = self._read_plan()
+        self._check_record()
 
     @property
     def replicates(self) -> range:
         """The replicates that the block holds."""
-        return self.plan.members
+        return range(*self.record["plan"]["replicates"])
 
     @cached_property
     def checkpoints(self) -> Path:
@@ -80,24 +80,21 @@ class Block:
             )
         return extracted
 
-    def _read_plan(self) -> TrainingPlan:
+    def _check_record(self) -> None:
         """Refuse a record that is no training's, or of another block than the folder's name says."""
         file = self.folder / RUN
         try:
-            plan, _ = TrainingPlan.from_json(self.record["plan"]), self.record["sha256"]
-        except (KeyError, InputError):
-            raise InputError(
-                f"{file}: does not describe a training, or one of an older version; repair with `{remake(file)}`"
-            ) from None
-        first, end = plan.replicates
+            plan, _ = self.record["plan"], self.record["sha256"]
+            point, (first, end) = plan["point"], plan["replicates"]
+        except (KeyError, TypeError):
+            raise InputError(f"{file}: does not describe a training; repair with `{remake(file)}`") from None
         folder = self.folder.absolute()
         number = re.fullmatch(r"block_(\d{4})", folder.name)
-        if number and (plan.point, first) != (folder.parent.name, int(number[1]) * (end - first)):
+        if number and (point, first) != (folder.parent.name, int(number[1]) * (end - first)):
             raise InputError(
-                f"{file}: of the replicates {first} to {end - 1} of {plan.point}, which belong elsewhere; "
+                f"{file}: of the replicates {first} to {end - 1} of {point}, which belong elsewhere; "
                 f"repair with `{remake(file)}`"
             )
-        return plan
 
     def _verified(self, name: str, sums: dict[str, str]) -> Path:
         path = self.folder / name
@@ -113,7 +110,7 @@ class Block:
         from intrinsic_lr.models.ensemble import build
 
         data = self.record["data"]
-        return build(self.plan.model, tuple(data["shape"]), data["classes"])
+        return build(ModelSpec.parse(self.record["plan"]["model"]), tuple(data["shape"]), data["classes"])
 
 
 class Ensemble:
@@ -155,7 +152,7 @@ class Ensemble:
     @property
     def steps(self) -> list[int]:
         """Steps at which weights were kept."""
-        return list(self.blocks[0].plan.checkpoints)
+        return list(self.blocks[0].record["plan"]["checkpoints"])
 
     def weights(self, step: int) -> "dict[str, Tensor]":
         """Return the parameters at a step, tensors of shape (R, ...)."""

@@ -15,8 +15,7 @@ from intrinsic_lr.stats.theory import norm_recursion_residual
 from intrinsic_lr.training.evaluation import EvaluationData, evaluate
 
 if TYPE_CHECKING:
-    from intrinsic_lr.study.plan import TrainingPlan
-    from intrinsic_lr.training.loop import State, Step
+    from intrinsic_lr.training.loop import State, Step, TrainingPlan
 
 
 class Rows:

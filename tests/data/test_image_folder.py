@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from written_sets import NAMES, channels_first, labels_of, pictures, refusal, rows, save, write_folders
 
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.data import dataset as data
 from intrinsic_lr.data import image_folder
-from written_sets import NAMES, channels_first, labels_of, pictures, refusal, rows, save, write_folders
 
 TRAIN, TEST = labels_of(3)
 
@@ -164,23 +164,23 @@ def test_hidden_files_are_left_out(folder):
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("train/bee/labels.csv", "which is not called an image"),
-        ("train/bee/video.gif", "which is not called an image"),
-        ("test/readme.png", "beside the folders of the classes"),
+        ("train/bee/labels.csv", "is not an image by its name"),
+        ("train/bee/video.gif", "is not an image by its name"),
+        ("test/readme.png", "expected test/<class>/<image>, got the file"),
     ],
 )
 def test_what_is_no_image_of_a_class_is_refused(path, words, folder):
     stray = Path(folder["root"], path)
     stray.write_bytes(b"x")
     message = refusal(folder)
-    assert f"found {str(stray)!r}" in message
+    assert repr(str(stray)) in message
     assert words in message
 
 
 def test_folders_within_a_class_are_refused(folder):
     nested = Path(folder["root"], "train/bee/more")
     nested.mkdir()
-    assert f"found the folder {str(nested)!r} within a class" in refusal(folder)
+    assert f"got the folder {str(nested)!r}" in refusal(folder)
 
 
 def test_differing_sizes_name_the_first_two_files(folder, first):
@@ -202,9 +202,9 @@ def test_a_class_without_images_or_folder_is_named(part, other, folder):
     cats = Path(folder["root"], part, "cat")
     for path in cats.iterdir():
         path.unlink()
-    assert f"found no images in {str(cats)!r}" in refusal(folder)
+    assert f"{str(cats)!r} has no images" in refusal(folder)
     cats.rmdir()
-    assert f"found no class folder {str(cats)!r}" in refusal(folder)
+    assert f"has no folder {str(cats)!r}" in refusal(folder)
 
 
 def test_a_single_class_is_refused(folder):
@@ -212,7 +212,7 @@ def test_a_single_class_is_refused(folder):
     for part in ("train", "test"):
         for name in ("bee", "cat"):
             (root / part / name).rename(root / f"{part}-{name}")
-    assert "found the one class 'ape'; allowed: at least two" in refusal(folder)
+    assert "at least two classes, got only 'ape'" in refusal(folder)
 
 
 def test_a_folder_without_classes_is_refused(folder):
@@ -220,13 +220,13 @@ def test_a_folder_without_classes_is_refused(folder):
     root.rename(root.with_name("away"))
     assert str(root) in refusal(folder)
     root.mkdir()
-    assert f"found no folders in {str(root)!r}" in refusal(folder)
+    assert f"{str(root)!r} has no folders" in refusal(folder)
 
 
 def test_an_archive_in_place_of_a_folder_is_refused(tmp_path):
     archive = tmp_path / "images.tar"
     archive.write_bytes(b"")
-    with pytest.raises(InputError, match=r"images.tar'; allowed: a folder \(unpack an archive first\)"):
+    with pytest.raises(InputError, match=r"images.tar'"):
         image_folder.check({"root": str(archive)}, "mine")
 
 
@@ -249,5 +249,5 @@ def test_more_images_than_memory_holds_are_refused(folder, monkeypatch):
             raise MemoryError("no room")
         return empty(shape, dtype)
 
-    monkeypatch.setattr("intrinsic_lr.data.splits.np.empty", no_room)
-    assert f"found {len(TRAIN)} images of 3x6x8 (MemoryError: no room)" in refusal(folder)
+    monkeypatch.setattr(np, "empty", no_room)
+    assert f"{len(TRAIN)} images of 3x6x8 do not fit in memory (MemoryError: no room)" in refusal(folder)
