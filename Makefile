@@ -14,41 +14,60 @@ BIN := $(CURDIR)/$(VENV)/bin
 # The environment takes about 6 GB with the CUDA libraries that PyTorch brings, the default results below 0.5 GB.
 NEEDED_MB := 8000
 
+# The values are text: neither make nor the shell, which reads them from its environment, runs what stands in them.
+SETTINGS := PYTHON CORES CONFIG KILLS TRAININGS PROFILE
+$(foreach name,$(SETTINGS),$(eval override $(name) := $$(value $(name))))
+export $(SETTINGS)
 export PATH := $(BIN):$(PATH)
-SNAKEMAKE := snakemake $(if $(PROFILE),--profile $(PROFILE),--cores $(CORES)) $(if $(CONFIG),--configfile $(CONFIG))
 
-# Snakemake would run the Python in a config that asks for it: such a file is refused before.
-define PLAIN
-$(if $(CONFIG),python -m intrinsic_lr.study.config_files $(CONFIG))
-endef
+SNAKEMAKE := snakemake $(if $(PROFILE),--profile "$$PROFILE",--cores "$$CORES")
+# $(call files,--option) makes the option and the files of CONFIG the shell's arguments, none where CONFIG is empty.
+# CONFIG is one file, whose name may have spaces, or several without.
+files = set -f; if test -f "$$CONFIG"; then set -- $(1) "$$CONFIG"; elif test -n "$$CONFIG"; then set -- $(1) $$CONFIG; fi
 
-.PHONY: help results report audit status estimate test test-faults test-fuzz test-slurm test-s3 bench docs lint check clean
+.PHONY: help results report audit status estimate test test-all test-faults test-fuzz test-slurm test-s3 bench docs lint check clean
 
 help: ## list what can be asked for
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
-	@echo "variables:  CORES=$(CORES) (cores to use), CONFIG=FILE... (laid over config/config.yaml, in this order), PROFILE=profiles/slurm (run on a cluster), PYTHON=$(PYTHON)"
+	@grep -hE '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 14
+	@echo "variables:  CORES=$$CORES (cores to use), CONFIG=FILE... (laid over config/config.yaml, in this order), PROFILE=profiles/slurm (run on a cluster), PYTHON=$$PYTHON"
 
 results: $(VENV)/runtime.stamp ## train everything and draw the figures of the study into results/
-	@$(PLAIN)
-	@python -m intrinsic_lr.commands.unlock
-	@echo "== running the workflow: $(strip $(SNAKEMAKE))"
-	@$(SNAKEMAKE)
+	@$(call files); intrinsic-lr check "$$@"
+	@intrinsic-lr unlock
+	@$(call files,--configfile); echo "== running the workflow: $(SNAKEMAKE) $$*"; $(SNAKEMAKE) "$$@"
 	@echo "== done: open results/report.html; verdicts in results/claims.csv, figures in results/figures, tables in results/tables"
 
 report: $(VENV)/runtime.stamp ## bring results/report.html up to date, and write Snakemake's own report beside it
-	@$(PLAIN)
-	@python -m intrinsic_lr.commands.unlock
-	@$(SNAKEMAKE) results/report.html
-	@$(SNAKEMAKE) --report results/snakemake-report.html
+	@$(call files); intrinsic-lr check "$$@"
+	@intrinsic-lr unlock
+	@$(call files,--configfile); $(SNAKEMAKE) results/report.html "$$@"
+	@$(call files,--configfile); $(SNAKEMAKE) --report results/snakemake-report.html "$$@"
 	@echo "== done: results/report.html (verdicts, figures, tables), results/snakemake-report.html (the workflow's record)"
 
-test: $(VENV)/dev.stamp ## run the tests
-	@echo "== running the tests"
-	@python -m pytest
+audit: $(VENV)/runtime.stamp ## compare results/ with the config (CONFIG=...): stale, missing, damaged, foreign
+	@$(call files,--config); intrinsic-lr audit "$$@"
 
-test-faults: $(VENV)/dev.stamp ## kill, damage and soak it: the long tests of docs/reliability.md (about 25 minutes)
-	@echo "== running the tests of faults: $(KILLS) kills, $(TRAININGS) trainings in one run"
-	@python -m pytest tests/faults -m "long or not long" --kills $(KILLS) --trainings $(TRAININGS)
+status: $(VENV)/runtime.stamp ## say how far a study is (CONFIG=...): done, running, waiting, failed, time left
+	@$(call files,--config); intrinsic-lr status "$$@"
+
+estimate: $(VENV)/runtime.stamp ## say what a study will take (CONFIG=...): member-steps, hours on this machine, disk
+	@$(call files,--config); intrinsic-lr estimate --cores "$$CORES" "$$@"
+
+test: $(VENV)/dev.stamp ## run the tests, but for the long ones
+	@echo "== running the tests"
+	@python -m pytest -n 2 --dist loadfile
+
+test-all: $(VENV)/dev.stamp ## run all tests, the long ones among them
+	@echo "== running all tests"
+	@python -m pytest -n 2 --dist loadfile -m "not slurm and not s3"
+
+test-faults: $(VENV)/dev.stamp ## kill, damage and soak it as often as docs/reliability.md says (about 25 minutes)
+	@echo "== running the tests of faults: $$KILLS kills, $$TRAININGS trainings in one run"
+	@python -m pytest tests/faults -m "long or not long" --kills "$$KILLS" --trainings "$$TRAININGS"
+
+test-fuzz: $(VENV)/dev.stamp ## try 2,000 configs with something wrong in them
+	@echo "== trying 2,000 configs (about 5 minutes on one core)"
+	@python -m pytest $$(git ls-files '*test_fuzz.py') --hypothesis-profile many --hypothesis-show-statistics
 
 test-slurm: $(VENV)/dev.stamp $(VENV)/slurm.stamp ## run the workflow on a virtual Slurm cluster that loses jobs and nodes (as root)
 	@echo "== running the tests on a virtual Slurm cluster"
@@ -58,43 +77,31 @@ test-s3: $(VENV)/dev.stamp $(VENV)/s3.stamp ## run the workflow with its files i
 	@echo "== running the tests on S3"
 	@python -m pytest -m s3 tests/s3
 
-test-fuzz: $(VENV)/dev.stamp ## try 2,000 configs with something wrong in them
-	@echo "== trying 2,000 configs (about 5 minutes on one core)"
-	@python -m pytest tests/test_fuzz.py --hypothesis-profile many --hypothesis-show-statistics
-
-audit: $(VENV)/runtime.stamp ## hold results/ against the config (CONFIG=...): stale, missing, damaged, foreign
-	@python -m intrinsic_lr.commands.audit $(if $(CONFIG),--config $(CONFIG))
-
 bench: $(VENV)/runtime.stamp ## measure how fast it runs, against plain PyTorch and the machine's limit
 	@echo "== running the benchmarks (about 15 minutes on two cores)"
 	@python -m benchmarks
-
-estimate: $(VENV)/runtime.stamp ## say what a study will take (CONFIG=...): member-steps, hours on this machine, disk
-	@python -m intrinsic_lr.commands.estimate $(if $(filter-out all,$(CORES)),--cores $(CORES)) $(if $(CONFIG),--config $(CONFIG))
-
-status: $(VENV)/runtime.stamp ## say how far a study is (CONFIG=...): done, running, waiting, failed, time left
-	@python -m intrinsic_lr.commands.status $(if $(CONFIG),--config $(CONFIG))
 
 docs: $(VENV)/dev.stamp ## build the documentation into site/, with warnings as errors
 	@python docs/configuration.py docs/configuration.md
 	@python -m sphinx -W --keep-going --quiet -b html docs site
 	@echo "== done: open site/index.html"
 
-lint: $(VENV)/dev.stamp ## check code style and workflow conventions
-	@echo "== ruff, snakefmt, snakemake --lint"
+lint: $(VENV)/dev.stamp ## check code style, imports between rooms, and workflow conventions
+	@echo "== ruff, lint-imports, snakefmt, snakemake --lint"
 	@ruff check .
 	@ruff format --check .
+	@lint-imports --no-logo
 	@snakefmt --check Snakefile workflow
 	@snakemake --lint
 
 clean: ## remove the environment (results stay)
 	rm -rf $(VENV)
 
-$(VENV)/runtime.stamp: envs/requirements.txt | check
+$(VENV)/runtime.stamp: envs/requirements.txt pyproject.toml | check
 	@$(MAKE) --no-print-directory install REQUIREMENTS=requirements.txt
 	@touch $@
 
-$(VENV)/dev.stamp: envs/requirements-dev.txt | check
+$(VENV)/dev.stamp: envs/requirements-dev.txt pyproject.toml | check
 	@$(MAKE) --no-print-directory install REQUIREMENTS=requirements-dev.txt
 	@touch $@ $(VENV)/runtime.stamp
 
@@ -105,12 +112,13 @@ $(VENV)/slurm.stamp $(VENV)/s3.stamp: $(VENV)/%.stamp: envs/requirements-%.txt |
 .PHONY: install
 install:
 	@echo "== installing envs/$(REQUIREMENTS) into $(VENV) (once; about 6 GB with PyTorch)"
-	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@test -x $(BIN)/python || "$$PYTHON" -m venv $(VENV)
 	@python -m pip install --quiet --disable-pip-version-check -r envs/$(REQUIREMENTS)
 	@python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 
 check:
-	@command -v "$(PYTHON)" > /dev/null || { echo "error: $(PYTHON) not found; needed is Python 3.11 or newer (make PYTHON=...)" >&2; exit 1; }
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is $$("$(PYTHON)" --version 2>&1); needed is Python 3.11 or newer (make PYTHON=...)" >&2; exit 1; }
+	@[[ "$$CORES" =~ ^([1-9][0-9]*|all)$$ ]] || { echo "error: CORES must be all or a whole number from 1 on, got $$CORES" >&2; exit 1; }
+	@$(call files); for file in "$$@"; do test -f "$$file" || { echo "error: CONFIG must name YAML files like config/smoke.yaml, got $$file" >&2; exit 1; }; done
+	@command -v "$$PYTHON" > /dev/null || { echo "error: $$PYTHON not found; needed is Python 3.11 or newer (make PYTHON=...)" >&2; exit 1; }
+	@"$$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $$PYTHON is $$("$$PYTHON" --version 2>&1); needed is Python 3.11 or newer (make PYTHON=...)" >&2; exit 1; }
 	@free=$$(df -Pm . | awk 'NR == 2 {print $$4}'); test -e $(VENV)/runtime.stamp || test "$$free" -ge $(NEEDED_MB) || { echo "error: $$free MB free in $(CURDIR); needed are $(NEEDED_MB) MB for the environment and the results" >&2; exit 1; }
-	@for file in $(CONFIG); do test -f "$$file" || { echo "error: CONFIG=$(CONFIG): no file $$file; allowed are YAML files like config/smoke.yaml" >&2; exit 1; }; done

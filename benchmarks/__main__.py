@@ -9,7 +9,8 @@ import importlib.util
 import os
 import sys
 
-from intrinsic_lr.core.errors import InputError, run_command
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.job_log import run_command
 
 PARTS = ("engine", "planning", "analyses", "workflow")
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "268435456", "MALLOC_TRIM_THRESHOLD_": "536870912"}

@@ -56,7 +56,9 @@ class Weights:
             {
                 "plan": {
                     "point": self.net.spec, "replicates": [0, self.replicates],
-                    "model": self.net.spec, "checkpoints": list(self.steps),
+                    "model": ModelSpec.parse(self.net.spec).to_config(), "checkpoints": list(self.steps),
+                    "batch_size": 1, "log_every": 1, "trace_every": 1,
+                    "timeline": {"segments": [{"steps": self.steps[-1] or 1, "lr": 0.1, "weight_decay": 0.1}]},
                 },
                 "data": {"shape": list(self.net.image), "classes": CLASSES, "sha256": ""},
                 "sha256": {CHECKPOINTS: sha256(folder / CHECKPOINTS)},

@@ -8,8 +8,9 @@ from intrinsic_lr.data.dataset import Dataset
 from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.models.module import Norm, build_module
 from intrinsic_lr.study.model_spec import ModelSpec
-from intrinsic_lr.study.schedules import Timeline
-from intrinsic_lr.training.loop import Batches, State, TrainingPlan, take_step
+from intrinsic_lr.study.plan import TrainingPlan
+from intrinsic_lr.study.schedules import Segment, Timeline
+from intrinsic_lr.training.loop import Batches, State, take_step
 
 
 class Engine:
@@ -39,10 +40,9 @@ class Engine:
 def plan(case: Case) -> TrainingPlan:
     """Return the plan of a long training without momentum and augmentation."""
     return TrainingPlan(
-        point="benchmark", seed=0, model=case.net.spec, timeline=Timeline.parse(f"{10**9}@{LR}@{WEIGHT_DECAY}"),
-        momentum=0.0, batch_size=case.batch, checkpoints=(10**9,), log_every=10**9, trace_every=10**9,
-        replicates=(0, case.replicates), init_seed=0, init_sharing="independent", init_scale=1.0,
-        augmentation="none", dtype="float32", precision=case.precision,
+        point="benchmark", model=ModelSpec.parse(case.net.spec), batch_size=case.batch,
+        timeline=Timeline((Segment(10**9, LR, WEIGHT_DECAY),)), checkpoints=(10**9,), log_every=10**9,
+        trace_every=10**9, replicates=(0, case.replicates), precision=case.precision,
     )  # fmt: skip
 
 

@@ -1,9 +1,15 @@
 """Settings of the documentation's site, which `make docs` builds into site/ with warnings as errors."""
 
+import io
+
+from docutils import nodes
+from matplotlib import font_manager, mathtext
+
 project = "The intrinsic learning rate, reproduced"
 author = "The intrinsic-lr reproduction authors"
 extensions = ["myst_parser"]
 myst_heading_anchors = 3
+myst_enable_extensions = ["dollarmath"]
 nitpicky = True
 
 html_theme = "furo"
@@ -11,3 +17,20 @@ html_title = project
 html_show_copyright = False
 html_show_sphinx = False
 html_copy_source = False
+html_math_renderer = "mathtext"
+
+
+def write_math(translator, node):
+    """Write a formula as an inline SVG by matplotlib: the site loads no script from elsewhere."""
+    image = io.StringIO()
+    font = font_manager.FontProperties(size=12)
+    depth = mathtext.math_to_image(f"${node.astext()}$", image, font, dpi=96, format="svg")
+    svg = image.getvalue().partition("<svg")[2]
+    style = f"height: auto; fill: currentColor; vertical-align: {-depth:.1f}px"
+    translator.body.append(f'<svg role="img" aria-label="{node.astext()}" style="{style}"{svg}')
+    raise nodes.SkipNode
+
+
+def setup(app):
+    """Register the renderer of formulas."""
+    app.add_html_math_renderer("mathtext", (write_math, None), (write_math, None))

@@ -4,11 +4,13 @@ import shutil
 
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 
 from intrinsic_lr.commands import extract, train
 from intrinsic_lr.data import dataset as data
 from intrinsic_lr.data.dataset import Dataset
+from plans import extract_words, plan, timeline, train_words
 from projects import new_project, snakemake
 
 # `make test-fuzz` asks for it.
@@ -41,6 +43,30 @@ def noise_images():
     return Dataset(images, labels, images, labels, one / 2, one / 4, {"shape": [1, 8, 8], "classes": list("abc")})
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with what takes long: a worker of pytest-xdist that has nothing left to do takes over from another."""
+    items.sort(key=lambda item: item.get_closest_marker("workflow") is None)
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory):
+    """Return a function that makes a folder once for all workers of pytest-xdist; a failure is shared too."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if base.name.startswith("popen-") else base
+
+    def get(name, make):
+        folder, outcome = base / name, base / f"{name}.outcome"
+        with FileLock(base / f"{name}.lock"):
+            if not outcome.exists():
+                folder.mkdir()
+                done = make(folder)
+                outcome.write_text("" if done.returncode == 0 else done.stdout)
+        assert outcome.read_text() == "", outcome.read_text()
+        return folder
+
+    return get
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """A folder `results` with one trained and extracted point, named as one of the default study but tiny.
@@ -51,25 +77,21 @@ def trained(tmp_path_factory):
     files = results / "data/digits.safetensors", results / "data/digits.json"
     data.write({"kind": "digits", "subset": 40}, "digits", *files)
     point = "digits-mlp-b32-lr0.1-wd0.01"
-    of_data = ["--data", str(files[0]), "--info", str(files[1]), "--device", "cpu"]
-    for block, replicates in enumerate(("0:2", "2:4")):
+    for block in range(2):
         folder = results / f"runs/{point}/block_{block:04d}"
-        flags = {
-            "point": point, "model": "mlp:width=4", "timeline": "8@0.1@0.01", "batch-size": 8,
-            "checkpoints": "0,4,8", "log-every": 4, "trace-every": 2, "replicates": replicates, "out": folder,
-        }  # fmt: skip
-        train.main([*of_data, *(text for flag, value in flags.items() for text in (f"--{flag}", str(value)))])
-        extract.main(["--run", str(folder), *of_data])
+        planned = plan(
+            point=point, model={"kind": "mlp", "width": 4}, timeline=timeline((8, 0.1, 0.01)), batch_size=8,
+            checkpoints=(0, 4, 8), log_every=4, replicates=(2 * block, 2 * block + 2),
+        )  # fmt: skip
+        train.main(train_words(planned, files, folder))
+        extract.main(extract_words(files, folder))
     return results
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory):
-    """A project in which the smoke workflow has run to its end."""
-    project = new_project(tmp_path_factory.mktemp("finished") / "project")
-    done = snakemake(project)
-    assert done.returncode == 0, done.stdout
-    return project
+def finished(made_once):
+    """A project in which the smoke workflow has run to its end; tests that change it take a copy, `project`."""
+    return made_once("finished", lambda folder: snakemake(new_project(folder / "project"))) / "project"
 
 
 @pytest.fixture

@@ -22,19 +22,11 @@ def environment_of(project):
 
 def snakemake(project, *arguments, config="config/smoke.yaml", **environment):
     """Run Snakemake in a project folder; return the finished process with its output as text."""
-    variables = environment_of(project)
+    words = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
     return subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "snakemake",
-            "--cores",
-            "2",
-            *arguments,
-            *(["--configfile", config] if config else []),
-        ],
+        [*words, *(["--configfile", config] if config else [])],
         cwd=project,
-        env={**variables, **environment},
+        env={**environment_of(project), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -88,7 +80,8 @@ def tables(project):
 
 def install_make(project):
     """Put into a project what `make results` needs: the Makefile, and the environment of the tests as its own."""
-    shutil.copy2(REPOSITORY / "Makefile", project)
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy2(REPOSITORY / name, project)
     environment = project / ".venv"
     environment.mkdir()
     # Python knows an environment by the pyvenv.cfg beside the folder that it was called in.

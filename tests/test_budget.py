@@ -19,6 +19,7 @@ from intrinsic_lr.models.architecture import describe
 from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.study import Study
+from plans import extract_words, train_words
 
 CONFIG = Path(__file__).parents[1] / "config"
 SMOKE = [CONFIG / "smoke.yaml"]
@@ -65,9 +66,8 @@ def test_bytes_are_those_that_a_training_writes(study, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", words)
     prepare_data.main()
     out = Path(paths.BLOCK.format(point=name, block="0000"))
-    flags = study.training_flags(name, 0).replace("'", "").split()
-    train.main([*flags, "--data", data, "--info", info, "--out", str(out), "--device", "cpu"])
-    extract.main(["--run", str(out), "--data", data, "--info", info, "--device", "cpu"])
+    train.main(train_words(study.training_plan(name, 0), (data, info), out))
+    extract.main(extract_words((data, info), out))
 
     def content(*names):
         return sum(_tensor_bytes(out / name) for name in names)

@@ -86,31 +86,31 @@ def test_experiments_share_their_points():
     assert Study.read(config).trainings[shared.point.name] == shared
 
 
-def test_flags_do_not_depend_on_spelling_or_on_other_points():
-    flags = Study.read(small_config()).training_flags("digits-mlp-b32-lr0.1-wd0.01", 1)
-    assert "--replicates 2:4 " in flags
-    assert "--timeline 100@0.1@0.01 " in flags
+def test_plans_do_not_depend_on_spelling_or_on_other_points():
+    text = Study.read(small_config()).training_plan("digits-mlp-b32-lr0.1-wd0.01", 1).to_json()
+    assert '"replicates":[2,4]' in text
+    assert '"segments":[{"lr":0.1,"steps":100,"weight_decay":0.01}]' in text
     config = small_config()
     config["experiments"]["one"]["grid"] = {"weight_decay": 1.0e-2, "lr": [0.3, 0.10, 0.2], "init_scale": 1.0}
     config["experiments"]["one"]["checkpoints"] = {"steps": [50.0, 100]}
     config["models"]["mlp"]["affine"] = False
-    assert Study.read(config).training_flags("digits-mlp-b32-lr0.1-wd0.01", 1) == flags
+    assert Study.read(config).training_plan("digits-mlp-b32-lr0.1-wd0.01", 1).to_json() == text
 
 
 def test_more_replicates_are_more_blocks():
     before, after = Study.read(small_config()), Study.read(edited(["experiments", "one", "replicates"], 6))
     name = "digits-mlp-b32-lr0.1-wd0.01"
     assert len(after.trainings[name].blocks) == len(before.trainings[name].blocks) + 1
-    assert after.training_flags(name, 0) == before.training_flags(name, 0)
+    assert after.training_plan(name, 0) == before.training_plan(name, 0)
 
 
-NEW_FLAGS = ("--data-order", "--constraint", "--precision")
+NEW_AXES = ("data_order", "constraint", "precision")
 
 
-def test_flags_of_later_axes_only_when_given():
+def test_plans_hold_later_axes_only_when_given():
     """What plain points are trained with must not change when an axis is added."""
-    flags = Study.read(small_config()).training_flags("digits-mlp-b32-lr0.1-wd0.01", 0)
-    assert [flag for flag in NEW_FLAGS if flag in flags] == []
+    plain = Study.read(small_config()).training_plan("digits-mlp-b32-lr0.1-wd0.01", 0).to_dict()
+    assert not plain.keys() & set(NEW_AXES)
     grid = {"lr": 0.1, "weight_decay": 0, "data_order": [0, 3], "constraint": ["none", "sphere"]}
     study = Study.read(edited(["experiments", "one", "grid"], grid))
     plain = "digits-mlp-b32-lr0.1-wd0"
@@ -120,8 +120,9 @@ def test_flags_of_later_axes_only_when_given():
         f"{plain}-order3",
         f"{plain}-order3-sphere",
     ]
-    assert study.training_flags(f"{plain}-order3-sphere", 0).endswith("--data-order 3 --constraint sphere")
-    assert study.training_flags(f"{plain}-order0", 0).endswith("--data-order 0")
+    later = {"data_order": 3, "constraint": "sphere"}
+    assert later.items() <= study.training_plan(f"{plain}-order3-sphere", 0).to_dict().items()
+    assert study.training_plan(f"{plain}-order0", 0).to_dict()["data_order"] == 0
 
 
 def test_traces_are_as_dense_as_the_densest_experiment_wants():
@@ -132,7 +133,7 @@ def test_traces_are_as_dense_as_the_densest_experiment_wants():
             config["experiments"]["one"]["trace_points"] = points
         study = Study.read(config)
         assert study.trainings[name].trace_every == every
-        assert f"--trace-every {every} " in study.training_flags(name, 0)
+        assert study.training_plan(name, 0).trace_every == every
     config = edited([*ONE, "trace_points"], 10)
     config["experiments"]["two"] = {**config["experiments"]["one"], "trace_points": 20}
     config["experiments"]["three"] = {**config["experiments"]["one"], "trace_points": 5}
@@ -286,7 +287,7 @@ class TestClaims:
         plan = json.loads(study.describe_claim("example"))
         assert plan["thresholds"] == {"margin": 0.1}
         assert plan["settings"]["model"].startswith("mlp:")
-        assert plan["experiments"]["run"]["experiment"] == "one"
+        assert json.loads(plan["experiments"]["run"])["name"] == "one"
 
     def test_the_reason_of_a_threshold_is_no_part_of_the_question(self, claimed):
         before = Study.read(claimed).describe_claim("example")

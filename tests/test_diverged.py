@@ -38,19 +38,21 @@ CLAIMS = {
 
 
 @pytest.fixture(scope="module")
-def spoilt(tmp_path_factory):
+def spoilt(made_once):
     """A project in which the workflow has run to its end on such a study."""
-    project = new_project(tmp_path_factory.mktemp("spoilt") / "project")
-    name = overlay(
-        project,
-        run=["spoilt"],
-        judge=list(CLAIMS),
-        experiments={**SMOKE["experiments"], "spoilt": SPOILT},
-        claims={claim: {"experiments": experiments} for claim, experiments in CLAIMS.items()},
-    )
-    done = snakemake(project, config=name)
-    assert done.returncode == 0, done.stdout
-    return project
+
+    def make(folder):
+        project = new_project(folder / "project")
+        name = overlay(
+            project,
+            run=["spoilt"],
+            judge=list(CLAIMS),
+            experiments={**SMOKE["experiments"], "spoilt": SPOILT},
+            claims={claim: {"experiments": experiments} for claim, experiments in CLAIMS.items()},
+        )
+        return snakemake(project, config=name)
+
+    return made_once("spoilt", make) / "project"
 
 
 def table(project, name):

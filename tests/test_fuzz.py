@@ -4,7 +4,6 @@ import json
 import os
 import re
 import resource
-import shlex
 import signal
 import subprocess
 import sys
@@ -16,11 +15,12 @@ import yaml
 from hypothesis import HealthCheck, Phase, assume, event, example, given, reject, settings
 
 from intrinsic_lr.commands import budget
-from intrinsic_lr.commands.train import _arguments, _plan
 from intrinsic_lr.core import paths
-from intrinsic_lr.core.errors import InputError, run_command
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.job_log import run_command
 from intrinsic_lr.study.config_files import main, merged, read_file
 from intrinsic_lr.study.model_spec import ModelSpec
+from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.study.study import SCHEMA, Study
 from projects import new_project, snakemake
 from strategies import CONFIG, configs, laid_over, small
@@ -55,8 +55,8 @@ def lay_out(config):
     """Ask of a config all that the workflow asks of it before the first job; return the study."""
     with bounded():
         study = Study.read(config)
-        flags = {
-            (name, block): study.training_flags(name, block)
+        plans = {
+            (name, block): study.training_plan(name, block)
             for name, training in study.trainings.items()
             for block in (training.blocks[0], training.blocks[-1])
         }
@@ -71,8 +71,8 @@ def lay_out(config):
         json.loads(text)
     for name, text in models.items():
         assert ModelSpec.parse(text) == ModelSpec.from_config(config["models"][name])
-    for (name, block), text in list(flags.items())[:: max(1, len(flags) // 50)]:
-        check_flags(study, name, block, text)
+    for (name, block), plan in list(plans.items())[:: max(1, len(plans) // 50)]:
+        check_plan(study, name, block, plan)
     return study
 
 
@@ -100,14 +100,12 @@ def check_paths(made):
         assert all(len(part) <= 255 and not part.startswith("-") for part in PurePosixPath(path).parts), path
 
 
-def check_flags(study, name, block, text):
-    """The command line gives the training exactly what was planned, word by word."""
+def check_plan(study, name, block, plan):
+    """The JSON of the command line gives the training exactly what was planned."""
     training = study.trainings[name]
-    words = shlex.split(text)
+    text = plan.to_json()
     assert len(text) < 110_000, "longer than a command may be"
-    assert re.fullmatch(r"--point [A-Za-z0-9._=-]+ --model .*", text)
-    assert words[::2] == [word for word in words if word.startswith("--")]
-    plan = _plan(_arguments([*words, "--data", "d", "--info", "i", "--out", "o"]))
+    assert TrainingPlan.from_json(text) == plan
     assert plan.timeline == training.timeline
     assert (plan.point, plan.seed, plan.checkpoints) == (name, study.config["seed"], training.checkpoints)
     assert (plan.log_every, plan.trace_every) == (training.log_every, training.trace_every)

@@ -1,6 +1,5 @@
 """Leases of GPU slots, with fake devices and many processes, killed ones among them."""
 
-import itertools
 import os
 import re
 import signal
@@ -13,18 +12,18 @@ import pytest
 
 from intrinsic_lr.core import leases
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.core.leases import Gpu, leased, visible, wanted
+from intrinsic_lr.core.leases import candidates, leased, visible
 
 LIBRARY = Path(leases.__file__).parents[2]
-A, B, C = (Gpu(f"GPU-{letter * 8}-1111-2222-3333-444444444444") for letter in "abc")
-SPLIT = Gpu("GPU-dddddddd-1111", ("MIG-11111111-aaaa", "MIG-22222222-aaaa"))
-LISTED = f"""GPU 0: NVIDIA H100 80GB HBM3 (UUID: {A.uuid})
-GPU 1: NVIDIA H100 80GB HBM3 (UUID: {SPLIT.uuid})
-  MIG 1g.10gb     Device  0: (UUID: {SPLIT.instances[0]})
-  MIG 1g.10gb     Device  1: (UUID: {SPLIT.instances[1]})
-GPU 2: NVIDIA H100 80GB HBM3 (UUID: {B.uuid})
+A, B, C = ((f"GPU-{letter * 8}-1111-2222-3333-444444444444",) for letter in "abc")
+SPLIT = ("GPU-dddddddd-1111", "MIG-11111111-aaaa", "MIG-22222222-aaaa")
+LISTED = f"""GPU 0: NVIDIA H100 80GB HBM3 (UUID: {A[0]})
+GPU 1: NVIDIA H100 80GB HBM3 (UUID: {SPLIT[0]})
+  MIG 1g.10gb     Device  0: (UUID: {SPLIT[1]})
+  MIG 1g.10gb     Device  1: (UUID: {SPLIT[2]})
+GPU 2: NVIDIA H100 80GB HBM3 (UUID: {B[0]})
 """
-DEVICES = [A.uuid, *SPLIT.instances, B.uuid]
+DEVICES = [*A, *SPLIT[1:], *B]
 
 
 @pytest.fixture
@@ -48,38 +47,35 @@ def test_what_the_driver_lists(machine):
 
 
 def test_no_driver_is_no_gpu(machine, monkeypatch):
+    (machine / "bin" / "nvidia-smi").write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
+    assert leases.installed() == []
     monkeypatch.setenv("PATH", str(machine / "empty"))
     assert leases.installed() == []
     with leased("auto", 1) as device:
         assert device == "cpu"
-    with pytest.raises(InputError, match=r"device: found 'cuda'; available here: auto, cpu$"):
-        wanted("cuda")
-
-
-def test_a_driver_that_fails_is_no_gpu(machine):
-    (machine / "bin" / "nvidia-smi").write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
-    assert leases.installed() == []
+    with pytest.raises(InputError, match=r"device: must be one of auto, cpu here, got 'cuda'$"):
+        candidates("cuda")
 
 
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
-        (None, [A.uuid, B.uuid, *SPLIT.instances]),
+        (None, [*A, *B, *SPLIT[1:]]),
         ("", []),
         ("-1", []),
-        ("1", [B.uuid]),
-        ("1,0", [B.uuid, A.uuid]),
-        (" 0 , 1 ", [A.uuid, B.uuid]),
-        ("0,7,1", [A.uuid]),
-        ("0,0,1", [A.uuid, B.uuid]),
-        ("2", [*SPLIT.instances]),
-        (A.uuid, [A.uuid]),
-        ("GPU-bbbb", [B.uuid]),
+        ("1", [*B]),
+        ("1,0", [*B, *A]),
+        (" 0 , 1 ", [*A, *B]),
+        ("0,7,1", [*A]),
+        ("0,0,1", [*A, *B]),
+        ("2", [*SPLIT[1:]]),
+        (A[0], [*A]),
+        ("GPU-bbbb", [*B]),
         ("GPU-", []),
         ("GPU-ffff,0", []),
-        (SPLIT.instances[1], [SPLIT.instances[1]]),
-        ("MIG-1,0", [SPLIT.instances[0], A.uuid]),
-        ("0,x,1", [A.uuid]),
+        (SPLIT[2], [SPLIT[2]]),
+        ("MIG-1,0", [SPLIT[1], *A]),
+        ("0,x,1", [*A]),
     ],
 )
 def test_cuda_visible_devices(setting, expected):
@@ -93,36 +89,30 @@ def test_cuda_visible_devices(setting, expected):
         ("mps", None, []),
         ("auto", None, DEVICES),
         ("auto", "", []),
-        ("cuda", "2,0", [B.uuid, A.uuid]),
-        ("cuda:1", "2,0", [A.uuid]),
-        ("cuda:3", None, [B.uuid]),
+        ("cuda", "2,0", [*B, *A]),
+        ("cuda:1", "2,0", [*A]),
+        ("cuda:3", None, [*B]),
     ],
 )
 def test_which_devices_a_program_may_take(machine, monkeypatch, device, setting, expected):
     if setting is not None:
         monkeypatch.setenv(leases.VISIBLE, setting)
-    assert wanted(device) == expected
+    assert candidates(device) == expected
 
 
 def test_a_gpu_that_is_not_there_is_named(machine, monkeypatch):
     monkeypatch.setenv(leases.VISIBLE, "0,2")
-    with pytest.raises(InputError, match=r"found 'cuda:2'; available here: auto, cpu, cuda, cuda:0, cuda:1$"):
-        wanted("cuda:2")
+    with pytest.raises(InputError, match=r"one of auto, cpu, cuda, cuda:0, cuda:1 here, got 'cuda:2'$"):
+        candidates("cuda:2")
 
 
-def test_the_lease_is_what_cuda_will_see(machine):
-    with leased("cuda:3", 1) as device:
-        assert device == "cuda"
-        assert os.environ[leases.VISIBLE] == B.uuid
-        assert os.environ[leases.ORDER] == "PCI_BUS_ID"
-
-
-def test_devices_are_filled_evenly(machine, monkeypatch):
+def test_devices_are_filled_evenly_and_the_lease_is_what_cuda_will_see(machine, monkeypatch):
     taken = []
     for _ in range(8):
         monkeypatch.delenv(leases.VISIBLE, raising=False)
         lease = leased("auto", 2)
-        lease.__enter__()
+        assert lease.__enter__() == "cuda"
+        assert os.environ[leases.ORDER] == "PCI_BUS_ID"
         taken.append((lease, os.environ[leases.VISIBLE]))
     assert [uuid for _, uuid in taken] == [*DEVICES, *DEVICES]
     for lease, _ in taken:
@@ -140,6 +130,7 @@ with leases.leased("auto", int(sys.argv[2])):
     print(os.environ["CUDA_VISIBLE_DEVICES"], start, flush=True)
     time.sleep(float(sys.argv[3]))
     print(time.monotonic_ns(), flush=True)
+assert "torch" not in sys.modules
 """
 
 
@@ -173,11 +164,11 @@ def test_never_more_programs_than_slots_and_all_slots_used(machine):
 def test_a_waiting_program_says_so_and_a_killed_one_frees_its_slot_at_once(machine, monkeypatch):
     monkeypatch.setenv(leases.VISIBLE, "0")
     first = holder(machine, 1, 60)
-    assert first.stdout.readline().startswith(A.uuid)
+    assert first.stdout.readline().startswith(A[0])
     second = holder(machine, 1, 0, stderr=subprocess.PIPE)
     assert re.match(r"waiting for one of 1 slots on 1 devices, for \d+ s so far", second.stderr.readline())
     first.kill()
-    assert second.stdout.readline().startswith(A.uuid)
+    assert second.stdout.readline().startswith(A[0])
     assert second.wait(timeout=20) == 0
     first.wait()
 
@@ -195,22 +186,28 @@ def test_children_do_not_inherit_a_slot(machine, monkeypatch):
     child.wait()
 
 
-def test_what_dead_programs_left_is_no_obstacle(machine):
-    for uuid, slot in itertools.product(DEVICES, range(2)):
-        (machine / "locks" / f"{uuid}.{slot}").touch(mode=0o444)
-    with leased("auto", 2) as device:
-        assert device == "cuda"
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink(path.parent / "elsewhere", path)])
+def test_a_slot_that_is_no_ordinary_file_is_named(machine, monkeypatch, make):
+    """Neither is a pipe waited for, nor a file made where a link points."""
+    monkeypatch.setenv(leases.VISIBLE, "0")
+    make(machine / "locks" / f"{A[0]}.0")
+    with pytest.raises(InputError, match=re.escape(f"{A[0]}.0")), leased("auto", 1):
+        pass
+    assert not (machine / "locks" / "elsewhere").exists()
 
 
-def test_a_lock_folder_that_cannot_be_used_is_named(tmp_path, monkeypatch):
-    def refused(*_, **__):
-        raise FileExistsError(17, "File exists")
-
-    monkeypatch.setattr(Path, "mkdir", refused)
-    with pytest.raises(
-        InputError, match=r"/tmp/intrinsic-lr-devices: found a folder that cannot be used .*exists"
-    ):
-        leases.lock_folder()
+def test_the_lock_folder_is_the_users_own(tmp_path):
+    folder = leases.lock_folder(tmp_path)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert leases.lock_folder(tmp_path) == folder
+    folder.chmod(0o777)
+    with pytest.raises(InputError, match=r"expected a folder of user \d+ with mode 700, got drwxrwxrwx"):
+        leases.lock_folder(tmp_path)
+    folder.rmdir()
+    (tmp_path / "target").mkdir(mode=0o700)
+    folder.symlink_to(tmp_path / "target")
+    with pytest.raises(InputError, match="expected a folder"):
+        leases.lock_folder(tmp_path)
 
 
 def test_a_file_system_without_locks_is_named(machine, monkeypatch):
@@ -220,8 +217,3 @@ def test_a_file_system_without_locks_is_named(machine, monkeypatch):
     monkeypatch.setattr(leases.fcntl, "flock", refused)
     with pytest.raises(InputError, match=r"cannot be locked \(No locks available\)"), leased("auto", 1):
         pass
-
-
-def test_no_torch_is_needed():
-    code = "import sys, intrinsic_lr.core.leases; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(LIBRARY)}).returncode == 0

@@ -70,8 +70,8 @@ def times_in_units(name, experiment):
         # Descent without weight decay is timed by the rate of the runs that it is compared with.
         rate = point.intrinsic_lr or {"cifar10": 4e-4, "cifar10_small": 4e-3}[name]
         changes = [step * rate for step in ends(study(name).trainings[point.name].timeline)]
-        checkpoints = [step * rate for step in selected.checkpoints[point.name]]
-        found.append((changes, checkpoints, selected.lengths[point.name] * rate))
+        checkpoints = [step * rate for step in point.steps]
+        found.append((changes, checkpoints, point.length * rate))
     return found
 
 
@@ -164,7 +164,7 @@ def test_three_schedules_meet_at_one_epoch_and_a_fourth_does_not(name, epoch, st
     assert (last + 1 - meeting) * rate == pytest.approx(5, rel=0.01)
     # Checkpoints: right at the meeting, some before, most after.
     for point in selected.points:
-        steps = selected.checkpoints[point.name]
+        steps = point.steps
         assert meeting in steps
         assert sum(step < meeting for step in steps) >= 3
         assert sum(step > meeting for step in steps) >= 6
@@ -172,7 +172,7 @@ def test_three_schedules_meet_at_one_epoch_and_a_fourth_does_not(name, epoch, st
     (other,) = alone.points
     (apart,) = map(float, intrinsic_rates([study(name).trainings[other.name].timeline], last))
     assert apart == pytest.approx(10 * rate)
-    assert alone.checkpoints[other.name] == steps
+    assert other.steps == steps
 
 
 def test_mnist_has_the_paper_s_rates_and_number_of_runs():
@@ -200,7 +200,6 @@ def test_averages_have_their_checkpoints_at_the_usual_and_at_ten_times_the_usual
 
     selected = study(name).experiments["averages"]
     (point,) = selected.points
-    described = {"name": point.name, "intrinsic_lr": point.intrinsic_lr, "steps": selected.checkpoints[point.name]}
     rows = pd.DataFrame(
         columns=["average", "point", "step", "delta", "relation", "normalisation", "replicate", "partner_point",
                  "partner", "intrinsic_lr", "test_loss", "test_loss_start", "test_loss_end", "test_loss_gain"]
@@ -208,7 +207,7 @@ def test_averages_have_their_checkpoints_at_the_usual_and_at_ten_times_the_usual
     for claim in ("swa_within", "swa_across"):
         settings = laid_over_default(name)["claims"][claim]["settings"]
         # Raises where a checkpoint is missing.
-        assert averages_of(rows, [described], settings["usual_length"], settings["lags"]).empty
+        assert averages_of(rows, [point], settings["usual_length"], settings["lags"]).empty
     # Pairs of initialisations are disjoint: there have to be several.
     assert selected.replicates >= 10
 
@@ -237,7 +236,8 @@ def test_the_small_rate_is_a_hundredth_with_ten_times_the_steps_and_one_more_dec
     assert [segment.steps for segment in short.timeline.segments] == [s.steps for s in usual.timeline.segments]
     trained = training(name, "trained_top")
     assert trained.timeline == usual.timeline
-    assert 0 in study(name).experiments["baseline"].checkpoints[usual.point.name]
+    (point,) = study(name).experiments["baseline"].points
+    assert 0 in point.steps
 
 
 def test_random_pasts_differ_until_epoch_500_share_rates_until_1000_and_lose_weight_decay_then():
@@ -293,8 +293,8 @@ def test_cifar10_small_has_the_same_times_in_units_of_the_intrinsic_rate(experim
     for times, short_times in zip(full, small, strict=True):
         for wanted, found in zip(times, short_times, strict=True):
             assert found == pytest.approx(wanted, **close)
-    steps = [study(name).experiments[experiment].lengths.values() for name in ("cifar10", "cifar10_small")]
-    assert sum(steps[1]) == pytest.approx(sum(steps[0]) / 10, rel=0.01)
+    full, small = (study(name).experiments[experiment].points for name in ("cifar10", "cifar10_small"))
+    assert sum(p.length for p in small) == pytest.approx(sum(p.length for p in full) / 10, rel=0.01)
 
 
 @pytest.mark.parametrize(

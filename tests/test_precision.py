@@ -12,9 +12,9 @@ from intrinsic_lr.models.gradients import gradients
 from intrinsic_lr.models.precision import products_in, use_full_precision
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.points import check_precision
-from intrinsic_lr.study.schedules import Timeline
 from intrinsic_lr.training import loop as training
 from intrinsic_lr.training.evaluation import EvaluationData, evaluate
+from plans import plan, timeline
 
 MEMBERS = 24
 
@@ -31,16 +31,15 @@ def digits():
     )
 
 
-def plan(precision, model="mlp:width=32", steps=300):
-    return training.TrainingPlan(
-        point="p", seed=0, model=model, timeline=Timeline.parse(f"{steps}@0.1@0.05"), momentum=0.0, batch_size=32,
-        checkpoints=(0,), log_every=10**6, trace_every=10, replicates=(0, MEMBERS), init_seed=0,
-        init_sharing="independent", init_scale=1.0, augmentation="none", dtype="float32", precision=precision,
+def settings_of(precision):
+    return plan(
+        model={"kind": "mlp", "width": 32}, timeline=timeline((300, 0.1, 0.05)), batch_size=32, checkpoints=(0,),
+        log_every=10**6, trace_every=10, replicates=(0, MEMBERS), precision=precision,
     )  # fmt: skip
 
 
 def trained(digits, settings):
-    model = build(ModelSpec.parse(settings.model), (1, 8, 8), 10)
+    model = build(settings.model, (1, 8, 8), 10)
     state = training.State.initial(settings, model, torch.device("cpu"))
     recorder = training.Recorder(settings, model, EvaluationData.of(digits))
     for _ in training.run(state, settings, model, training.Batches(settings, digits), recorder, 300):
@@ -50,7 +49,7 @@ def trained(digits, settings):
 
 @pytest.fixture(scope="module")
 def outcomes(digits):
-    return {name: trained(digits, plan(name)) for name in ("float32", "bfloat16")}
+    return {name: trained(digits, settings_of(name)) for name in ("float32", "bfloat16")}
 
 
 def test_weights_and_updates_stay_in_float32(outcomes):
@@ -81,15 +80,22 @@ def test_final_accuracies_have_one_distribution(outcomes):
     assert abs(difference.mean()) < 0.01
 
 
-@pytest.mark.parametrize("model", ["mlp:width=8", "cnn4:width=4", "preresnet:width=4,blocks=1", "cnn4:norm=layer"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"kind": "mlp", "width": 8},
+        {"kind": "cnn4", "width": 4},
+        {"kind": "preresnet", "width": 4, "blocks": 1},
+        {"kind": "cnn4", "norm": "layer"},
+    ],
+)
 def test_gradients_are_close_and_statistics_exact(digits, model):
     """Averaged over a large batch the rounding of the products leaves the direction of the gradient."""
-    settings = plan("bfloat16", model)
-    network = build(ModelSpec.parse(model), (1, 8, 8), 10)
+    network = build(ModelSpec.from_config(model), (1, 8, 8), 10)
     params = network.initialise([1, 2], 1.0, torch.float32)
     images, labels = digits.normalize(digits.train_images[:512]), digits.train_labels[:512]
     _, exact = gradients(network, params, images, labels)
-    _, found = gradients(network, params, images, labels, settings.precision)
+    _, found = gradients(network, params, images, labels, "bfloat16")
     for name, value in exact.items():
         assert found[name].dtype == torch.float32
         cosine = torch.cosine_similarity(found[name].flatten(1), value.flatten(1))

@@ -12,6 +12,7 @@ from intrinsic_lr.report import embed, page, provenance
 from intrinsic_lr.report.captions import caption
 from intrinsic_lr.report.symbols import symbols
 from intrinsic_lr.study.claims import CLAIMS
+from plans import plan
 
 REPOSITORY = Path(__file__).parents[1]
 TEMPLATES = REPOSITORY / "workflow" / "report"
@@ -75,9 +76,9 @@ class TestEmbedding:
 
 
 def record(**changes):
-    plan = {"model": "mlp", "point": "p", "seed": 0, "init_seed": 0} | changes.pop("plan", {})
+    planned = plan(**changes.pop("plan", {})).to_dict()
     return {
-        "plan": plan, "seeds": [{}, {}], "non_finite": {}, "finished": "2020-01-01T00:00:00+00:00",
+        "plan": planned, "seeds": [{}, {}], "non_finite": {}, "finished": "2020-01-01T00:00:00+00:00",
         "device": "cpu", "threads": 1, "versions": {"python": "3.11", "torch": "2"}, "git_commit": "abc",
         "training_version": 3,
         "wall_seconds": 1.5, **changes,

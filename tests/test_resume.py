@@ -8,55 +8,40 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from intrinsic_lr.commands import train
-from intrinsic_lr.core import storage
 from intrinsic_lr.core.block_files import CHECKPOINTS, HISTORY, TRACE
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.training import parts
 from intrinsic_lr.training import recorder as recording
 from intrinsic_lr.training.resume import STATE, STOPPED, Watch
+from plans import LIBRARY, plan, timeline, train_words, write_noise
 
 STEPS = 9
 RESULTS = (CHECKPOINTS, HISTORY, TRACE)
-LIBRARY = Path(train.__file__).parents[2]
+RATES = timeline((STEPS, 0.1, 0.05))
 SETTINGS = {
     "plain": {},
     "momentum": {"momentum": 0.9, "augmentation": "flip"},
-    "sphere": {"constraint": "sphere", "timeline": f"{STEPS}@0.5@0"},
-    "twin": {"timeline": f"buffer=-0.5,{STEPS}@0.1@0@1.01", "momentum": 0.5},
-    "cnn4": {"model": "cnn4:width=4", "dtype": "float64"},
+    "sphere": {"constraint": "sphere", "timeline": timeline((STEPS, 0.5, 0.0))},
+    "twin": {"timeline": timeline((STEPS, 0.1, 0.0, 1.01), first_buffer=-0.5), "momentum": 0.5},
+    "cnn4": {"model": {"kind": "cnn4", "width": 4}, "dtype": "float64"},
 }
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    generator = torch.Generator().manual_seed(0)
-    tensors = {}
-    for part, count in (("train", 23), ("test", 11)):
-        tensors[f"{part}_images"] = torch.randint(256, (count, 1, 6, 6), generator=generator, dtype=torch.uint8)
-        tensors[f"{part}_labels"] = torch.randint(3, (count,), generator=generator)
-    save_file(tensors, folder / "d.safetensors")
-    info = {"name": "d", "classes": ["a", "b", "c"], "shape": [1, 6, 6], "mean": [0.5], "std": [0.3]}
-    storage.write_json(folder / "d.json", {**info, "sha256": storage.sha256(folder / "d.safetensors")})
-    return folder / "d.safetensors", folder / "d.json"
+    return write_noise(tmp_path_factory.mktemp("data"))
 
 
 def command(files, out, **changes):
-    data, info = files
-    flags = {
-        "point": "p", "model": "mlp:width=8", "timeline": f"{STEPS}@0.1@0.05", "batch-size": 5,
-        "checkpoints": "0,4,9", "log-every": 3, "trace-every": 2, "replicates": "0:4", "data": data, "info": info,
-        "out": out, "device": "cpu", **changes,
-    }  # fmt: skip
-    return [text for flag, value in flags.items() for text in (f"--{flag}", str(value))]
+    settings = {"timeline": RATES, "checkpoints": (0, 4, 9), "replicates": (0, 4), **changes}
+    return train_words(plan(**settings), files, out)
 
 
 @pytest.fixture(scope="module")
@@ -257,8 +242,7 @@ def test_memory_that_runs_out_while_measuring_loses_no_row(files, undisturbed, t
 
 def test_divergence_is_kept_with_its_step_or_fails(files, tmp_path):
     """The learning rate overflows float32 in the third step: the loss of the fourth is not finite."""
-    flags = command(files, tmp_path, timeline=f"2@0.1@0,{STEPS - 2}@3e38@0", init_scale=1)
-    flags[flags.index("--init_scale")] = "--init-scale"
+    flags = command(files, tmp_path, timeline=timeline((2, 0.1, 0.0), (STEPS - 2, 3e38, 0.0)))
     train.main(flags)
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["non_finite"] == {str(replicate): 3 for replicate in range(4)}

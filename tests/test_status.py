@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -16,9 +15,8 @@ import yaml
 from intrinsic_lr.commands import status, train
 from intrinsic_lr.commands.estimate import merged
 from intrinsic_lr.commands.job_state import Job, State, look
-from intrinsic_lr.core import heartbeat
-from intrinsic_lr.core.errors import run_command
-from intrinsic_lr.core.job_log import reported
+from intrinsic_lr.core import job_log
+from intrinsic_lr.core.job_log import reported, run_command
 from intrinsic_lr.core.progress import Progress, read_progress
 from intrinsic_lr.data import dataset as data
 
@@ -49,7 +47,7 @@ def command(study, lr, *more):
     name, log = point(lr), Path(f"results/logs/train/{point(lr)}/block_0000.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     words = [
-        *shlex.split(study.training_flags(name, 0)), "--data", "results/data/few_digits.safetensors",
+        "--plan", study.training_plan(name, 0).to_json(), "--data", "results/data/few_digits.safetensors",
         "--info", "results/data/few_digits.json", "--out", f"results/runs/{name}/block_0000", "--device", "cpu",
         *more,
     ]  # fmt: skip
@@ -134,7 +132,7 @@ def test_every_state_of_a_training(prepared, capsys):
     running.wait()
     # Dead, and not yet silent for long enough to be told so; then it is.
     assert row(status.report(prepared, now), "watched")[0][State.RUNNING] == 1
-    age(log, heartbeat.SILENT_SECONDS + 1)
+    age(log, job_log.SILENT_SECONDS + 1)
     status.main(["--config", "watched.yaml"])
     lines = capsys.readouterr().out.splitlines()
     counts, share, left = row(lines, "watched")
@@ -143,7 +141,7 @@ def test_every_state_of_a_training(prepared, capsys):
     (line,) = [line for line in lines if line.startswith(f"failed: train {point(failing)}/block_0000")]
     shown = lines[lines.index(line) + 1 : lines.index(line) + 3]
     assert shown[0] == f"  results/logs/train/{point(failing)}/block_0000.log:"
-    assert shown[1].startswith("    error: device: found 'cuda:99'")
+    assert shown[1].startswith("    error: device: must be one of auto, cpu")
     assert any(
         line.startswith(f"killed: train {point(killed)}/block_0000, 0 %, last sign of life") for line in lines
     )
@@ -194,12 +192,12 @@ def test_a_program_that_says_nothing_stays_alive(tmp_path):
     with open(log, "w") as handle:
         age(log, 1000)
         assert look(job, time.time()).state is State.KILLED
-        with heartbeat.beating(handle, every=0.01):
+        with job_log.heartbeat(handle, every=0.01):
             while look(job, time.time()).state is not State.RUNNING:
                 time.sleep(0.01)
     age(log, 1000)
     assert look(job, time.time()).state is State.KILLED
-    with heartbeat.beating(sys.__stdout__):
+    with job_log.heartbeat(sys.__stdout__):
         pass
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from intrinsic_lr.core.errors import InputError, run_command
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.job_log import run_command
 from intrinsic_lr.core.storage import TensorWriter, atomic_path, read_json, sha256, verify, write_json
 
 

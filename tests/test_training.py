@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import plans
 from intrinsic_lr.commands import extract, train
 from intrinsic_lr.core import storage
 from intrinsic_lr.core.errors import InputError
@@ -22,30 +23,24 @@ from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.models.normalisation import BatchStatistics
 from intrinsic_lr.runs import ensembles as runs
 from intrinsic_lr.stats.geometry import angles
-from intrinsic_lr.study.model_spec import ModelSpec
-from intrinsic_lr.study.schedules import Clock, Timeline, compile_schedule, exp_lr_growth, lookup
+from intrinsic_lr.study.schedules import Clock, compile_schedule, exp_lr_growth, lookup
 from intrinsic_lr.training import recorder as recording
 from intrinsic_lr.training.evaluation import EvaluationData
-from intrinsic_lr.training.loop import Batches, Recorder, State, TrainingPlan, run, take_step, update
+from intrinsic_lr.training.loop import Batches, Recorder, State, run, take_step, update
+from plans import extract_words, timeline, train_words, write_noise
 
-MODELS = {"mlp": "mlp:width=8", "cnn4": "cnn4:width=4", "preresnet": "preresnet:width=4,blocks=1"}
-NORMS = {"batch": "norm=batch", "group": "norm=group,groups=2", "layer": "norm=layer"}
+MODELS = {
+    "mlp": {"kind": "mlp", "width": 8},
+    "cnn4": {"kind": "cnn4", "width": 4},
+    "preresnet": {"kind": "preresnet", "width": 4, "blocks": 1},
+}
+NORMS = {"batch": {}, "group": {"norm": "group", "groups": 2}, "layer": {"norm": "layer"}}
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """A data set of 23 training images, which leaves an incomplete batch of 3."""
-    folder = tmp_path_factory.mktemp("data")
-    generator = torch.Generator().manual_seed(0)
-    tensors = {}
-    for part, count in (("train", 23), ("test", 11)):
-        shape = (count, 2, 6, 6)
-        tensors[f"{part}_images"] = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
-        tensors[f"{part}_labels"] = torch.randint(3, (count,), generator=generator)
-    save_file(tensors, folder / "d.safetensors")
-    info = {"name": "d", "classes": ["a", "b", "c"], "shape": [2, 6, 6], "mean": [0.5, 0.4], "std": [0.3, 0.2]}
-    storage.write_json(folder / "d.json", {**info, "sha256": storage.sha256(folder / "d.safetensors")})
-    return folder / "d.safetensors", folder / "d.json"
+    return write_noise(tmp_path_factory.mktemp("data"), channels=2)
 
 
 def dataset(files, dtype=torch.float64):
@@ -53,18 +48,12 @@ def dataset(files, dtype=torch.float64):
 
 
 def plan(**changes):
-    settings = {
-        "point": "p", "seed": 0, "model": "mlp:width=8", "timeline": Timeline.parse("7@0.1@0.05"), "momentum": 0.0,
-        "batch_size": 5, "checkpoints": (7,), "log_every": 2, "trace_every": 3, "replicates": (0, 3),
-        "init_seed": 0, "init_sharing": "independent", "init_scale": 1.0, "augmentation": "none",
-        "dtype": "float64",
-    }  # fmt: skip
-    return TrainingPlan(**{**settings, **changes})
+    return plans.plan(**{"checkpoints": (7,), "log_every": 2, "trace_every": 3, "dtype": "float64", **changes})
 
 
 def engine(files, settings):
     data = dataset(files, torch.float32 if settings.dtype == "float32" else torch.float64)
-    model = build(ModelSpec.parse(settings.model), (2, 6, 6), 3)
+    model = build(settings.model, (2, 6, 6), 3)
     recorder = Recorder(settings, model, EvaluationData.of(data))
     return model, State.initial(settings, model, torch.device("cpu")), Batches(settings, data), recorder
 
@@ -83,7 +72,7 @@ def trained(files, settings):
 @pytest.mark.parametrize(("kind", "norm"), list(itertools.product(MODELS, NORMS)))
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_member_follows_torch_optim_sgd_whatever_its_block(files, kind, norm, momentum):
-    text = f"{MODELS[kind]},{NORMS[norm]},affine=true,head=trained"
+    text = {**MODELS[kind], **NORMS[norm], "affine": True, "head": "trained"}
     block = plan(model=text, momentum=momentum, replicates=(0, 3))
     model, state, batches, _ = engine(files, block)
     module = model.module().double().train()
@@ -134,8 +123,8 @@ def test_exact_norm_recursion(files, dtype, bound):
     "changes",
     [
         {"momentum": 0.9, "augmentation": "crop=1,flip"},
-        {"momentum": 0.9, "timeline": Timeline.parse("buffer=-0.3,7@0.1@0@1.01")},
-        {"constraint": "sphere", "timeline": Timeline.parse("7@0.5@0")},
+        {"momentum": 0.9, "timeline": timeline((7, 0.1, 0.0, 1.01), first_buffer=-0.3)},
+        {"constraint": "sphere", "timeline": timeline((7, 0.5, 0.0))},
     ],
 )
 def test_training_in_parts_equals_training_in_one(files, changes):
@@ -164,10 +153,11 @@ def test_points_of_one_data_order_see_the_same_batches(files, augmentation):
 
 @pytest.mark.parametrize(("kind", "dtype", "bound"), [("mlp", "float32", 1e-6), ("preresnet", "float64", 1e-14)])
 def test_sphere_keeps_every_norm_and_every_direction_of_the_step(files, kind, dtype, bound):
-    text = f"{MODELS[kind]},norm=batch"
-    settings = plan(model=text, constraint="sphere", dtype=dtype, timeline=Timeline.parse("7@0.5@0"), log_every=1)
+    settings = plan(
+        model=MODELS[kind], constraint="sphere", dtype=dtype, timeline=timeline((7, 0.5, 0.0)), log_every=1
+    )
     state, history = trained(files, settings)
-    groups = build(ModelSpec.parse(text), (2, 6, 6), 3).scale_groups
+    groups = build(settings.model, (2, 6, 6), 3).scale_groups
     for group in groups:
         norms = history.pivot(index="step", columns="replicate", values=f"squared_norm:{group}")
         assert np.allclose(norms, norms.loc[0], rtol=2 * bound, atol=0)
@@ -187,7 +177,7 @@ def test_sphere_keeps_every_norm_and_every_direction_of_the_step(files, kind, dt
 
 
 def test_full_batch_is_gradient_descent(files):
-    settings = plan(batch_size="full", timeline=Timeline.parse("3@0.1@0"), checkpoints=(3,))
+    settings = plan(batch_size="full", timeline=timeline((3, 0.1, 0.0)), checkpoints=(3,))
     model, state, batches, _ = engine(files, settings)
     module = model.module().double().train()
     module.load_state_dict({name: value[0] for name, value in state.params.items()}, strict=False)
@@ -211,7 +201,7 @@ def test_augmentation_changes_the_images_seen(files):
 def test_exponential_twin_gives_the_same_directions(files):
     """Constant learning rate with weight decay, and its exponential twin without (arXiv:1910.07454)."""
     alpha = exp_lr_growth(0.1, 0.05, 0.0)
-    twin = plan(timeline=Timeline.parse(f"7@{0.1 / alpha!r}@0@{alpha**-2!r}"))
+    twin = plan(timeline=timeline((7, 0.1 / alpha, 0.0, alpha**-2)))
     (a, _), (b, _) = trained(files, plan()), trained(files, twin)
     for name in ("linear1.weight", "linear2.weight"):
         directions = [
@@ -230,7 +220,7 @@ DECAY = {
 
 def directions_and_logits(files, settings):
     state, _ = trained(files, settings)
-    model = build(ModelSpec.parse(settings.model), (2, 6, 6), 3)
+    model = build(settings.model, (2, 6, 6), 3)
     data = EvaluationData.of(dataset(files, state.params["head.weight"].dtype))
     directions = {
         name: state.params[name] / state.params[name].flatten(1).norm(dim=1).view(-1, 1, 1)
@@ -251,9 +241,9 @@ def twins(files, definition, momentum, dtype="float64", first_buffer="corrected"
     clock = Clock(0.001, lambda: 4)
     runs_of = []
     for name in ("it", "twin"):
-        timeline = compile_schedule(lookup(name, schedules), 0.02, 0.05, momentum, 300, clock)
+        rates = compile_schedule(lookup(name, schedules), 0.02, 0.05, momentum, 300, clock)
         settings = plan(
-            point=name, timeline=timeline, momentum=momentum, checkpoints=(300,), log_every=300, dtype=dtype,
+            point=name, timeline=rates, momentum=momentum, checkpoints=(300,), log_every=300, dtype=dtype,
             data_order=0, batch_size=10,
         )  # fmt: skip
         runs_of.append(directions_and_logits(files, settings))
@@ -274,16 +264,17 @@ def test_twin_with_the_first_buffer_of_torch_is_another_training(files, definiti
 
 
 def test_first_buffer_is_a_multiple_of_the_scale_invariant_weights(files):
-    timeline = Timeline.parse("buffer=-0.3,7@0.1@0")
-    state = engine(files, plan(model="mlp:width=8,head=trained,affine=true", timeline=timeline))[1]
+    rates = timeline((7, 0.1, 0.0), first_buffer=-0.3)
+    scaled = {"kind": "mlp", "width": 8, "head": "trained", "affine": True}
+    state = engine(files, plan(model=scaled, timeline=rates))[1]
     assert torch.equal(state.buffers["linear1.weight"], -0.3 * state.params["linear1.weight"])
     assert not state.buffers["head.weight"].any()
     assert not state.buffers["norm1.weight"].any()
-    assert "head.weight" not in engine(files, plan(timeline=timeline))[1].buffers
+    assert "head.weight" not in engine(files, plan(timeline=rates))[1].buffers
 
 
 def test_without_weight_decay_the_norm_only_grows(files):
-    _, history = trained(files, plan(timeline=Timeline.parse("7@0.1@0")))
+    _, history = trained(files, plan(timeline=timeline((7, 0.1, 0.0))))
     assert (history.groupby("replicate")["squared_norm"].diff().dropna() > 0).all()
 
 
@@ -370,7 +361,9 @@ def test_diverged_member_leaves_the_others_alone(files):
     assert rows[rows["replicate"] != 1]["test_accuracy"].notna().all()
 
 
-@pytest.mark.parametrize("model", [*MODELS.values(), "mlp:width=8,affine=true", "cnn4:width=4,norm=layer"])
+@pytest.mark.parametrize(
+    "model", [*MODELS.values(), {**MODELS["mlp"], "affine": True}, {**MODELS["cnn4"], "norm": "layer"}]
+)
 @pytest.mark.parametrize("batch_size", [5, "full"])
 def test_members_taken_in_parts_give_the_same_gradients(files, monkeypatch, model, batch_size):
     settings = plan(model=model, batch_size=batch_size, replicates=(0, 5))
@@ -396,24 +389,14 @@ def test_training_still_means_the_same(files):
 GOLDEN = [-8.204360865707269, 1.656697302005774, 1.3530822795913233]
 
 
-def command(files, out, **changes):
-    data, info = files
-    flags = {
-        "point": "p", "model": "mlp:width=8", "timeline": "7@0.1@0.05", "batch-size": 5, "checkpoints": "0,7",
-        "log-every": 3, "trace-every": 2, "replicates": "0:3", "data": data, "info": info, "out": out,
-        "device": "cpu", **changes,
-    }  # fmt: skip
-    return [text for flag, value in flags.items() for text in (f"--{flag}", str(value))]
-
-
 @pytest.fixture(scope="module")
 def blocks(files, tmp_path_factory):
     """Two blocks of three replicates, trained and extracted by their commands."""
     out = tmp_path_factory.mktemp("runs") / "p"
     folders = [out / "block_0000", out / "block_0001"]
-    for folder, replicates in zip(folders, ("0:3", "3:6"), strict=True):
-        train.main(command(files, folder, replicates=replicates))
-        extract.main(["--run", str(folder), "--data", str(files[0]), "--info", str(files[1]), "--device", "cpu"])
+    for folder, replicates in zip(folders, ((0, 3), (3, 6)), strict=True):
+        train.main(train_words(plans.plan(replicates=replicates), files, folder))
+        extract.main(extract_words(files, folder))
     return folders
 
 
@@ -452,7 +435,7 @@ def test_three_lines_load_a_member_that_predicts_as_extract_did(blocks, files):
 
 
 def test_same_command_gives_the_same_bytes(blocks, files, tmp_path):
-    train.main(command(files, tmp_path))
+    train.main(train_words(plans.plan(), files, tmp_path))
     for name in ("checkpoints.safetensors", "history.parquet", "trace.parquet"):
         assert (tmp_path / name).read_bytes() == (blocks[0] / name).read_bytes()
     assert load_file(tmp_path / "checkpoints.safetensors")["00000007/head.weight"].shape == (3, 3, 8)
@@ -492,42 +475,51 @@ def test_what_is_not_there_is_named(blocks, files, tmp_path):
     info = json.loads(files[1].read_text()) | {"sha256": storage.sha256(other)}
     storage.write_json(tmp_path / "d.json", info)
     with pytest.raises(InputError, match="trained on other data"):
-        extract.main(["--run", str(blocks[0]), "--data", str(other), "--info", str(tmp_path / "d.json")])
+        extract.main(extract_words((other, tmp_path / "d.json"), blocks[0]))
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("words", "told"),
     [
-        ({"batch-size": "many"}, ["many"]),
-        ({"batch-size": 24}, ["24", "23"]),
-        ({"replicates": "3:1"}, ["3:1", "FIRST:END"]),
-        ({"checkpoints": "8"}, ["8", "0 to 7"]),
-        ({"timeline": "7@x"}, ["7@x", "STEPS@LR"]),
-        ({"device": "cuda:99"}, ["cuda:99", "cpu"]),
-        ({"log-every": 0}, ["log every: found 0"]),
-        ({"trace-every": 0}, ["trace every: found 0"]),
-        ({"constraint": "sphere"}, ["weight_decay: found 0.05", "sphere"]),
-        ({"constraint": "sphere", "timeline": "7@1@0", "momentum": 0.5}, ["momentum: found 0.5", "sphere"]),
-        ({"constraint": "cube"}, ["cube", "sphere"]),
-        ({"colour": "red"}, ["--colour"]),
+        (["--plan", "{"], ["plan"]),
+        (["--plan", plans.plan(batch_size=24).to_json()], ["batch size", "24", "23"]),
+        (["--plan", plans.plan().to_json(), "--replicates", "3:1"], ["replicates", "3"]),
+        (["--plan", plans.plan().to_json(), "--replicates", "3"], ["replicates", "FIRST:END"]),
+        (["--plan", plans.plan().to_json(), "--from", "run.json"], ["--plan", "--from"]),
+        (["--plan", plans.plan().to_json(), "--device", "cuda:99"], ["cuda:99", "cpu"]),
+        (["--plan", plans.plan().to_json(), "--colour", "red"], ["--colour"]),
+        (["--from", "none.json"], ["none.json"]),
+        ([], ["--plan"]),
     ],
 )
-def test_mistakes_on_the_command_line(files, tmp_path, changes, words):
+def test_mistakes_on_the_command_line(files, tmp_path, words, told):
+    given = ["--data", str(files[0]), "--info", str(files[1]), "--out", str(tmp_path)]
     with pytest.raises(InputError) as caught:
-        train.main(command(files, tmp_path, **changes))
-    assert all(word in str(caught.value) for word in words), str(caught.value)
+        train.main([*given, *words])
+    assert all(word in str(caught.value) for word in told), str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_plan_comes_from_a_file_or_a_record(blocks, files, tmp_path):
+    (tmp_path / "plan.json").write_text(plans.plan(replicates=(4, 5)).to_json())
+    words = train_words(plans.plan(), files, tmp_path / "a")[2:]
+    train.main(["--plan", f"@{tmp_path / 'plan.json'}", *words])
+    train.main(
+        ["--from", str(blocks[0] / "run.json"), "--replicates", "4:5", *words, "--out", str(tmp_path / "b")]
+    )
+    for name in ("checkpoints.safetensors", "history.parquet", "trace.parquet"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
 def test_training_of_one_step_has_all_its_files(files, tmp_path):
-    train.main(command(files, tmp_path, timeline="1@0.1@0.05", checkpoints="1"))
+    train.main(train_words(plans.plan(timeline=timeline((1, 0.1, 0.05)), checkpoints=(1,)), files, tmp_path))
     (block,) = runs.open_ensemble([tmp_path], 3).blocks
     assert pd.read_parquet(block.trace)["step"].tolist() == [0, 0, 0, 1, 1, 1]
     assert pd.read_parquet(block.history)["step"].tolist() == [0, 0, 0, 1, 1, 1]
 
 
 def test_progress_in_a_log_is_whole_lines(files, tmp_path, capsys):
-    train.main(command(files, tmp_path))
+    train.main(train_words(plans.plan(), files, tmp_path))
     lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("wrote ")]
     assert "21 of 21 member-steps (100 %)" in lines[-1]
     assert "left" in lines[-1]

@@ -13,9 +13,9 @@ from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.storage import sha256
 from intrinsic_lr.runs.ensembles import open_ensemble
 from intrinsic_lr.runs.trajectories import label_trajectory, trajectory
+from plans import plan, timeline
 
 STEPS = (0, 50, 200)
-MODEL = "mlp:depth=2,width=6,norm=batch"
 SHAPES = {"linear1.weight": (6, 16), "linear2.weight": (6, 6), "head.weight": (3, 6)}
 
 
@@ -35,11 +35,14 @@ def ensemble(tmp_path):
         save_file(weights, folder / CHECKPOINTS)
         labels = np.random.default_rng(number).integers(-1, 3, (len(STEPS), 3, 7)).astype(np.int16)
         save_arrays({key(s, "labels"): part for s, part in zip(STEPS, labels, strict=True)}, folder / PREDICTIONS)
-        replicates = [3 * number, 3 * number + 3]
-        plan = {"point": "p", "replicates": replicates, "model": MODEL, "checkpoints": list(STEPS)}
+        replicates = (3 * number, 3 * number + 3)
+        planned = plan(
+            model={"kind": "mlp", "width": 6}, replicates=replicates, checkpoints=STEPS,
+            timeline=timeline((200, 0.1, 0.1)),
+        )  # fmt: skip
         sums = {CHECKPOINTS: sha256(folder / CHECKPOINTS)}
         data = {"shape": [1, 4, 4], "classes": 3, "sha256": "0"}
-        (folder / RUN).write_text(json.dumps({"plan": plan, "data": data, "sha256": sums}))
+        (folder / RUN).write_text(json.dumps({"plan": planned.to_dict(), "data": data, "sha256": sums}))
         extracted = {
             "checkpoints_sha256": sums[CHECKPOINTS],
             "sha256": {PREDICTIONS: sha256(folder / PREDICTIONS)},

@@ -13,6 +13,7 @@ from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.storage import read_json, sha256, write_json
 from intrinsic_lr.data import dataset as data
 from intrinsic_lr.runs.ensembles import Block
+from plans import plan
 
 REPOSITORY = Path(__file__).parents[1]
 SOURCES = sorted(file for folder in ("workflow", "benchmarks") for file in (REPOSITORY / folder).rglob("*.py"))
@@ -125,8 +126,10 @@ def test_a_pickle_in_the_place_of_any_result_is_never_opened(trapped, tmp_path):
     names = ("checkpoints.safetensors", "history.parquet", "trace.parquet")
     for name in names:
         (block / name).write_bytes(content)
-    plan = {"point": "p", "replicates": [0, 2], "checkpoints": [1], "model": "mlp"}
-    write_json(block / "run.json", {"plan": plan, "sha256": {name: sha256(block / name) for name in names}})
+    write_json(
+        block / "run.json",
+        {"plan": plan(checkpoints=(1,)).to_dict(), "sha256": {name: sha256(block / name) for name in names}},
+    )
     with pytest.raises((SafetensorError, InputError)):
         Block(block).weights(1)
     for table in (Block(block).history, Block(block).trace):

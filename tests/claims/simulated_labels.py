@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from intrinsic_lr.claims.shared.question import Question
+from intrinsic_lr.claims.shared.spec import ClaimSpec
 from intrinsic_lr.core.seeding import stream_seed
 
 CLASSES, IMAGES = 4, 60
@@ -33,15 +33,15 @@ def point(name: str, intrinsic_lr: float, steps: list[int], **axes: object) -> d
     return base | axes
 
 
-class SimulatedInputs:
-    """Stands in for `Inputs`.
+class SimulatedData:
+    """Stands in for `ClaimData`.
 
     Args:
         distribution: from a point and a step to label distributions (N, K).
         name: of the claim.
         experiments: points by role.
         runs: runs of each point.
-        rest: thresholds and settings of the question.
+        rest: thresholds and settings of the spec.
         records: for each point's name what its training recorded.
     """
 
@@ -50,7 +50,7 @@ class SimulatedInputs:
             role: {"experiment": role, "replicates": runs, "points": points}
             for role, points in experiments.items()
         }
-        self.question = Question(name, experiments=described, analysis=ANALYSIS, **rest)
+        self.spec = ClaimSpec(name, experiments=described, analysis=ANALYSIS, **rest)
         self._distribution, self._runs, self._records = distribution, runs, records or {}
 
     def ensemble(self, role, point):
@@ -58,8 +58,9 @@ class SimulatedInputs:
             generator = np.random.default_rng(stream_seed(point["name"], step))
             return draw(self._distribution(point, step), self._runs, generator)
 
-        record = self._records.get(point["name"])
-        return SimpleNamespace(labels=labels, classes=CLASSES, blocks=[SimpleNamespace(record=record)])
+        record = self._records.get(point["name"], {})
+        block = SimpleNamespace(record=record, plan=record.get("plan"))
+        return SimpleNamespace(labels=labels, classes=CLASSES, blocks=[block])
 
     def test_labels(self, name):
         return dirichlet(0).argmax(axis=1)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from intrinsic_lr.claims import distance_grows as claim
-from intrinsic_lr.claims.shared.question import Question
+from intrinsic_lr.claims.shared.spec import ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import findings_table, overall
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.stats import lags
@@ -17,7 +17,7 @@ from intrinsic_lr.stats import lags
 RATE = 0.01
 STEPS = np.array([200, 400, 410, 430, 450, 500, 600, 800, 1100, 1500, 1900, 2200])
 POINT = {"name": "p", "intrinsic_lr": RATE, "steps": list(STEPS)}
-QUESTION = Question(
+SPEC = ClaimSpec(
     "distance_grows",
     experiments={"run": {"experiment": "trajectory", "points": [POINT]}},
     thresholds={"growth": 0.0, "over_ou": 1.1, "slope": 0.1},
@@ -52,9 +52,9 @@ def judged(pairs):
     distance = pairs.assign(point="p", layer="all")
     across = distance.rename(columns={"replicate": "replicate_a"}).assign(relation="across_initialisations")
     tables = {"distance": distance, "distance_across": across}
-    inputs = SimpleNamespace(question=QUESTION, table=lambda role, name: tables[name])
+    inputs = SimpleNamespace(spec=SPEC, table=lambda role, name: tables[name])
     table = claim.measure(inputs)
-    return table, findings_table("claim", "", "", claim.judge(table, QUESTION))
+    return table, findings_table("claim", "", "", claim.judge(table, SPEC))
 
 
 def test_growth_without_a_plateau_is_reproduced_and_both_nulls_rejected():
@@ -93,12 +93,12 @@ def test_replicates_that_are_not_finite_are_left_out_and_counted():
 def test_degenerate_tables_are_inconclusive_and_drawn(spoil):
     table, findings = judged(spoil(diffusing(np.random.default_rng(4))))
     assert set(findings["verdict"]) == {"inconclusive"}
-    plt.close(claim.draw(table, QUESTION, findings))
+    plt.close(claim.draw(table, SPEC, findings))
 
 
 def test_the_figure_shows_both_nulls():
     table, findings = judged(diffusing(np.random.default_rng(5)))
-    figure = claim.draw(table, QUESTION, findings)
+    figure = claim.draw(table, SPEC, findings)
     labels = " ".join(text.get_text() for text in figure.legends[0].get_texts())
     assert "OU process" in labels
     assert "noise alone" in labels
@@ -128,6 +128,6 @@ def test_the_plateau_is_judged_from_every_start_with_three_short_lags():
 @pytest.mark.parametrize("points", [[], [POINT, POINT | {"name": "q"}]])
 def test_several_points_or_none_are_a_clear_mistake(points):
     described = {"run": {"experiment": "trajectory", "points": points}}
-    inputs = SimpleNamespace(question=replace(QUESTION, experiments=described))
+    inputs = SimpleNamespace(spec=replace(SPEC, experiments=described))
     with pytest.raises(InputError, match=f"experiment trajectory: found {len(points)} points; needs exactly one"):
         claim.measure(inputs)

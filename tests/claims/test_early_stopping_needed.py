@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 
 from intrinsic_lr.claims import early_stopping_needed as claim
-from intrinsic_lr.claims.shared.question import Question
+from intrinsic_lr.claims.shared.spec import ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import findings_table, overall
 from intrinsic_lr.stats.loss_curves import late_over_best
 
-QUESTION = Question(
+SPEC = ClaimSpec(
     "early_stopping_needed",
     experiments={
         role: {"experiment": role, "points": [{"name": f"{role}-{lr}"} for lr in (0.1, 1.0, 10.0)]}
@@ -37,7 +37,7 @@ def runs(decay=2.0, slowest=None, no_decay=1.03, replicates=8, seed=0):
 
 
 def judged(table):
-    return findings_table("early_stopping_needed", "", "", claim.judge(table, QUESTION))
+    return findings_table("early_stopping_needed", "", "", claim.judge(table, SPEC))
 
 
 def test_late_losses_far_above_the_best_are_found():
@@ -140,6 +140,6 @@ def test_draws_and_judges_what_is_degenerate():
     missing[["best_loss", "late_loss", "log_ratio"]] = np.nan
     for table in (runs(), missing, runs(replicates=1), runs()[:0]):
         findings = judged(table)
-        plt.close(claim.draw(table, QUESTION, findings))
+        plt.close(claim.draw(table, SPEC, findings))
         if len(table) != len(runs()) or table is missing:
             assert overall(findings) == "inconclusive"

@@ -4,17 +4,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from simulated_labels import ANALYSIS, CLASSES, SimulatedInputs, dirichlet, draw, point
+from simulated_labels import ANALYSIS, CLASSES, SimulatedData, dirichlet, draw, point
 
 from intrinsic_lr.claims import equilibrium_time as claim
-from intrinsic_lr.claims.shared.question import Question
+from intrinsic_lr.claims.shared.spec import ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import findings_table, overall
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.stats.intervals import expanded_tails
 from intrinsic_lr.stats.theory import relaxed_gamma
 
 RATES = (0.03, 0.01, 0.003, 0.001)
-QUESTION = Question(
+SPEC = ClaimSpec(
     "equilibrium_time",
     experiments={"rates": {"experiment": "mine"}},
     thresholds={"slope_low": -1.2, "slope_high": -0.8, "spread": 2},
@@ -37,19 +37,19 @@ def table(power, runs=60, rates=RATES):
             mixed = [(1 - share) * dirichlet(3) + share * dirichlet(seed) for share in left]
             labels.append([draw(p, runs, generator) for p in mixed])
         parts.append(
-            claim._rows(QUESTION, point, claim.FUNCTION, STEPS, *claim.share_curves(*labels, CLASSES, 100, 1))
+            claim._rows(SPEC, point, claim.FUNCTION, STEPS, *claim.share_curves(*labels, CLASSES, 100, 1))
         )
         gamma = relaxed_gamma(STEPS, 30.0, 0.25 / time, 0.5 / time)
         noisy = [
             pd.DataFrame(gamma**-0.5 * np.exp(0.03 * generator.normal(size=(runs, len(STEPS)))), columns=STEPS)
             for _ in range(2)
         ]
-        parts.append(claim._rows(QUESTION, point, claim.NORM, *claim.norm_curves(noisy, 0.25, 100, 1)))
+        parts.append(claim._rows(SPEC, point, claim.NORM, *claim.norm_curves(noisy, 0.25, 100, 1)))
     return pd.concat(parts, ignore_index=True)
 
 
 def judged(rows):
-    return findings_table("claim", "", "", claim.judge(rows, QUESTION))
+    return findings_table("claim", "", "", claim.judge(rows, SPEC))
 
 
 def test_times_inverse_to_the_rate_are_reproduced_and_do_not_collapse_in_steps():
@@ -114,7 +114,7 @@ def test_figure_draws_plausible_and_degenerate_tables():
     diverged.loc[diverged["part"] == claim.TIME, "step"] = np.nan
     for rows in (plausible, diverged, table(-1.0, runs=1, rates=(0.01,))):
         found = judged(rows)
-        figure = claim.draw(rows, QUESTION, found)
+        figure = claim.draw(rows, SPEC, found)
         figure.draw_without_rendering()
         plt.close(figure)
         if rows is not plausible:
@@ -134,7 +134,7 @@ def world(seeds_by_rate):
         share = np.exp(-step * of["intrinsic_lr"])
         return (1 - share) * dirichlet(3) + share * dirichlet(10 + of["init_seed"])
 
-    inputs = SimulatedInputs(distribution, "equilibrium_time", {"rates": points}, settings=QUESTION.settings)
+    inputs = SimulatedData(distribution, "equilibrium_time", {"rates": points}, settings=SPEC.settings)
     rows = [
         pd.DataFrame({
             "point": of["name"], "replicate": k, "step": steps,

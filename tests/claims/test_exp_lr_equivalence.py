@@ -7,7 +7,7 @@ import pytest
 
 from intrinsic_lr.claims import exp_lr_equivalence
 from intrinsic_lr.claims.exp_lr_equivalence import EXACT, ROUNDED, UNCORRECTED
-from intrinsic_lr.claims.shared.question import Question
+from intrinsic_lr.claims.shared.spec import ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import findings_table, overall
 from intrinsic_lr.study.points import expand
 
@@ -27,9 +27,9 @@ GRID = [
 ]
 
 
-def question():
+def spec():
     points = [{**vars(point), "name": point.name, "intrinsic_lr": point.intrinsic_lr} for point in expand_grid()]
-    return Question(
+    return ClaimSpec(
         "exp_lr_equivalence",
         experiments={"runs": {"experiment": "mine", "points": points, "replicates": 3}},
         thresholds={"deviation": 1e-8},
@@ -51,7 +51,7 @@ def expand_grid():
 def test_pairs_differ_in_the_schedule_alone():
     found = [
         (kind, a["schedule"], b["schedule"], a["momentum"], a["dtype"])
-        for kind, a, b in exp_lr_equivalence.pairs(question())
+        for kind, a, b in exp_lr_equivalence.pairs(spec())
     ]
     assert found == [
         (EXACT, "constant", "twin", 0, "float64"),
@@ -63,10 +63,10 @@ def test_pairs_differ_in_the_schedule_alone():
 
 
 def synthetic(exact=1e-14, rounded=1e-4, uncorrected=0.04):
-    """Deviations of the question's pairs that grow to these values in one replicate of each."""
+    """Deviations of the spec's pairs that grow to these values in one replicate of each."""
     rows = []
     largest_of = {EXACT: exact, UNCORRECTED: uncorrected, ROUNDED: rounded}
-    for kind, a, b in exp_lr_equivalence.pairs(question()):
+    for kind, a, b in exp_lr_equivalence.pairs(spec()):
         largest = largest_of[kind] / (10 if a["momentum"] and kind == EXACT else 1)
         for replicate in range(3):
             for step in (1, 10, 100):
@@ -78,7 +78,7 @@ def synthetic(exact=1e-14, rounded=1e-4, uncorrected=0.04):
 
 
 def verdicts(table):
-    return [finding.verdict for finding in exp_lr_equivalence.judge(table, question())]
+    return [finding.verdict for finding in exp_lr_equivalence.judge(table, spec())]
 
 
 def test_largest_deviation_in_float64_decides():
@@ -86,7 +86,7 @@ def test_largest_deviation_in_float64_decides():
     assert verdicts(synthetic(rounded=1.0)) == verdicts(synthetic())
     assert verdicts(synthetic(exact=1e-5))[:2] == ["not reproduced"] * 2
     assert verdicts(synthetic(uncorrected=1e-12))[2:] == ["not rejected"] * 2
-    findings = exp_lr_equivalence.judge(synthetic(), question())
+    findings = exp_lr_equivalence.judge(synthetic(), spec())
     assert findings[0].estimate == pytest.approx(1e-14)
     assert findings[0].n == 9
     # Of the control the replicate that is closest decides.
@@ -109,11 +109,11 @@ def test_twins_of_which_one_side_diverged_are_infinitely_far():
     table = synthetic()
     table.loc[(table["replicate"] == 0) & (table["step"] == 100), "logits"] = np.inf
     assert verdicts(table) == ["reproduced", "not reproduced", "rejected", "rejected"]
-    plt.close(exp_lr_equivalence.draw(table, question(), None))
+    plt.close(exp_lr_equivalence.draw(table, spec(), None))
 
 
 def test_twins_that_the_settings_name_and_no_experiment_holds_are_missing():
-    asked = question()
+    asked = spec()
     asked.settings["twins"].append("twin_of_warmup")
     asked.settings["originals"].append("warmup")
     findings = exp_lr_equivalence.judge(synthetic(), asked)
@@ -124,7 +124,7 @@ def test_diverged_replicates_leave_it_open():
     table = synthetic()
     bad = (table["replicate"] == 0) & (table["step"] == 100)
     table.loc[bad, ["directions", "logits"]] = np.nan
-    findings = exp_lr_equivalence.judge(table, question())
+    findings = exp_lr_equivalence.judge(table, spec())
     assert findings[0].n == 6
     assert {finding.verdict for finding in findings} == {"inconclusive"}
     # Three of four that diverged are no agreement of the fourth.
@@ -134,7 +134,7 @@ def test_diverged_replicates_leave_it_open():
     table.loc[table["replicate"] == 1, "logits"] = 1.0
     assert verdicts(table)[1] == "not reproduced"
     empty = synthetic().assign(directions=np.nan, logits=np.nan)
-    judged = findings_table("a", "derived", "", exp_lr_equivalence.judge(empty, question()))
+    judged = findings_table("a", "derived", "", exp_lr_equivalence.judge(empty, spec()))
     assert overall(judged) == "inconclusive"
     for shown in (table, empty):
-        plt.close(exp_lr_equivalence.draw(shown, question(), None))
+        plt.close(exp_lr_equivalence.draw(shown, spec(), None))

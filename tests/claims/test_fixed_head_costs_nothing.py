@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 
 from intrinsic_lr.claims import fixed_head_costs_nothing as claim
-from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import findings_table, overall
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.stats.intervals import p_not_worse
 
-QUESTION = Question(
+SPEC = ClaimSpec(
     "fixed_head_costs_nothing",
     experiments={role: {"experiment": role} for role in ("fixed", "trained", "convolutional")},
     thresholds={"margin": 0.005},
@@ -36,7 +36,7 @@ def runs(fixed=0.985, head_only=0.92, network="network", replicates=32, seed=0):
 
 
 def judged(table):
-    return findings_table("fixed_head_costs_nothing", "", "", claim.judge(table, QUESTION))
+    return findings_table("fixed_head_costs_nothing", "", "", claim.judge(table, SPEC))
 
 
 def test_equal_accuracies_pass_and_an_untrained_body_does_not():
@@ -91,8 +91,8 @@ def test_other_points_than_one_of_each_head_are_refused(monkeypatch, role, heads
     def ensemble(inputs, role, point):
         return SimpleNamespace(model=lambda: SimpleNamespace(spec=SimpleNamespace(head=point["head"])))
 
-    monkeypatch.setattr(Inputs, "ensemble", ensemble)
-    inputs = Inputs(Question("fixed_head_costs_nothing", experiments=experiments))
+    monkeypatch.setattr(ClaimData, "ensemble", ensemble)
+    inputs = ClaimData(ClaimSpec("fixed_head_costs_nothing", experiments=experiments))
     if message is None:
         assert claim._heads(inputs, role) == {"trained-0": "trained", "fixed-1": "fixed"}
         return
@@ -105,6 +105,6 @@ def test_draws_and_judges_what_is_degenerate():
     missing["test_accuracy"] = np.nan
     for table in (runs(), missing, runs(replicates=1), runs()[:0]):
         findings = judged(table)
-        plt.close(claim.draw(table, QUESTION, findings))
+        plt.close(claim.draw(table, SPEC, findings))
         if len(table) != len(runs()) or table is missing:
             assert overall(findings) == "inconclusive"

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 from scipy import stats
-from simulated_labels import SimulatedInputs, dirichlet, point
+from simulated_labels import SimulatedData, dirichlet, point
 
 from intrinsic_lr.claims import function_space_mixing as claim
-from intrinsic_lr.claims.shared.question import Inputs, Question
 from intrinsic_lr.claims.shared.sameness import compare_points, last_checkpoints, no_excess, strict
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import findings_table, overall
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.storage import sha256, write_json
@@ -37,14 +37,14 @@ def world(left, rates=(0.1, 0.01), runs=40):
         "too_short": pair(0.001, (0.1, 0.2)),
         "other_batch": [point("batch 128", rates[0], [round(8 / rates[0])], batch_size=128)],
     }
-    return SimulatedInputs(
+    return SimulatedData(
         distribution, "function_space_mixing", experiments, runs, thresholds={"excess_share": 0.1}
     )
 
 
 def judged(inputs):
     table = claim.measure(inputs)
-    return table, findings_table("claim", "", "", claim.judge(table, inputs.question))
+    return table, findings_table("claim", "", "", claim.judge(table, inputs.spec))
 
 
 def test_forgetting_runs_are_recognised_and_every_control_rejected():
@@ -70,8 +70,8 @@ def test_a_small_memory_fails_the_strict_question_alone():
 
 def test_controls_that_do_not_differ_are_not_rejected():
     """Nothing is forgotten or depends on anything: a test that cannot tell is no evidence."""
-    inputs = SimulatedInputs(lambda of, step: dirichlet(1), "claim", {}, thresholds={"excess_share": 0.1})
-    inputs.question = world(lambda time: 0).question
+    inputs = SimulatedData(lambda of, step: dirichlet(1), "claim", {}, thresholds={"excess_share": 0.1})
+    inputs.spec = world(lambda time: 0).spec
     _, findings = judged(inputs)
     assert "rejected" not in set(findings["verdict"])
     assert overall(findings) == "inconclusive"
@@ -88,7 +88,7 @@ def test_rows_hold_the_true_total_variation(left):
 
 def test_p_values_are_uniform_where_initialisations_are_forgotten():
     inputs = world(lambda time: 0.0, rates=(0.1,), runs=12)
-    inputs.question = Question("claim", analysis={**inputs.question.analysis, "bootstrap": 2})
+    inputs.spec = ClaimSpec("claim", analysis={**inputs.spec.analysis, "bootstrap": 2})
     pairs = [
         ("null", ("mixing", point(f"a{index}", 0.1, [1])), ("mixing", point(f"b{index}", 0.1, [1])), [(1, 1)])
         for index in range(150)
@@ -102,7 +102,7 @@ def test_true_labels_are_read_from_the_data(tmp_path):
     labels, data, info = np.array([2, 0, 1]), tmp_path / "data.safetensors", tmp_path / "data.json"
     save_file({"test_labels": labels, "test_images": np.zeros((3, 1))}, data)
     write_json(info, {"name": "data", "classes": [*"abc"], "mean": [0.5], "std": [1.0], "sha256": sha256(data)})
-    inputs = Inputs(Question("claim"), datasets={"data": (data, info)})
+    inputs = ClaimData(ClaimSpec("claim"), datasets={"data": (data, info)})
     assert inputs.test_labels("data").tolist() == [2, 0, 1]
 
 
@@ -112,7 +112,7 @@ def test_strict_p_values_are_adjusted_for_their_number():
     rows = rows.assign(
         p_value=[0.03, 0.5], total_variation_low=0, total_variation_high=1, replicates_a=5, replicates_b=4
     )
-    found = strict(inputs.question, inputs.question.criterion, rows, ["one", "two"], [["mixing"]] * 2)
+    found = strict(inputs.spec, inputs.spec.criterion, rows, ["one", "two"], [["mixing"]] * 2)
     assert [finding.p_value for finding in found] == pytest.approx([0.06, 0.5])
     assert [finding.verdict for finding in found] == ["reproduced"] * 2
     assert found[0].n == 4
@@ -124,8 +124,8 @@ def test_figure_draws_plausible_and_degenerate_tables():
     measured = table.columns[list(table.columns).index("l1") : list(table.columns).index("independent_errors") + 1]
     diverged = table.assign(**dict.fromkeys(measured, np.nan))
     for rows in (table, diverged):
-        found = findings_table("claim", "", "", claim.judge(rows, inputs.question))
-        figure = claim.draw(rows, inputs.question, found)
+        found = findings_table("claim", "", "", claim.judge(rows, inputs.spec))
+        figure = claim.draw(rows, inputs.spec, found)
         figure.draw_without_rendering()
         plt.close(figure)
     assert set(found["verdict"]) == {"inconclusive"}
@@ -133,12 +133,12 @@ def test_figure_draws_plausible_and_degenerate_tables():
 
 def without(inputs, *names):
     """Return inputs without the points of these names."""
-    experiments = inputs.question.experiments
+    experiments = inputs.spec.experiments
     kept = {
         role: of | {"points": [point for point in of["points"] if point["name"] not in names]}
         for role, of in experiments.items()
     }
-    inputs.question = replace(inputs.question, experiments=kept)
+    inputs.spec = replace(inputs.spec, experiments=kept)
     return inputs
 
 
@@ -168,16 +168,16 @@ def test_a_table_of_no_pair_is_inconclusive():
     inputs = world(lambda time: 0.0)
     table = compare_points(inputs, [])
     assert last_checkpoints(table).empty
-    findings = claim.judge(table, inputs.question)
+    findings = claim.judge(table, inputs.spec)
     assert {finding.verdict for finding in findings} == {"inconclusive"}
     assert len(findings) == 6
-    plt.close(claim.draw(table, inputs.question, findings_table("claim", "", "", findings)))
+    plt.close(claim.draw(table, inputs.spec, findings_table("claim", "", "", findings)))
 
 
 def test_every_rate_may_have_an_initialisation_of_its_own():
     """Seed 0 is common to the rates, so that the controls share it; the other differs from rate to rate."""
     inputs = world(lambda time: math.exp(-time))
-    for place, of in enumerate(inputs.question.experiments["mixing"]["points"]):
+    for place, of in enumerate(inputs.spec.experiments["mixing"]["points"]):
         of["init_seed"] *= 1 + place
     table, findings = judged(inputs)
     assert set(table["part"]) == {claim.INITIALISATION, claim.RATE, claim.BATCH, claim.SHORT}
@@ -213,5 +213,5 @@ def test_zero_excess_is_rejected_where_it_is_outside_the_interval():
     inputs = world(lambda time: 0.0)
     rows = pd.DataFrame({"excess": [0.01, 0.01], "excess_low": [-0.001, 0.001], "excess_high": [0.02, 0.02]})
     rows = rows.assign(replicates_a=5, replicates_b=4)
-    found = no_excess(inputs.question.criterion, rows, ["one", "two"], [["mixing"]] * 2)
+    found = no_excess(inputs.spec.criterion, rows, ["one", "two"], [["mixing"]] * 2)
     assert [finding.verdict for finding in found] == ["reproduced", "not reproduced"]

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from intrinsic_lr.claims import gd_never_settles as claim
-from intrinsic_lr.claims.shared.question import Question
+from intrinsic_lr.claims.shared.spec import ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import findings_table, overall
 
 RATE, STEPS, OFF = 0.01, 1400, 1200
@@ -14,7 +14,7 @@ THRESHOLDS = {
     "low": 0.1, "high": 0.5, "count": 0.25, "drop": 0.8, "swing": 1.1,
     "sharpness_low": 0.5, "sharpness_high": 2, "norm_loss": 1e-6,
 }  # fmt: skip
-QUESTION = Question(
+SPEC = ClaimSpec(
     "gd_never_settles",
     experiments={
         role: {"experiment": role, "points": [{"name": f"{role}-{lr}"} for lr in (0.1, 1.0, 10.0)]}
@@ -128,7 +128,7 @@ def runs(count=1.2, never=0.0, sharpness=1.0, drop=0.5, swing=1.03, norm_loss=0.
 
 
 def judged(table):
-    return findings_table("gd_never_settles", "", "", claim.judge(table, QUESTION))
+    return findings_table("gd_never_settles", "", "", claim.judge(table, SPEC))
 
 
 def test_runs_that_do_as_claimed_are_reproduced():
@@ -219,7 +219,7 @@ def test_points_are_cut_at_their_own_end_of_weight_decay():
     table.loc[own, ["off_step", "step"]] *= 2
     findings = judged(table)
     assert findings["verdict"][3] == "reproduced"
-    plt.close(claim.draw(table, QUESTION, findings))
+    plt.close(claim.draw(table, SPEC, findings))
 
 
 def test_eigenvalues_do_not_depend_on_how_many_members_there_are(monkeypatch):
@@ -262,6 +262,6 @@ def test_draws_and_judges_what_is_degenerate():
     missing[["count", "loss_before", "loss_after", "swing", "norm_loss", "sharpness_ratio", "loss_low"]] = np.nan
     for table in (runs(), missing, runs(replicates=1), runs()[:0]):
         findings = judged(table)
-        plt.close(claim.draw(table, QUESTION, findings))
+        plt.close(claim.draw(table, SPEC, findings))
         if len(table) != len(runs()) or table is missing:
             assert overall(findings) == "inconclusive"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from intrinsic_lr.claims import gd_toy as claim
-from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import findings_table, overall
 from intrinsic_lr.core.errors import InputError
 
@@ -19,7 +19,7 @@ SETTINGS = {
 
 
 def ask(**settings):
-    return Question("gd_toy", thresholds=THRESHOLDS, settings=SETTINGS | settings, analysis={"confidence": 0.95})
+    return ClaimSpec("gd_toy", thresholds=THRESHOLDS, settings=SETTINGS | settings, analysis={"confidence": 0.95})
 
 
 def judged(table):
@@ -28,7 +28,7 @@ def judged(table):
 
 @pytest.fixture(scope="module")
 def table():
-    return claim.measure(Inputs(ask()))
+    return claim.measure(ClaimData(ask()))
 
 
 def test_the_toy_does_as_claimed(table):
@@ -88,7 +88,7 @@ def test_no_two_pairs_of_rates_share_a_start(monkeypatch):
         return descend(start, *rest)
 
     monkeypatch.setattr(claim.toy, "descend", remember)
-    claim.measure(Inputs(ask(length=20, length_without=20)))
+    claim.measure(ClaimData(ask(length=20, length_without=20)))
     drawn = np.concatenate(starts).reshape(-1, 2)
     assert len(drawn) == 2 * 3 * 24
     assert len(np.unique(drawn, axis=0)) == len(drawn)
@@ -128,7 +128,7 @@ def test_the_control_notices_if_weight_decay_changed_nothing(table):
 
 def test_an_underflowing_rate_is_refused():
     with pytest.raises(InputError, match=r"0\.001, at which x falls below the smallest float64"):
-        claim.measure(Inputs(ask(intrinsic_lrs=[0.001])))
+        claim.measure(ClaimData(ask(intrinsic_lrs=[0.001])))
 
 
 def test_draws_and_judges_what_is_degenerate(table):

@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 
 from intrinsic_lr.claims import linear_scaling as claim
-from intrinsic_lr.claims.shared.question import Question
+from intrinsic_lr.claims.shared.spec import ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Finding, overall
 from intrinsic_lr.stats.intervals import root_mean_square_interval
 
-QUESTION = Question(
+SPEC = ClaimSpec(
     "linear_scaling",
     experiments={"scaling": {"experiment": "scaled"}},
     thresholds={"norm": 0.1, "loss": 0.2},
@@ -38,7 +38,7 @@ def table(apart=(0.0, 0.2, 0.6), replicates=12, seed=0):
 
 
 def judged(frame):
-    findings = claim.judge(frame, QUESTION)
+    findings = claim.judge(frame, SPEC)
     return pd.DataFrame([vars(finding) for finding in findings], columns=list(Finding.__dataclass_fields__))
 
 
@@ -109,4 +109,4 @@ def test_a_degenerate_table_decides_nothing_and_draws(rows):
     findings = judged(frame)
     assert overall(findings) == "inconclusive"
     assert list(findings["role"]) == ["criterion", "control"] * 3
-    plt.close(claim.draw(frame, QUESTION, findings))
+    plt.close(claim.draw(frame, SPEC, findings))

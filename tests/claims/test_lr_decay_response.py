@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 
 from intrinsic_lr.claims import lr_decay_response as claim
-from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Finding, overall
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.stats.relaxation import integrated_gamma
 from intrinsic_lr.stats.theory import effective_lr_response
 
-QUESTION = Question(
+SPEC = ClaimSpec(
     "lr_decay_response",
     experiments={
         "decay": {
@@ -65,12 +65,12 @@ def as_frame(findings):
 
 
 def criteria(frame):
-    findings = as_frame(claim.judge(frame, QUESTION))
+    findings = as_frame(claim.judge(frame, SPEC))
     return findings[findings["role"] == "criterion"].set_index("statement")["verdict"]
 
 
 def test_what_obeys_the_equation_is_reproduced_and_the_controls_are_rejected():
-    findings = as_frame(claim.judge(table(), QUESTION))
+    findings = as_frame(claim.judge(table(), SPEC))
     assert set(findings.loc[findings["role"] == "criterion", "verdict"]) == {"reproduced"}
     controls = findings[findings["role"] == "control"]
     assert len(controls) == 4
@@ -123,7 +123,7 @@ def test_one_schedule_at_two_intrinsic_rates_makes_two_responses():
         "joint, lambda_e 0.02",
     }
     assert len(set(criteria(both).index)) == 2 * len(criteria(frame))
-    plt.close(claim.draw(both, QUESTION, None))
+    plt.close(claim.draw(both, SPEC, None))
 
 
 def test_a_decay_without_a_finite_replicate_leaves_it_open():
@@ -137,7 +137,7 @@ def test_a_decay_without_a_finite_replicate_leaves_it_open():
 def test_equal_decays_are_not_taken_for_each_other():
     response = claim.responses(table())[2]
     assert response.k_lr == pytest.approx(response.k_decay)
-    found = claim._controls(response, "joint", claim.Range(high=0.1), QUESTION)
+    found = claim._controls(response, "joint", claim.Range(high=0.1), SPEC)
     assert [finding.statement for finding in found] == [
         "joint: predicted with the rate lambda_e in place of 4 lambda_e"
     ]
@@ -145,7 +145,7 @@ def test_equal_decays_are_not_taken_for_each_other():
 
 def test_without_a_response_to_its_rest_the_control_tells_nothing():
     frame = table()
-    findings = as_frame(claim.judge(frame[frame["since"] < 300], QUESTION))
+    findings = as_frame(claim.judge(frame[frame["since"] < 300], SPEC))
     assert list(findings.loc[findings["role"] == "control", "verdict"]) == ["inconclusive"]
 
 
@@ -153,11 +153,11 @@ def test_a_schedule_without_a_decay_is_a_mistake(monkeypatch):
     rows = pd.DataFrame({"step": [0, 1, 2], "replicate": 0, "lr": 0.1, "weight_decay": 0.1, "effective_lr": 1.0})
     rows = rows.assign(unit_gradient_squared_norm=1.0, test_accuracy=0.9)
     ensemble = SimpleNamespace(history=lambda: rows, trace=lambda: rows)
-    monkeypatch.setattr(Inputs, "ensemble", lambda self, role, point: ensemble)
+    monkeypatch.setattr(ClaimData, "ensemble", lambda self, role, point: ensemble)
     point = {"name": "a", "schedule": "constant", "length": 2, "intrinsic_lr": 0.01}
     experiments = {"decay": {"experiment": "decays", "points": [point]}}
     with pytest.raises(InputError, match="decays: schedule: found constant"):
-        claim.measure(Inputs(Question(**{**vars(QUESTION), "experiments": experiments})))
+        claim.measure(ClaimData(ClaimSpec(**{**vars(SPEC), "experiments": experiments})))
 
 
 def test_steps_next_to_the_change_are_kept():
@@ -175,12 +175,12 @@ def test_a_degenerate_table_decides_nothing_and_draws(rows):
         frame = frame[frame["replicate"] == 0]
     else:
         frame = frame[frame["since"] <= 0]
-    findings = as_frame(claim.judge(frame, QUESTION))
+    findings = as_frame(claim.judge(frame, SPEC))
     assert overall(findings) == "inconclusive"
-    plt.close(claim.draw(frame, QUESTION, findings))
+    plt.close(claim.draw(frame, SPEC, findings))
 
 
 def test_the_figure_draws_every_response():
-    figure = claim.draw(table(), QUESTION, pd.DataFrame())
+    figure = claim.draw(table(), SPEC, pd.DataFrame())
     assert len(figure.axes) == 6
     plt.close(figure)

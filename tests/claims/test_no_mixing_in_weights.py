@@ -10,7 +10,7 @@ import torch
 from simulated_labels import CLASSES, dirichlet, draw, point
 
 from intrinsic_lr.claims import no_mixing_in_weights as claim
-from intrinsic_lr.claims.shared.question import Question
+from intrinsic_lr.claims.shared.spec import ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import findings_table, overall
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.seeding import stream_seed
@@ -21,7 +21,7 @@ POINTS = [
     for rate in (0.1, 0.01)
     for seed in (0, 1)
 ]
-QUESTION = Question(
+SPEC = ClaimSpec(
     "no_mixing_in_weights",
     experiments={"pairs": {"experiment": "mixing", "replicates": RUNS, "points": POINTS}},
     thresholds={"gap": 0.1, "mixed": 0.1},
@@ -30,7 +30,7 @@ QUESTION = Question(
 )
 
 
-def simulated(kept, memory=0.0, bad=(), question=QUESTION):
+def simulated(kept, memory=0.0, bad=(), spec=SPEC):
     """Return inputs whose weights keep a cosine along a trajectory, and labels that keep a memory of the start.
 
     Args:
@@ -54,14 +54,12 @@ def simulated(kept, memory=0.0, bad=(), question=QUESTION):
 
         return SimpleNamespace(weights=weights, labels=labels, classes=CLASSES, scale_groups={"w": ("w",)})
 
-    return SimpleNamespace(
-        question=question, ensemble=ensemble, test_labels=lambda name: dirichlet(0).argmax(axis=1)
-    )
+    return SimpleNamespace(spec=spec, ensemble=ensemble, test_labels=lambda name: dirichlet(0).argmax(axis=1))
 
 
 def judged(inputs):
     table = claim.measure(inputs)
-    return table, findings_table("claim", "", "", claim.judge(table, QUESTION))
+    return table, findings_table("claim", "", "", claim.judge(table, SPEC))
 
 
 def test_weights_that_stay_apart_are_reproduced_and_the_controls_rejected():
@@ -89,7 +87,7 @@ def test_weights_that_mix_are_not_reproduced():
 
 def test_where_function_space_has_not_mixed_nothing_is_said():
     table, findings = judged(simulated(0.6, memory=0.5))
-    assert claim.mixed_rates(table, QUESTION) == []
+    assert claim.mixed_rates(table, SPEC) == []
     assert set(findings.loc[findings["role"] == "criterion", "verdict"]) == {"inconclusive"}
 
 
@@ -97,9 +95,9 @@ def test_a_rate_at_which_function_space_has_not_mixed_is_left_out():
     table, _ = judged(simulated(0.6))
     functions = table["part"] == claim.FUNCTIONS
     table.loc[functions & (table["intrinsic_lr"] == 0.1), "excess_share_high"] = 0.4
-    findings = claim.judge(table, QUESTION)
+    findings = claim.judge(table, SPEC)
     assert {finding.statement for finding in findings if "0.1 " in finding.statement} == set()
-    assert claim.mixed_rates(table, QUESTION) == [0.01]
+    assert claim.mixed_rates(table, SPEC) == [0.01]
 
 
 def test_replicates_that_are_not_finite_are_left_out_and_counted():
@@ -112,14 +110,14 @@ def test_replicates_that_are_not_finite_are_left_out_and_counted():
 def test_degenerate_weights_are_inconclusive_and_drawn(bad):
     table, findings = judged(simulated(0.6, bad=bad))
     assert overall(findings) == "inconclusive"
-    plt.close(claim.draw(table, QUESTION, findings))
+    plt.close(claim.draw(table, SPEC, findings))
 
 
 def test_the_figure_is_drawn_on_a_plausible_and_on_an_empty_table():
     table, findings = judged(simulated(0.6))
-    plt.close(claim.draw(table, QUESTION, findings))
-    plt.close(claim.draw(table.head(0), QUESTION, findings))
-    assert overall(findings_table("claim", "", "", claim.judge(table.head(0), QUESTION))) == "inconclusive"
+    plt.close(claim.draw(table, SPEC, findings))
+    plt.close(claim.draw(table.head(0), SPEC, findings))
+    assert overall(findings_table("claim", "", "", claim.judge(table.head(0), SPEC))) == "inconclusive"
 
 
 def test_the_control_reads_the_walk_and_can_be_missed():
@@ -127,7 +125,7 @@ def test_the_control_reads_the_walk_and_can_be_missed():
     table, _ = judged(simulated(0.6))
     near = (table["part"] == claim.WALK) & (table["relation"] == "within")
     table.loc[near, ["cosine", "l2"]] = 0.5, 0.5
-    findings = findings_table("claim", "", "", claim.judge(table, QUESTION))
+    findings = findings_table("claim", "", "", claim.judge(table, SPEC))
     assert set(findings.loc[findings["role"] == "control", "verdict"]) == {"not rejected"}
     assert overall(findings) == "inconclusive"
 
@@ -136,7 +134,7 @@ def test_distances_have_to_say_the_same_as_cosines():
     table, _ = judged(simulated(0.6))
     near = (table["part"] == claim.WEIGHTS) & (table["relation"] == "within")
     table.loc[near, "l2"] *= 3
-    findings = findings_table("claim", "", "", claim.judge(table, QUESTION))
+    findings = findings_table("claim", "", "", claim.judge(table, SPEC))
     wrong = findings[(findings["role"] == "criterion") & (findings["verdict"] == "not reproduced")]
     assert len(wrong) == 2
     assert wrong["statistic"].str.startswith("distance").all()
@@ -145,23 +143,23 @@ def test_distances_have_to_say_the_same_as_cosines():
 def test_a_rate_without_predictions_is_inconclusive():
     table, _ = judged(simulated(0.6))
     table.loc[(table["part"] == claim.FUNCTIONS) & (table["intrinsic_lr"] == 0.1), "excess_share_high"] = np.nan
-    findings = findings_table("claim", "", "", claim.judge(table, QUESTION))
+    findings = findings_table("claim", "", "", claim.judge(table, SPEC))
     lost = findings[findings["statement"].str.contains("= 0.1 ")]
     assert set(lost["verdict"]) == {"inconclusive"}
     assert overall(findings) == "inconclusive"
 
 
 def asked_of(points):
-    return replace(QUESTION, experiments={"pairs": {"experiment": "mixing", "replicates": RUNS, "points": points}})
+    return replace(SPEC, experiments={"pairs": {"experiment": "mixing", "replicates": RUNS, "points": points}})
 
 
 def test_every_rate_counts_once_and_may_have_a_pair_of_its_own():
     pairs = [POINTS[0], POINTS[1], POINTS[2], POINTS[3] | {"init_seed": 2}]
     third = POINTS[0] | {"name": "third", "init_seed": 7}
-    table = claim.measure(simulated(0.6, question=asked_of([*pairs, third])))
+    table = claim.measure(simulated(0.6, spec=asked_of([*pairs, third])))
     assert sorted(table.loc[table["part"] == claim.FUNCTIONS, "intrinsic_lr"]) == [0.01, 0.1]
 
 
 def test_without_a_pair_of_initialisations_the_experiment_is_named():
     with pytest.raises(InputError, match="experiment mixing: found no two points that differ in init_seed alone"):
-        claim.measure(simulated(0.6, question=asked_of(POINTS[::2])))
+        claim.measure(simulated(0.6, spec=asked_of(POINTS[::2])))

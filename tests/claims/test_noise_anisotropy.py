@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from intrinsic_lr.claims import noise_anisotropy as claim
-from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Finding, overall
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.stats.noise import noise_moments
 from intrinsic_lr.study.model_spec import ModelSpec
 
-QUESTION = Question(
+SPEC = ClaimSpec(
     "noise_anisotropy",
     experiments={"equilibrium": {"experiment": "run", "points": [{"name": "p"}]}},
     thresholds={"share": 0.1, "top": 3},
@@ -33,14 +33,14 @@ def table(directions, replicates=6, seed=0):
     for replicate in range(replicates):
         for part, spread in ((claim.MEASURED, directions), (claim.ISOTROPIC, DIMENSION)):
             vectors = generator.standard_normal((80, spread)) + 0.3
-            row = claim._row(vectors @ vectors.T, DIMENSION, TANGENT, QUESTION, generator)
+            row = claim._row(vectors @ vectors.T, DIMENSION, TANGENT, SPEC, generator)
             key = {"part": part, "point": "p", "step": 10, "replicate": replicate, "dimension": DIMENSION}
             rows.append({**key, **row})
     return pd.DataFrame(rows)
 
 
 def judged(frame):
-    findings = claim.judge(frame, QUESTION)
+    findings = claim.judge(frame, SPEC)
     return pd.DataFrame([vars(finding) for finding in findings], columns=list(Finding.__dataclass_fields__))
 
 
@@ -66,7 +66,7 @@ def test_the_gradients_are_those_of_mini_batches_at_unit_norm():
     images = torch.randn(50, 1, 4, 4, generator=generator, dtype=torch.float64)
     labels = torch.randint(3, (50,), generator=generator)
     found, again = (
-        dict(claim._grams(model, given, names, images, labels, 10, QUESTION, 5)) for given in (weights, scaled)
+        dict(claim._grams(model, given, names, images, labels, 10, SPEC, 5)) for given in (weights, scaled)
     )
     assert list(found) == [0, 1]
     for replicate, gram in found.items():
@@ -74,7 +74,7 @@ def test_the_gradients_are_those_of_mini_batches_at_unit_norm():
         # At unit norm the gradient does not know the norm of the weights.
         np.testing.assert_allclose(again[replicate], gram, rtol=1e-9, atol=1e-9 * np.abs(gram).max())
         assert noise_moments(gram).trace > 0
-    full = dict(claim._grams(model, weights, names, images, labels, 50, QUESTION, 5))
+    full = dict(claim._grams(model, weights, names, images, labels, 50, SPEC, 5))
     assert noise_moments(full[0]).trace == pytest.approx(0, abs=1e-9 * np.trace(full[0]))
 
 
@@ -87,15 +87,15 @@ def test_a_degenerate_table_decides_nothing_and_draws(rows):
         frame = frame[frame["replicate"] == 0]
     findings = judged(frame)
     assert overall(findings) == "inconclusive"
-    plt.close(claim.draw(frame, QUESTION, findings))
+    plt.close(claim.draw(frame, SPEC, findings))
 
 
 def test_gradients_that_are_not_finite_give_a_row_without_numbers():
     generator = np.random.default_rng(0)
-    row = claim._row(np.full((10, 10), np.nan), DIMENSION, TANGENT, QUESTION, generator)
+    row = claim._row(np.full((10, 10), np.nan), DIMENSION, TANGENT, SPEC, generator)
     assert np.isnan(list(row.values())).all()
     vectors = generator.standard_normal((10, 20))
-    finite = claim._row(vectors @ vectors.T, DIMENSION, TANGENT, QUESTION, generator)
+    finite = claim._row(vectors @ vectors.T, DIMENSION, TANGENT, SPEC, generator)
     assert list(finite) == list(row)
     assert finite["share_of_tangent_dimension"] == finite["participation_ratio"] / TANGENT
     # A table of such rows alone.
@@ -107,7 +107,7 @@ def test_gradients_that_are_not_finite_give_a_row_without_numbers():
     )
     findings = judged(frame)
     assert set(findings["verdict"]) == {"inconclusive"}
-    plt.close(claim.draw(frame, QUESTION, findings))
+    plt.close(claim.draw(frame, SPEC, findings))
 
 
 def test_a_replicate_that_misses_a_checkpoint_and_a_point_that_misses_are_left_out():
@@ -116,21 +116,21 @@ def test_a_replicate_that_misses_a_checkpoint_and_a_point_that_misses_are_left_o
     assert set(judged(frame)["n"]) == {5}
     points = [{"name": "p"}, {"name": "q"}]
     experiments = {"equilibrium": {"experiment": "run", "points": points}}
-    findings = claim.judge(table(5), Question(**{**vars(QUESTION), "experiments": experiments}))
+    findings = claim.judge(table(5), ClaimSpec(**{**vars(SPEC), "experiments": experiments}))
     assert {finding.verdict for finding in findings} == {"inconclusive"}
 
 
 def test_no_settled_checkpoint_is_a_mistake(monkeypatch, noise_images):
     point = {"name": "p", "dataset": "noise", "dtype": "float64", "intrinsic_lr": 0.01, "steps": [10, 399]}
     ensemble = SimpleNamespace(model=lambda: None, scale_groups={})
-    monkeypatch.setattr(Inputs, "ensemble", lambda self, role, point: ensemble)
-    monkeypatch.setattr(Inputs, "data", lambda self, name, dtype: noise_images)
+    monkeypatch.setattr(ClaimData, "ensemble", lambda self, role, point: ensemble)
+    monkeypatch.setattr(ClaimData, "dataset", lambda self, name, dtype: noise_images)
     experiments = {"equilibrium": {"experiment": "run", "points": [point]}}
     with pytest.raises(InputError, match="experiment run: checkpoints: found none from 4/lambda_e"):
-        claim.measure(Inputs(Question(**{**vars(QUESTION), "experiments": experiments})))
+        claim.measure(ClaimData(ClaimSpec(**{**vars(SPEC), "experiments": experiments})))
 
 
 def test_the_figure_draws():
-    figure = claim.draw(table(5), QUESTION, pd.DataFrame())
+    figure = claim.draw(table(5), SPEC, pd.DataFrame())
     assert len(figure.axes) == 2
     plt.close(figure)

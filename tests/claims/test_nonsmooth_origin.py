@@ -7,10 +7,10 @@ import pytest
 
 from intrinsic_lr.claims import nonsmooth_origin
 from intrinsic_lr.claims.nonsmooth_origin import CONTROL, FRESH, SAME, slope
-from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import findings_table, overall
 
-QUESTION = Question(
+SPEC = ClaimSpec(
     "nonsmooth_origin",
     thresholds={"slope_margin": 0.1},
     settings={
@@ -47,7 +47,7 @@ def synthetic(same=-2.0, fresh=-2.0, control=0.5, noise=0.05, replicates=8):
 
 
 def verdicts(table):
-    return [finding.verdict for finding in nonsmooth_origin.judge(table, QUESTION)]
+    return [finding.verdict for finding in nonsmooth_origin.judge(table, SPEC)]
 
 
 def test_slope_of_a_power_law_and_of_too_little():
@@ -69,8 +69,8 @@ def test_slope_at_the_bound_is_left_open():
 
 
 def test_small_networks_have_it(monkeypatch, noise_images):
-    monkeypatch.setattr(Inputs, "data", lambda self, name, dtype: noise_images)
-    table = nonsmooth_origin.measure(Inputs(QUESTION))
+    monkeypatch.setattr(ClaimData, "dataset", lambda self, name, dtype: noise_images)
+    table = nonsmooth_origin.measure(ClaimData(SPEC))
     same = table[table["part"] == SAME]
     for _, rows in same.groupby("replicate"):
         assert slope(rows["norm"].to_numpy(), rows["top_eigenvalue"].to_numpy()) == pytest.approx(-2, abs=1e-4)
@@ -83,30 +83,28 @@ def test_missing_eigenvalues_decide_nothing(replicates):
     table = synthetic(replicates=replicates)
     if replicates > 1:
         table["top_eigenvalue"] = np.nan
-    findings = nonsmooth_origin.judge(table, QUESTION)
+    findings = nonsmooth_origin.judge(table, SPEC)
     assert overall(findings_table("nonsmooth_origin", "derived", "", findings)) == "inconclusive"
-    plt.close(nonsmooth_origin.draw(table, QUESTION, None))
+    plt.close(nonsmooth_origin.draw(table, SPEC, None))
 
 
 @pytest.mark.parametrize("part", [SAME, FRESH, CONTROL])
 def test_a_part_of_a_model_that_is_missing_leaves_it_open(part):
     table = synthetic()
-    found = nonsmooth_origin.judge(table[table["part"] != part], QUESTION)
+    found = nonsmooth_origin.judge(table[table["part"] != part], SPEC)
     assert [finding.verdict for finding in found].count("inconclusive") == 1
-    asked = Question(
-        **{**vars(QUESTION), "settings": {**QUESTION.settings, "models": ["mlp:width=8", "cnn4:width=8"]}}
-    )
+    asked = ClaimSpec(**{**vars(SPEC), "settings": {**SPEC.settings, "models": ["mlp:width=8", "cnn4:width=8"]}})
     assert [finding.n for finding in nonsmooth_origin.judge(table, asked)] == [8, 0] * 3
 
 
 def test_a_replicate_without_one_of_its_eigenvalues_is_left_out():
     table = synthetic()
     table.loc[(table["replicate"] == 2) & (table["factor"] > 9), "top_eigenvalue"] = np.nan
-    assert [finding.n for finding in nonsmooth_origin.judge(table, QUESTION)] == [7] * 3
+    assert [finding.n for finding in nonsmooth_origin.judge(table, SPEC)] == [7] * 3
 
 
 def test_figure_draws_a_panel_for_each_model():
     table = pd.concat([synthetic(), synthetic().assign(model="cnn4")])
-    figure = nonsmooth_origin.draw(table, QUESTION, None)
+    figure = nonsmooth_origin.draw(table, SPEC, None)
     assert [ax.get_title() for ax in figure.axes] == ["mlp", "cnn4"]
     plt.close(figure)

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from intrinsic_lr.claims import norm_equilibrium as claim
-from intrinsic_lr.claims.shared.question import Question
+from intrinsic_lr.claims.shared.spec import ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Finding, overall
 from intrinsic_lr.stats.relaxation import integrated_gamma
 
@@ -15,7 +15,7 @@ CONSTANT = [
     for rate in (0.032, 0.01, 0.001)
 ]
 MOMENTUM = [{**point, "name": f"{point['name']}-0.9", "momentum": 0.9} for point in CONSTANT]
-QUESTION = Question(
+SPEC = ClaimSpec(
     "norm_equilibrium",
     experiments={
         "constant": {"experiment": "constant", "points": CONSTANT},
@@ -78,7 +78,7 @@ def as_frame(findings):
 
 
 def test_what_obeys_the_theory_is_reproduced_and_the_controls_are_rejected():
-    findings = claim.judge(table(), QUESTION)
+    findings = claim.judge(table(), SPEC)
     assert set(verdicts(findings).values()) == {"reproduced"}
     assert set(verdicts(findings, "control").values()) == {"rejected"}
     assert overall(as_frame(findings)) == "reproduced"
@@ -95,13 +95,13 @@ def test_what_obeys_the_theory_is_reproduced_and_the_controls_are_rejected():
     ],
 )
 def test_the_verdict_flips_where_the_truth_does(wrong, words):
-    found = verdicts(claim.judge(table(**wrong), QUESTION))
+    found = verdicts(claim.judge(table(**wrong), SPEC))
     for statement, verdict in found.items():
         assert (verdict == "not reproduced") == (words in statement), statement
 
 
 def test_the_fitted_rate_is_the_true_one():
-    findings = claim.judge(table(rate=1.2), QUESTION)
+    findings = claim.judge(table(rate=1.2), SPEC)
     rates = [finding for finding in findings if finding.statistic.startswith("fitted")]
     assert len(rates) == 2
     for finding in rates:
@@ -118,7 +118,7 @@ def test_the_relaxation_is_timed_from_the_last_change_of_the_rates():
 def test_replicates_that_are_not_finite_are_left_out_and_counted():
     frame = table()
     frame.loc[frame["replicate"] == 3, ["gamma", "noise", "effective_lr", "angle"]] = np.nan
-    findings = claim.judge(frame, QUESTION)
+    findings = claim.judge(frame, SPEC)
     assert overall(as_frame(findings)) == "reproduced"
     assert {finding.n for finding in findings if "at rest" in finding.statement} == {REPLICATES - 1}
 
@@ -137,8 +137,8 @@ def test_a_replicate_that_diverges_is_blank_from_its_start():
 def test_a_point_that_is_missing_leaves_its_rate_open():
     frame = table()
     other = {**CONSTANT[1], "name": "another"}
-    experiments = {**QUESTION.experiments, "constant": {"experiment": "constant", "points": [*CONSTANT, other]}}
-    asked = Question(**{**vars(QUESTION), "experiments": experiments})
+    experiments = {**SPEC.experiments, "constant": {"experiment": "constant", "points": [*CONSTANT, other]}}
+    asked = ClaimSpec(**{**vars(SPEC), "experiments": experiments})
     found = verdicts(claim.judge(frame, asked))
     opened = {statement for statement, verdict in found.items() if verdict == "inconclusive"}
     assert opened == {
@@ -146,15 +146,15 @@ def test_a_point_that_is_missing_leaves_its_rate_open():
         "first turns as predicted, momentum 0",
         "second turns as predicted, momentum 0",
     }
-    without = claim.judge(frame[frame["intrinsic_lr"] != 0.001], QUESTION)
+    without = claim.judge(frame[frame["intrinsic_lr"] != 0.001], SPEC)
     assert set(verdicts(without, "control").values()) == {"inconclusive"}
     assert verdicts(without)["at rest as predicted, lambda_e 0.001"] == "inconclusive"
     assert verdicts(without)["relaxes at 4 lambda_e, after a decay: no such run"] == "inconclusive"
 
 
 def test_controls_of_the_angle_without_momentum_tell_nothing():
-    experiments = {**QUESTION.experiments, "momentum": {"experiment": "momentum", "points": []}}
-    asked = Question(**{**vars(QUESTION), "experiments": experiments})
+    experiments = {**SPEC.experiments, "momentum": {"experiment": "momentum", "points": []}}
+    asked = ClaimSpec(**{**vars(SPEC), "experiments": experiments})
     found = verdicts(claim.judge(table(), asked), "control")
     assert found["with momentum against the formula without: no such run"] == "inconclusive"
 
@@ -166,13 +166,13 @@ def test_a_degenerate_table_decides_nothing_and_draws(rows):
         frame[["gamma", "noise", "effective_lr", "angle"]] = np.nan
     else:
         frame = frame[frame["replicate"] == 0]
-    findings = claim.judge(frame, QUESTION)
+    findings = claim.judge(frame, SPEC)
     assert overall(as_frame(findings)) == "inconclusive"
-    plt.close(claim.draw(frame, QUESTION, as_frame(findings)))
+    plt.close(claim.draw(frame, SPEC, as_frame(findings)))
 
 
 def test_the_figure_draws():
     frame = table()
-    figure = claim.draw(frame, QUESTION, pd.DataFrame())
+    figure = claim.draw(frame, SPEC, pd.DataFrame())
     assert [axes.get_title() for axes in figure.axes] == ["the rest", "the way there", "turning, per layer"]
     plt.close(figure)

@@ -7,7 +7,7 @@ import pytest
 
 from intrinsic_lr.claims import norm_recursion
 from intrinsic_lr.claims.norm_recursion import AFFINE, EPSILON, MOMENTUM, PLAIN
-from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import findings_table, overall
 
 POINT = {
@@ -15,7 +15,7 @@ POINT = {
     "intrinsic_lr": 0.01, "momentum": 0.0, "schedule": "constant", "init_seed": 0, "init_sharing": "independent",
     "init_scale": 1.0, "dtype": "float64",
 }  # fmt: skip
-QUESTION = Question(
+SPEC = ClaimSpec(
     "norm_recursion",
     experiments={
         "long": {
@@ -54,14 +54,14 @@ def synthetic(float32=2.0, float64=3.0, momentum=1e9, affine=1e12):
 
 
 def verdicts(table):
-    return [finding.verdict for finding in norm_recursion.judge(table, QUESTION)]
+    return [finding.verdict for finding in norm_recursion.judge(table, SPEC)]
 
 
 def test_worst_step_of_the_worst_replicate_decides():
     assert verdicts(synthetic()) == ["reproduced", "reproduced", "rejected", "rejected"]
     assert verdicts(synthetic(float32=200))[:2] == ["not reproduced", "reproduced"]
     assert verdicts(synthetic(float64=200))[:2] == ["reproduced", "not reproduced"]
-    findings = norm_recursion.judge(synthetic(), QUESTION)
+    findings = norm_recursion.judge(synthetic(), SPEC)
     # Of the controls the run that misses the recursion least decides.
     assert [finding.estimate for finding in findings] == [2, 3, 1e8, 1e11]
     assert [finding.n for finding in findings] == [3] * 4
@@ -80,7 +80,7 @@ def test_every_run_of_a_control_has_to_break_it(part, place):
 def test_a_run_that_is_missing_or_not_finite_leaves_it_open():
     table = synthetic()
     table.loc[(table["replicate"] == 0) & (table["step"] == 9), "epsilons"] = np.nan
-    findings = norm_recursion.judge(table, QUESTION)
+    findings = norm_recursion.judge(table, SPEC)
     assert [(finding.n, finding.verdict) for finding in findings] == [(2, "inconclusive")] * 4
     assert verdicts(synthetic().query("replicate != 0")) == ["inconclusive"] * 4
     table.loc[(table["replicate"] == 2) & (table["step"] == 9), "epsilons"] = 200
@@ -89,11 +89,11 @@ def test_a_run_that_is_missing_or_not_finite_leaves_it_open():
 
 def test_nothing_finite_decides_nothing():
     table = synthetic().assign(epsilons=np.nan)
-    assert overall(findings_table("norm_recursion", "derived", "", norm_recursion.judge(table, QUESTION))) == (
+    assert overall(findings_table("norm_recursion", "derived", "", norm_recursion.judge(table, SPEC))) == (
         "inconclusive"
     )
     for shown in (table, synthetic()):
-        plt.close(norm_recursion.draw(shown, QUESTION, None))
+        plt.close(norm_recursion.draw(shown, SPEC, None))
 
 
 class Traced:
@@ -121,17 +121,17 @@ class Traced:
 
 @pytest.mark.parametrize("miss", [0.0, 1e-3])
 def test_residual_from_a_trace_is_what_the_norms_miss(monkeypatch, miss):
-    monkeypatch.setattr(Inputs, "ensemble", lambda self, role, point: Traced(miss))
-    found = norm_recursion._with_momentum(Inputs(QUESTION), "exact")
+    monkeypatch.setattr(ClaimData, "ensemble", lambda self, role, point: Traced(miss))
+    found = norm_recursion._with_momentum(ClaimData(SPEC), "exact")
     assert list(found["step"]) == list(range(2, 8))
     assert found["residual"].to_numpy() == pytest.approx(np.full(6, miss / (1 + miss)), abs=1e-12)
 
 
 def test_trained_scales_break_the_recursion(monkeypatch, noise_images):
-    monkeypatch.setattr(Inputs, "data", lambda self, name, dtype: noise_images)
-    broken = norm_recursion._affine(Inputs(QUESTION), "exact")
+    monkeypatch.setattr(ClaimData, "dataset", lambda self, name, dtype: noise_images)
+    broken = norm_recursion._affine(ClaimData(SPEC), "exact")
     assert len(broken) == 5 * 3
     assert broken["residual"].min() > 1e6 * EPSILON["float64"]
-    plain = {**QUESTION.settings, "model": "mlp:width=8,depth=1"}
-    exact = norm_recursion._affine(Inputs(Question(**{**vars(QUESTION), "settings": plain})), "exact")
+    plain = {**SPEC.settings, "model": "mlp:width=8,depth=1"}
+    exact = norm_recursion._affine(ClaimData(ClaimSpec(**{**vars(SPEC), "settings": plain})), "exact")
     assert exact["residual"].max() < 100 * EPSILON["float64"]

@@ -8,7 +8,7 @@ import pytest
 
 from intrinsic_lr.claims.shared import paper
 from intrinsic_lr.claims.shared.paper import Judged, as_in_paper, setting, side_by_side
-from intrinsic_lr.claims.shared.question import Question
+from intrinsic_lr.claims.shared.spec import ClaimSpec
 from intrinsic_lr.study.claims import CLAIMS
 
 DATASETS = {
@@ -31,9 +31,9 @@ def point(name="a", dataset="cifar", model="resnet32", **values):
             "intrinsic_lr": 4e-4, "length": 1000, **values}  # fmt: skip
 
 
-def question(claim, **roles):
+def spec(claim, **roles):
     experiments = {role: {"experiment": role, "points": points} for role, points in roles.items()}
-    return Question(claim, experiments=experiments, analysis={"confidence": 0.95})
+    return ClaimSpec(claim, experiments=experiments, analysis={"confidence": 0.95})
 
 
 def findings(*verdicts):
@@ -79,7 +79,7 @@ def test_what_was_not_run_says_so_and_keeps_the_source_s_number():
 
 def test_end_of_random_pasts_is_the_mean_over_all_runs_and_the_largest_difference_of_two_pasts():
     accuracies = {"a": [0.94, 0.95, 0.96], "b": [0.95, 0.96, 0.97]}
-    asked = question("random_pasts", pasts=[point("a"), point("b")])
+    asked = spec("random_pasts", pasts=[point("a"), point("b")])
     rows = rows_of("random_pasts", Judged(asked, pasts(accuracies), MET))
     mean, spread = rows.iloc[0], rows.iloc[1]
     values = np.concatenate(list(accuracies.values()))
@@ -97,14 +97,14 @@ def test_end_of_random_pasts_is_the_mean_over_all_runs_and_the_largest_differenc
 
 def test_runs_that_are_not_finite_count_neither_in_the_mean_nor_in_the_number():
     table = pasts({"a": [0.9, np.nan, 0.92], "b": [0.91, 0.91, 0.91]})
-    asked = question("random_pasts", pasts=[point("a"), point("b")])
+    asked = spec("random_pasts", pasts=[point("a"), point("b")])
     row = rows_of("random_pasts", Judged(asked, table, MET)).iloc[0]
     assert row["here"] == pytest.approx(np.mean([0.9, 0.92, 0.91, 0.91, 0.91]))
     assert row["replicates"] == 2
 
 
 def test_a_past_without_a_run_leaves_the_difference_open():
-    asked = question("random_pasts", pasts=[point("a"), point("b")])
+    asked = spec("random_pasts", pasts=[point("a"), point("b")])
     row = rows_of("random_pasts", Judged(asked, pasts({"a": [0.9, 0.92]}), findings("inconclusive", "rejected")))
     assert np.isnan(row.iloc[1]["here"])
     assert row.iloc[1]["replicates"] == 0
@@ -125,7 +125,7 @@ def small_rate(usual, small, usual_steps=500, small_steps=5000):
 @pytest.mark.parametrize(("sizes", "ratio"), [((128, 64), 5), (("full", "full"), 10), (("full", 64), np.nan)])
 def test_epochs_of_the_small_rate_are_as_the_images_seen(sizes, ratio):
     usual, small = (point(batch_size=size) for size in sizes)
-    asked = question("small_lr_generalises", usual=[usual], small=[small], small_short=[point()])
+    asked = spec("small_lr_generalises", usual=[usual], small=[small], small_short=[point()])
     rows = rows_of("small_lr_generalises", Judged(asked, small_rate([0.9, 0.91], [0.92, 0.93, 0.94]), MET))
     epochs, accuracy = rows.iloc[0], rows.iloc[1]
     assert [epochs["here"], epochs["here_low"], epochs["here_high"]] == pytest.approx([ratio] * 3, nan_ok=True)
@@ -146,7 +146,7 @@ def meeting(p_values, met_at=(810.0, 810.0), epochs=(20, 81, 100, 200)):
     return pd.DataFrame([*rows, apart, {"part": "rate", "step_a": 0, "epoch": 0.0}])
 
 
-SCHEDULES = question(
+SCHEDULES = spec(
     "schedules_same_equilibrium",
     meeting=[point("a", "mnist", "cnn", lr=0.1), point("b", "mnist", "cnn", lr=0.1)],
     not_meeting=[point("c", "mnist", "cnn", lr=0.1)],
@@ -187,7 +187,7 @@ def test_descent_tells_when_decay_ends_and_how_many_runs_fitted_before():
         ("b", 1, 30_000, 500.0, np.nan),
     ]
     table = pd.DataFrame(runs, columns=["point", "replicate", "off_step", "fitted_step", "loss_before"])
-    asked = question("gd_never_settles", decay=[point("a", "cifar_1000", batch_size="full")], no_decay=[])
+    asked = spec("gd_never_settles", decay=[point("a", "cifar_1000", batch_size="full")], no_decay=[])
     rows = rows_of("gd_never_settles", Judged(asked, table.assign(part="run", role="decay"), MET))
     fitted, off = rows.iloc[0], rows.iloc[1]
     assert fitted["here"] == pytest.approx(1 / 3)

@@ -7,11 +7,11 @@ import pytest
 from scipy import stats
 
 from intrinsic_lr.claims import random_pasts as claim
-from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Finding, overall
 from intrinsic_lr.core.errors import InputError
 
-QUESTION = Question(
+SPEC = ClaimSpec(
     "random_pasts",
     experiments={"pasts": {"experiment": "pasts", "points": [{"name": f"point_{i}"} for i in range(1, 6)]}},
     thresholds={"accuracy": 0.01, "ratio": 0.1},
@@ -46,7 +46,7 @@ def table(remembered=0.0, at_the_end=0.0, replicates=16, seed=0):
 
 
 def judged(frame):
-    findings = claim.judge(frame, QUESTION)
+    findings = claim.judge(frame, SPEC)
     return pd.DataFrame([vars(finding) for finding in findings], columns=list(Finding.__dataclass_fields__))
 
 
@@ -126,7 +126,7 @@ def test_a_past_that_is_missing_leaves_it_open():
 def test_one_schedule_at_two_points_makes_two_pasts():
     frame = table().assign(schedule="one")
     pd.testing.assert_frame_equal(judged(frame), judged(table()))
-    plt.close(claim.draw(frame, QUESTION, None))
+    plt.close(claim.draw(frame, SPEC, None))
 
 
 def history_of(rates, bad=()):
@@ -147,17 +147,17 @@ def history_of(rates, bad=()):
 @pytest.mark.parametrize("ending", ["no common phase", "no end without decay"])
 def test_phases_that_are_missing_are_a_mistake(monkeypatch, ending):
     rates = [(1.0, 0.1)] * (8 if ending == "no end without decay" else 4)
-    monkeypatch.setattr(Inputs, "history", lambda self, role: history_of(rates))
-    monkeypatch.setattr(Inputs, "trace", lambda self, role: history_of(rates))
+    monkeypatch.setattr(ClaimData, "history", lambda self, role: history_of(rates))
+    monkeypatch.setattr(ClaimData, "trace", lambda self, role: history_of(rates))
     with pytest.raises(InputError, match="experiment pasts: schedule"):
-        claim.measure(Inputs(QUESTION))
+        claim.measure(ClaimData(SPEC))
 
 
 def test_a_run_that_diverges_is_missing_from_its_start(monkeypatch):
     history = history_of([(1.0, 0.1)] * 8 + [(0.1, 0.0)] * 6, bad=[("b", 1, 11)])
-    monkeypatch.setattr(Inputs, "history", lambda self, role: history)
-    monkeypatch.setattr(Inputs, "trace", lambda self, role: history)
-    found = claim.measure(Inputs(QUESTION))
+    monkeypatch.setattr(ClaimData, "history", lambda self, role: history)
+    monkeypatch.setattr(ClaimData, "trace", lambda self, role: history)
+    found = claim.measure(ClaimData(SPEC))
     means = found[found["part"] != claim.CURVE].set_index(["part", "point", "replicate"])["squared_norm"]
     assert means.xs("b", level="point").xs(1, level="replicate").isna().all()
     assert means.notna().sum() == 9
@@ -172,10 +172,10 @@ def test_a_degenerate_table_decides_nothing_and_draws(rows):
         frame = frame[frame["replicate"] == 0]
     findings = judged(frame)
     assert set(findings["verdict"]) == {"inconclusive"}
-    plt.close(claim.draw(frame, QUESTION, findings))
+    plt.close(claim.draw(frame, SPEC, findings))
 
 
 def test_the_figure_has_a_panel_for_every_quantity():
-    figure = claim.draw(table(replicates=3), QUESTION, pd.DataFrame())
+    figure = claim.draw(table(replicates=3), SPEC, pd.DataFrame())
     assert [axes.get_ylabel() for axes in figure.axes] == list(claim.QUANTITIES.values())
     plt.close(figure)

@@ -7,7 +7,7 @@ import pytest
 
 from intrinsic_lr.claims import rescaling_equivalence
 from intrinsic_lr.claims.rescaling_equivalence import DIFFERENT, SAME, exact_pairs, label_pairs
-from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import findings_table, overall
 from intrinsic_lr.stats.intervals import difference
 from intrinsic_lr.study.points import expand
@@ -31,7 +31,7 @@ EXACT = points(
     {"intrinsic_lr": 0.01, "lr": 0.1, "momentum": [0.0, 0.9]},
     {"intrinsic_lr": 0.01, "lr": 0.9, "init_scale": 3, "momentum": [0.0, 0.9]},
 )
-QUESTION = Question(
+SPEC = ClaimSpec(
     "rescaling_equivalence",
     experiments={
         "pair": {"experiment": "exact", "points": EXACT, "replicates": 4},
@@ -95,11 +95,11 @@ def measured(monkeypatch, noise_images):
             drawn[:diverged] = -1
             return drawn
 
-        monkeypatch.setattr(Inputs, "data", lambda self, name, dtype: noise_images)
-        monkeypatch.setattr(Inputs, "history", history)
-        monkeypatch.setattr(Inputs, "ensemble", lambda self, role, point: point)
+        monkeypatch.setattr(ClaimData, "dataset", lambda self, name, dtype: noise_images)
+        monkeypatch.setattr(ClaimData, "history", history)
+        monkeypatch.setattr(ClaimData, "ensemble", lambda self, role, point: point)
         monkeypatch.setattr("intrinsic_lr.claims.shared.equivalence.predicted_labels", labels)
-        equal = rescaling_equivalence._equal_rates(Inputs(QUESTION))
+        equal = rescaling_equivalence._equal_rates(ClaimData(SPEC))
         exact = [
             {"part": "rescaled", "point": a["name"], "partner": b["name"], "lr": 0.1, "partner_lr": 0.9,
              "intrinsic_lr": 0.01, "momentum": a["momentum"], "factor": c,
@@ -116,13 +116,13 @@ def by_intrinsic_rate(point):
 
 
 def verdicts(table):
-    return [(finding.role, finding.verdict) for finding in rescaling_equivalence.judge(table, QUESTION)]
+    return [(finding.role, finding.verdict) for finding in rescaling_equivalence.judge(table, SPEC)]
 
 
 def test_all_is_reproduced_where_only_the_intrinsic_rate_matters(measured):
     table = measured(by_intrinsic_rate)
     assert verdicts(table) == [("criterion", "reproduced")] * 6 + [("control", "rejected")] * 2
-    findings = rescaling_equivalence.judge(table, QUESTION)
+    findings = rescaling_equivalence.judge(table, SPEC)
     assert [finding.n for finding in findings] == [8, 8] + [40] * 6
     assert findings[0].estimate == pytest.approx(1e-13)
 
@@ -137,13 +137,13 @@ def test_verdicts_turn_where_the_learning_rate_matters(measured):
 
 def test_diverged_runs_are_left_out(measured):
     table = measured(by_intrinsic_rate, diverged=5)
-    assert {finding.n for finding in rescaling_equivalence.judge(table, QUESTION)} == {8, 35}
+    assert {finding.n for finding in rescaling_equivalence.judge(table, SPEC)} == {8, 35}
     table = measured(by_intrinsic_rate, diverged=40)
     table[["directions", "logits"]] = np.nan
-    findings = rescaling_equivalence.judge(table, QUESTION)
+    findings = rescaling_equivalence.judge(table, SPEC)
     assert {finding.verdict for finding in findings} == {"inconclusive"}
     assert overall(findings_table("a", "derived", "", findings)) == "inconclusive"
-    plt.close(rescaling_equivalence.draw(table, QUESTION, None))
+    plt.close(rescaling_equivalence.draw(table, SPEC, None))
 
 
 def test_exact_pairs_that_diverged_or_are_missing_leave_it_open(measured):
@@ -153,11 +153,11 @@ def test_exact_pairs_that_diverged_or_are_missing_leave_it_open(measured):
     blank = table.copy()
     blank.loc[gone, ["directions", "logits"]] = np.nan
     for missing in (blank, table[~gone]):
-        findings = rescaling_equivalence.judge(missing, QUESTION)[:2]
+        findings = rescaling_equivalence.judge(missing, SPEC)[:2]
         assert [(finding.n, finding.verdict) for finding in findings] == [(7, "inconclusive")] * 2
     table.loc[table.index[exact][3], "logits"] = np.inf
     assert verdicts(table)[:2] == [("criterion", "reproduced"), ("criterion", "not reproduced")]
-    plt.close(rescaling_equivalence.draw(table, QUESTION, None))
+    plt.close(rescaling_equivalence.draw(table, SPEC, None))
 
 
 def test_a_control_without_pairs_tells_nothing(measured):
@@ -171,12 +171,12 @@ def test_a_control_without_pairs_tells_nothing(measured):
 def test_runs_without_a_late_step_have_no_accuracy(measured):
     table = measured(by_intrinsic_rate, late=False)
     assert verdicts(table)[2:4] == [("criterion", "inconclusive")] * 2
-    plt.close(rescaling_equivalence.draw(table, QUESTION, None))
+    plt.close(rescaling_equivalence.draw(table, SPEC, None))
 
 
 def test_p_values_of_equivalence_are_not_adjusted(measured):
     table = measured(by_intrinsic_rate)
-    findings = rescaling_equivalence.judge(table, QUESTION)[2:4]
+    findings = rescaling_equivalence.judge(table, SPEC)[2:4]
     pairs = table[table["relation"] == SAME]
     for finding, a, b in zip(findings, pairs["point"], pairs["partner"], strict=True):
         sides = (
@@ -186,6 +186,6 @@ def test_p_values_of_equivalence_are_not_adjusted(measured):
 
 
 def test_figure_has_three_panels(measured):
-    figure = rescaling_equivalence.draw(measured(by_intrinsic_rate), QUESTION, None)
+    figure = rescaling_equivalence.draw(measured(by_intrinsic_rate), SPEC, None)
     assert len(figure.axes) == 3
     plt.close(figure)

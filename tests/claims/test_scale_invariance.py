@@ -7,10 +7,10 @@ import torch
 
 from intrinsic_lr.claims import scale_invariance
 from intrinsic_lr.claims.shared.exact import network_names
-from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import findings_table, overall
 
-QUESTION = Question(
+SPEC = ClaimSpec(
     "scale_invariance",
     thresholds={"deviation": 1e-9},
     settings={
@@ -27,18 +27,18 @@ QUESTION = Question(
 @pytest.fixture(scope="module")
 def table(noise_images):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Inputs, "data", lambda self, name, dtype: noise_images)
-        return scale_invariance.measure(Inputs(QUESTION))
+        patch.setattr(ClaimData, "dataset", lambda self, name, dtype: noise_images)
+        return scale_invariance.measure(ClaimData(SPEC))
 
 
 def verdict(table):
-    findings = scale_invariance.judge(table, QUESTION)
+    findings = scale_invariance.judge(table, SPEC)
     return overall(findings_table("scale_invariance", "derived", "", findings))
 
 
 def test_every_norm_and_model_is_invariant_and_the_control_is_not(table):
     assert len(table) == 2 * 3 * 2 * 2 * 2  # models, norms, affine, factors, replicates
-    findings = scale_invariance.judge(table, QUESTION)
+    findings = scale_invariance.judge(table, SPEC)
     assert [finding.verdict for finding in findings] == ["reproduced"] * 4 + ["rejected"] * 4
     assert {finding.n for finding in findings} == {12}
 
@@ -57,13 +57,13 @@ def test_one_network_that_breaks_the_symmetry_decides(table, quantity):
     far = table.copy()
     far.loc[table.index[table["affine"] == False][3], quantity] = np.inf  # noqa: E712
     assert verdict(far) == "not reproduced"
-    plt.close(scale_invariance.draw(far, QUESTION, None))
+    plt.close(scale_invariance.draw(far, SPEC, None))
 
 
 def test_members_that_are_not_finite_leave_it_open(table):
     part = table.copy()
     part.loc[part["norm"] == "group", list(scale_invariance.QUANTITIES)] = np.nan
-    findings = scale_invariance.judge(part, QUESTION)
+    findings = scale_invariance.judge(part, SPEC)
     assert {finding.n for finding in findings} == {8}
     assert {finding.verdict for finding in findings} == {"inconclusive"}
     assert verdict(table[table["norm"] != "group"]) == "inconclusive"
@@ -74,7 +74,7 @@ def test_members_that_are_not_finite_leave_it_open(table):
 def test_figure_has_a_panel_for_each_quantity(table):
     empty = table.assign(**dict.fromkeys(scale_invariance.QUANTITIES, np.nan))
     for shown in (table, empty):
-        figure = scale_invariance.draw(shown, QUESTION, None)
+        figure = scale_invariance.draw(shown, SPEC, None)
         assert len(figure.axes) == 4
         plt.close(figure)
 

@@ -8,21 +8,26 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from scipy import stats
-from simulated_labels import CLASSES, SimulatedInputs, dirichlet, draw, point
+from simulated_labels import CLASSES, SimulatedData, dirichlet, draw, point
 
 from intrinsic_lr.claims import schedules_same_equilibrium as claim
 from intrinsic_lr.claims.shared.sameness import compare_points, strict, up_to_margin
 from intrinsic_lr.claims.shared.verdicts import findings_table, overall
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.seeding import stream_seed
+from plans import timeline
 
 STEPS = [50, 90, 110, 200, 500]
 TIMELINES = {
-    "early": "40@1@0.1,460@1@0.01",
-    "by_lr": "100@1@0.1,400@0.1@0.1",
-    "late": "20@1@1,80@1@0.05,400@0.1@0.1",
-    "apart": "100@1@0.1,400@1@0.05",
+    "early": timeline((40, 1, 0.1), (460, 1, 0.01)),
+    "by_lr": timeline((100, 1, 0.1), (400, 0.1, 0.1)),
+    "late": timeline((20, 1, 1), (80, 1, 0.05), (400, 0.1, 0.1)),
+    "apart": timeline((100, 1, 0.1), (400, 1, 0.05)),
 }
+
+
+def recorded(rates):
+    return {"plan": SimpleNamespace(timeline=rates), "steps_per_epoch": 10}
 
 
 def world(left, apart=5):
@@ -37,19 +42,19 @@ def world(left, apart=5):
         name: point(name, 0.1, STEPS, schedule=name, init_seed=seed, init_sharing="independent")
         for seed, name in enumerate(TIMELINES)
     }
-    records = {name: {"plan": {"timeline": text}, "steps_per_epoch": 10} for name, text in TIMELINES.items()}
+    records = {name: recorded(rates) for name, rates in TIMELINES.items()}
     experiments = {
         "meeting": [points[name] for name in ("early", "by_lr", "late")],
         "not_meeting": [points["apart"]],
     }
-    return SimulatedInputs(
+    return SimulatedData(
         distribution, "schedules_same_equilibrium", experiments, records=records, thresholds={"excess_share": 0.1}
     )
 
 
 def judged(inputs):
     table = claim.measure(inputs)
-    return table, findings_table("claim", "", "", claim.judge(table, inputs.question))
+    return table, findings_table("claim", "", "", claim.judge(table, inputs.spec))
 
 
 def test_the_meeting_is_read_off_the_schedules():
@@ -91,8 +96,8 @@ def test_figure_draws_plausible_and_degenerate_tables():
     table, _ = judged(inputs)
     measured = ["l1", "null_mean", "p_value", "total_variation", "excess_share", "excess_share_low"]
     for rows in (table, table.assign(**dict.fromkeys(measured, np.nan))):
-        findings = findings_table("claim", "", "", claim.judge(rows, inputs.question))
-        figure = claim.draw(rows, inputs.question, findings)
+        findings = findings_table("claim", "", "", claim.judge(rows, inputs.spec))
+        figure = claim.draw(rows, inputs.spec, findings)
         figure.draw_without_rendering()
         plt.close(figure)
     assert set(findings["verdict"]) == {"inconclusive"}
@@ -101,7 +106,7 @@ def test_figure_draws_plausible_and_degenerate_tables():
 def seeded(role_of, *names, **axes):
     """Return a forgetting world with some points' axes changed."""
     inputs = world(lambda time: math.exp(-time / 40))
-    for of in inputs.question.experiments[role_of]["points"]:
+    for of in inputs.spec.experiments[role_of]["points"]:
         if of["name"] in names:
             of.update(axes)
     return inputs
@@ -122,7 +127,7 @@ def test_schedules_that_start_at_the_same_weights_are_noticed_and_not_judged():
     assert overall(findings) == "inconclusive"
 
 
-class InitialWeights(SimulatedInputs):
+class InitialWeights(SimulatedData):
     """Runs of which half of the images are labelled by the initial weights, the others by the batches."""
 
     def ensemble(self, role, of):
@@ -141,7 +146,7 @@ class InitialWeights(SimulatedInputs):
 @pytest.mark.parametrize("common", [False, True])
 def test_p_values_are_uniform_for_independent_sides_and_not_for_paired_ones(common):
     inputs = InitialWeights(None, "claim", {"meeting": []}, thresholds={"excess_share": 0.1})
-    inputs.question = replace(inputs.question, analysis={**inputs.question.analysis, "bootstrap": 2})
+    inputs.spec = replace(inputs.spec, analysis={**inputs.spec.analysis, "bootstrap": 2})
 
     def run(side, index):
         seed = index if common else f"{side}{index}"
@@ -154,7 +159,7 @@ def test_p_values_are_uniform_for_independent_sides_and_not_for_paired_ones(comm
         assert rows["p_value"].mean() > 0.6
         first = rows.head(1)
         for ask in (strict, up_to_margin):
-            (found,) = ask(inputs.question, inputs.question.criterion, first, ["one"], [["meeting"]])
+            (found,) = ask(inputs.spec, inputs.spec.criterion, first, ["one"], [["meeting"]])
             assert found.verdict == "inconclusive"
             assert "share their initial weights" in found.statement
 
@@ -166,22 +171,22 @@ def test_one_initialisation_of_all_runs_pairs_nothing_and_common_batches_do():
     assert set(table.loc[table["paired"].eq(True), "schedule_b"]) == {"by_lr"}
 
 
-def retimed(name, timeline):
+def retimed(name, rates):
     inputs = world(lambda time: math.exp(-time / 40))
-    inputs._records[name]["plan"]["timeline"] = timeline
+    inputs._records[name] = recorded(rates)
     return inputs
 
 
 @pytest.mark.parametrize(
-    ("timeline", "told"),
+    ("rates", "told"),
     [
-        ("500@1@0.1", "were to meet and do not"),
-        ("499@1@0.1,1@0.1@0.1", "0.01/lambda_e after they met, too soon to judge"),
-        ("420@1@0.1,80@0.1@0.1", "0.8/lambda_e after they met, too soon to judge"),
+        (timeline((500, 1, 0.1)), "were to meet and do not"),
+        (timeline((499, 1, 0.1), (1, 0.1, 0.1)), "0.01/lambda_e after they met, too soon to judge"),
+        (timeline((420, 1, 0.1), (80, 0.1, 0.1)), "0.8/lambda_e after they met, too soon to judge"),
     ],
 )
-def test_a_pair_that_never_meets_or_too_late_is_inconclusive_and_no_control(timeline, told):
-    _, findings = judged(retimed("late", timeline))
+def test_a_pair_that_never_meets_or_too_late_is_inconclusive_and_no_control(rates, told):
+    _, findings = judged(retimed("late", rates))
     criteria = findings[findings["role"] == "criterion"]
     assert len(criteria) == 6
     late = criteria[criteria["statement"].str.contains(" and late")]
@@ -195,7 +200,7 @@ def test_a_pair_that_never_meets_or_too_late_is_inconclusive_and_no_control(time
 
 def test_without_a_fourth_schedule_the_control_is_inconclusive():
     inputs = world(lambda time: math.exp(-time / 40))
-    inputs.question.experiments["not_meeting"]["points"].clear()
+    inputs.spec.experiments["not_meeting"]["points"].clear()
     _, findings = judged(inputs)
     missing = findings[findings["statement"].str.contains("a schedule that does not meet")]
     assert list(missing["verdict"]) == ["inconclusive"]
@@ -204,7 +209,7 @@ def test_without_a_fourth_schedule_the_control_is_inconclusive():
 
 def test_without_a_checkpoint_before_the_meeting_the_controls_are_inconclusive():
     inputs = world(lambda time: math.exp(-time / 40))
-    for of in inputs.question.experiments.values():
+    for of in inputs.spec.experiments.values():
         for each in of["points"]:
             each["steps"] = [110, 500]
     _, findings = judged(inputs)
@@ -215,10 +220,10 @@ def test_without_a_checkpoint_before_the_meeting_the_controls_are_inconclusive()
 
 def test_a_single_schedule_and_unlike_checkpoints_are_clear_mistakes():
     inputs = world(lambda time: 0.0)
-    inputs.question.experiments["not_meeting"]["points"][0]["steps"] = [50, 500]
+    inputs.spec.experiments["not_meeting"]["points"][0]["steps"] = [50, 500]
     with pytest.raises(InputError, match="early and apart differ in checkpoints or length"):
         claim.measure(inputs)
-    del inputs.question.experiments["meeting"]["points"][1:]
+    del inputs.spec.experiments["meeting"]["points"][1:]
     with pytest.raises(InputError, match="experiment meeting: found no two schedules"):
         claim.measure(inputs)
 
@@ -227,6 +232,6 @@ def test_a_table_of_no_pair_is_inconclusive():
     inputs = world(lambda time: 0.0)
     table, _ = judged(inputs)
     rates = table[table["part"] == claim.RATE]
-    findings = claim.judge(rates, inputs.question)
+    findings = claim.judge(rates, inputs.spec)
     assert {finding.verdict for finding in findings} == {"inconclusive"}
     assert {finding.role for finding in findings} == {"criterion", "control"}

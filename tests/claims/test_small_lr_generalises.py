@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 
 from intrinsic_lr.claims import small_lr_generalises as claim
-from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import findings_table, overall
 from intrinsic_lr.core.errors import InputError
 
-QUESTION = Question(
+SPEC = ClaimSpec(
     "small_lr_generalises",
     experiments={role: {"experiment": role} for role in ("usual", "small", "small_short")},
     thresholds={"margin": 0.005},
@@ -41,7 +41,7 @@ def runs(usual=0.99, small=0.99, short=0.93, replicates=16, seed=0, deviation=0.
 
 
 def judged(table):
-    return findings_table("small_lr_generalises", "", "", claim.judge(table, QUESTION))
+    return findings_table("small_lr_generalises", "", "", claim.judge(table, SPEC))
 
 
 def test_equal_accuracies_are_equivalent_and_the_short_run_is_not():
@@ -79,7 +79,7 @@ def test_an_experiment_of_several_points_is_refused():
         for role in ("usual", "small", "small_short")
     }
     with pytest.raises(InputError, match="experiment small_runs: found 2 points; allowed in the role small"):
-        claim.measure(Inputs(Question("small_lr_generalises", experiments=experiments)))
+        claim.measure(ClaimData(ClaimSpec("small_lr_generalises", experiments=experiments)))
 
 
 def test_at_the_margin_equivalence_is_seldom_claimed():
@@ -101,6 +101,6 @@ def test_draws_and_judges_what_is_degenerate():
     missing["test_accuracy"] = np.nan
     for table in (runs(), missing, runs(replicates=1), runs()[:0]):
         findings = judged(table)
-        plt.close(claim.draw(table, QUESTION, findings))
+        plt.close(claim.draw(table, SPEC, findings))
         if len(table) != len(runs()) or table is missing:
             assert overall(findings) == "inconclusive"

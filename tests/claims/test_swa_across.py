@@ -3,14 +3,14 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from test_swa_within import QUESTION, losses
+from test_swa_within import SPEC, losses
 
 from intrinsic_lr.claims import swa_across as claim
 from intrinsic_lr.claims.shared.verdicts import findings_table, overall
 
 
 def judged(table):
-    return findings_table("claim", "", "", claim.judge(table, QUESTION))
+    return findings_table("claim", "", "", claim.judge(table, SPEC))
 
 
 def test_losses_that_rise_are_reproduced_and_the_control_rejected():
@@ -41,11 +41,11 @@ def test_degenerate_tables_are_inconclusive_and_drawn(spoil):
     table = spoil(losses(0.02))
     findings = judged(table)
     assert set(findings["verdict"]) == {"inconclusive"}
-    plt.close(claim.draw(table, QUESTION, findings))
+    plt.close(claim.draw(table, SPEC, findings))
 
 
 def test_the_figure_counts_independent_pairs():
-    figure = claim.draw(losses(0.02), QUESTION, judged(losses(0.02)))
+    figure = claim.draw(losses(0.02), SPEC, judged(losses(0.02)))
     assert "12 independent pairs" in figure.legends[0].get_title().get_text()
     plt.close(figure)
 

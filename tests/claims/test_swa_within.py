@@ -10,10 +10,10 @@ import pytest
 
 from intrinsic_lr.claims import swa_within as claim
 from intrinsic_lr.claims.shared.gains import COLUMNS
-from intrinsic_lr.claims.shared.question import Question
+from intrinsic_lr.claims.shared.spec import ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import findings_table, overall
 
-QUESTION = Question(
+SPEC = ClaimSpec(
     "swa_within",
     experiments={"run": {"experiment": "trajectory", "points": []}},
     thresholds={"gain": 0.0},
@@ -40,8 +40,8 @@ def losses(within, across=-0.3, replicates=12, seed=0):
     return pd.DataFrame(rows)[COLUMNS]
 
 
-def judged(table, question=QUESTION):
-    return findings_table("claim", "", "", claim.judge(table, question))
+def judged(table, spec=SPEC):
+    return findings_table("claim", "", "", claim.judge(table, spec))
 
 
 def test_gains_are_reproduced_and_the_control_rejected():
@@ -74,18 +74,18 @@ def test_degenerate_tables_are_inconclusive_and_drawn(spoil):
     table = spoil(losses(0.02))
     findings = judged(table)
     assert set(findings["verdict"]) == {"inconclusive"}
-    plt.close(claim.draw(table, QUESTION, findings))
+    plt.close(claim.draw(table, SPEC, findings))
 
 
 def test_the_figure_says_how_many_replicates():
-    figure = claim.draw(losses(0.02), QUESTION, judged(losses(0.02)))
+    figure = claim.draw(losses(0.02), SPEC, judged(losses(0.02)))
     assert "12 replicates" in figure.legends[0].get_title().get_text()
     plt.close(figure)
 
 
 def test_a_planned_point_without_rows_is_inconclusive():
     described = {"run": {"experiment": "trajectory", "points": [{"name": "p"}, {"name": "lost"}]}}
-    findings = judged(losses(0.02), replace(QUESTION, experiments=described))
+    findings = judged(losses(0.02), replace(SPEC, experiments=described))
     lost = findings[findings["statement"].str.contains("(lost)", regex=False)]
     assert set(lost["verdict"]) == {"inconclusive"}
     assert len(lost) == 4

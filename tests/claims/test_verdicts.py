@@ -6,8 +6,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from intrinsic_lr.claims.shared.question import Question
 from intrinsic_lr.claims.shared.scorecard_figure import scorecard_figure
+from intrinsic_lr.claims.shared.spec import ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import (
     CONTROL,
     Range,
@@ -20,7 +20,7 @@ from intrinsic_lr.claims.shared.verdicts import (
 )
 from intrinsic_lr.study.claims import CLAIMS
 
-QUESTION = Question("example", analysis={"confidence": 0.95}, experiments={"run": {"experiment": "mine"}})
+SPEC = ClaimSpec("example", analysis={"confidence": 0.95}, experiments={"run": {"experiment": "mine"}})
 
 
 @pytest.mark.parametrize(
@@ -61,11 +61,11 @@ def test_ranges_are_spelt():
 
 
 def criterion(estimate, interval=None, **rest):
-    return QUESTION.criterion("in words", "number", estimate, interval, n=8, roles=["run"], **rest)
+    return SPEC.criterion("in words", "number", estimate, interval, n=8, roles=["run"], **rest)
 
 
 def control(estimate, interval=None, **rest):
-    return QUESTION.control("in words", "number", estimate, interval, n=8, roles=["run"], **rest)
+    return SPEC.control("in words", "number", estimate, interval, n=8, roles=["run"], **rest)
 
 
 MET = criterion(1.0, (0.5, 1.5), allowed=Range(low=0))
@@ -151,9 +151,9 @@ def test_scorecard_figure_has_a_marker_for_every_claim():
 
 
 def test_random_streams_differ_by_claim_and_name():
-    drawn = [Question(name).generator(*rest).random() for name, rest in (("a", ()), ("b", ()), ("a", (1,)))]
+    drawn = [ClaimSpec(name).generator(*rest).random() for name, rest in (("a", ()), ("b", ()), ("a", (1,)))]
     assert len(set(drawn)) == 3
-    assert Question("a").generator().random() == drawn[0]
+    assert ClaimSpec("a").generator().random() == drawn[0]
 
 
 def test_statements_are_one_sentence_and_fit_the_figure():

@@ -13,7 +13,8 @@ from written_sets import refusal, rows
 
 from intrinsic_lr.commands import prepare_data
 from intrinsic_lr.core import storage
-from intrinsic_lr.core.errors import InputError, run_command
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.job_log import run_command
 from intrinsic_lr.data import dataset as data
 
 

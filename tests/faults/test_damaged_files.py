@@ -7,44 +7,31 @@ import shutil
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from intrinsic_lr.commands import extract, train
 from intrinsic_lr.core import storage
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.data.dataset import load, prepared
+from intrinsic_lr.data import prepared
+from intrinsic_lr.data.dataset import load
 from intrinsic_lr.runs import ensembles as runs
 from intrinsic_lr.training.resume import STATE
+from plans import extract_words, plan, train_words, write_noise
 
 STEPS, FLIPS = 7, 24
 STRIDE = 5
 """Bytes of a JSON file from one that is changed to the next."""
-POINT = "p"
 BLOCKS = ("runs/p/block_0000", "runs/p/block_0001")
 STOPPED = ("stopped/p/block_0000", "stopped/p/block_0001")
 
 
+def files(study):
+    return study / "data/d.safetensors", study / "data/d.json"
+
+
 def command(study, folder, first):
-    """Return the flags that train a block of two replicates."""
-    flags = {
-        "point": POINT, "model": "mlp:width=4", "timeline": f"{STEPS}@0.1@0.05", "batch-size": 5,
-        "checkpoints": f"0,4,{STEPS}", "log-every": 3, "trace-every": 2, "replicates": f"{first}:{first + 2}",
-        "data": study / "data/d.safetensors", "info": study / "data/d.json", "out": study / folder,
-        "device": "cpu",
-    }  # fmt: skip
-    return [text for flag, value in flags.items() for text in (f"--{flag}", str(value))]
-
-
-def write_data(folder, name, seed):
-    generator = torch.Generator().manual_seed(seed)
-    tensors = {}
-    for part, count in (("train", 13), ("test", 11)):
-        tensors[f"{part}_images"] = torch.randint(256, (count, 1, 6, 6), generator=generator, dtype=torch.uint8)
-        tensors[f"{part}_labels"] = torch.randint(3, (count,), generator=generator)
-    folder.mkdir(exist_ok=True)
-    save_file(tensors, folder / f"{name}.safetensors")
-    info = {"name": name, "classes": ["a", "b", "c"], "shape": [1, 6, 6], "mean": [0.5], "std": [0.3]}
-    storage.write_json(folder / f"{name}.json", {**info, "sha256": storage.sha256(folder / f"{name}.safetensors")})
+    """Return the words that train a block of two replicates."""
+    planned = plan(model={"kind": "mlp", "width": 4}, checkpoints=(0, 4, STEPS), replicates=(first, first + 2))
+    return train_words(planned, files(study), study / folder)
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +39,10 @@ def whole(tmp_path_factory):
     """Two data sets, two blocks trained and extracted, and two that were stopped after their first checkpoint."""
     study = tmp_path_factory.mktemp("study")
     for seed, name in enumerate("de"):
-        write_data(study / "data", name, seed)
+        write_noise(study / "data", name, seed, (13, 11))
     for number, folder in enumerate(BLOCKS):
         train.main(command(study, folder, 2 * number))
-        data = ["--data", str(study / "data/d.safetensors"), "--info", str(study / "data/d.json")]
-        extract.main(["--run", str(study / folder), *data, "--device", "cpu"])
+        extract.main(extract_words(files(study), study / folder))
     for number, folder in enumerate(STOPPED):
         for _ in range(3):
             with pytest.raises(SystemExit):
@@ -75,11 +61,11 @@ def ensemble(study):
 
 
 def read_data(study):
-    load(study / "data/d.safetensors", study / "data/d.json", "cpu", torch.float32)
+    load(*files(study), "cpu", torch.float32)
 
 
 def read_labels(study):
-    prepared.true_labels(study / "data/d.safetensors", study / "data/d.json")
+    prepared.true_labels(*files(study))
 
 
 def go_on(study):

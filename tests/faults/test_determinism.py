@@ -65,13 +65,14 @@ def test_moved_with_its_results(project, finished):
 
 
 def test_a_member_is_trained_again_alone_from_its_record(finished, tmp_path, monkeypatch):
-    """By the command in run.json, with the member in place of the block, as README.md shows."""
+    """From the plan in run.json, with the member in place of the block, as README.md shows."""
     folder = next(finished.glob("results/runs/digits_300-small-*/block_0000"))
     record = json.loads((folder / "run.json").read_text())
     words = shlex.split(record["command"])
     assert words[:3] == ["python", "-m", "intrinsic_lr.commands.train"]
     monkeypatch.chdir(finished)
-    train.main([*words[3:], "--replicates", "2:3", "--out", str(tmp_path)])
+    data = words[words.index("--data") : words.index("--out")]
+    train.main(["--from", str(folder / "run.json"), "--replicates", "2:3", *data, "--out", str(tmp_path)])
     alone = json.loads((tmp_path / "run.json").read_text())
     assert alone["seeds"] == [record["seeds"][2]]
     block, member = (load_file(place / "checkpoints.safetensors") for place in (folder, tmp_path))

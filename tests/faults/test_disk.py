@@ -9,45 +9,29 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
-import torch
-from safetensors.torch import save_file
 
 from intrinsic_lr.analyses.tables import write_table
 from intrinsic_lr.commands import train
-from intrinsic_lr.core import storage
 from intrinsic_lr.core.block_files import CHECKPOINTS, HISTORY, RUN, TRACE
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.data import dataset as data
 from intrinsic_lr.figures.style import save
 from intrinsic_lr.training import blocks
 from intrinsic_lr.training.resume import STATE
+from plans import LIBRARY, plan, timeline, train_words, write_noise
 
 RESULTS = (CHECKPOINTS, HISTORY, TRACE)
-LIBRARY = Path(train.__file__).parents[2]
 PAGE = 4096
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    generator = torch.Generator().manual_seed(0)
-    tensors = {}
-    for part, count in (("train", 23), ("test", 11)):
-        tensors[f"{part}_images"] = torch.randint(256, (count, 1, 6, 6), generator=generator, dtype=torch.uint8)
-        tensors[f"{part}_labels"] = torch.randint(3, (count,), generator=generator)
-    save_file(tensors, folder / "d.safetensors")
-    info = {"name": "d", "classes": ["a", "b", "c"], "shape": [1, 6, 6], "mean": [0.5], "std": [0.3]}
-    storage.write_json(folder / "d.json", {**info, "sha256": storage.sha256(folder / "d.safetensors")})
-    return folder / "d.safetensors", folder / "d.json"
+    return write_noise(tmp_path_factory.mktemp("data"))
 
 
 def command(files, out):
-    flags = {
-        "point": "p", "model": "mlp:width=8", "timeline": "9@0.1@0.05", "batch-size": 5, "checkpoints": "0,4,9",
-        "log-every": 3, "trace-every": 2, "replicates": "0:4", "data": files[0], "info": files[1], "out": out,
-        "device": "cpu", "save-every": 0,
-    }  # fmt: skip
-    return [text for flag, value in flags.items() for text in (f"--{flag}", str(value))]
+    planned = plan(timeline=timeline((9, 0.1, 0.05)), checkpoints=(0, 4, 9), replicates=(0, 4))
+    return train_words(planned, files, out, "--save-every", "0")
 
 
 @pytest.fixture(scope="module")
@@ -142,9 +126,9 @@ def test_the_program_says_so_in_its_log_on_the_same_disk(files, disk):
     """Nobody checks beforehand here. Where the log cannot be written either, there is still no traceback."""
     out = disk / "block"
     words = [sys.executable, "-m", "intrinsic_lr.commands.train", *command(files, out)]
-    code = "import sys; from intrinsic_lr.core import errors; from intrinsic_lr.commands import train; "
+    code = "import sys; from intrinsic_lr.core import job_log; from intrinsic_lr.commands import train; "
     code += "from intrinsic_lr.training import blocks; blocks.check_disk = lambda *_: None; "
-    words[1:3] = ["-c", code + "errors.run_command(lambda: train.main(sys.argv[1:]))"]
+    words[1:3] = ["-c", code + "job_log.run_command(lambda: train.main(sys.argv[1:]))"]
     log = disk / "log"
     with open(log, "w") as handle:
         ballast = fill(disk, 2 * PAGE)

@@ -1,5 +1,4 @@
 import itertools
-import time
 
 import numpy as np
 import pandas as pd
@@ -45,7 +44,7 @@ def test_mean_interval_leaves_out_and_counts_what_is_not_finite():
     assert n == 0
 
 
-def test_summarise_equals_a_loop_over_groups():
+def test_summarize_equals_a_loop_over_groups():
     rng = np.random.default_rng(2)
     frame = pd.DataFrame(
         {
@@ -73,13 +72,7 @@ def test_summarise_equals_a_loop_over_groups():
         assert row["missing"] == group["loss"].isna().sum()
 
 
-def test_summarise_of_one_replicate_has_a_mean_and_no_interval():
-    summary = summarize(pd.DataFrame({"step": [0], "loss": [2.0]}), ["step"], ["loss"], 0.95).loc[0]
-    assert (summary["loss_mean"], summary["replicates"], summary["missing"]) == (2.0, 1, 0)
-    assert np.isnan([summary["loss_low"], summary["loss_high"]]).all()
-
-
-def test_summarise_separates_diverged_replicates_from_columns_not_measured():
+def test_summarize_separates_diverged_replicates_from_columns_not_measured():
     frame = pd.DataFrame(
         {"step": 0, "loss": [1.0, 3.0, np.inf], "accuracy": [0.5, 0.7, 0.1], "angle": [np.nan] * 3}
     )
@@ -87,31 +80,22 @@ def test_summarise_separates_diverged_replicates_from_columns_not_measured():
     assert (row["replicates"], row["missing"]) == (2, 1)
     assert row["loss_mean"] == 2.0
     assert np.isnan(row["angle_mean"])
+    single = summarize(frame[:1], ["step"], ["loss"], 0.95).loc[0]
+    assert (single["loss_mean"], single["replicates"], single["missing"]) == (1.0, 1, 0)
+    assert np.isnan([single["loss_low"], single["loss_high"]]).all()
     nothing = summarize(frame, ["step"], ["angle"], 0.95).loc[0]
     assert (nothing["replicates"], nothing["missing"]) == (0, 3)
 
 
-def test_summarise_keeps_groups_whose_key_is_missing():
+def test_summarize_keeps_groups_whose_key_is_missing():
     frame = pd.DataFrame({"seed": [np.nan, np.nan, 1.0], "loss": [1.0, 3.0, 5.0]})
     assert summarize(frame, ["seed"], ["loss"], 0.95)["loss_mean"].tolist() == [2.0, 5.0]
 
 
-def test_summarise_of_nothing_is_an_empty_table():
+def test_summarize_of_nothing_is_an_empty_table():
     frame = pd.DataFrame({"step": [], "loss": []})
     summary = summarize(frame, ["step"], ["loss"], 0.95)
-    assert len(summary) == 0
-    assert "loss_low" in summary
-
-
-def test_summarise_is_quick_for_many_rows():
-    rows = 100_000
-    frame = pd.DataFrame(
-        {"group": np.arange(rows) // 4, "layer": "all"} | {c: 1.0 * np.arange(rows) for c in "abc"}
-    )
-    start = time.perf_counter()
-    summary = summarize(frame, ["group", "layer"], ["a", "b", "c"], 0.95)
-    assert time.perf_counter() - start < 2.0
-    assert len(summary) == rows // 4
+    assert (len(summary), "loss_low" in summary) == (0, True)
 
 
 @pytest.mark.parametrize("truth", [[0.0, 1.0, 3.0], [0.0, 0.0, 0.0]])
@@ -159,9 +143,7 @@ def test_extremes_say_nothing_of_a_group_of_one_or_none(extreme):
     ],
 )
 def test_outermost_mean_is_the_one_that_speaks_most_against_the_bounds(centres, spreads, decisive):
-    groups = [
-        centre + spread * np.array([-1.0, 0.0, 1.0]) for centre, spread in zip(centres, spreads, strict=True)
-    ]
+    groups = list(np.transpose(centres + np.outer([-1.0, 0.0, 1.0], spreads)))
     mean, low, high, n = outermost_mean(groups, 0.95, 0.5, 2.0)
     assert (mean, n) == (pytest.approx(decisive), 3)
     assert low < mean < high

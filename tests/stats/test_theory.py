@@ -5,6 +5,7 @@ import torch
 from scipy.integrate import solve_ivp
 
 from intrinsic_lr.stats import theory
+from intrinsic_lr.stats.lags import simulate_ou
 
 LR, WEIGHT_DECAY, NOISE = 0.3, 0.02, 5.0
 INTRINSIC_LR = LR * WEIGHT_DECAY
@@ -37,11 +38,6 @@ def targets():
 @pytest.fixture
 def start():
     return torch.randn(6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-
-
-def test_rates():
-    assert theory.intrinsic_learning_rate(0.8, 5e-4) == pytest.approx(4e-4)
-    assert theory.effective_learning_rate(0.8, 16.0) == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-14), (torch.float32, 1e-5)])
@@ -148,22 +144,13 @@ def test_sphere_walk_of_simulated_noise():
     np.testing.assert_allclose(cosines, theory.sphere_walk_cosine(rate, lags), atol=0.02)
 
 
-def ou_paths(rate, stationary_deviation, steps, shape, rng):
-    """Return a stationary Ornstein-Uhlenbeck process, shape (steps + 1, *shape)."""
-    paths = [stationary_deviation * rng.standard_normal(shape)]
-    kick = stationary_deviation * (1 - (1 - rate) ** 2) ** 0.5
-    for _ in range(steps):
-        paths.append((1 - rate) * paths[-1] + kick * rng.standard_normal(shape))
-    return np.stack(paths)
-
-
 def test_fit_recovers_simulated_ou_processes_and_extrapolates():
-    rate, deviation, size = 0.02, 0.3, 200
-    paths = ou_paths(rate, deviation, 300, (40, size), np.random.default_rng(5))
+    rate, plateau = 0.02, 36.0
     lags = np.arange(5, 301, 5)
-    squared = ((paths[lags] - paths[0]) ** 2).sum(-1).mean(-1)
-    plateau, fitted = theory.fit_ou_null(lags, squared)
-    assert plateau == pytest.approx(2 * size * deviation**2, rel=0.03)
+    table = simulate_ou(np.array([0, *lags]), plateau, rate, 200, 40, np.random.default_rng(5))
+    squared = (table["l2"] ** 2)[table["step"] == 0].groupby(table["delta"]).mean().to_numpy()
+    fitted_plateau, fitted = theory.fit_ou_null(lags, squared)
+    assert fitted_plateau == pytest.approx(plateau, rel=0.03)
     assert fitted == pytest.approx(rate, rel=0.1)
     short = lags <= 100
     extrapolated = theory.ou_squared_distance(lags, *theory.fit_ou_null(lags[short], squared[short]))

@@ -26,11 +26,11 @@ rule train:
         # What is said of the data triggers nothing, as a parameter would.
         note=lambda w: STUDY.dataset_note(STUDY.trainings[w.point].point.dataset),
     params:
-        flags=lambda w: STUDY.training_flags(w.point, int(w.block)),
+        plan=lambda w: STUDY.training_plan(w.point, int(w.block)).to_json(),
         version=TRAINING_VERSION,
     # In place of the shell, so that the training sees the workflow end.
     shell:
-        "exec python -m intrinsic_lr.commands.train {params.flags} --data {input.data:q} --info {input.info:q}"
+        "exec python -m intrinsic_lr.commands.train --plan {params.plan:q} --data {input.data:q} --info {input.info:q}"
         " --out $(dirname {output.run:q}) --device {resources.device}"
         " --jobs-per-device {resources.jobs_per_device} --threads {threads}"
         " --save-every {resources.save_every} --diverged {resources.diverged} --stop-with-parent"

@@ -3,7 +3,7 @@
 from importlib import import_module
 
 from intrinsic_lr.analyses.tables import write_table
-from intrinsic_lr.claims.shared.question import Inputs
+from intrinsic_lr.claims.shared.spec import ClaimData
 from intrinsic_lr.claims.shared.verdicts import findings_table
 from intrinsic_lr.core.job_log import reported
 from intrinsic_lr.core.leases import leased
@@ -14,7 +14,7 @@ needed = CLAIMS[snakemake.wildcards.claim].reads_data or "checkpoints" in CLAIMS
 device = snakemake.resources.device if needed else "cpu"
 
 with reported(snakemake.log[0]), leased(device, snakemake.config["jobs_per_device"]) as held:
-    inputs = Inputs.read(
+    data = ClaimData.read(
         snakemake.params.plan,
         snakemake.params.analysis,
         snakemake.params.seed,
@@ -22,10 +22,10 @@ with reported(snakemake.log[0]), leased(device, snakemake.config["jobs_per_devic
         held,
         snakemake.threads,
     )
-    question = inputs.question
-    claim = import_module(f"intrinsic_lr.claims.{question.name}")
-    table = claim.measure(inputs)
+    spec = data.spec
+    claim = import_module(f"intrinsic_lr.claims.{spec.name}")
+    table = claim.measure(data)
     write_table(table, snakemake.output.table)
-    findings = claim.judge(table, question)
-    figure = f"results/figures/{question.name}.svg"
-    write_table(findings_table(question.name, question.source, figure, findings), snakemake.output.findings)
+    findings = claim.judge(table, spec)
+    figure = f"results/figures/{spec.name}.svg"
+    write_table(findings_table(spec.name, spec.source, figure, findings), snakemake.output.findings)

@@ -1,13 +1,12 @@
 """Training curves of an experiment: mean and interval over replicates at every logged step."""
 
-import json
-
 import pandas as pd
 
 from intrinsic_lr.analyses.tables import block_folders, with_point, write_table
 from intrinsic_lr.core.job_log import reported
 from intrinsic_lr.runs.ensembles import open_ensemble
 from intrinsic_lr.stats.intervals import summarize
+from intrinsic_lr.study.experiment import Experiment
 
 QUANTITIES = [
     "train_loss",
@@ -33,7 +32,7 @@ def curves(point, folders, replicates, confidence):
 
 
 with reported(snakemake.log[0]):
-    spec = json.loads(snakemake.params.spec)
+    spec = Experiment.from_json(snakemake.params.spec)
     folders = block_folders(snakemake.input)
     confidence = snakemake.params.analysis["confidence"]
     tables = [curves(p, folders[p["name"]], spec["replicates"], confidence) for p in spec["points"]]

@@ -1,6 +1,5 @@
 """Function space: label distributions of pairs of settings, compared checkpoint by checkpoint."""
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import combinations
@@ -13,6 +12,7 @@ from intrinsic_lr.core.seeding import stream_seed
 from intrinsic_lr.data.prepared import true_labels
 from intrinsic_lr.runs.ensembles import open_ensemble
 from intrinsic_lr.stats.disagreement import compare
+from intrinsic_lr.study.experiment import Experiment
 
 
 def comparisons(spec):
@@ -60,7 +60,7 @@ def read_truth(data_path, info_path):
 
 
 with reported(snakemake.log[0]):
-    spec = json.loads(snakemake.params.spec)
+    spec = Experiment.from_json(snakemake.params.spec)
     folders = block_folders(snakemake.input)
     ensembles = {p["name"]: open_ensemble(folders[p["name"]], spec["replicates"]) for p in spec["points"]}
     truth = dict(map(read_truth, snakemake.input.data, snakemake.input.info))

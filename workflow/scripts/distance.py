@@ -1,7 +1,5 @@
 """Weight space: pairwise distances within trajectories and across them, with the two nulls."""
 
-import json
-
 import pandas as pd
 import torch
 
@@ -12,6 +10,7 @@ from intrinsic_lr.runs.trajectories import trajectories
 from intrinsic_lr.stats.distance import across, pairwise
 from intrinsic_lr.stats.intervals import summarize
 from intrinsic_lr.stats.theory import fit_ou_null, ou_squared_distance, sphere_walk_cosine, sphere_walk_distance
+from intrinsic_lr.study.experiment import Experiment
 
 QUANTITIES = ["l2", "l2_unit_norm", "cosine"]
 SHORT_LAGS = 1 / 3
@@ -54,7 +53,7 @@ def add_nulls(summary):
 
 with reported(snakemake.log[0]):
     torch.set_num_threads(snakemake.threads)
-    spec = json.loads(snakemake.params.spec)
+    spec = Experiment.from_json(snakemake.params.spec)
     folders = block_folders(snakemake.input)
     ensembles = {p["name"]: open_ensemble(folders[p["name"]], spec["replicates"]) for p in spec["points"]}
     inside = pd.concat([within(p, ensembles[p["name"]]) for p in spec["points"]])

@@ -1,6 +1,5 @@
 """Checkpoint by checkpoint: disagreement and cosine, within a trajectory and across two (Fort et al. 2019)."""
 
-import json
 from contextlib import ExitStack
 
 import numpy as np
@@ -14,6 +13,7 @@ from intrinsic_lr.runs.ensembles import open_ensemble
 from intrinsic_lr.runs.trajectories import label_trajectory, trajectory
 from intrinsic_lr.stats.disagreement import label_changes
 from intrinsic_lr.stats.distance import ALL, ALL_LAYER_NORMALISED, between
+from intrinsic_lr.study.experiment import Experiment
 
 PAIR = ["step", "partner_step", "replicate", "partner"]
 COSINES = {ALL: "cosine", ALL_LAYER_NORMALISED: "cosine_layer_normalised"}
@@ -76,7 +76,7 @@ def disagreements(point, partner, ensembles, members, truth):
 
 with reported(snakemake.log[0]):
     torch.set_num_threads(snakemake.threads)
-    spec = json.loads(snakemake.params.spec)
+    spec = Experiment.from_json(snakemake.params.spec)
     folders = block_folders(snakemake.input)
     ensembles = {p["name"]: open_ensemble(folders[p["name"]], spec["replicates"]) for p in spec["points"]}
     sets = map(true_labels, snakemake.input.data, snakemake.input.info)

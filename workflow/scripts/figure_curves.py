@@ -1,14 +1,13 @@
 """Draw the figure `curves` of an experiment."""
 
-import json
-
 import pandas as pd
 
 from intrinsic_lr.core.job_log import reported
 from intrinsic_lr.figures.plots import curves_figure
 from intrinsic_lr.figures.style import Look, save
+from intrinsic_lr.study.experiment import Experiment
 
 with reported(snakemake.log[0]):
     look = Look.read(snakemake.params.look)
-    table, spec = pd.read_csv(snakemake.input.table), json.loads(snakemake.params.spec)
+    table, spec = pd.read_csv(snakemake.input.table), Experiment.from_json(snakemake.params.spec)
     save(curves_figure(table, spec, look=look), snakemake.output, look)

@@ -1,13 +1,12 @@
 """Accuracy at the end of training for every point of a grid of learning rate and weight decay."""
 
-import json
-
 import pandas as pd
 
 from intrinsic_lr.analyses.tables import block_folders, with_point, write_table
 from intrinsic_lr.core.job_log import reported
 from intrinsic_lr.runs.ensembles import open_ensemble
 from intrinsic_lr.stats.intervals import summarize
+from intrinsic_lr.study.experiment import Experiment
 
 QUANTITIES = ["test_accuracy", "train_accuracy", "test_loss", "train_loss", "squared_norm", "effective_lr"]
 
@@ -20,7 +19,7 @@ def final(point, folders, replicates, confidence):
 
 
 with reported(snakemake.log[0]):
-    spec = json.loads(snakemake.params.spec)
+    spec = Experiment.from_json(snakemake.params.spec)
     folders = block_folders(snakemake.input)
     confidence = snakemake.params.analysis["confidence"]
     tables = [final(p, folders[p["name"]], spec["replicates"], confidence) for p in spec["points"]]

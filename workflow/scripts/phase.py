@@ -1,7 +1,5 @@
 """Phase diagram: effective learning rate, effective gradient norm and training loss late in each run."""
 
-import json
-
 import numpy as np
 import pandas as pd
 
@@ -10,6 +8,7 @@ from intrinsic_lr.core.job_log import reported
 from intrinsic_lr.runs.ensembles import open_ensemble
 from intrinsic_lr.stats.intervals import summarize
 from intrinsic_lr.stats.loss_curves import CHAOTIC, CONVERGING, DIVERGED, regime
+from intrinsic_lr.study.experiment import Experiment
 
 QUANTITIES = ["effective_lr", "effective_gradient_norm", "batch_loss"]
 
@@ -36,7 +35,7 @@ def phases(point, folders, replicates, confidence):
 
 
 with reported(snakemake.log[0]):
-    spec = json.loads(snakemake.params.spec)
+    spec = Experiment.from_json(snakemake.params.spec)
     folders = block_folders(snakemake.input)
     confidence = snakemake.params.analysis["confidence"]
     tables = [phases(p, folders[p["name"]], spec["replicates"], confidence) for p in spec["points"]]

@@ -1,19 +1,19 @@
 """Weight averages: pairs and windows within trajectories, pairs across them, and the loss between ends."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
 import torch
 
 from intrinsic_lr.analyses.averaging import Checkpoints, across_table, swa_table
-from intrinsic_lr.analyses.tables import across_pairs, block_folders, with_point, write_table
+from intrinsic_lr.analyses.tables import POINT_COLUMNS, across_pairs, block_folders, with_point, write_table
 from intrinsic_lr.core.job_log import reported
 from intrinsic_lr.core.leases import leased
 from intrinsic_lr.data.dataset import load
 from intrinsic_lr.models.devices import resolve
 from intrinsic_lr.runs.ensembles import open_ensemble
 from intrinsic_lr.stats.intervals import summarize
+from intrinsic_lr.study.experiment import Experiment
 from intrinsic_lr.training.evaluation import EvaluationData
 from intrinsic_lr.training.loop import DTYPES
 
@@ -51,7 +51,7 @@ with (
     leased(snakemake.resources.device, snakemake.config["jobs_per_device"]) as held,
 ):
     torch.set_num_threads(snakemake.threads)
-    spec = json.loads(snakemake.params.spec)
+    spec = Experiment.from_json(snakemake.params.spec)
     analysis = snakemake.params.analysis
     folders = block_folders(snakemake.input)
     ensembles = {p["name"]: open_ensemble(folders[p["name"]], spec["replicates"]) for p in spec["points"]}
@@ -65,7 +65,7 @@ with (
         for name, dtype in {(p["dataset"], p["dtype"]) for p in spec["points"]}
     }
     table = pd.concat(averages(spec, ensembles, datasets, analysis["interpolation"]))
-    identity = [c for c in table.columns if c in ("point", *KEYS) or c in spec["points"][0]]
+    identity = [c for c in table.columns if c in ("point", *KEYS, *POINT_COLUMNS)]
     quantities = [c for c in table.columns if c not in [*identity, "replicate", "partner"]]
     write_table(table, snakemake.output.table)
     write_table(summarize(table, identity, quantities, analysis["confidence"]), snakemake.output.summary)

@@ -60,7 +60,7 @@ class Run:
     @property
     def name(self) -> str:
         """Name of the point."""
-        return self.record["plan"]["point"]
+        return self._ensemble.blocks[0].plan.point
 
     @property
     def replicates(self) -> int:
@@ -111,7 +111,7 @@ class Run:
         results, described = self._ensemble.blocks[0].folder.absolute().parents[2], self.record["data"]
         folder = results / Path(paths.DATA).parent.name
         files = (folder / f"{described['name']}.{kind}" for kind in ("safetensors", "json"))
-        data = load(*files, device, DTYPES[self.record["plan"]["dtype"]])
+        data = load(*files, device, DTYPES[self._ensemble.blocks[0].plan.dtype])
         if data.info["sha256"] != described["sha256"]:
             raise InputError(
                 f"{folder / described['name']}.json: found other data than {self.name} was trained on; allowed "

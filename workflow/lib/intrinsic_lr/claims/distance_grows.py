@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from intrinsic_lr.analyses.tables import ACROSS_INITIALISATIONS
-from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Finding, Range
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.figures.style import band, legend_below, ordered_colours, panels, scientific, spread, styled
@@ -35,7 +35,7 @@ CONTROLS = {
 }
 
 
-def measure(inputs: Inputs) -> pd.DataFrame:
+def measure(data: ClaimData) -> pd.DataFrame:
     """Return distances and cosines of all pairs of checkpoints from `start` on, of the runs and of both nulls.
 
     The nulls have the runs' checkpoints and number of replicates. The Ornstein-Uhlenbeck process has the
@@ -45,34 +45,34 @@ def measure(inputs: Inputs) -> pd.DataFrame:
     Raises:
         InputError: when the experiment has not exactly one point.
     """
-    question = inputs.question
-    settings = question.settings
-    if len(question.points(RUN)) != 1:
+    spec = data.spec
+    settings = spec.settings
+    if len(spec.points(RUN)) != 1:
         raise InputError(
-            f"{question.name}: experiment {question.experiments[RUN]['experiment']}: found "
-            f"{len(question.points(RUN))} points; needs exactly one"
+            f"{spec.name}: experiment {spec.experiments[RUN]['experiment']}: found "
+            f"{len(spec.points(RUN))} points; needs exactly one"
         )
-    (point,) = question.points(RUN)
+    (point,) = spec.points(RUN)
     rate = point["intrinsic_lr"]
-    table = inputs.table(RUN, "distance")
+    table = data.table(RUN, "distance")
     table = table[(table["point"] == point["name"]) & (table["layer"] == "all")]
     table = table[table["step"] * rate >= settings["start"] - 1e-9]
     columns = ["step", "delta", "replicate", "l2", "cosine"]
-    data = table[columns].assign(part=DATA)
-    across = inputs.table(RUN, "distance_across")
+    own = table[columns].assign(part=DATA)
+    across = data.table(RUN, "distance_across")
     across = across[(across["relation"] == ACROSS_INITIALISATIONS) & (across["layer"] == "all")]
     across = across[across["point"] == point["name"]].rename(columns={"replicate_a": "replicate"})
-    parts = [data, across[columns].assign(part=ACROSS)]
-    steps = np.unique([*data["step"], *(data["step"] + data["delta"])])
-    replicates = data["replicate"].nunique()
-    distances = lag_distances(data).get(steps[0]) if len(steps) else None
+    parts = [own, across[columns].assign(part=ACROSS)]
+    steps = np.unique([*own["step"], *(own["step"] + own["delta"])])
+    replicates = own["replicate"].nunique()
+    distances = lag_distances(own).get(steps[0]) if len(steps) else None
     if distances is not None:
         plateau, relaxation = short_fit(distances, settings["short_lags"])
         dimension = effective_dimension(distances[distances.columns.max()])
         if np.isfinite([plateau, relaxation, dimension]).all():
-            generator = question.generator(OU)
+            generator = spec.generator(OU)
             parts.append(simulate_ou(steps, plateau, relaxation, dimension, replicates, generator).assign(part=OU))
-            walk = simulate_sphere_walk(steps, rate, dimension, replicates, question.generator(WALK))
+            walk = simulate_sphere_walk(steps, rate, dimension, replicates, spec.generator(WALK))
             parts.append(walk.assign(part=WALK))
     found = pd.concat(parts, ignore_index=True)
     return found.assign(intrinsic_lr=rate, lag=found["delta"] * rate)[
@@ -80,15 +80,15 @@ def measure(inputs: Inputs) -> pd.DataFrame:
     ]
 
 
-def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
     """Judge growth from lag to lag, the distance over the fitted process, and the slope at long lags.
 
     Each is the least over the starting checkpoints that have the lags for it, which the statement names, with a
     bootstrap interval over replicates, whose trajectories are resampled as wholes. Both nulls have to fail what
     tells growth from a plateau.
     """
-    settings, thresholds = question.settings, question.thresholds
-    rate = question.points(RUN)[0]["intrinsic_lr"]
+    settings, thresholds = spec.settings, spec.thresholds
+    rate = spec.points(RUN)[0]["intrinsic_lr"]
     short = settings["short_lags"]
 
     def long(d: pd.DataFrame) -> bool:
@@ -123,8 +123,8 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
             if part != DATA and name == "growth":
                 continue
             chosen = {start: distances for start, distances in every.items() if has_lags(distances)}
-            value, interval, n = _least(chosen, estimate, question, (part, name))
-            finding = question.criterion if part == DATA else question.control
+            value, interval, n = _least(chosen, estimate, spec, (part, name))
+            finding = spec.criterion if part == DATA else spec.control
             statement = f"{words}, from T = {_times(chosen, rate)}."
             statement = f"{CONTROLS[part]}: {statement}" if part != DATA else statement[0].upper() + statement[1:]
             findings.append(
@@ -140,7 +140,7 @@ def _times(starts, rate: float) -> str:
     return f"{', '.join(f'{start * rate:.4g}' for start in starts)}/lambda_e" if len(starts) else "none"
 
 
-def _least(distances, estimate, question: Question, names) -> tuple[float, tuple[float, float], int]:
+def _least(distances, estimate, spec: ClaimSpec, names) -> tuple[float, tuple[float, float], int]:
     """Return the least estimate over starting checkpoints (NaN if one is), its bootstrap interval, and n."""
     n = min((len(d) for d in distances.values()), default=0)
     if n == 0:
@@ -149,23 +149,21 @@ def _least(distances, estimate, question: Question, names) -> tuple[float, tuple
     def least(rows: np.ndarray) -> float:
         return float(np.min([estimate(d, rows) for d in distances.values()]))
 
-    interval = bootstrap_interval(
-        least, [n], question.analysis["bootstrap"], question.confidence, question.generator(*names)
-    )
+    interval = bootstrap_interval(least, [n], spec.analysis["bootstrap"], spec.confidence, spec.generator(*names))
     return least(np.arange(n)), interval, n
 
 
 @styled
-def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw distance and cosine against the lag, with the fitted process and the noise-only walk."""
     figure, ((distance, cosine),) = panels(1, 2, 3.2)
     data = table[table["part"] == DATA]
-    rate = question.points(RUN)[0]["intrinsic_lr"]
+    rate = spec.points(RUN)[0]["intrinsic_lr"]
     lags = data.groupby("step")["lag"].agg(["max", "nunique"])
-    tested = lags[(lags["max"] >= question.settings["long_lag"]) & (lags["nunique"] >= lags["nunique"].max() / 2)]
+    tested = lags[(lags["max"] >= spec.settings["long_lag"]) & (lags["nunique"] >= lags["nunique"].max() / 2)]
     starts = spread(tested.index, 3)
     colours = ordered_colours(starts)
-    summary = summarize(data, ["step", "lag"], ["l2", "cosine"], question.confidence)
+    summary = summarize(data, ["step", "lag"], ["l2", "cosine"], spec.confidence)
     for start in starts:
         chosen = summary[summary["step"] == start]
         look = {"color": colours[start], "marker": "o", "ms": 3, "lw": 1.4}
@@ -174,7 +172,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
         distances = lag_distances(data[data["step"] == start]).get(start)
         if distances is not None:
             lags = np.linspace(0, distances.columns.max(), 200)
-            fitted = ou_squared_distance(lags, *short_fit(distances, question.settings["short_lags"])) ** 0.5
+            fitted = ou_squared_distance(lags, *short_fit(distances, spec.settings["short_lags"])) ** 0.5
             distance.plot(lags * rate, fitted, color=colours[start], ls="--", lw=1.2)
     longest = data["lag"].max() if len(data) else 1.0
     lags = np.linspace(0, longest, 200)
@@ -200,7 +198,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
         Line2D([], [], color="black", ls=":", label="walk of noise alone, sphere"),
         Line2D([], [], label="two initialisations", **_ACROSS),
     ]
-    n, percent = data["replicate"].nunique(), f"{100 * question.confidence:g} %"
+    n, percent = data["replicate"].nunique(), f"{100 * spec.confidence:g} %"
     note = f"mean and {percent} band over {n} replicates, $\\lambda_e$ = {scientific(rate)}; all weights, raw"
     legend_below(figure, handles, 3, note)
     figure.suptitle("Two checkpoints of one trajectory lie the further apart the longer their lag")

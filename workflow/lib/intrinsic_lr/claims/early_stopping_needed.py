@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Finding, Range
 from intrinsic_lr.figures.style import legend_below, panels, scientific, styled
 from intrinsic_lr.stats.intervals import largest_mean, mean_interval, smallest_mean
@@ -19,15 +19,13 @@ _LOOK = {
 }
 
 
-def measure(inputs: Inputs) -> pd.DataFrame:
+def measure(data: ClaimData) -> pd.DataFrame:
     """Return for every run its best held loss, its mean late loss, and the logarithm of their ratio."""
-    settings = inputs.question.settings
+    settings = data.spec.settings
     rows = []
     for role in (DECAY, NO_DECAY, SGD):
         # A full batch's loss is the training loss, known at every step; that of a mini-batch is only its own.
-        records, quantity = (
-            (inputs.history(role), "train_loss") if role == SGD else (inputs.trace(role), "batch_loss")
-        )
+        records, quantity = (data.history(role), "train_loss") if role == SGD else (data.trace(role), "batch_loss")
         for keys, run in records.groupby(["point", "lr", "weight_decay", "intrinsic_lr", "replicate"], sort=False):
             steps, best, late = _losses(run.sort_values("step"), quantity, settings["window"], settings["late"])
             rows.append((role, *keys, steps, best, late, np.log(late / best)))
@@ -47,41 +45,41 @@ def _losses(run: pd.DataFrame, quantity: str, window: float, late: float) -> tup
     return held["step"].max(), *losses
 
 
-def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
     """Judge the ratio at every learning rate; control: the same without weight decay."""
     findings = []
     # What is claimed of every learning rate fails at the smallest ratio; the control has to fail at all of them.
     for part, judged, which, extreme in (
-        (DECAY, question.criterion, "smallest", smallest_mean),
-        (NO_DECAY, question.control, "largest", largest_mean),
+        (DECAY, spec.criterion, "smallest", smallest_mean),
+        (NO_DECAY, spec.control, "largest", largest_mean),
     ):
         runs = table[table["part"] == part]
-        groups = [runs.loc[runs["point"] == point["name"], "log_ratio"] for point in question.points(part)]
-        mean, low, high, n = extreme(groups, question.confidence)
+        groups = [runs.loc[runs["point"] == point["name"], "log_ratio"] for point in spec.points(part)]
+        mean, low, high, n = extreme(groups, spec.confidence)
         weight_decay = "with" if part == DECAY else "without"
         findings.append(
             judged(
                 f"Full-batch descent {weight_decay} weight decay ends far above the best loss that it has held.",
                 f"mean late over best held training loss, geometric mean, {which} over learning rates",
                 np.exp(mean), (np.exp(low), np.exp(high)), n=n, roles=[part],
-                allowed=Range(low=question.thresholds["ratio"]),
+                allowed=Range(low=spec.thresholds["ratio"]),
             )
         )  # fmt: skip
     return findings
 
 
 @styled
-def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw late against best loss of every run, and the ratios with their intervals."""
     figure, axes = panels(1, 2, 2.9)
-    ratio = question.thresholds["ratio"]
+    ratio = spec.thresholds["ratio"]
     left, right = axes[0]
     labels = []
     for part, (_, colour, marker) in _LOOK.items():
         rows = table[table["part"] == part]
         left.plot(rows["best_loss"], rows["late_loss"], marker, color=colour, ms=3.5, alpha=0.6, mew=0)
         for _, point in rows.groupby(["lr", "point"]):
-            mean, low, high, _ = np.exp(mean_interval(point["log_ratio"], question.confidence))
+            mean, low, high, _ = np.exp(mean_interval(point["log_ratio"], spec.confidence))
             half = [[mean - low], [high - mean]]
             right.errorbar(mean, len(labels), xerr=half, fmt=marker, color=colour, ms=5, capsize=3)
             labels.append(f"$\\eta$ = {scientific(point['lr'].iloc[0])}")
@@ -106,7 +104,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     handles.append(Line2D([], [], color="0.3", ls=":", label=f"threshold {ratio:g}"))
     counts = table.groupby("part")["replicate"].nunique()
     n = f"{counts.min()} to {counts.max()}" if len(counts) else "no"
-    percent = f"{100 * question.confidence:g} %"
+    percent = f"{100 * spec.confidence:g} %"
     note = f"second panel: {percent} interval over {n} replicates; rates constant along every run"
     legend_below(figure, handles, 3, note)
     figure.suptitle("The training loss that a run ends at, against the best that it has held")

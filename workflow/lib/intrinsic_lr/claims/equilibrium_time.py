@@ -5,8 +5,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from intrinsic_lr.claims.shared.question import Inputs, Interval, Question
 from intrinsic_lr.claims.shared.sameness import first_of_each_rate, initialisations
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec, Interval
 from intrinsic_lr.claims.shared.verdicts import Finding, Range
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.seeding import stream_seed
@@ -21,7 +21,7 @@ FUNCTION, NORM = "function space", "norm"
 SLOPE = "log-log slope"
 
 
-def measure(inputs: Inputs) -> pd.DataFrame:
+def measure(data: ClaimData) -> pd.DataFrame:
     """Return the curves of every rate, and the times of the curves and of their resamples, as rows.
 
     Function space: the share of two runs' disagreement that is in excess, across two initialisations. Norm: the
@@ -32,25 +32,25 @@ def measure(inputs: Inputs) -> pd.DataFrame:
     Raises:
         InputError: when no two points differ in their initialisation alone.
     """
-    question = inputs.question
-    pairs = first_of_each_rate(initialisations(question.points("rates")))
+    spec = data.spec
+    pairs = first_of_each_rate(initialisations(spec.points("rates")))
     if not pairs:
         raise InputError(
-            f"{question.name}: experiment {question.experiments['rates']['experiment']}: found no two points that "
+            f"{spec.name}: experiment {spec.experiments['rates']['experiment']}: found no two points that "
             "differ in init_seed alone; needs two initialisations at each of several intrinsic rates"
         )
-    trace = inputs.trace("rates")
+    trace = data.trace("rates")
     parts = []
     for a, b in pairs:
         traces = [trace[trace["point"] == point["name"]] for point in (a, b)]
         rates = [rows.pivot(index="replicate", columns="step", values="effective_lr") for rows in traces]
-        resamples = question.analysis["bootstrap"]
-        seed = stream_seed(question.seed, "claim", question.name, a["name"])
-        first, second = (inputs.ensemble("rates", point) for point in (a, b))
+        resamples = spec.analysis["bootstrap"]
+        seed = stream_seed(spec.seed, "claim", spec.name, a["name"])
+        first, second = (data.ensemble("rates", point) for point in (a, b))
         labels = [[ensemble.labels(step) for step in a["steps"]] for ensemble in (first, second)]
         shares = share_curves(*labels, first.classes, resamples, seed)
-        parts.append(_rows(question, a, FUNCTION, np.asarray(a["steps"]), *shares))
-        parts.append(_rows(question, a, NORM, *norm_curves(rates, question.settings["late"], resamples, seed)))
+        parts.append(_rows(spec, a, FUNCTION, np.asarray(a["steps"]), *shares))
+        parts.append(_rows(spec, a, NORM, *norm_curves(rates, spec.settings["late"], resamples, seed)))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -114,7 +114,7 @@ def norm_curves(
 
 
 def _rows(
-    question: Question, point, quantity: str, steps: np.ndarray, curves: np.ndarray, runs: int, missing: int
+    spec: ClaimSpec, point, quantity: str, steps: np.ndarray, curves: np.ndarray, runs: int, missing: int
 ) -> pd.DataFrame:
     same = {
         "quantity": quantity,
@@ -125,18 +125,18 @@ def _rows(
     }
     low, high = np.full((2, curves.shape[1]), np.nan)
     if runs > 1:
-        low, high = np.quantile(curves[1:], expanded_tails(question.confidence, runs), axis=0)
+        low, high = np.quantile(curves[1:], expanded_tails(spec.confidence, runs), axis=0)
     parts = [pd.DataFrame({"part": CURVE, **same, "step": steps, "value": curves[0], "low": low, "high": high})]
-    for level in question.settings["levels"]:
+    for level in spec.settings["levels"]:
         times = time_below(steps, np.abs(curves), level)
         resample = np.arange(len(times))
         parts.append(pd.DataFrame({"part": TIME, **same, "level": level, "resample": resample, "step": times}))
     return pd.concat(parts, ignore_index=True)
 
 
-def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
     """Ask for slopes near -1 and for curves that collapse in units of 1/lambda_e, which they must not in steps."""
-    equilibrium, bounds = question.settings["equilibrium"], question.thresholds
+    equilibrium, bounds = spec.settings["equilibrium"], spec.thresholds
     findings = []
     for quantity in (FUNCTION, NORM):
         rows = table[(table["part"] == TIME) & (table["quantity"] == quantity)]
@@ -151,18 +151,18 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
         n = int(rows["replicates"].min()) if len(rows) else 0
         same = {"n": n, "roles": ["rates"]}
         findings.append(
-            question.criterion(
+            spec.criterion(
                 f"{quantity}: time to equilibrium (within {equilibrium:.3g}) against lambda_e, {len(rates)} rates "
                 "(n: runs of each of two initialisations)",
                 SLOPE,
-                *_interval(log_log_slope(rates, at), question.confidence, n),
+                *_interval(log_log_slope(rates, at), spec.confidence, n),
                 allowed=Range(bounds["slope_low"], bounds["slope_high"]),
                 **same,
             )
         )
         for role, unit, scale in (
-            (question.criterion, "in units of 1/lambda_e", rates),
-            (question.control, "in steps", 1.0),
+            (spec.criterion, "in units of 1/lambda_e", rates),
+            (spec.control, "in steps", 1.0),
         ):
             # The worst of the levels, in every resample anew.
             worst = np.max(
@@ -172,7 +172,7 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
                 role(
                     f"{quantity}: times {unit} agree over the rates, at every level",
                     "largest ratio of two rates' times",
-                    *_interval(worst, question.confidence, n),
+                    *_interval(worst, spec.confidence, n),
                     allowed=Range(high=bounds["spread"]),
                     **same,
                 )
@@ -194,14 +194,14 @@ def _interval(values: np.ndarray, confidence: float, n: int) -> tuple[float, Int
 
 
 @style.styled
-def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw, for function space and norm, the times against the rate, and the curves in both units of time."""
     rates = sorted(table["intrinsic_lr"].unique(), reverse=True)
     colours = style.ordered_colours(rates)
     figure, axes = style.panels(2, 3, 5.2)
     for (times, scaled, raw), quantity in zip(axes, (FUNCTION, NORM), strict=True):
         rows = table[table["quantity"] == quantity]
-        _draw_times(times, rows, question, findings, quantity, colours)
+        _draw_times(times, rows, spec, findings, quantity, colours)
         for panel, in_rates in ((scaled, True), (raw, False)):
             for _, curve in rows[rows["part"] == CURVE].groupby("point", sort=False):
                 rate = curve["intrinsic_lr"].iloc[0]
@@ -210,7 +210,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
                 marker = "o" if quantity == FUNCTION else None
                 panel.plot(time, value, color=colours[rate], lw=1.3, marker=marker, ms=3)
                 panel.fill_between(time, low, high, color=colours[rate], alpha=0.2, lw=0)
-            _draw_levels(panel, quantity, question.settings)
+            _draw_levels(panel, quantity, spec.settings)
             style.logarithmic(panel, "x", rows.loc[rows["value"].notna(), "step"])
             panel.set_xlabel(r"steps $\times\ \lambda_e$" if in_rates else "steps")
         scaled.set_ylabel(LABELS[quantity])
@@ -224,14 +224,14 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
         Line2D([], [], color=colours[rate], lw=1.6, label=rf"$\lambda_e$ = {style.scientific(rate)}")
         for rate in rates
     ]
-    level = question.settings["equilibrium"]
+    level = spec.settings["equilibrium"]
     handles.append(Line2D([], [], color="0.3", ls="--", lw=1, label=f"equilibrium: within {level:.3g}"))
     handles.append(Line2D([], [], color="0.6", ls=":", lw=1, label="other levels compared"))
     low, high = int(table["replicates"].min()), int(table["replicates"].max())
     runs = f"{high}" if low == high else f"{low} to {high}"
     note = (
         f"{runs} runs at each rate and each of two initialisations; "
-        f"{100 * question.confidence:.3g} % intervals, bootstrap over runs"
+        f"{100 * spec.confidence:.3g} % intervals, bootstrap over runs"
     )
     style.legend_below(figure, handles, 3, note)
     return figure
@@ -259,15 +259,15 @@ def _draw_levels(panel, quantity: str, settings) -> None:
 
 
 def _draw_times(
-    panel, rows: pd.DataFrame, question: Question, findings: pd.DataFrame, quantity: str, colours
+    panel, rows: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame, quantity: str, colours
 ) -> None:
-    level = question.settings["equilibrium"]
+    level = spec.settings["equilibrium"]
     times = rows[(rows["part"] == TIME) & (rows["level"] == level)]
     measured = times[times["resample"] == 0].dropna(subset=["step"])
     for point, rate, time, n in measured[["point", "intrinsic_lr", "step", "replicates"]].itertuples(index=False):
         drawn = times.loc[(times["point"] == point) & (times["resample"] > 0), "step"].dropna()
         if len(drawn):
-            ends = np.quantile(drawn, expanded_tails(question.confidence, int(n)))
+            ends = np.quantile(drawn, expanded_tails(spec.confidence, int(n)))
             panel.plot([rate, rate], ends, color=colours[rate], lw=2)
         panel.plot(rate, time, "o", color=colours[rate], ms=5)
     if len(measured):

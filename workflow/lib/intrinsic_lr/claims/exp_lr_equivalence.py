@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 
 from intrinsic_lr.analyses.tables import differing_axes
 from intrinsic_lr.claims.shared.exact import worst_finding
-from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Finding
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.figures.style import MARKERS, legend_below, ordered_colours, panels, styled
@@ -30,32 +30,32 @@ _SMALLEST = 1e-17
 """Where an exact zero is drawn on a logarithmic axis."""
 
 
-def measure(inputs: Inputs) -> pd.DataFrame:
+def measure(data: ClaimData) -> pd.DataFrame:
     """Return both deviations of every pair: one row per pair, checkpoint and replicate."""
     from intrinsic_lr.claims.shared.equivalence import deviations
 
     parts = []
-    for kind, original, twin in pairs(inputs.question):
-        data = inputs.data(original["dataset"], original["dtype"])
-        a, b = (inputs.ensemble("runs", point) for point in (original, twin))
-        found = deviations(a, b, original["steps"], data)
+    for kind, original, twin in pairs(data.spec):
+        dataset = data.dataset(original["dataset"], original["dtype"])
+        a, b = (data.ensemble("runs", point) for point in (original, twin))
+        found = deviations(a, b, original["steps"], dataset)
         named = {"kind": kind, "point": original["name"], "partner": twin["name"]}
         named |= {"schedule": original["schedule"], "twin": twin["schedule"]}
         named |= {axis: original[axis] for axis in ("dtype", "momentum", "lr", "intrinsic_lr")}
         parts.append(found.assign(**named)[[*named, *found.columns]])
     if not parts:
-        experiment = inputs.question.experiments["runs"]["experiment"]
+        experiment = data.spec.experiments["runs"]["experiment"]
         raise InputError(f"experiment {experiment}: found no schedule with its twin on the same batches")
     return pd.concat(parts, ignore_index=True)
 
 
-def pairs(question: Question) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+def pairs(spec: ClaimSpec) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     """Yield the pairs (kind, original, twin) of points that differ in their schedule alone.
 
     The settings `originals` and `twins` name the schedules that belong together, `uncorrected` the twin of the
     first original whose momentum buffer starts at zero.
     """
-    settings, points = question.settings, question.points("runs")
+    settings, points = spec.settings, spec.points("runs")
     partners = list(zip(settings["originals"], settings["twins"], strict=True))
     partners.append((settings["originals"][0], settings["uncorrected"]))
     for a in points:
@@ -65,12 +65,12 @@ def pairs(question: Question) -> Iterator[tuple[str, dict[str, Any], dict[str, A
                 yield UNCORRECTED if b["schedule"] == settings["uncorrected"] else exact, a, b
 
 
-def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
     """Hold the largest deviation over pairs, checkpoints and replicates against the threshold.
 
     Every twin that the settings name has to be there in float64. Of the control every replicate has to be apart.
     """
-    settings, planned = question.settings, list(pairs(question))
+    settings, planned = spec.settings, list(pairs(spec))
     twins = {EXACT: settings["twins"], UNCORRECTED: [settings["uncorrected"]]}
     findings = []
     for kind, words in (
@@ -84,11 +84,11 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
                     table[table["kind"] == kind],
                     quantity,
                     ["point", "partner", "replicate"],
-                    len(there) * question.experiments["runs"]["replicates"],
-                    question,
+                    len(there) * spec.experiments["runs"]["replicates"],
+                    spec,
                     f"{words} in {quantity}.",
                     f"largest {statistic} over the run",
-                    question.thresholds["deviation"],
+                    spec.thresholds["deviation"],
                     control=kind == UNCORRECTED,
                     complete=set(twins[kind]) <= set(there),
                     roles=["runs"],
@@ -101,7 +101,7 @@ _PAIR = ["kind", "schedule", "twin", "dtype", "momentum"]
 
 
 @styled
-def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw the largest deviation of each pair against the step, with the threshold."""
     figure, axes = panels(1, 2, 3.0, sharex=True, sharey=True)
     named = table[[*_PAIR]].drop_duplicates()
@@ -119,7 +119,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
             ax.plot(largest.index, largest, **style)
         handles.append(Line2D([], [], **style, label=_label(pair)))
     for ax, quantity in zip(axes[0], QUANTITIES, strict=True):
-        ax.axhline(question.thresholds["deviation"], **limit)
+        ax.axhline(spec.thresholds["deviation"], **limit)
         ax.set(yscale="log", xlabel="step", title=QUANTITIES[quantity], ylim=(_SMALLEST / 3, 10))
     axes[0, 0].set_ylabel("largest over replicates")
     handles.append(Line2D([], [], **limit, label="threshold (float64)"))

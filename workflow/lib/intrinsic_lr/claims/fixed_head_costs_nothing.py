@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from intrinsic_lr.analyses.tables import with_point
-from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Finding, Range
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.figures.style import legend_below, panels, styled
@@ -29,7 +29,7 @@ _LOOK = {
 }
 
 
-def measure(inputs: Inputs) -> pd.DataFrame:
+def measure(data: ClaimData) -> pd.DataFrame:
     """Return every run's final accuracies, and those of logistic regression on untrained features.
 
     Raises:
@@ -37,29 +37,29 @@ def measure(inputs: Inputs) -> pd.DataFrame:
     """
     parts = []
     for role, (network, _) in _ROLES.items():
-        heads = _heads(inputs, role)
-        history = inputs.history(role)
+        heads = _heads(data, role)
+        history = data.history(role)
         last = history[history["step"] == history.groupby("point")["step"].transform("max")]
-        for point in inputs.question.points(role):
+        for point in data.spec.points(role):
             head = heads[point["name"]]
             rows = last[last["point"] == point["name"]]
             parts.append(_rows(rows, point, network, head))
             if head == FIXED:
-                parts.append(_rows(_head_only(inputs, role, point), point, network, HEAD_ONLY))
+                parts.append(_rows(_head_only(data, role, point), point, network, HEAD_ONLY))
     return pd.concat(parts, ignore_index=True)
 
 
-def _heads(inputs: Inputs, role: str) -> dict[str, str]:
+def _heads(data: ClaimData, role: str) -> dict[str, str]:
     """Return for each point of a role, by name, whether its head is fixed or trained."""
     heads = {
-        point["name"]: TRAINED if inputs.ensemble(role, point).model().spec.head == "trained" else FIXED
-        for point in inputs.question.points(role)
+        point["name"]: TRAINED if data.ensemble(role, point).model().spec.head == "trained" else FIXED
+        for point in data.spec.points(role)
     }
     allowed = _ROLES[role][1]
     if sorted(heads.values()) != sorted(allowed):
         raise InputError(
-            f"experiment {inputs.question.experiments[role]['experiment']}: found points with the heads "
-            f"{', '.join(heads.values()) or 'of none'}; allowed in the role {role} of {inputs.question.name}: "
+            f"experiment {data.spec.experiments[role]['experiment']}: found points with the heads "
+            f"{', '.join(heads.values()) or 'of none'}; allowed in the role {role} of {data.spec.name}: "
             f"one point each, {', '.join(allowed)}"
         )
     return heads
@@ -67,18 +67,18 @@ def _heads(inputs: Inputs, role: str) -> dict[str, str]:
 
 def _rows(rows: pd.DataFrame, point: Mapping[str, Any], network: str, head: str) -> pd.DataFrame:
     columns = ["step", "replicate", "train_accuracy", "test_accuracy"]
-    table = with_point(rows[columns].reset_index(drop=True), dict(point))
+    table = with_point(rows[columns].reset_index(drop=True), point)
     return table.assign(network=network, head=head)
 
 
-def _head_only(inputs: Inputs, role: str, point: Mapping[str, Any]) -> pd.DataFrame:
+def _head_only(data: ClaimData, role: str, point: Mapping[str, Any]) -> pd.DataFrame:
     """Fit the head alone, to convergence, on the features of each replicate's initial weights."""
     from sklearn.linear_model import LogisticRegression
 
     from intrinsic_lr.training.evaluation import EvaluationData, features
 
-    ensemble = inputs.ensemble(role, point)
-    dataset = inputs.data(point["dataset"])
+    ensemble = data.ensemble(role, point)
+    dataset = data.dataset(point["dataset"])
     data = EvaluationData.of(dataset)
     weights = {name: value.to(data.train_images.device) for name, value in ensemble.weights(0).items()}
     train, test = (part.double().cpu().numpy() for part in features(ensemble.model(), weights, data))
@@ -91,12 +91,12 @@ def _head_only(inputs: Inputs, role: str, point: Mapping[str, Any]) -> pd.DataFr
     return pd.DataFrame(rows, columns=["step", "replicate", "train_accuracy", "test_accuracy"])
 
 
-def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
     """Judge whether a fixed head is no worse than a trained one; control: a head on an untrained body.
 
     Both networks have to pass, an intersection-union test: its p-values need no adjustment.
     """
-    margin = question.thresholds["margin"]
+    margin = spec.thresholds["margin"]
     compared = {
         (network, head): (_accuracies(table, network, TRAINED), _accuracies(table, network, head))
         for network in (NETWORK, CONVOLUTIONAL)
@@ -104,8 +104,8 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
     }
     findings = []
     for (network, head), pair in compared.items():
-        found = difference(*pair, question.confidence)
-        judged = question.criterion if head == FIXED else question.control
+        found = difference(*pair, spec.confidence)
+        judged = spec.criterion if head == FIXED else spec.control
         what = "the head fixed" if head == FIXED else "the body fixed"
         findings.append(
             judged(
@@ -127,20 +127,20 @@ def _accuracies(table: pd.DataFrame, network: str, head: str) -> pd.Series:
 
 
 @styled
-def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw every replicate's final test accuracy, with the margin round the mean of the trained head."""
     figure, axes = panels(1, 2, 2.7, width_ratios=[1, 1])
-    margin = question.thresholds["margin"]
+    margin = spec.thresholds["margin"]
     counts = []
     for panel, network in zip(axes[0], (NETWORK, CONVOLUTIONAL), strict=True):
-        mean = mean_interval(_accuracies(table, network, TRAINED), question.confidence)[0]
+        mean = mean_interval(_accuracies(table, network, TRAINED), spec.confidence)[0]
         if np.isfinite(mean):
             panel.axvspan(mean - margin, 1, color="0.9", lw=0)
         for place, (head, (_, colour, marker)) in enumerate(_LOOK.items()):
             values = _accuracies(table, network, head).dropna().to_numpy()
             spread = np.linspace(-0.18, 0.18, len(values)) + place + 0.1
             panel.plot(values, spread, marker, color=colour, ms=2.5, alpha=0.5, mew=0)
-            mean, low, high, n = mean_interval(values, question.confidence)
+            mean, low, high, n = mean_interval(values, spec.confidence)
             half = [[mean - low], [high - mean]]
             panel.errorbar(mean, place - 0.25, xerr=half, fmt=marker, color=colour, ms=5, capsize=3)
             counts.append(n)
@@ -154,7 +154,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
         Line2D([], [], ls="", marker=marker, color=colour, ms=5, label=label)
         for label, colour, marker in _LOOK.values()
     ]
-    percent = f"{100 * question.confidence:g} %"
+    percent = f"{100 * spec.confidence:g} %"
     legend_below(
         figure, handles, 3,
         f"small: replicates ({min(counts)} to {max(counts)}); large: mean and {percent} interval; "

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from intrinsic_lr.analyses.tables import differing_axes
-from intrinsic_lr.claims.shared.question import Inputs, Question
 from intrinsic_lr.claims.shared.sameness import (
     EXCESS,
     SHARE,
@@ -23,6 +22,7 @@ from intrinsic_lr.claims.shared.sameness import (
     strict,
     up_to_margin,
 )
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Finding
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.figures import style
@@ -32,7 +32,7 @@ INITIALISATION, RATE, BATCH, SHORT = "initialisation", "intrinsic_lr", "batch_si
 """Kinds of pairs: what the claim is about, and the controls."""
 
 
-def measure(inputs: Inputs) -> pd.DataFrame:
+def measure(data: ClaimData) -> pd.DataFrame:
     """Compare initialisations at every checkpoint, and what has to differ at the last one.
 
     A tenfold rate and another batch size are compared from one initialisation, the first of each pair.
@@ -40,15 +40,15 @@ def measure(inputs: Inputs) -> pd.DataFrame:
     Raises:
         InputError: when no two points of `mixing` differ in their initialisation alone.
     """
-    question = inputs.question
+    spec = data.spec
     pairs, bases = [], {}
-    for a, b in initialisations(question.points("mixing")):
+    for a, b in initialisations(spec.points("mixing")):
         steps = list(zip(a["steps"], b["steps"], strict=True))
         pairs.append((INITIALISATION, ("mixing", a), ("mixing", b), steps))
         bases[a["name"]] = a
     if not pairs:
         raise InputError(
-            f"{question.name}: experiment {question.experiments['mixing']['experiment']}: found no two points "
+            f"{spec.name}: experiment {spec.experiments['mixing']['experiment']}: found no two points "
             "that differ in init_seed alone; needs two initialisations at each intrinsic rate"
         )
     for a, b in combinations(bases.values(), 2):
@@ -56,15 +56,15 @@ def measure(inputs: Inputs) -> pd.DataFrame:
         if differing_axes(a, b) == ["intrinsic_lr"] and isclose(ratio, 10, rel_tol=0.05):
             pairs.append((RATE, ("mixing", a), ("mixing", b), [(a["steps"][-1], b["steps"][-1])]))
     for a in bases.values():
-        for b in question.points("other_batch"):
+        for b in spec.points("other_batch"):
             if differing_axes(a, b) == ["batch_size"]:
                 pairs.append((BATCH, ("mixing", a), ("other_batch", b), [(a["steps"][-1], b["steps"][-1])]))
-    for a, b in initialisations(question.points("too_short")):
+    for a, b in initialisations(spec.points("too_short")):
         pairs.append((SHORT, ("too_short", a), ("too_short", b), [(a["steps"][-1], b["steps"][-1])]))
-    return compare_points(inputs, pairs)
+    return compare_points(data, pairs)
 
 
-def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
     """Ask, at the end of the runs, for one distribution: strictly, without excess, and up to the margin.
 
     Controls have to fail: all of them the first two questions, and runs that end too soon the margin as well.
@@ -75,23 +75,23 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
     told, roles = [_told(row) for row in same.itertuples()], [["mixing"]] * len(same)
     words = "one distribution", "no excess disagreement", "the same up to the margin"
     statements = [[f"{text}: {word}" for text in told] for word in words]
-    findings = strict(question, question.criterion, same, statements[0], roles)
-    findings += no_excess(question.criterion, same, statements[1], roles)
-    findings += up_to_margin(question, question.criterion, same, statements[2], roles)
+    findings = strict(spec, spec.criterion, same, statements[0], roles)
+    findings += no_excess(spec.criterion, same, statements[1], roles)
+    findings += up_to_margin(spec, spec.criterion, same, statements[2], roles)
     if same.empty:
         findings += [
-            absent(question.criterion, f"two initialisations: {word}", statistic, ["mixing"])
+            absent(spec.criterion, f"two initialisations: {word}", statistic, ["mixing"])
             for word, statistic in zip(words, (VARIATION, EXCESS, SHARE), strict=True)
         ]
     other = last[last["part"] != INITIALISATION]
     told, roles = [_told(row) for row in other.itertuples()], [_roles(row.part) for row in other.itertuples()]
-    findings += strict(question, question.control, other, [f"{text}: {words[0]}" for text in told], roles)
-    findings += no_excess(question.control, other, [f"{text}: {words[1]}" for text in told], roles)
+    findings += strict(spec, spec.control, other, [f"{text}: {words[0]}" for text in told], roles)
+    findings += no_excess(spec.control, other, [f"{text}: {words[1]}" for text in told], roles)
     short = other[other["part"] == SHORT]
     told = [f"{_told(row)}: {words[2]}" for row in short.itertuples()]
-    findings += up_to_margin(question, question.control, short, told, [_roles(SHORT)] * len(short))
+    findings += up_to_margin(spec, spec.control, short, told, [_roles(SHORT)] * len(short))
     findings += [
-        absent(question.control, text, VARIATION, _roles(part))
+        absent(spec.control, text, VARIATION, _roles(part))
         for part, text in _WANTED.items()
         if part not in set(other["part"])
     ]
@@ -122,7 +122,7 @@ def _told(row) -> str:
 
 
 @style.styled
-def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw the five disagreements of two initialisations against time, and every comparison at its end."""
     same = table[table["part"] == INITIALISATION]
     same = same.assign(
@@ -164,14 +164,14 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     below = -(-axes.shape[1] // cells.ncols)
     # The names of the comparisons reach into the free first column, where there is one.
     first = 1 if 1 < axes.shape[1] == cells.ncols else 0
-    _draw_ends(figure.add_subplot(cells[below:, first:]), table, question, colours, names_inside=first == 0)
+    _draw_ends(figure.add_subplot(cells[below:, first:]), table, spec, colours, names_inside=first == 0)
     figure.suptitle("Two initialisations: how often two runs disagree, and how much the initialisation adds")
     handles = [Line2D([], [], **{"ms": 4, "lw": 1.2, **look}) for look in looks.values()]
     handles.append(Line2D([], [], color=colours[0], marker="o", ms=5, lw=2, label="below: two initialisations"))
     handles.append(
         Line2D([], [], color=colours[7], marker="D", ms=5, lw=2, label="below: controls, which must differ")
     )
-    style.legend_below(figure, handles, 3, _note(table, question))
+    style.legend_below(figure, handles, 3, _note(table, spec))
     return figure
 
 
@@ -182,13 +182,13 @@ def _quarter_ticks(panel, times) -> None:
         style.ticks(panel, powers)
 
 
-def _draw_ends(panel, table: pd.DataFrame, question: Question, colours, names_inside: bool) -> None:
+def _draw_ends(panel, table: pd.DataFrame, spec: ClaimSpec, colours, names_inside: bool) -> None:
     """Draw the share of the excess at the end of every comparison, with the p-value of the strict test.
 
     The names of the comparisons narrow the panel if they are to stay inside its part of the figure.
     """
     last = last_checkpoints(table)
-    margin = question.thresholds["excess_share"]
+    margin = spec.thresholds["excess_share"]
     control = (last["part"] != INITIALISATION).to_numpy()
     adjusted = np.full(len(last), np.nan)
     for chosen in (control, ~control):
@@ -218,11 +218,11 @@ def _draw_ends(panel, table: pd.DataFrame, question: Question, colours, names_in
     sns.despine(ax=panel)
 
 
-def _note(table: pd.DataFrame, question: Question) -> str:
+def _note(table: pd.DataFrame, spec: ClaimSpec) -> str:
     runs = table[["replicates_a", "replicates_b"]].to_numpy() if len(table) else np.zeros((1, 1))
     low, high = int(runs.min()), int(runs.max())
     count = f"{high}" if low == high else f"{low} to {high}"
     return (
-        f"{count} runs of each initialisation; {100 * question.confidence:.3g} % bootstrap intervals over runs; "
-        f"p by {question.analysis['permutations']} permutations, Holm within criteria and within controls"
+        f"{count} runs of each initialisation; {100 * spec.confidence:.3g} % bootstrap intervals over runs; "
+        f"p by {spec.analysis['permutations']} permutations, Holm within criteria and within controls"
     )

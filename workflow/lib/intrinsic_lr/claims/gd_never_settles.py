@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Finding, Range
 from intrinsic_lr.core.seeding import stream_seed
 from intrinsic_lr.figures.style import band, legend_below, logarithmic, panels, scientific, styled
@@ -31,23 +31,21 @@ _SUMMARY = (
 _POINT = ["point", "lr", "weight_decay", "intrinsic_lr"]
 
 
-def measure(inputs: Inputs) -> pd.DataFrame:
+def measure(data: ClaimData) -> pd.DataFrame:
     """Return a row per run, one per run and checkpoint (its sharpness), and the loss of first replicates."""
     parts = []
     for role in (DECAY, NO_DECAY):
-        trace, history = inputs.trace(role), inputs.history(role)
-        clocks = {
-            point["name"]: _clock(point, inputs.question.points(DECAY)) for point in inputs.question.points(role)
-        }
+        trace, history = data.trace(role), data.history(role)
+        clocks = {point["name"]: _clock(point, data.spec.points(DECAY)) for point in data.spec.points(role)}
         for keys, run in trace.groupby([*_POINT, "replicate"], sort=False):
             own = history[(history["point"] == keys[0]) & (history["replicate"] == keys[-1])]
             rate = clocks[keys[0]]
-            row = _run(run.sort_values("step"), own, rate, inputs.question.thresholds)
+            row = _run(run.sort_values("step"), own, rate, data.spec.thresholds)
             named = dict(zip([*_POINT, "replicate"], keys, strict=True))
             parts.append(pd.DataFrame([{"part": RUN, "role": role, **named, "clock": rate, **row}]))
             if keys[-1] == 0:
                 parts.append(_curve(run.sort_values("step")).assign(part=CURVE, role=role, clock=rate, **named))
-        parts += [_sharpness(inputs, role, point, clocks[point["name"]]) for point in inputs.question.points(role)]
+        parts += [_sharpness(data, role, point, clocks[point["name"]]) for point in data.spec.points(role)]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -116,20 +114,20 @@ def _curve(run: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _sharpness(inputs: Inputs, role: str, point: Mapping[str, Any], rate: float) -> pd.DataFrame:
+def _sharpness(data: ClaimData, role: str, point: Mapping[str, Any], rate: float) -> pd.DataFrame:
     """Return the spherical sharpness ||w||^2 lambda_max of every replicate and checkpoint, over 2 / ELR.
 
     With ELR = eta / ||w||^2 that ratio is eta lambda_max / 2 (Lyu, Li, Arora 2022).
     """
-    ensemble, data = inputs.ensemble(role, point), inputs.data(point["dataset"])
+    ensemble, dataset = data.ensemble(role, point), data.dataset(point["dataset"])
     model = ensemble.model()
-    images, labels = data.normalize(data.train_images), data.train_labels
+    images, labels = dataset.normalize(dataset.train_images), dataset.train_labels
     names = tuple(name for group in model.scale_groups.values() for name in group)
     parts = []
     for step in point["steps"]:
         weights = {name: value.to(images.device) for name, value in ensemble.weights(step).items()}
-        streams = inputs.question.seed, "claim", inputs.question.name, point["name"], step
-        top = _top_eigenvalues(model, weights, images, labels, names, inputs.question.settings, streams)
+        streams = data.spec.seed, "claim", data.spec.name, point["name"], step
+        top = _top_eigenvalues(model, weights, images, labels, names, data.spec.settings, streams)
         norm = sum(weights[name].double().flatten(1).square().sum(dim=1).cpu() for name in names)
         parts.append(
             pd.DataFrame(
@@ -174,38 +172,38 @@ def _top_eigenvalues(
     return torch.cat(found)
 
 
-def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
     """Judge counts, losses and sharpness at every learning rate; control: the counts without weight decay."""
-    limits = question.thresholds
+    limits = spec.thresholds
     runs = {role: table[(table["part"] == RUN) & (table["role"] == role)] for role in (DECAY, NO_DECAY)}
     decay, never = runs[DECAY], runs[NO_DECAY]
 
     def of_points(role: str, rows: pd.DataFrame, values: pd.Series) -> list[pd.Series]:
         """Return the values of every point that was planned, none where it is missing."""
-        return [values[rows["point"] == point["name"]] for point in question.points(role)]
+        return [values[rows["point"] == point["name"]] for point in spec.points(role)]
 
     findings = []
     often = Range(low=limits["count"])
     counted = "destabilisations per 1/lambda_e once all training images are right"
-    fewest, low, high, n = smallest_mean(of_points(DECAY, decay, decay["count"]), question.confidence)
+    fewest, low, high, n = smallest_mean(of_points(DECAY, decay, decay["count"]), spec.confidence)
     findings.append(
-        question.criterion(
+        spec.criterion(
             "Full-batch descent with weight decay destabilises again and again, at every learning rate.",
             f"{counted}, fewest over learning rates", fewest, (low, high), n=n, roles=[DECAY], allowed=often,
         )
     )  # fmt: skip
     drops = np.log(decay["loss_after"] / decay["loss_before"])
-    highest, low, high, n = largest_mean(of_points(DECAY, decay, drops), question.confidence)
+    highest, low, high, n = largest_mean(of_points(DECAY, decay, drops), spec.confidence)
     findings.append(
-        question.criterion(
+        spec.criterion(
             "Once weight decay is off the training loss ends below its mean before.",
             "training loss after over before, geometric mean, largest over learning rates",
             np.exp(highest), (np.exp(low), np.exp(high)), n=n, roles=[DECAY], allowed=Range(high=limits["drop"]),
         )
     )  # fmt: skip
-    highest, low, high, n = largest_mean(of_points(DECAY, decay, decay["swing"]), question.confidence)
+    highest, low, high, n = largest_mean(of_points(DECAY, decay, decay["swing"]), spec.confidence)
     findings.append(
-        question.criterion(
+        spec.criterion(
             "Once weight decay is off the training loss settles.",
             "largest over smallest training loss at the end, mean, largest over learning rates",
             highest, (low, high), n=n, roles=[DECAY], allowed=Range(high=limits["swing"]),
@@ -213,9 +211,9 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
     )  # fmt: skip
     bounds = np.log([limits["sharpness_low"], limits["sharpness_high"]])
     groups = of_points(DECAY, decay, _sharpness_of_runs(table, decay))
-    extreme, low, high, n = outermost_mean(groups, question.confidence, *bounds)
+    extreme, low, high, n = outermost_mean(groups, spec.confidence, *bounds)
     findings.append(
-        question.criterion(
+        spec.criterion(
             "With weight decay the spherical sharpness hovers about 2 / effective learning rate.",
             "spherical sharpness over 2 / effective learning rate, geometric mean, worst learning rate",
             np.exp(extreme), (np.exp(low), np.exp(high)), n=n, roles=[DECAY],
@@ -223,16 +221,16 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
         )
     )  # fmt: skip
     findings.append(
-        question.criterion(
+        spec.criterion(
             "Without weight decay the norm never falls.",
             "largest relative loss of squared norm in a step",
             never["norm_loss"].max(skipna=False), None, n=int(never["norm_loss"].notna().sum()), roles=[NO_DECAY],
             allowed=Range(high=limits["norm_loss"]),
         )
     )  # fmt: skip
-    most, low, high, n = largest_mean(of_points(NO_DECAY, never, never["count"]), question.confidence)
+    most, low, high, n = largest_mean(of_points(NO_DECAY, never, never["count"]), spec.confidence)
     findings.append(
-        question.control(
+        spec.control(
             "Full-batch descent without weight decay destabilises again and again.",
             f"{counted}, most over learning rates", most, (low, high), n=n, roles=[NO_DECAY], allowed=often,
         )
@@ -259,7 +257,7 @@ def _sharpness_of_runs(table: pd.DataFrame, runs: pd.DataFrame) -> pd.Series:
 
 
 @styled
-def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw the loss of one run at each learning rate, with and without decay, and the sharpness of all."""
     runs = table[(table["part"] == RUN) & (table["role"] == DECAY)]
     columns = runs.groupby("point").agg({"lr": "first", "clock": "first", "off_step": "max"})
@@ -268,22 +266,22 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     for (upper, lower), column in zip(axes.T, columns.itertuples(), strict=False):
         compared = (table["role"] == NO_DECAY) & (table["lr"] == column.lr)
         rows = table[(table["point"] == column.Index) | compared].assign(clock=column.clock)
-        _draw_losses(upper, rows[rows["part"] == CURVE], question)
-        _draw_sharpness(lower, rows[rows["part"] == SHARPNESS], question)
+        _draw_losses(upper, rows[rows["part"] == CURVE], spec)
+        _draw_sharpness(lower, rows[rows["part"] == SHARPNESS], spec)
         for panel in (upper, lower):
             panel.axvline(column.off_step * column.clock, color="0.3", ls=":", lw=1)
         upper.set_title(f"$\\eta$ = {scientific(column.lr)}, $\\lambda_e$ = {scientific(column.clock)}")
         lower.set_xlabel(r"time $\lambda_e t$")
     axes[0, 0].set_ylabel("training loss (nats)")
     axes[1, 0].set_ylabel("spherical sharpness\nover 2/ELR")
-    limits = question.thresholds
+    limits = spec.thresholds
     states = f"settled at {limits['low']:g}, destabilised above {limits['high']:g}"
     handles = [Line2D([], [], color=colour, label=label) for label, colour, _ in _LOOK.values()]
     handles += [
         Line2D([], [], color="0.5", ls="--", label=states),
         Line2D([], [], color="0.3", ls=":", label="weight decay off"),
     ]  # fmt: skip
-    percent = f"{100 * question.confidence:g} %"
+    percent = f"{100 * spec.confidence:g} %"
     legend_below(
         figure, handles, 2,
         f"losses: one replicate; sharpness: geometric mean and {percent} band over {runs['replicate'].nunique()} "
@@ -299,24 +297,24 @@ _LOOK = {
 }
 
 
-def _draw_losses(axes: Axes, curves: pd.DataFrame, question: Question) -> None:
+def _draw_losses(axes: Axes, curves: pd.DataFrame, spec: ClaimSpec) -> None:
     for role, (_, colour, _) in _LOOK.items():
         for _, rows in curves[curves["role"] == role].sort_values("step").groupby("point"):
             time = rows["step"] * rows["clock"]
             axes.fill_between(time, rows["loss_low"], rows["loss_high"], color=colour, lw=0.7, zorder=2)
     for name in ("low", "high"):
-        axes.axhline(question.thresholds[name], color="0.5", ls="--", lw=0.8, zorder=1)
+        axes.axhline(spec.thresholds[name], color="0.5", ls="--", lw=0.8, zorder=1)
     logarithmic(axes, "y", curves["loss_low"])
 
 
-def _draw_sharpness(axes: Axes, rows: pd.DataFrame, question: Question) -> None:
-    limits = question.thresholds
+def _draw_sharpness(axes: Axes, rows: pd.DataFrame, spec: ClaimSpec) -> None:
+    limits = spec.thresholds
     axes.axhspan(limits["sharpness_low"], limits["sharpness_high"], color="0.9", lw=0)
     axes.axhline(1, color="0.3", lw=0.8)
     for role, (_, colour, _) in _LOOK.items():
         own = rows[rows["role"] == role].copy()
         own["log"] = np.log(own["sharpness_ratio"].where(own["sharpness_ratio"] > 0))
-        summary = summarize(own, ["step", "clock"], ["log"], question.confidence)
+        summary = summarize(own, ["step", "clock"], ["log"], spec.confidence)
         summary["time"] = summary["step"] * summary["clock"]
         summary[["log_mean", "log_low", "log_high"]] = np.exp(summary[["log_mean", "log_low", "log_high"]])
         band(axes, summary, "time", "log", color=colour, marker="o", ms=2.5, lw=1.2)

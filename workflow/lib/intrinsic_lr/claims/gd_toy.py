@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Finding, Range
 from intrinsic_lr.figures.style import legend_below, ordered_colours, panels, scientific, styled
 from intrinsic_lr.stats import toy
@@ -21,17 +21,17 @@ _FLOOR = 1e-12
 _RATIOS = 1e-8, 1e3
 
 
-def measure(inputs: Inputs) -> pd.DataFrame:
+def measure(data: ClaimData) -> pd.DataFrame:
     """Run the toy at every pair of rates from random starts: with weight decay, then without; never with it."""
-    question = inputs.question
-    settings = question.settings
+    spec = data.spec
+    settings = spec.settings
     rates = np.asarray(settings["learning_rates"], np.float64)
     parts = []
     for intrinsic_lr in settings["intrinsic_lrs"]:
         steps, without = (round(settings[key] / intrinsic_lr) for key in ("length", "length_without"))
         every = max(1, without // 4)
         # Runs count as independent over all pairs of rates, so no two pairs share their starts.
-        starts = np.stack([_starts(question, intrinsic_lr, lr, settings["starts"]) for lr in rates])
+        starts = np.stack([_starts(spec, intrinsic_lr, lr, settings["starts"]) for lr in rates])
         runs = toy.descend(starts, rates[:, None], intrinsic_lr, steps, without, every)
         parts.append(_ends(DECAY, runs, rates, intrinsic_lr))
         runs = toy.descend(starts, rates[:, None], 0.0, steps, 0, every)
@@ -43,13 +43,13 @@ def measure(inputs: Inputs) -> pd.DataFrame:
         )
         parts.append(pd.DataFrame({"part": CYCLE, "intrinsic_lr": intrinsic_lr, "lr": rates, "deviation": off}))
     shown = min(settings["intrinsic_lrs"])
-    parts.append(_curves(_starts(question, shown, rates[0], 1)[0], rates, shown))
+    parts.append(_curves(_starts(spec, shown, rates[0], 1)[0], rates, shown))
     return pd.concat(parts, ignore_index=True)
 
 
-def _starts(question: Question, intrinsic_lr: float, lr: float, count: int) -> np.ndarray:
+def _starts(spec: ClaimSpec, intrinsic_lr: float, lr: float, count: int) -> np.ndarray:
     """Return standard normal starts (count, 2) of a pair of rates."""
-    return question.generator("starts", float(intrinsic_lr), float(lr)).normal(size=(count, 2))
+    return spec.generator("starts", float(intrinsic_lr), float(lr)).normal(size=(count, 2))
 
 
 def _ends(part: str, runs: toy.Descent, rates: np.ndarray, intrinsic_lr: float) -> pd.DataFrame:
@@ -85,66 +85,66 @@ def _curves(start: np.ndarray, rates: np.ndarray, intrinsic_lr: float) -> pd.Dat
     )
 
 
-def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
     """Judge the late mean loss at every pair of rates, the cycle, and what happens without weight decay."""
-    limits = question.thresholds
+    limits = spec.thresholds
     near = Range(limits["ratio_low"], limits["ratio_high"])
     decay = table[table["part"] == DECAY]
-    ratio, *interval, n = _outermost(decay, near, question)
+    ratio, *interval, n = _outermost(decay, near, spec)
     settled = (decay["final_loss"] <= limits["final_loss"]) & (decay["norm_drift"] <= limits["norm_drift"])
     # A collapsed run has not settled, and it does not hover: NaN compares as false.
-    share, low, high, n_settled = share_interval(int(settled.sum()), len(decay), question.confidence)
+    share, low, high, n_settled = share_interval(int(settled.sum()), len(decay), spec.confidence)
     cycle = table.loc[table["part"] == CYCLE, "deviation"]
-    hovering, *hovering_interval, hovering_n = _hovering(decay, near, question)
+    hovering, *hovering_interval, hovering_n = _hovering(decay, near, spec)
     without = table[table["part"] == NO_DECAY]
     # In the control a missing run must not help to reject.
-    never, *never_interval, never_n = _hovering(without[without["ratio"].notna()], near, question)
+    never, *never_interval, never_n = _hovering(without[without["ratio"].notna()], near, spec)
     statistic = f"share of runs with a late mean loss within {near} of lambda_e/2"
     return [
-        question.criterion(
+        spec.criterion(
             "The late mean loss is near lambda_e/2 at every learning rate.",
             "mean late loss over lambda_e/2, at the worst pair of rates",
             ratio, interval, n=n, allowed=near,
         ),
-        question.criterion(
+        spec.criterion(
             "The late mean loss is near lambda_e/2 in every run.",
             statistic, hovering, hovering_interval, n=hovering_n, allowed=Range(low=limits["share"]),
         ),
-        question.criterion(
+        spec.criterion(
             "Started on it, descent stays on the cycle with ||w||^2 = eta and loss lambda_e/2.",
             "largest relative deviation of loss and squared norm, over all rates",
             cycle.max(skipna=False), None, n=len(cycle), allowed=Range(high=limits["cycle"]),
         ),
-        question.criterion(
+        spec.criterion(
             "Once weight decay is off the loss goes to 0 and the norm stays.",
             "share of runs that settle", share, (low, high), n=n_settled, allowed=Range(low=limits["share"]),
         ),
-        question.control(
+        spec.control(
             "The late mean loss is near lambda_e/2 also without weight decay from the start.",
             statistic, never, never_interval, n=never_n, allowed=Range(low=limits["share"]),
         ),
     ]  # fmt: skip
 
 
-def _outermost(runs: pd.DataFrame, near: Range, question: Question) -> tuple[float, float, float, int]:
+def _outermost(runs: pd.DataFrame, near: Range, spec: ClaimSpec) -> tuple[float, float, float, int]:
     """Return the mean ratio, over the pairs of rates, that speaks most against the range, its interval, and n."""
     ratios = dict(list(runs.groupby(["intrinsic_lr", "lr"])["ratio"]))
-    settings = question.settings
+    settings = spec.settings
     pairs = product(settings["intrinsic_lrs"], settings["learning_rates"])
-    return outermost_mean([ratios.get(pair, ()) for pair in pairs], question.confidence, near.low, near.high)
+    return outermost_mean([ratios.get(pair, ()) for pair in pairs], spec.confidence, near.low, near.high)
 
 
-def _hovering(runs: pd.DataFrame, near: Range, question: Question) -> tuple[float, float, float, int]:
+def _hovering(runs: pd.DataFrame, near: Range, spec: ClaimSpec) -> tuple[float, float, float, int]:
     """Return the share of runs whose ratio is in the range, with its interval and their number."""
-    return share_interval(int(runs["ratio"].between(near.low, near.high).sum()), len(runs), question.confidence)
+    return share_interval(int(runs["ratio"].between(near.low, near.high).sum()), len(runs), spec.confidence)
 
 
 @styled
-def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw the loss along three runs, and the late mean loss against the learning rate."""
     figure, axes = panels(1, 2, 2.9, width_ratios=[1.25, 1])
     handles = _draw_curves(axes[0, 0], table[table["part"] == CURVE])
-    handles += _draw_ratios(axes[0, 1], table, question)
+    handles += _draw_ratios(axes[0, 1], table, spec)
     count = int(table["replicate"].max() + 1) if table["replicate"].notna().any() else 0
     rates = ", ".join(scientific(rate) for rate in sorted(table["intrinsic_lr"].dropna().unique()))
     note = (
@@ -174,8 +174,8 @@ def _draw_curves(axes: Axes, curves: pd.DataFrame) -> list[Line2D]:
     return [*lines, Line2D([], [], color="0.3", ls="--", label=r"$\lambda_e/2$")]
 
 
-def _draw_ratios(axes: Axes, table: pd.DataFrame, question: Question) -> list[Line2D]:
-    limits, rates = question.thresholds, sorted(table["lr"].dropna().unique())
+def _draw_ratios(axes: Axes, table: pd.DataFrame, spec: ClaimSpec) -> list[Line2D]:
+    limits, rates = spec.thresholds, sorted(table["lr"].dropna().unique())
     axes.axhspan(limits["ratio_low"], limits["ratio_high"], color="0.85", lw=0)
     axes.axhline(1, color="0.3", ls="--", lw=1)
     # Each run has its own place beside the learning rate, so that equal values can be told from one.

@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from intrinsic_lr.claims.shared.question import Inputs, Interval, Question
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec, Interval
 from intrinsic_lr.claims.shared.verdicts import Finding, Range
 from intrinsic_lr.figures.style import MARKERS, legend_below, ordered_colours, panels, scientific, styled, ticks
 from intrinsic_lr.stats.intervals import root_mean_square_interval
@@ -17,13 +17,13 @@ QUANTITIES = {"train_loss": "train loss", "test_loss": "test loss", "squared_nor
 """What is compared. Where the norms agree the effective learning rate, eta / ||w||^2, is k times larger."""
 
 
-def measure(inputs: Inputs) -> pd.DataFrame:
+def measure(data: ClaimData) -> pd.DataFrame:
     """Return the curves of all points against `intrinsic_time`, which at equal weight decay is time in epochs.
 
     lambda_e t = lambda (eta t) is the same for (eta, t) and (k eta, t / k).
     """
-    history = inputs.history("scaling")
-    sizes = {point["name"]: point["batch_size"] for point in inputs.question.points("scaling")}
+    history = data.history("scaling")
+    sizes = {point["name"]: point["batch_size"] for point in data.spec.points("scaling")}
     table = history.assign(
         batch_size=history["point"].map(sizes), intrinsic_time=history["step"] * history["intrinsic_lr"]
     )
@@ -71,15 +71,15 @@ def mean_square(small: np.ndarray, large: np.ndarray) -> float:
     return float((np.log(large.mean(axis=0) / small.mean(axis=0)) ** 2).mean())
 
 
-def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
     """Ask for equal curves at the smallest lambda_e; the control asks at the largest, where the rule breaks."""
     findings = []
     for quantity, title in QUANTITIES.items():
         found = sorted(pairs(table, quantity), key=lambda pair: pair[0]["larger"])
-        margin = question.thresholds["norm" if quantity == "squared_norm" else "loss"]
+        margin = spec.thresholds["norm" if quantity == "squared_norm" else "loss"]
         statistic = "RMS of the log ratio of the curves"
         # With one pair alone there is none at a larger lambda_e.
-        for pair, ask in ((found[:1], question.criterion), (found[1:][-1:], question.control)):
+        for pair, ask in ((found[:1], spec.criterion), (found[1:][-1:], spec.control)):
             if not pair:
                 nothing = {"n": 0, "roles": ["scaling"], "allowed": Range(high=margin)}
                 findings.append(ask(f"{title} at equal epochs: no such pair", statistic, np.nan, None, **nothing))
@@ -89,7 +89,7 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
                 ask(
                     f"{title} at equal epochs, k lambda_e = {about['larger']:.3g}",
                     statistic,
-                    *_with_interval(small, large, question, quantity, about["larger"]),
+                    *_with_interval(small, large, spec, quantity, about["larger"]),
                     n=min(len(small), len(large)),
                     roles=["scaling"],
                     allowed=Range(high=margin),
@@ -98,18 +98,18 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
     return findings
 
 
-def _with_interval(small: np.ndarray, large: np.ndarray, question: Question, *names) -> tuple[float, Interval]:
+def _with_interval(small: np.ndarray, large: np.ndarray, spec: ClaimSpec, *names) -> tuple[float, Interval]:
     return root_mean_square_interval(
         lambda a, b: mean_square(small[a], large[b]),
         [len(small), len(large)],
-        question.analysis["bootstrap"],
-        question.confidence,
-        question.generator(*names),
+        spec.analysis["bootstrap"],
+        spec.confidence,
+        spec.generator(*names),
     )
 
 
 @styled
-def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw the test loss of both batch sizes in epochs, and all discrepancies against k lambda_e."""
     figure, axes = panels(1, 2, 3.0, width_ratios=[1.2, 1])
     curves, breaking = axes[0]
@@ -129,9 +129,9 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     lambdas: set[float] = set()
     palette = sns.color_palette("colorblind")
     for place, (quantity, title) in enumerate(QUANTITIES.items()):
-        margin = question.thresholds["norm" if quantity == "squared_norm" else "loss"]
+        margin = spec.thresholds["norm" if quantity == "squared_norm" else "loss"]
         for about, _, small, large in pairs(table, quantity):
-            value, (low, high) = _with_interval(small, large, question, quantity, about["larger"])
+            value, (low, high) = _with_interval(small, large, spec, quantity, about["larger"])
             if np.isfinite(value):
                 lambdas.add(about["larger"])
                 breaking.errorbar(
@@ -160,6 +160,6 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
         figure,
         handles,
         5,
-        f"bars: {question.confidence:.0%} bootstrap intervals over replicates (n = {n} a batch size)",
+        f"bars: {spec.confidence:.0%} bootstrap intervals over replicates (n = {n} a batch size)",
     )
     return figure

@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from intrinsic_lr.claims.shared.question import Inputs, Interval, Question
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec, Interval
 from intrinsic_lr.claims.shared.verdicts import CONTROL, Finding, Range
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.figures.style import band, legend_below, panels, scientific, spread, styled
@@ -24,11 +24,11 @@ REST_SHARE = 0.25
 """The rest before the change, and the one at the end, is the mean over this share of the time, the last."""
 
 
-def measure(inputs: Inputs) -> pd.DataFrame:
+def measure(data: ClaimData) -> pd.DataFrame:
     """Return the rates, effective learning rate, noise and test error of each replicate round the change."""
     parts = []
-    for point in inputs.question.points("decay"):
-        ensemble = inputs.ensemble("decay", point)
+    for point in data.spec.points("decay"):
+        ensemble = data.ensemble("decay", point)
         history, trace = (
             frame[frame["step"] <= point["length"]].rename(columns={"unit_gradient_squared_norm": "noise"})
             for frame in (ensemble.history(), ensemble.trace())
@@ -39,12 +39,12 @@ def measure(inputs: Inputs) -> pd.DataFrame:
         rates = joined[["lr", "weight_decay"]]
         change = joined.loc[~(rates == rates.iloc[-1]).all(axis=1), "step"].max()
         if not change >= 0 or rates.iloc[-1].prod() == 0:
-            experiment = inputs.question.experiments["decay"]["experiment"]
+            experiment = data.spec.experiments["decay"]["experiment"]
             raise InputError(
                 f"experiment {experiment}: schedule: found {point['schedule']}, which never changes its rates or "
                 "ends without weight decay; wanted is one decay of rates that stay above 0"
             )
-        responds = inputs.question.settings["relaxed"] / (4 * rates.iloc[-1].prod())
+        responds = data.spec.settings["relaxed"] / (4 * rates.iloc[-1].prod())
         errors = history[["step", "replicate"]].assign(test_error=1 - history["test_accuracy"])
         rows = pd.concat(
             [
@@ -205,9 +205,9 @@ def _names(points: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
     """Hold each response against the equation of gamma with the measured noise, and its end against F8."""
-    limits = question.thresholds
+    limits = spec.thresholds
     course = Range(high=limits["deviation"])
     findings = []
     found_responses = responses(table)
@@ -215,9 +215,9 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
         name = response.name.replace("_", " ")
         shared = {"n": response.n, "roles": ["decay"]}
         if response.k_lr != 1:
-            ratio, interval = _with_interval(lambda i, r=response: r.drop(i) / r.k_lr, response, question, "drop")
+            ratio, interval = _with_interval(lambda i, r=response: r.drop(i) / r.k_lr, response, spec, "drop")
             findings.append(
-                question.criterion(
+                spec.criterion(
                     f"{name}: falls at once by the factor of the learning rate",
                     f"drop of the effective LR / {response.k_lr:g}",
                     ratio,
@@ -226,9 +226,9 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
                     **shared,
                 )
             )
-        found = _deviation(response, question, "course")
+        found = _deviation(response, spec, "course")
         findings.append(
-            question.criterion(
+            spec.criterion(
                 f"{name}: the course follows the equation of gamma with the measured noise",
                 _DEVIATION,
                 *found,
@@ -236,10 +236,10 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
                 **shared,
             )
         )
-        if response.settled(question.settings["relaxed"]):
-            found = _with_interval(response.rise, response, question, "rise")
+        if response.settled(spec.settings["relaxed"]):
+            found = _with_interval(response.rise, response, spec, "rise")
             findings.append(
-                question.criterion(
+                spec.criterion(
                     f"{name}: ends nearer to F8's rest, for constant noise, than to no response",
                     "final effective LR / F8's rest",
                     *found,
@@ -247,23 +247,23 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
                     **shared,
                 )
             )
-            findings.extend(_controls(response, name, course, question))
+            findings.extend(_controls(response, name, course, spec))
     nothing = {"n": 0, "roles": ["decay"], "allowed": course}
     responded = {response.point for response in found_responses}
-    for point in question.points("decay"):
+    for point in spec.points("decay"):
         if point["name"] not in responded:
             statement = f"{point['schedule'].replace('_', ' ')}: no replicate with a response"
-            findings.append(question.criterion(statement, _DEVIATION, np.nan, None, **nothing))
+            findings.append(spec.criterion(statement, _DEVIATION, np.nan, None, **nothing))
     if not any(finding.role == CONTROL for finding in findings):
         statement = "a wrong prediction: no response was followed to its rest"
-        findings.append(question.control(statement, _DEVIATION, np.nan, None, **nothing))
+        findings.append(spec.control(statement, _DEVIATION, np.nan, None, **nothing))
     return findings
 
 
 _DEVIATION = "RMS of log(effective LR / predicted)"
 
 
-def _controls(response: Response, name: str, allowed: Range, question: Question) -> list[Finding]:
+def _controls(response: Response, name: str, allowed: Range, spec: ClaimSpec) -> list[Finding]:
     """Return the same deviation from wrong predictions: too slow, and the two decays taken for each other.
 
     The latter is no wrong prediction where both rates decayed by one factor.
@@ -273,43 +273,41 @@ def _controls(response: Response, name: str, allowed: Range, question: Question)
         wrong["predicted as if the other rate had decayed"] = {"jump": response.k_decay}
     findings = []
     for what, options in wrong.items():
-        found = _deviation(response, question, what, **options)
+        found = _deviation(response, spec, what, **options)
         findings.append(
-            question.control(f"{name}: {what}", _DEVIATION, *found, n=response.n, roles=["decay"], allowed=allowed)
+            spec.control(f"{name}: {what}", _DEVIATION, *found, n=response.n, roles=["decay"], allowed=allowed)
         )
     return findings
 
 
-def _deviation(response: Response, question: Question, what: str, **wrong: float) -> tuple[float, Interval]:
+def _deviation(response: Response, spec: ClaimSpec, what: str, **wrong: float) -> tuple[float, Interval]:
     """Return the root mean square of log(measured / predicted) over the response."""
-    relaxed = question.settings["relaxed"]
+    relaxed = spec.settings["relaxed"]
     return root_mean_square_interval(
         lambda index: response.mean_square(index, relaxed, **wrong),
         [response.n],
-        question.analysis["bootstrap"],
-        question.confidence,
-        question.generator(what, response.name),
+        spec.analysis["bootstrap"],
+        spec.confidence,
+        spec.generator(what, response.name),
     )
 
 
-def _with_interval(statistic, response: Response, question: Question, what: str) -> tuple[float, Interval]:
-    generator = question.generator(what, response.name)
-    interval = bootstrap_interval(
-        statistic, [response.n], question.analysis["bootstrap"], question.confidence, generator
-    )
+def _with_interval(statistic, response: Response, spec: ClaimSpec, what: str) -> tuple[float, Interval]:
+    generator = spec.generator(what, response.name)
+    interval = bootstrap_interval(statistic, [response.n], spec.analysis["bootstrap"], spec.confidence, generator)
     return statistic(response.everyone), interval
 
 
 @styled
-def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw the effective learning rate and the test error round each change, with both predictions."""
     found = responses(table)
     figure, axes = panels(2, max(len(found), 1), 3.7, sharex="col", sharey="row", height_ratios=[1.3, 1])
     colours = sns.color_palette("colorblind")
     for response, (above, below) in zip(found, axes.T, strict=False):
-        _draw_response(above, response, table, question.confidence, colours)
+        _draw_response(above, response, table, spec.confidence, colours)
         errors = table[(table["part"] == ERROR) & (table["point"] == response.point)]
-        _shown(below, response, errors, "test_error", question.confidence, color=colours[3])
+        _shown(below, response, errors, "test_error", spec.confidence, color=colours[3])
         below.set_xlabel("steps since the change")
     axes[0, 0].set_ylabel("effective learning rate")
     axes[1, 0].set_ylabel("test error")
@@ -321,7 +319,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
         Line2D([], [], color=colours[3], label="test error"),
     ]
     n = max((response.n for response in found), default=0)
-    note = f"bands: {question.confidence:.0%} intervals of the mean over replicates (n = {n})"
+    note = f"bands: {spec.confidence:.0%} intervals of the mean over replicates (n = {n})"
     legend_below(figure, handles, 4, note)
     return figure
 

@@ -5,8 +5,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from intrinsic_lr.claims.shared.question import Inputs, Question
 from intrinsic_lr.claims.shared.sameness import first_of_each_rate, initialisations
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Finding, Range
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.seeding import stream_seed
@@ -29,7 +29,7 @@ MAX_DIMENSION = 10_000
 """Of the simulated walk: cosines of independent directions are then within a few hundredths of 0."""
 
 
-def measure(inputs: Inputs) -> pd.DataFrame:
+def measure(data: ClaimData) -> pd.DataFrame:
     """Return cosines within and across trajectories, and the comparison of the predictions at the last checkpoint.
 
     A row per rate, relation, layer and replicate k of the first initialisation: with its own weights `lag`
@@ -41,9 +41,9 @@ def measure(inputs: Inputs) -> pd.DataFrame:
     Raises:
         InputError: when no two points differ in their initialisation alone, or one has a single checkpoint.
     """
-    question = inputs.question
-    named = f"{question.name}: experiment {question.experiments[PAIRS]['experiment']}"
-    pairs = first_of_each_rate(initialisations(question.points(PAIRS)))
+    spec = data.spec
+    named = f"{spec.name}: experiment {spec.experiments[PAIRS]['experiment']}"
+    pairs = first_of_each_rate(initialisations(spec.points(PAIRS)))
     if not pairs:
         raise InputError(
             f"{named}: found no two points that differ in init_seed alone; needs two initialisations at each "
@@ -53,24 +53,24 @@ def measure(inputs: Inputs) -> pd.DataFrame:
     for a, b in pairs:
         if len(a["steps"]) < 2:
             raise InputError(f"{named}: found one checkpoint of {a['name']}; needs one more, a lag earlier")
-        first, second = inputs.ensemble(PAIRS, a), inputs.ensemble(PAIRS, b)
-        last, earlier = a["steps"][-1], _earlier(a, question.settings["lag"])
+        first, second = data.ensemble(PAIRS, a), data.ensemble(PAIRS, b)
+        last, earlier = a["steps"][-1], _earlier(a, spec.settings["lag"])
         start, end, other = first.weights(earlier), first.weights(last), second.weights(b["steps"][-1])
-        count = question.experiments[PAIRS]["replicates"]
+        count = spec.experiments[PAIRS]["replicates"]
         found = _cosines(start, end, other, first.scale_groups, count)
         parts.append(_labelled(found, a, last - earlier, WEIGHTS))
         dimension = sum(end[name][0].numel() for names in first.scale_groups.values() for name in names)
-        walks = _walks(a, earlier, min(dimension, MAX_DIMENSION), count, question.generator(WALK, a["name"]))
+        walks = _walks(a, earlier, min(dimension, MAX_DIMENSION), count, spec.generator(WALK, a["name"]))
         parts.append(_labelled(_cosines(*walks, {"w": ("w",)}, count), a, last - earlier, WALK))
         row = compare(
             first.labels(last),
             second.labels(b["steps"][-1]),
-            inputs.test_labels(a["dataset"]),
+            data.test_labels(a["dataset"]),
             first.classes,
-            permutations=question.analysis["permutations"],
-            bootstrap=question.analysis["bootstrap"],
-            confidence=question.confidence,
-            seed=stream_seed(question.seed, "claim", question.name, a["name"]),
+            permutations=spec.analysis["permutations"],
+            bootstrap=spec.analysis["bootstrap"],
+            confidence=spec.confidence,
+            seed=stream_seed(spec.seed, "claim", spec.name, a["name"]),
         )
         parts.append(_labelled(pd.DataFrame([row]), a, last - earlier, FUNCTIONS))
     found = pd.concat(parts, ignore_index=True)
@@ -145,10 +145,10 @@ def _by_relation(table: pd.DataFrame, layer: str, quantity: str) -> pd.DataFrame
     return rows.pivot(index="replicate", columns="relation", values=quantity).reindex(columns=relations)
 
 
-def mixed_rates(table: pd.DataFrame, question: Question) -> list[float]:
+def mixed_rates(table: pd.DataFrame, spec: ClaimSpec) -> list[float]:
     """Return the rates at which function space has mixed: the excess share is small with its whole interval."""
     rows = table[table["part"] == FUNCTIONS]
-    return list(rows.loc[rows["excess_share_high"] <= question.thresholds["mixed"], "intrinsic_lr"])
+    return list(rows.loc[rows["excess_share_high"] <= spec.thresholds["mixed"], "intrinsic_lr"])
 
 
 def least_ratio(gap: float) -> float:
@@ -160,7 +160,7 @@ def least_ratio(gap: float) -> float:
     return (1 - gap) ** -0.5
 
 
-def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
     """Judge, where function space has mixed, cosines and distances within a trajectory against those across.
 
     Control: the walks of noise alone, whose weights do mix, judged alike. Where function space has mixed nowhere,
@@ -170,13 +170,13 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
     functions = table[table["part"] == FUNCTIONS]
     unknown = list(functions.loc[functions["excess_share_high"].isna(), "intrinsic_lr"])
     for finding, part, words in (
-        (question.criterion, WEIGHTS, "weights of one trajectory lie closer than those of two initialisations"),
-        (question.control, WALK, "a walk of noise alone on the sphere, from two initial directions"),
+        (spec.criterion, WEIGHTS, "weights of one trajectory lie closer than those of two initialisations"),
+        (spec.control, WALK, "a walk of noise alone on the sphere, from two initial directions"),
     ):
-        for rate in [*mixed_rates(table, question), *unknown] or [np.nan]:
+        for rate in [*mixed_rates(table, spec), *unknown] or [np.nan]:
             rows = table[(table["part"] == part) & (table["intrinsic_lr"] == rate) & (rate not in unknown)]
             for layer, name in LAYERS.items():
-                mean, low, high, n = mean_interval(gaps(rows, layer), question.confidence)
+                mean, low, high, n = mean_interval(gaps(rows, layer), spec.confidence)
                 findings.append(
                     finding(
                         f"At lambda_e = {rate:.3g} {words}: cosine ({name}).",
@@ -185,10 +185,10 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
                         (low, high),
                         n=n,
                         roles=[PAIRS],
-                        allowed=Range(low=question.thresholds["gap"]),
+                        allowed=Range(low=spec.thresholds["gap"]),
                     )
                 )
-            mean, low, high, n = mean_interval(log_distance_ratios(rows), question.confidence)
+            mean, low, high, n = mean_interval(log_distance_ratios(rows), spec.confidence)
             findings.append(
                 finding(
                     f"At lambda_e = {rate:.3g} {words}: distance (raw weights).",
@@ -197,18 +197,18 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
                     (np.exp(low), np.exp(high)),
                     n=n,
                     roles=[PAIRS],
-                    allowed=Range(low=least_ratio(question.thresholds["gap"])),
+                    allowed=Range(low=least_ratio(spec.thresholds["gap"])),
                 )
             )
     return findings
 
 
 @styled
-def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw the cosines of the weights beside the total variation of the predictions, for every rate."""
     figure, ((cosine, variation),) = panels(1, 2, 3.0, width_ratios=[1.5, 1])
     weights, functions = table[table["part"] == WEIGHTS], table[table["part"] == FUNCTIONS].assign(p_holm=np.nan)
-    mixed = mixed_rates(table, question)
+    mixed = mixed_rates(table, spec)
     finite = functions["p_value"].notna()
     if finite.any():
         functions.loc[finite, "p_holm"] = holm(functions.loc[finite, "p_value"])
@@ -219,7 +219,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
             rows = weights[(weights["relation"] == relation) & (weights["layer"] == layer)]
             for rate, place in places.items():
                 mean, low, high, _ = mean_interval(
-                    rows.loc[rows["intrinsic_lr"] == rate, "cosine"], question.confidence
+                    rows.loc[rows["intrinsic_lr"] == rate, "cosine"], spec.confidence
                 )
                 error = np.nan_to_num([[mean - low], [high - mean]])
                 at = place + offset + shift
@@ -229,7 +229,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
         walk = sphere_walk_cosine(rate, delta)
         cosine.plot([place - 0.35, place + 0.35], [walk, walk], color="black", ls=":", lw=1.4)
         far = weights[(weights["intrinsic_lr"] == rate) & (weights["relation"] == "across_initialisations")]
-        least = far.loc[far["layer"] == "all", "cosine"].mean() + question.thresholds["gap"]
+        least = far.loc[far["layer"] == "all", "cosine"].mean() + spec.thresholds["gap"]
         cosine.plot([place - 0.35, place + 0.35], [least, least], color="0.4", ls="--", lw=1.1)
         row = functions[functions["intrinsic_lr"] == rate].iloc[0]
         variation.fill_between(
@@ -265,7 +265,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     lag = (weights["delta"] * weights["intrinsic_lr"]).max() if len(weights) else np.nan
     note = (
         f"at {end:.3g}$/\\lambda_e$; within a trajectory a lag of {lag:.3g}$/\\lambda_e$; mean and "
-        f"{100 * question.confidence:g} % interval, {n} runs of each\n"
+        f"{100 * spec.confidence:g} % interval, {n} runs of each\n"
         "open circles, squares, triangles: every layer at unit norm; open diamonds: not mixed\n"
         "numbers: excess share of the disagreement, p of the permutation test (Holm)"
     )

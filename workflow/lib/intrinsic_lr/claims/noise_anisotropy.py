@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from intrinsic_lr.analyses.tables import with_point
-from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Finding, Range
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.figures.style import legend_below, ordered_colours, panels, styled
@@ -34,29 +34,29 @@ _SHARE = "participation ratio / attainable dimension"
 _TOP = "top eigenvalue / that of isotropic noise"
 
 
-def measure(inputs: Inputs) -> pd.DataFrame:
+def measure(data: ClaimData) -> pd.DataFrame:
     """Return the moments and the largest eigenvalues of the noise, at each settled checkpoint of each replicate.
 
     Gradients are taken at unit norm. The attainable dimension is that of all directions tangent to the spheres of
     the scale-invariant groups, or the number of training images less one where that is smaller. The latter is a
     convention: it bounds the rank of a mean of fixed gradients per image, which batch norm's are not.
     """
-    question = inputs.question
+    spec = data.spec
     parts = []
-    for point in question.points("equilibrium"):
-        ensemble, data = inputs.ensemble("equilibrium", point), inputs.data(point["dataset"], point["dtype"])
+    for point in spec.points("equilibrium"):
+        ensemble, dataset = data.ensemble("equilibrium", point), data.dataset(point["dataset"], point["dtype"])
         model = ensemble.model()
         names = [name for group in ensemble.scale_groups.values() for name in group]
-        images = data.normalize(data.train_images)
-        settled = question.settings["settled"] / point["intrinsic_lr"]
-        for step in [step for step in point["steps"] if step >= settled][-int(question.settings["checkpoints"]) :]:
+        images = dataset.normalize(dataset.train_images)
+        settled = spec.settings["settled"] / point["intrinsic_lr"]
+        for step in [step for step in point["steps"] if step >= settled][-int(spec.settings["checkpoints"]) :]:
             weights = {name: value.to(images.device) for name, value in ensemble.weights(step).items()}
             tangent = sum(weights[name][0].numel() for name in names) - len(ensemble.scale_groups)
             attainable = min(tangent, len(images) - 1)
-            generator = question.generator("null", point["name"], step)
+            generator = spec.generator("null", point["name"], step)
             batch = int(point["batch_size"])
             rows = []
-            for replicate, gram in _grams(model, weights, names, images, data.train_labels, batch, question, step):
+            for replicate, gram in _grams(model, weights, names, images, dataset.train_labels, batch, spec, step):
                 synthetic = isotropic_gram(len(gram), attainable, generator) * noise_moments(gram).trace
                 for part, matrix in ((MEASURED, gram), (ISOTROPIC, synthetic)):
                     rows.append(
@@ -66,21 +66,21 @@ def measure(inputs: Inputs) -> pd.DataFrame:
                             "replicate": replicate,
                             "dimension": attainable,
                             "tangent_dimension": tangent,
-                            **_row(matrix, attainable, tangent, question, generator),
+                            **_row(matrix, attainable, tangent, spec, generator),
                         }
                     )
             parts.append(with_point(pd.DataFrame(rows), point))
     if not parts:
-        experiment = question.experiments["equilibrium"]["experiment"]
+        experiment = spec.experiments["equilibrium"]["experiment"]
         raise InputError(
-            f"experiment {experiment}: checkpoints: found none from {question.settings['settled']}/lambda_e on, "
+            f"experiment {experiment}: checkpoints: found none from {spec.settings['settled']}/lambda_e on, "
             "where a run counts as at rest"
         )
     return pd.concat(parts, ignore_index=True)
 
 
 def _row(
-    gram: np.ndarray, dimension: int, tangent: int, question: Question, generator: np.random.Generator
+    gram: np.ndarray, dimension: int, tangent: int, spec: ClaimSpec, generator: np.random.Generator
 ) -> dict[str, float]:
     """Return the moments, the top eigenvalues as shares of the trace, and the null's top eigenvalue.
 
@@ -92,7 +92,7 @@ def _row(
         )
     moments = noise_moments(gram)
     tops = top_eigenvalues(gram, EIGENVALUES) / moments.trace
-    draws = int(question.settings["isotropic_draws"])
+    draws = int(spec.settings["isotropic_draws"])
     gaussian, same_lengths = isotropic_top_eigenvalue(gram, dimension, draws, generator)
     found = (
         moments.squared_norm,
@@ -112,7 +112,7 @@ def _row(
 
 def _grams(
     model: "EnsembleModel", weights: dict[str, "torch.Tensor"], names: list[str], images: "torch.Tensor",
-    labels: "torch.Tensor", batch: int, question: Question, step: int,
+    labels: "torch.Tensor", batch: int, spec: ClaimSpec, step: int,
 ):  # fmt: skip
     """Yield (replicate, Gram matrix of its mini-batch gradients at unit norm), a few replicates at a time."""
     import torch
@@ -120,13 +120,13 @@ def _grams(
     from intrinsic_lr.core.seeding import stream_seed
     from intrinsic_lr.models.gradients import gradients
 
-    count, members = int(question.settings["batches"]), len(weights[names[0]])
+    count, members = int(spec.settings["batches"]), len(weights[names[0]])
     size = sum(weights[name][0].numel() for name in names)
     chunk = max(1, GRADIENT_ELEMENTS // (count * size))
     for start in range(0, members, chunk):
         held = {name: value[start : start + chunk].clone() for name, value in weights.items()}
         here = len(held[names[0]])
-        draw = torch.Generator().manual_seed(stream_seed(question.seed, "claim", question.name, step, start))
+        draw = torch.Generator().manual_seed(stream_seed(spec.seed, "claim", spec.name, step, start))
         found = torch.empty(here, count, size, dtype=held[names[0]].dtype, device=images.device)
         for row in range(count):
             index = torch.stack([torch.randperm(len(images), generator=draw)[:batch] for _ in range(here)])
@@ -139,21 +139,21 @@ def _grams(
             yield start + member, ((scaled @ scaled.T) * norms[member] ** 2).numpy()
 
 
-def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
     """Hold the participation ratio and the top eigenvalue against those of isotropic noise."""
-    share, top = Range(high=question.thresholds["share"]), Range(low=question.thresholds["top"])
+    share, top = Range(high=spec.thresholds["share"]), Range(low=spec.thresholds["top"])
     findings = []
     for part, ask, whose in (
-        (MEASURED, question.criterion, "gradient noise"),
-        (ISOTROPIC, question.control, "synthetic isotropic noise"),
+        (MEASURED, spec.criterion, "gradient noise"),
+        (ISOTROPIC, spec.control, "synthetic isotropic noise"),
     ):
         rows = replicate_means(table, part)
         there = set(rows.index.get_level_values("point"))
-        if not there >= {point["name"] for point in question.points("equilibrium")}:
+        if not there >= {point["name"] for point in spec.points("equilibrium")}:
             # A point is missing as a whole: what the others say is not what was asked.
             rows = rows[:0]
         for statistic, column, allowed in ((_SHARE, "share", share), (_TOP, "top_ratio", top)):
-            estimate, low, high, n = mean_interval(rows[column], question.confidence)
+            estimate, low, high, n = mean_interval(rows[column], spec.confidence)
             findings.append(
                 ask(whose, statistic, estimate, (low, high), n=n, roles=["equilibrium"], allowed=allowed)
             )
@@ -176,7 +176,7 @@ def replicate_means(table: pd.DataFrame, part: str) -> pd.DataFrame:
 
 
 @styled
-def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw the spectra of the noise and of isotropic noise, and the participation ratios with their threshold."""
     figure, axes = panels(1, 2, 2.9, width_ratios=[1.5, 1])
     spectrum, ratio = axes[0]
@@ -199,7 +199,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
         ratio.plot(place + jitter, values, ".", color=colours[part], ms=5)
         if len(values):
             ratio.set_yscale("log")
-    ratio.axhline(question.thresholds["share"], color="0.4", ls="--", lw=0.9)
+    ratio.axhline(spec.thresholds["share"], color="0.4", ls="--", lw=0.9)
     ratio.axhline(1, color="0.4", ls=":", lw=0.9)
     ratio.set_xticks([0, 1], ["gradient\nnoise", "isotropic\n(synthetic)"])
     ratio.set(
@@ -216,7 +216,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
         Line2D([], [], color="0.4", ls=":", label="expected of isotropic noise"),
     ]
     n, checkpoints = measured["replicate"].nunique(), measured["step"].nunique()
-    batches = int(question.settings["batches"])
+    batches = int(spec.settings["batches"])
     legend_below(
         figure,
         handles,

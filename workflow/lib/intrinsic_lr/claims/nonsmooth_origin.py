@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from intrinsic_lr.claims.shared.exact import network_names
-from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Finding, Range
 from intrinsic_lr.core.seeding import stream_seed
 from intrinsic_lr.figures.style import MARKERS, legend_below, ordered_colours, panels, styled
@@ -24,31 +24,31 @@ from intrinsic_lr.study.model_spec import ModelSpec
 SAME, FRESH, CONTROL = "same_direction", "fresh_direction", "all_trained"
 
 
-def measure(inputs: Inputs) -> pd.DataFrame:
+def measure(data: ClaimData) -> pd.DataFrame:
     """Return norms and top eigenvalues: one row per part, model, replicate and factor."""
-    question = inputs.question
-    data = inputs.data(question.settings["dataset"], "float64")
+    spec = data.spec
+    dataset = data.dataset(spec.settings["dataset"], "float64")
     rows = []
-    texts = question.settings["models"]
+    texts = spec.settings["models"]
     for text, name in zip(texts, network_names(texts), strict=True):
         for part in (SAME, FRESH, CONTROL):
-            rows += [{"model": name, **row} for row in _rows_of_part(part, ModelSpec.parse(text), data, question)]
+            rows += [{"model": name, **row} for row in _rows_of_part(part, ModelSpec.parse(text), dataset, spec)]
     return pd.DataFrame(rows)
 
 
-def _rows_of_part(part: str, spec: ModelSpec, data, question: Question) -> list[dict[str, object]]:
+def _rows_of_part(part: str, model_spec: ModelSpec, dataset, spec: ClaimSpec) -> list[dict[str, object]]:
     import torch
 
     from intrinsic_lr.claims.shared.curvature import top_eigenvalue
     from intrinsic_lr.models.ensemble import build
 
-    settings, rows = question.settings, []
-    spec = replace(spec, head="trained", affine=True) if part == CONTROL else spec
-    model = build(spec, tuple(data.info["shape"]), len(data.info["classes"]))
+    settings, rows = spec.settings, []
+    model_spec = replace(model_spec, head="trained", affine=True) if part == CONTROL else model_spec
+    model = build(model_spec, tuple(dataset.info["shape"]), len(dataset.info["classes"]))
     replicates = range(int(settings["replicates"]))
 
     def stream(*names: object) -> int:
-        return stream_seed(question.seed, "claim", question.name, *names)
+        return stream_seed(spec.seed, "claim", spec.name, *names)
 
     for number, factor in enumerate(settings["factors"]):
         # Along a fresh direction initialisation and mini-batch are new at every norm, otherwise they stay.
@@ -57,14 +57,14 @@ def _rows_of_part(part: str, spec: ModelSpec, data, question: Question) -> list[
             [stream(which, replicate) for replicate in replicates],
             1.0,
             torch.float64,
-            stream_seed(question.seed, "head"),
+            stream_seed(spec.seed, "head"),
         )
         params = {
-            name: (value * factor if name in model.trainable else value).to(data.mean.device)
+            name: (value * factor if name in model.trainable else value).to(dataset.mean.device)
             for name, value in params.items()
         }
         generator = torch.Generator().manual_seed(stream("batch", which))
-        batch = data.draw(len(replicates), int(settings["batch_size"]), generator)
+        batch = dataset.draw(len(replicates), int(settings["batch_size"]), generator)
         eigenvalue = top_eigenvalue(
             model, params, *batch, model.trainable, int(settings["iterations"]), generator, settings["tolerance"]
         )
@@ -90,16 +90,16 @@ def slope(norm: np.ndarray, eigenvalue: np.ndarray) -> float:
     return float(np.polyfit(np.log(norm[usable]), np.log(eigenvalue[usable]), 1)[0])
 
 
-def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
     """Judge the slope of every model and part by its bootstrap interval over replicates."""
-    margin = question.thresholds["slope_margin"]
+    margin = spec.thresholds["slope_margin"]
     texts = {
-        SAME: (question.criterion, "Along a direction the curvature of {} grows like 1/||w||^2."),
-        FRESH: (question.criterion, "Over independent networks the curvature of {} grows like 1/||w||^2."),
-        CONTROL: (question.control, "So it does where head, scales and shifts of {} are trained and scaled too."),
+        SAME: (spec.criterion, "Along a direction the curvature of {} grows like 1/||w||^2."),
+        FRESH: (spec.criterion, "Over independent networks the curvature of {} grows like 1/||w||^2."),
+        CONTROL: (spec.control, "So it does where head, scales and shifts of {} are trained and scaled too."),
     }
     findings = []
-    for part, model in product((SAME, FRESH, CONTROL), network_names(question.settings["models"])):
+    for part, model in product((SAME, FRESH, CONTROL), network_names(spec.settings["models"])):
         rows = table[(table["part"] == part) & (table["model"] == model)]
         finding, text = texts[part]
         norms, values = (
@@ -116,10 +116,8 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
         n = len(norms)
         interval = (np.nan, np.nan)
         if n:
-            generator = question.generator(part, model)
-            interval = bootstrap_interval(
-                statistic, [n], question.analysis["bootstrap"], question.confidence, generator
-            )
+            generator = spec.generator(part, model)
+            interval = bootstrap_interval(statistic, [n], spec.analysis["bootstrap"], spec.confidence, generator)
         findings.append(
             finding(
                 text.format(model),
@@ -134,7 +132,7 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
 
 
 @styled
-def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw the top eigenvalue against the norm for each model, with slope -2 through the middle."""
     models = list(dict.fromkeys(table["model"]))
     figure, axes = panels(1, len(models), 3.0, sharey=True)

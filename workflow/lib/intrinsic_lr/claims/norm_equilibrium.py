@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from intrinsic_lr.analyses.tables import with_point
-from intrinsic_lr.claims.shared.question import Inputs, Interval, Question
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec, Interval
 from intrinsic_lr.claims.shared.verdicts import Finding, Range
 from intrinsic_lr.figures.style import MARKERS, legend_below, ordered_colours, panels, scientific, spread, styled
 from intrinsic_lr.stats.intervals import bootstrap_interval
@@ -29,14 +29,14 @@ _GAMMA = "2 lambda_e gamma / E||g^||^2"
 _ELR = "effective LR / sqrt(2 lambda_e / E||g^||^2)"
 
 
-def measure(inputs: Inputs) -> pd.DataFrame:
+def measure(data: ClaimData) -> pd.DataFrame:
     """Return means of settled and of early gamma and noise, angles per layer, and courses of relaxation."""
-    question = inputs.question
+    spec = data.spec
     parts = []
     for role in ("constant", "momentum"):
-        for point in question.points(role):
-            ensemble = inputs.ensemble(role, point)
-            settled = question.settings["settled"] * (1 - point["momentum"]) / point["intrinsic_lr"]
+        for point in spec.points(role):
+            ensemble = data.ensemble(role, point)
+            settled = spec.settings["settled"] * (1 - point["momentum"]) / point["intrinsic_lr"]
             if point["momentum"] == 0:
                 trace = _until(ensemble.trace(), point)
                 parts.append(with_point(_rest(trace[trace["step"] > settled], REST), point))
@@ -44,14 +44,14 @@ def measure(inputs: Inputs) -> pd.DataFrame:
                     with_point(_rest(trace[trace["step"] <= EARLY_SHARE * point["length"]], EARLY), point)
                 )
                 if point["init_scale"] != 1:
-                    parts.append(with_point(_course(trace, question), point))
+                    parts.append(with_point(_course(trace, spec), point))
             history = _until(ensemble.history(), point)
             parts.append(with_point(_angles(history[history["step"] > settled]), point))
-    for point in question.points("decay"):
-        trace = _until(inputs.ensemble("decay", point).trace(), point)
+    for point in spec.points("decay"):
+        trace = _until(data.ensemble("decay", point).trace(), point)
         changed = _after_change(trace)
-        if 4 * changed["intrinsic_lr"].iloc[0] * np.ptp(changed["step"]) >= question.settings["relaxed"]:
-            parts.append(with_point(_course(changed, question), point))
+        if 4 * changed["intrinsic_lr"].iloc[0] * np.ptp(changed["step"]) >= spec.settings["relaxed"]:
+            parts.append(with_point(_course(changed, spec), point))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -90,32 +90,32 @@ def _after_change(trace: pd.DataFrame) -> pd.DataFrame:
     return trace[trace["step"] > trace.loc[~last, "step"].max()] if (~last).any() else trace
 
 
-def _course(trace: pd.DataFrame, question: Question) -> pd.DataFrame:
+def _course(trace: pd.DataFrame, spec: ClaimSpec) -> pd.DataFrame:
     """Return gamma and noise over the relaxation, thinned evenly."""
     start, rate = trace["step"].min(), trace["intrinsic_lr"].iloc[-1]
-    trace = trace[trace["step"] <= start + question.settings["followed"] / rate]
+    trace = trace[trace["step"] <= start + spec.settings["followed"] / rate]
     trace = thinned(trace, spread(trace["step"], COURSE_ROWS))
     columns = trace[["replicate", "step", "gamma", "noise"]].rename(columns={"step": "since"})
     return columns.assign(since=columns["since"] - start, part=COURSE, course_intrinsic_lr=rate)
 
 
-def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
     """Hold the rest against F5, the relaxation against 4 lambda_e, and the angles against their formula."""
-    limits = question.thresholds
+    limits = spec.thresholds
     rest, angle = Range(1 - limits["rest"], 1 + limits["rest"]), Range(1 - limits["angle"], 1 + limits["angle"])
     rate = Range(1 - limits["rate"], 1 + limits["rate"])
     findings = []
-    constant, turning = _judged(question, ("constant",)), _judged(question, ("constant", "momentum"))
+    constant, turning = _judged(spec, ("constant",)), _judged(spec, ("constant", "momentum"))
     resting = [point for point in constant if point["momentum"] == 0]
-    slow = table[table["intrinsic_lr"] <= question.settings["largest_intrinsic_lr"] * (1 + 1e-9)]
+    slow = table[table["intrinsic_lr"] <= spec.settings["largest_intrinsic_lr"] * (1 + 1e-9)]
     for intrinsic_lr in _rates(resting):
         rows = _of_points(_part(slow, REST), resting, intrinsic_lr)
         for statistic in (_GAMMA, _ELR):
             findings.append(
-                question.criterion(
+                spec.criterion(
                     f"at rest as predicted, lambda_e {intrinsic_lr:.3g}",
                     statistic,
-                    *_ratio(statistic, rows, question),
+                    *_ratio(statistic, rows, spec),
                     n=len(rows),
                     roles=["constant"],
                     allowed=rest,
@@ -125,10 +125,10 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
     for name, intrinsic_lr, decayed, gamma, noise, since in courses(slow):
         started.add(decayed)
         findings.append(
-            question.criterion(
+            spec.criterion(
                 f"relaxes at 4 lambda_e, {name}, lambda_e {intrinsic_lr:.3g}",
                 "fitted rate / (4 lambda_e)",
-                *_fitted(gamma, noise, since, intrinsic_lr, question),
+                *_fitted(gamma, noise, since, intrinsic_lr, spec),
                 n=len(gamma),
                 roles=["decay" if decayed else "constant"],
                 allowed=rate,
@@ -138,14 +138,14 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
         if decayed not in started:
             statement = f"relaxes at 4 lambda_e, {name}: no such run"
             nothing = {"n": 0, "roles": [role], "allowed": rate}
-            findings.append(question.criterion(statement, "fitted rate / (4 lambda_e)", np.nan, None, **nothing))
+            findings.append(spec.criterion(statement, "fitted rate / (4 lambda_e)", np.nan, None, **nothing))
     for momentum, layer, rows in _turns(slow, turning):
         role = "momentum" if momentum else "constant"
         findings.append(
-            question.criterion(
+            spec.criterion(
                 f"{layer} turns as predicted, momentum {momentum:g}",
                 "angle / sqrt(2 lambda_e / (1 + mu))",
-                *_turning(rows, rows["momentum"], question),
+                *_turning(rows, rows["momentum"], spec),
                 n=len(rows),
                 roles=[role],
                 allowed=angle,
@@ -153,10 +153,10 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
         )
         if momentum:
             findings.append(
-                question.control(
+                spec.control(
                     f"{layer} against the formula without momentum",
                     "angle / sqrt(2 lambda_e)",
-                    *_turning(rows, 0.0, question),
+                    *_turning(rows, 0.0, spec),
                     n=len(rows),
                     roles=[role],
                     allowed=angle,
@@ -165,14 +165,14 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
     if not any(point["momentum"] for point in turning):
         nothing = {"n": 0, "roles": ["momentum"], "allowed": angle}
         statement = "with momentum against the formula without: no such run"
-        findings.append(question.control(statement, "angle / sqrt(2 lambda_e)", np.nan, None, **nothing))
+        findings.append(spec.control(statement, "angle / sqrt(2 lambda_e)", np.nan, None, **nothing))
     slowest = _of_points(_part(slow, EARLY), resting, min(_rates(resting), default=np.nan))
     for statistic in (_GAMMA, _ELR):
         findings.append(
-            question.control(
+            spec.control(
                 f"in the first {EARLY_SHARE:.0%} of the run, far from rest",
                 statistic,
-                *_ratio(statistic, slowest, question),
+                *_ratio(statistic, slowest, spec),
                 n=len(slowest),
                 roles=["constant"],
                 allowed=rest,
@@ -181,10 +181,10 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
     return findings
 
 
-def _judged(question: Question, roles: Sequence[str]) -> list[dict]:
+def _judged(spec: ClaimSpec, roles: Sequence[str]) -> list[dict]:
     """Return the points of some roles whose intrinsic rate is small enough to be judged."""
-    largest = question.settings["largest_intrinsic_lr"] * (1 + 1e-9)
-    return [point for role in roles for point in question.points(role) if point["intrinsic_lr"] <= largest]
+    largest = spec.settings["largest_intrinsic_lr"] * (1 + 1e-9)
+    return [point for role in roles for point in spec.points(role) if point["intrinsic_lr"] <= largest]
 
 
 def _rates(points: Sequence[dict]) -> list[float]:
@@ -216,7 +216,7 @@ def _part(table: pd.DataFrame, part: str) -> pd.DataFrame:
     return rows[np.isfinite(rows[columns]).all(axis=1)]
 
 
-def _ratio(statistic: str, rows: pd.DataFrame, question: Question) -> tuple[float, Interval]:
+def _ratio(statistic: str, rows: pd.DataFrame, spec: ClaimSpec) -> tuple[float, Interval]:
     """Return measured over predicted: a ratio of means over replicates, with its bootstrap interval."""
     gamma, noise, effective = (rows[column].to_numpy() for column in ("gamma", "noise", "effective_lr"))
     lr, decay = rows["lr"].to_numpy(), rows["weight_decay"].to_numpy()
@@ -228,34 +228,34 @@ def _ratio(statistic: str, rows: pd.DataFrame, question: Question) -> tuple[floa
             gamma[index].mean() * predicted**2 if statistic == _GAMMA else effective[index].mean() / predicted
         )
 
-    return _bootstrapped(ratio, len(rows), question, statistic, *rows["intrinsic_lr"].unique())
+    return _bootstrapped(ratio, len(rows), spec, statistic, *rows["intrinsic_lr"].unique())
 
 
-def _turning(rows: pd.DataFrame, momentum, question: Question) -> tuple[float, Interval]:
+def _turning(rows: pd.DataFrame, momentum, spec: ClaimSpec) -> tuple[float, Interval]:
     """Return the root mean square angle over the predicted one."""
     squares = ((rows["angle"] / angular_update(rows["lr"], rows["weight_decay"], momentum)) ** 2).to_numpy()
     return _bootstrapped(
-        lambda index: float(squares[index].mean() ** 0.5), len(rows), question, *rows["layer"].unique()
+        lambda index: float(squares[index].mean() ** 0.5), len(rows), spec, *rows["layer"].unique()
     )
 
 
 def _fitted(
-    gamma: np.ndarray, noise: np.ndarray, since: np.ndarray, intrinsic_lr: float, question: Question
+    gamma: np.ndarray, noise: np.ndarray, since: np.ndarray, intrinsic_lr: float, spec: ClaimSpec
 ) -> tuple[float, Interval]:
     fit = RelaxationFit(since, 4 * intrinsic_lr)
     return _bootstrapped(
         lambda index: fit.fit(gamma[index].mean(axis=0), noise[index].mean(axis=0))[0],
         len(gamma),
-        question,
+        spec,
         intrinsic_lr,
     )
 
 
-def _bootstrapped(statistic, n: int, question: Question, *names) -> tuple[float, Interval]:
+def _bootstrapped(statistic, n: int, spec: ClaimSpec, *names) -> tuple[float, Interval]:
     if n == 0:
         return np.nan, (np.nan, np.nan)
-    resamples = question.analysis["bootstrap"]
-    interval = bootstrap_interval(statistic, [n], resamples, question.confidence, question.generator(*names))
+    resamples = spec.analysis["bootstrap"]
+    interval = bootstrap_interval(statistic, [n], resamples, spec.confidence, spec.generator(*names))
     return statistic(np.arange(n)), interval
 
 
@@ -284,29 +284,29 @@ def courses(table: pd.DataFrame) -> Iterator[tuple[str, float, bool, np.ndarray,
 
 
 @styled
-def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw measured over predicted rest, relaxations with their prediction, and angles over predicted ones."""
     figure, axes = panels(1, 3, 2.6, width_ratios=[1, 1.25, 1.1])
     rest, way, turning = axes[0]
     colours = sns.color_palette("colorblind")
-    _draw_rest(rest, table, question, colours)
+    _draw_rest(rest, table, spec, colours)
     handles = [
         Line2D([], [], color=colours[0], marker="o", ls="", label="at rest"),
         Line2D([], [], color=colours[1], marker="x", ls="", label=f"first {EARLY_SHARE:.0%} of the run (control)"),
         *_draw_courses(way, table),
         Line2D([], [], color="k", ls=":", label="rate $4\\lambda_e$ with the measured noise"),
-        *_draw_angles(turning, table, question, colours),
+        *_draw_angles(turning, table, spec, colours),
     ]
     figure.suptitle("Norm and angle at rest, and the way there, against the equation of the norm")
     n = table.groupby(["part", "point"])["replicate"].nunique()
     count = "no" if n.empty else f"{n.min()}" if n.min() == n.max() else f"{n.min()} to {n.max()}"
-    note = f"bars: {question.confidence:.0%} bootstrap intervals ({count} replicates a setting); grey: allowed"
+    note = f"bars: {spec.confidence:.0%} bootstrap intervals ({count} replicates a setting); grey: allowed"
     legend_below(figure, handles, 3, note)
     return figure
 
 
-def _draw_rest(axes: Axes, table: pd.DataFrame, question: Question, colours: Sequence) -> None:
-    limit = question.thresholds["rest"]
+def _draw_rest(axes: Axes, table: pd.DataFrame, spec: ClaimSpec, colours: Sequence) -> None:
+    limit = spec.thresholds["rest"]
     axes.axhspan(1 - limit, 1 + limit, color="0.88", lw=0)
     rates = sorted(table.loc[table["part"] == REST, "intrinsic_lr"].unique(), reverse=True)
     for part, marker, colour in ((REST, "o", colours[0]), (EARLY, "x", colours[1])):
@@ -314,7 +314,7 @@ def _draw_rest(axes: Axes, table: pd.DataFrame, question: Question, colours: Seq
         rows = rows[rows["init_scale"] == 1] if part == EARLY else rows
         for place, rate in enumerate(rates):
             here = rows[rows["intrinsic_lr"] == rate]
-            _point(axes, place, _ratio(_ELR, here, question) if len(here) else None, marker=marker, color=colour)
+            _point(axes, place, _ratio(_ELR, here, spec) if len(here) else None, marker=marker, color=colour)
     axes.set(yscale="log", xlim=(-0.5, max(len(rates), 1) - 0.5), xlabel="$\\lambda_e$", title="the rest")
     axes.set_ylabel("effective LR over predicted")
     axes.set_xticks(range(len(rates)), [f"{rate:.2g}" for rate in rates], fontsize="x-small")
@@ -347,8 +347,8 @@ def _draw_courses(axes: Axes, table: pd.DataFrame) -> list[Line2D]:
     return handles
 
 
-def _draw_angles(axes: Axes, table: pd.DataFrame, question: Question, colours: Sequence) -> list[Line2D]:
-    limit = question.thresholds["angle"]
+def _draw_angles(axes: Axes, table: pd.DataFrame, spec: ClaimSpec, colours: Sequence) -> list[Line2D]:
+    limit = spec.thresholds["angle"]
     axes.axhspan(1 - limit, 1 + limit, color="0.88", lw=0)
     rows = _part(table, ANGLE)
     layers = list(rows["layer"].unique())
@@ -360,7 +360,7 @@ def _draw_angles(axes: Axes, table: pd.DataFrame, question: Question, colours: S
         for index, layer in enumerate(layers):
             here = rows[(rows["momentum"] == momentum) & (rows["intrinsic_lr"] == rate) & (rows["layer"] == layer)]
             offset = 0.3 * ((index + 0.5) / len(layers) - 0.5)
-            found = _turning(here, here["momentum"], question) if len(here) else None
+            found = _turning(here, here["momentum"], spec) if len(here) else None
             _point(axes, place + offset, found, **styles[layer])
     labels = [f"{rate:.2g}" + (f"\n$\\mu$={momentum:g}" if momentum else "") for momentum, rate in settings]
     axes.set_xticks(range(len(settings)), labels, fontsize="x-small")

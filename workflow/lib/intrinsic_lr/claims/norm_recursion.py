@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 
 from intrinsic_lr.analyses.tables import with_point
 from intrinsic_lr.claims.shared.exact import worst_finding
-from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Finding
 from intrinsic_lr.core.seeding import stream_seed
 from intrinsic_lr.figures.style import MARKERS, legend_below, panels, spread, styled
@@ -27,30 +27,30 @@ _SMALLEST = 1e-3
 """Where a residual of zero is drawn, in machine epsilons."""
 
 
-def measure(inputs: Inputs) -> pd.DataFrame:
+def measure(data: ClaimData) -> pd.DataFrame:
     """Return the relative residual of every logged step: one row per run, step and replicate."""
-    parts = [_plain(inputs, role) for role in ("long", "exact")]
-    parts += [_with_momentum(inputs, "exact"), _affine(inputs, "exact")]
+    parts = [_plain(data, role) for role in ("long", "exact")]
+    parts += [_with_momentum(data, "exact"), _affine(data, "exact")]
     table = pd.concat(parts, ignore_index=True)
     return table.assign(epsilons=table["residual"] / table["dtype"].map(EPSILON))
 
 
-def _plain(inputs: Inputs, role: str) -> pd.DataFrame:
+def _plain(data: ClaimData, role: str) -> pd.DataFrame:
     """Return the residuals that the histories of runs without momentum hold."""
-    history = inputs.history(role)
-    dtype = {point["name"]: point["dtype"] for point in inputs.question.points(role)}
+    history = data.history(role)
+    dtype = {point["name"]: point["dtype"] for point in data.spec.points(role)}
     rows = history[(history["momentum"] == 0) & (history["step"] > 0)]
     columns = ["point", "schedule", "lr", "intrinsic_lr", "momentum", "step", "replicate"]
     found = rows[columns].assign(residual=rows["norm_recursion_residual"], dtype=rows["point"].map(dtype))
     return found.assign(part=PLAIN, role=role)
 
 
-def _with_momentum(inputs: Inputs, role: str) -> pd.DataFrame:
+def _with_momentum(data: ClaimData, role: str) -> pd.DataFrame:
     """Return the residuals of runs with momentum, from the norms of successive steps in their traces."""
-    points = [point for point in inputs.question.points(role) if point["momentum"] > 0]
+    points = [point for point in data.spec.points(role) if point["momentum"] > 0]
     parts = []
     for point in points:
-        trace = inputs.ensemble(role, point).trace().sort_values(["replicate", "step"])
+        trace = data.ensemble(role, point).trace().sort_values(["replicate", "step"])
         by_replicate = trace.groupby("replicate")
         before = by_replicate["squared_norm"].shift()
         # Only rows of successive steps: at their first step both updates are one.
@@ -65,7 +65,7 @@ def _with_momentum(inputs: Inputs, role: str) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-def _affine(inputs: Inputs, role: str) -> pd.DataFrame:
+def _affine(data: ClaimData, role: str) -> pd.DataFrame:
     """Train a network with scales and shifts at the first point's rates; return the residuals of all weights."""
     import torch
 
@@ -75,21 +75,21 @@ def _affine(inputs: Inputs, role: str) -> pd.DataFrame:
     from intrinsic_lr.study.model_spec import ModelSpec
     from intrinsic_lr.training.loop import State, update
 
-    question = inputs.question
-    point = question.points(role)[0]
-    data = inputs.data(point["dataset"], point["dtype"])
-    spec = ModelSpec.parse(question.settings["model"])
-    model = build(spec, tuple(data.info["shape"]), len(data.info["classes"]))
-    replicates = question.experiments[role]["replicates"]
-    seeds = [stream_seed(question.seed, "claim", question.name, replicate) for replicate in range(replicates)]
-    params = model.initialise(seeds, 1.0, data.mean.dtype, stream_seed(question.seed, "head"))
-    state = State.of_params({name: value.to(data.mean.device) for name, value in params.items()})
-    generator = torch.Generator().manual_seed(stream_seed(question.seed, "claim", question.name, "batches"))
+    spec = data.spec
+    point = spec.points(role)[0]
+    dataset = data.dataset(point["dataset"], point["dtype"])
+    model_spec = ModelSpec.parse(spec.settings["model"])
+    model = build(model_spec, tuple(dataset.info["shape"]), len(dataset.info["classes"]))
+    replicates = spec.experiments[role]["replicates"]
+    seeds = [stream_seed(spec.seed, "claim", spec.name, replicate) for replicate in range(replicates)]
+    params = model.initialise(seeds, 1.0, dataset.mean.dtype, stream_seed(spec.seed, "head"))
+    state = State.of_params({name: value.to(dataset.mean.device) for name, value in params.items()})
+    generator = torch.Generator().manual_seed(stream_seed(spec.seed, "claim", spec.name, "batches"))
     every, lr, weight_decay = {"all": model.trainable}, point["lr"], point["weight_decay"]
     parts = []
-    for step in range(1, int(question.settings["steps"]) + 1):
+    for step in range(1, int(spec.settings["steps"]) + 1):
         before = squared_norms(state.params, every)["all"]
-        _, found = gradients(model, state.params, *data.draw(replicates, point["batch_size"], generator))
+        _, found = gradients(model, state.params, *dataset.draw(replicates, point["batch_size"], generator))
         update(state, found, lr, weight_decay, 0.0)
         after, gradient = squared_norms(state.params, every)["all"], squared_norms(found, every)["all"]
         residual = norm_recursion_residual(before, after, lr, weight_decay, gradient * before)
@@ -101,7 +101,7 @@ def _affine(inputs: Inputs, role: str) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True).assign(**named, **rates)
 
 
-def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
     """Hold the worst residual over runs, replicates and steps, in machine epsilons, against the threshold.
 
     Of the controls every run has to break the recursion at some step: the best run decides.
@@ -111,7 +111,7 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
         (
             f"Runs without momentum in {dtype} follow the recursion.",
             plain & (table["dtype"] == dtype),
-            _runs(question, ("long", "exact"), lambda point, dtype=dtype: _plain_in(point, dtype)),
+            _runs(spec, ("long", "exact"), lambda point, dtype=dtype: _plain_in(point, dtype)),
             ["long", "exact"],
             False,
         )
@@ -121,14 +121,14 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
         (
             "Runs with momentum follow it.",
             table["part"] == MOMENTUM,
-            _runs(question, ("exact",), lambda point: point["momentum"] > 0),
+            _runs(spec, ("exact",), lambda point: point["momentum"] > 0),
             ["exact"],
             True,
         ),
         (
             "With trained scales and shifts all weights follow it.",
             table["part"] == AFFINE,
-            question.experiments["exact"]["replicates"],
+            spec.experiments["exact"]["replicates"],
             ["exact"],
             True,
         ),
@@ -142,10 +142,10 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
                 "epsilons",
                 ["point", "replicate"],
                 planned,
-                question,
+                spec,
                 statement,
                 "largest relative residual in machine epsilons",
-                question.thresholds["epsilons"],
+                spec.thresholds["epsilons"],
                 control=control,
                 roles=list(dict.fromkeys(rows["role"])) or roles,
             )
@@ -157,20 +157,20 @@ def _plain_in(point: Mapping[str, Any], dtype: str) -> bool:
     return point["momentum"] == 0 and point["dtype"] == dtype
 
 
-def _runs(question: Question, roles: Sequence[str], chosen: Callable[[Mapping[str, Any]], bool]) -> int:
+def _runs(spec: ClaimSpec, roles: Sequence[str], chosen: Callable[[Mapping[str, Any]], bool]) -> int:
     """Return the number of planned runs (point, replicate) of some roles' chosen points."""
     runs = {
         (point["name"], replicate)
         for role in roles
-        for point in question.points(role)
+        for point in spec.points(role)
         if chosen(point)
-        for replicate in range(question.experiments[role]["replicates"])
+        for replicate in range(spec.experiments[role]["replicates"])
     }
     return len(runs)
 
 
 @styled
-def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw the largest residual of replicates against the step, in machine epsilons, with the threshold."""
     figure, ((ax,),) = panels(1, 1, 3.2)
     looks = {
@@ -187,7 +187,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
             largest = largest.loc[spread(list(largest.index), 60)]
             ax.plot(largest.index, largest, color=colour, marker=marker, ms=2.5, lw=0.7)
         handles.append(Line2D([], [], color=colour, marker=marker, ms=4, lw=1, label=label))
-    ax.axhline(question.thresholds["epsilons"], color="tab:red", lw=1, ls=":")
+    ax.axhline(spec.thresholds["epsilons"], color="tab:red", lw=1, ls=":")
     handles.append(Line2D([], [], color="tab:red", ls=":", label="threshold"))
     ax.set(xscale="log", yscale="log", xlabel="step", ylabel="relative residual / machine epsilon")
     runs = len(table[["part", "point", "replicate"]].drop_duplicates())

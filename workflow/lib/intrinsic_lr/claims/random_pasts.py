@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy import stats
 
-from intrinsic_lr.claims.shared.question import Inputs, Interval, Question
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec, Interval
 from intrinsic_lr.claims.shared.verdicts import Finding, Range
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.figures.style import DASHES, band, legend_below, logarithmic, panels, styled
@@ -28,23 +28,23 @@ RATIOS = ("squared_norm", "effective_lr")
 """Compared by their logarithms: a difference of 0.1 is about a tenth."""
 
 
-def measure(inputs: Inputs) -> pd.DataFrame:
+def measure(data: ClaimData) -> pd.DataFrame:
     """Return each replicate's curves, and its means over the last stretch of each phase.
 
     The phases are read off the rates: the common one begins where all points have the same, and ends where the
     weight decay is switched off.
     """
-    question = inputs.question
-    history = inputs.history("pasts")
-    begins, ends = phases(inputs.trace("pasts"))
+    spec = data.spec
+    history = data.history("pasts")
+    begins, ends = phases(data.trace("pasts"))
     common = history[(history["step"] > begins) & (history["step"] <= ends)]
     if common.empty or not (history["step"] > ends).any():
-        experiment = question.experiments["pasts"]["experiment"]
+        experiment = spec.experiments["pasts"]["experiment"]
         raise InputError(
             f"experiment {experiment}: schedule: found no logged step at which all points share their rates after "
             "they differed, or none without weight decay after that"
         )
-    stretch = question.settings["stretch"] / common["intrinsic_lr_now"].iloc[-1]
+    stretch = spec.settings["stretch"] / common["intrinsic_lr_now"].iloc[-1]
     parts = [history.assign(part=CURVE)]
     whole = history.assign(**history[list(QUANTITIES)].where(_whole(history)))
     for part, end in ((PAST, begins), (COMMON, ends), (END, history["step"].max())):
@@ -107,10 +107,10 @@ def _critical(confidence: float, groups: int, freedom: int) -> float:
     return float(stats.studentized_range.ppf(confidence, groups, freedom))
 
 
-def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
     """Ask whether the pasts have been forgotten: their largest difference against a margin, phase by phase."""
     found = {
-        (part, quantity): spread(_groups(table, part, quantity, question), question.confidence)
+        (part, quantity): spread(_groups(table, part, quantity, spec), spec.confidence)
         for part, quantities in ((PAST, QUANTITIES), (COMMON, QUANTITIES), (END, ("test_accuracy",)))
         for quantity in quantities
     }
@@ -119,8 +119,8 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
     findings = []
     for (part, quantity), (estimate, interval, p_value) in found.items():
         ratio = quantity in RATIOS
-        margin = question.thresholds["ratio" if ratio else "accuracy"]
-        ask = question.control if part == PAST else question.criterion
+        margin = spec.thresholds["ratio" if ratio else "accuracy"]
+        ask = spec.control if part == PAST else spec.criterion
         when = {
             PAST: "at the end of the random pasts", COMMON: "after the common phase", END: "at the very end"
         }[part]  # fmt: skip
@@ -130,7 +130,7 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
                 f"largest difference between pasts of {'log ' if ratio else ''}{QUANTITIES[quantity]}",
                 estimate,
                 interval,
-                n=_replicates(table, part, quantity, question),
+                n=_replicates(table, part, quantity, spec),
                 roles=["pasts"],
                 allowed=Range(high=margin),
                 p_value=adjusted.get((part, quantity), p_value),
@@ -140,21 +140,21 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
     return findings
 
 
-def _groups(table: pd.DataFrame, part: str, quantity: str, question: Question) -> list[np.ndarray]:
+def _groups(table: pd.DataFrame, part: str, quantity: str, spec: ClaimSpec) -> list[np.ndarray]:
     """Return the replicates of each planned past, whether the table has it or not."""
     rows = table[table["part"] == part]
     values = np.log(rows[quantity]) if quantity in RATIOS else rows[quantity]
-    names = [point["name"] for point in question.points("pasts")]
+    names = [point["name"] for point in spec.points("pasts")]
     return [values[rows["point"] == name].to_numpy(np.float64) for name in names]
 
 
-def _replicates(table: pd.DataFrame, part: str, quantity: str, question: Question) -> int:
-    groups = _groups(table, part, quantity, question)
+def _replicates(table: pd.DataFrame, part: str, quantity: str, spec: ClaimSpec) -> int:
+    groups = _groups(table, part, quantity, spec)
     return min((int(np.isfinite(group).sum()) for group in groups), default=0)
 
 
 @styled
-def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw the curves of all pasts, one panel per quantity, with the bounds of the phases."""
     curves = table[table["part"] == CURVE]
     ends = table[table["part"].isin([PAST, COMMON])].groupby("part")["step"].max()
@@ -165,7 +165,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     figure, axes = panels(2, 2, 4.4, sharex=True)
     for axis, (quantity, title) in zip(axes.flat, QUANTITIES.items(), strict=True):
         for name, rows in curves.groupby("point", sort=False):
-            summary = summarize(rows, ["step"], [quantity], question.confidence)
+            summary = summarize(rows, ["step"], [quantity], spec.confidence)
             band(axis, summary, "step", quantity, color=colours[name], ls=dashes[name], lw=1.2)
         for end in ends:
             axis.axvline(end, color="0.5", lw=0.8, ls="--")
@@ -173,7 +173,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
         if quantity in RATIOS:
             logarithmic(axis, "y", curves[quantity])
         elif curves[quantity].notna().any():
-            shown = question.settings["accuracy_shown"]
+            shown = spec.settings["accuracy_shown"]
             axis.set_ylim(curves[quantity].max() - shown, curves[quantity].max() + 0.05 * shown)
     labels = ("random", "common rates", r"$\eta/k$, no decay")
     for axis in axes[0]:
@@ -188,12 +188,12 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     handles = [
         Line2D([], [], color=colours[name], ls=dashes[name], label=_label(schedules, name)) for name in names
     ]
-    n = _replicates(table, COMMON, "test_accuracy", question)
+    n = _replicates(table, COMMON, "test_accuracy", spec)
     legend_below(
         figure,
         handles,
         5,
-        f"bands: {question.confidence:.0%} intervals of the mean over replicates (n = {n} a past)",
+        f"bands: {spec.confidence:.0%} intervals of the mean over replicates (n = {n} a past)",
     )
     return figure
 

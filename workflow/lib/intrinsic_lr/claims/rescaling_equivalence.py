@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 
 from intrinsic_lr.analyses.tables import differing_axes, same_intrinsic_lr
 from intrinsic_lr.claims.shared.exact import worst_finding
-from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Finding, Range
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.seeding import stream_seed
@@ -32,9 +32,9 @@ _SMALLEST = 1e-17
 """Where an exact zero is drawn on a logarithmic axis."""
 
 
-def measure(inputs: Inputs) -> pd.DataFrame:
+def measure(data: ClaimData) -> pd.DataFrame:
     """Return exact pairs (checkpoint, replicate), accuracies (point, replicate) and labels (pair of points)."""
-    return pd.concat([_rescaled(inputs), _equal_rates(inputs)], ignore_index=True)
+    return pd.concat([_rescaled(data), _equal_rates(data)], ignore_index=True)
 
 
 def exact_pairs(points: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any], float]]:
@@ -63,13 +63,13 @@ def label_pairs(points: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], 
             yield a, b, DIFFERENT
 
 
-def _rescaled(inputs: Inputs) -> pd.DataFrame:
+def _rescaled(data: ClaimData) -> pd.DataFrame:
     from intrinsic_lr.claims.shared.equivalence import deviations
 
     parts = []
-    for a, b, c in exact_pairs(inputs.question.points("pair")):
-        data = inputs.data(a["dataset"], a["dtype"])
-        found = deviations(inputs.ensemble("pair", a), inputs.ensemble("pair", b), a["steps"], data)
+    for a, b, c in exact_pairs(data.spec.points("pair")):
+        dataset = data.dataset(a["dataset"], a["dtype"])
+        found = deviations(data.ensemble("pair", a), data.ensemble("pair", b), a["steps"], dataset)
         named = {
             "part": RESCALED,
             "point": a["name"],
@@ -80,26 +80,26 @@ def _rescaled(inputs: Inputs) -> pd.DataFrame:
         }
         parts.append(found.assign(**named, momentum=a["momentum"], factor=c))
     if not parts:
-        experiment = inputs.question.experiments["pair"]["experiment"]
+        experiment = data.spec.experiments["pair"]["experiment"]
         raise InputError(f"experiment {experiment}: found no point with a partner of rescaled rates and weights")
     return pd.concat(parts, ignore_index=True)
 
 
-def _equal_rates(inputs: Inputs) -> pd.DataFrame:
+def _equal_rates(data: ClaimData) -> pd.DataFrame:
     from intrinsic_lr.claims.shared.equivalence import predicted_labels
     from intrinsic_lr.stats.disagreement import compare
 
-    question, labels, rows = inputs.question, {}, []
-    pairs = list(label_pairs(question.points("mixing")))
+    spec, labels, rows = data.spec, {}, []
+    pairs = list(label_pairs(spec.points("mixing")))
     if not pairs:
-        experiment = question.experiments["mixing"]["experiment"]
+        experiment = spec.experiments["mixing"]["experiment"]
         raise InputError(f"experiment {experiment}: found no two learning rates at one intrinsic rate")
-    replicates = range(question.experiments["mixing"]["replicates"])
-    history = inputs.history("mixing")
-    history = history[history["step"] * history["intrinsic_lr"] >= question.settings["settled"] * (1 - 1e-9)]
+    replicates = range(spec.experiments["mixing"]["replicates"])
+    history = data.history("mixing")
+    history = history[history["step"] * history["intrinsic_lr"] >= spec.settings["settled"] * (1 - 1e-9)]
     for point in {point["name"]: point for a, b, _ in pairs for point in (a, b)}.values():
-        data = inputs.data(point["dataset"], point["dtype"])
-        found = predicted_labels(inputs.ensemble("mixing", point), max(point["steps"]), data)
+        dataset = data.dataset(point["dataset"], point["dtype"])
+        found = predicted_labels(data.ensemble("mixing", point), max(point["steps"]), dataset)
         labels[point["name"]] = found
         late = history[history["point"] == point["name"]].groupby("replicate")["test_accuracy"]
         # One step's accuracy fluctuates: the mean over the second stretch of the run is what is compared.
@@ -114,7 +114,7 @@ def _equal_rates(inputs: Inputs) -> pd.DataFrame:
             {**named, "replicate": replicate, "test_accuracy": value} for replicate, value in accuracy.items()
         ]
     for a, b, relation in pairs:
-        data = inputs.data(a["dataset"], a["dtype"])
+        dataset = data.dataset(a["dataset"], a["dtype"])
         rows.append(
             {
                 "part": LABELS,
@@ -128,36 +128,36 @@ def _equal_rates(inputs: Inputs) -> pd.DataFrame:
                 **compare(
                     labels[a["name"]],
                     labels[b["name"]],
-                    data.test_labels.cpu().numpy(),
-                    len(data.info["classes"]),
-                    permutations=question.analysis["permutations"],
-                    bootstrap=question.analysis["bootstrap"],
-                    confidence=question.confidence,
-                    seed=stream_seed(question.seed, "claim", question.name, a["name"], b["name"]),
+                    dataset.test_labels.cpu().numpy(),
+                    len(dataset.info["classes"]),
+                    permutations=spec.analysis["permutations"],
+                    bootstrap=spec.analysis["bootstrap"],
+                    confidence=spec.confidence,
+                    seed=stream_seed(spec.seed, "claim", spec.name, a["name"], b["name"]),
                 ),
             }
         )
     return pd.DataFrame(rows)
 
 
-def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
     """Judge the exact pairs by their largest deviation, the others by accuracy and by a permutation test."""
-    planned = len(list(exact_pairs(question.points("pair")))) * question.experiments["pair"]["replicates"]
+    planned = len(list(exact_pairs(spec.points("pair")))) * spec.experiments["pair"]["replicates"]
     findings = [
         worst_finding(
             table[table["part"] == RESCALED],
             quantity,
             ["point", "partner", "replicate"],
             planned,
-            question,
+            spec,
             f"Rescaled together, rates and initial weights give the same {quantity}.",
             f"largest {statistic} over the run",
-            question.thresholds["deviation"],
+            spec.thresholds["deviation"],
             roles=["pair"],
         )
         for quantity, statistic in _EXACT.items()
     ]
-    return findings + _accuracy_findings(table, question) + _label_findings(table, question)
+    return findings + _accuracy_findings(table, spec) + _label_findings(table, spec)
 
 
 _EXACT = {
@@ -166,24 +166,24 @@ _EXACT = {
 }
 
 
-def _accuracy_findings(table: pd.DataFrame, question: Question) -> list[Finding]:
+def _accuracy_findings(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
     """Return a criterion for each pair at one intrinsic rate: a mean difference within the margin.
 
     All of them have to hold, so their p-values stay as they are (an intersection-union test).
     """
-    margin = question.thresholds["accuracy_margin"]
+    margin = spec.thresholds["accuracy_margin"]
     pairs = table[(table["part"] == LABELS) & (table["relation"] == SAME)]
     found = [
-        difference(_accuracies(table, a), _accuracies(table, b), question.confidence, margin)
+        difference(_accuracies(table, a), _accuracies(table, b), spec.confidence, margin)
         for a, b in zip(pairs["point"], pairs["partner"], strict=True)
     ]
     statistic = "difference of mean late test accuracies"
     if not found:
         statement = "Learning rates at one intrinsic rate have the same test accuracy in the end: no such pair."
         allowed = Range(-margin, margin)
-        return [question.criterion(statement, statistic, np.nan, None, n=0, roles=["mixing"], allowed=allowed)]
+        return [spec.criterion(statement, statistic, np.nan, None, n=0, roles=["mixing"], allowed=allowed)]
     return [
-        question.criterion(
+        spec.criterion(
             f"Learning rates {a:g} and {b:g} at lambda_e {rate:g} have the same test accuracy in the end.",
             statistic,
             each.estimate,
@@ -203,10 +203,10 @@ def _accuracies(table: pd.DataFrame, point: str) -> pd.Series:
     return table.loc[(table["part"] == ACCURACY) & (table["point"] == point), "test_accuracy"]
 
 
-def _label_findings(table: pd.DataFrame, question: Question) -> list[Finding]:
+def _label_findings(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
     """Return a permutation test for each pair: criteria at one intrinsic rate, controls at different ones."""
     findings = []
-    for relation, finding in ((SAME, question.criterion), (DIFFERENT, question.control)):
+    for relation, finding in ((SAME, spec.criterion), (DIFFERENT, spec.control)):
         pairs = table[(table["part"] == LABELS) & (table["relation"] == relation)]
         if pairs.empty:
             where = "at one intrinsic rate" if relation == SAME else "at a tenfold intrinsic rate"
@@ -243,24 +243,24 @@ def _adjusted(p_values: Any) -> np.ndarray:
 
 
 @styled
-def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw exact pairs against the step, differences of accuracy, and total variations over their nulls."""
     figure, ((left, middle, right),) = panels(1, 3, 2.9, width_ratios=[1, 0.8, 1.2])
     exact, labels = table[table["part"] == RESCALED], table[table["part"] == LABELS]
-    handles = _draw_rescaled(left, exact, question)
-    _draw_accuracies(middle, table, labels[labels["relation"] == SAME], question)
+    handles = _draw_rescaled(left, exact, spec)
+    _draw_accuracies(middle, table, labels[labels["relation"] == SAME], spec)
     handles += _draw_labels(right, labels)
     runs = labels[["replicates_a", "replicates_b"]].min(axis=None) if len(labels) else 0
     note = (
         f"first panel: largest of {exact['replicate'].nunique()} replicates on the same batches; second: mean "
-        f"difference, {question.confidence:.0%} interval (Welch); {runs:.0f} runs a side"
+        f"difference, {spec.confidence:.0%} interval (Welch); {runs:.0f} runs a side"
     )
     legend_below(figure, handles, 3, note)
     figure.suptitle(r"At one $\lambda_e=\eta\lambda$ another learning rate only rescales the initialisation")
     return figure
 
 
-def _draw_rescaled(ax: Axes, exact: pd.DataFrame, question: Question) -> list[Line2D]:
+def _draw_rescaled(ax: Axes, exact: pd.DataFrame, spec: ClaimSpec) -> list[Line2D]:
     handles = []
     momenta = sorted(exact["momentum"].unique())
     for momentum, colour in ordered_colours(momenta).items():
@@ -270,7 +270,7 @@ def _draw_rescaled(ax: Axes, exact: pd.DataFrame, question: Question) -> list[Li
             largest = finite.groupby("step")[quantity].max().clip(lower=_SMALLEST)
             label = f"{quantity}, momentum {momentum:g}"
             handles += ax.plot(largest.index, largest, ls=dash, color=colour, marker="o", ms=3, lw=1, label=label)
-    threshold = question.thresholds["deviation"]
+    threshold = spec.thresholds["deviation"]
     handles.append(ax.axhline(threshold, color="tab:red", lw=1, ls=":", label="threshold, margin"))
     factors = " and ".join(f"{factor:g}" for factor in sorted(exact["factor"].unique()))
     ax.set(yscale="log", ylim=(_SMALLEST / 3, 10), xlabel="step", ylabel="largest deviation")
@@ -278,16 +278,16 @@ def _draw_rescaled(ax: Axes, exact: pd.DataFrame, question: Question) -> list[Li
     return handles
 
 
-def _draw_accuracies(ax: Axes, table: pd.DataFrame, pairs: pd.DataFrame, question: Question) -> None:
-    names, largest = [], question.thresholds["accuracy_margin"]
+def _draw_accuracies(ax: Axes, table: pd.DataFrame, pairs: pd.DataFrame, spec: ClaimSpec) -> None:
+    names, largest = [], spec.thresholds["accuracy_margin"]
     for place, row in enumerate(pairs.itertuples()):
         a, b = _accuracies(table, row.point), _accuracies(table, row.partner)
-        found = difference(a, b, question.confidence)
+        found = difference(a, b, spec.confidence)
         reach = [[found.estimate - found.low], [found.high - found.estimate]]
         ax.errorbar([place], [found.estimate], yerr=reach, fmt="o", color="0.2", ms=4, capsize=3)
         names.append(f"{row.intrinsic_lr:g}")
         largest = np.nanmax([largest, abs(found.low), abs(found.high)])
-    margin = question.thresholds["accuracy_margin"]
+    margin = spec.thresholds["accuracy_margin"]
     for bound in (-margin, margin):
         ax.axhline(bound, color="tab:red", lw=1, ls=":")
     ax.axhline(0, color="0.6", lw=0.8)

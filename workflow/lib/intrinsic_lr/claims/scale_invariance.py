@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from intrinsic_lr.claims.shared.exact import FARTHEST, network_names, worst_finding
-from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Finding
 from intrinsic_lr.core.seeding import stream_seed
 from intrinsic_lr.figures.style import MARKERS, legend_below, ordered_colours, panels, styled
@@ -36,27 +36,27 @@ _SMALLEST = 1e-17
 """Where an exact zero is drawn on a logarithmic axis."""
 
 
-def measure(inputs: Inputs) -> pd.DataFrame:
+def measure(data: ClaimData) -> pd.DataFrame:
     """Return the four relative deviations: one row per network (model, norm, affine), replicate and factor."""
-    question = inputs.question
-    data = inputs.data(question.settings["dataset"], "float64")
+    spec = data.spec
+    dataset = data.dataset(spec.settings["dataset"], "float64")
     rows = []
-    texts = question.settings["models"]
+    texts = spec.settings["models"]
     for text, name in zip(texts, network_names(texts), strict=True):
         for norm in NORMS:
             for affine in (False, True):
-                spec = _variant(ModelSpec.parse(text), norm, affine)
-                rows += [{"model": name, **row} for row in _rows_of_network(spec, data, question)]
+                model_spec = _variant(ModelSpec.parse(text), norm, affine)
+                rows += [{"model": name, **row} for row in _rows_of_network(model_spec, dataset, spec)]
     return pd.DataFrame(rows)
 
 
-def _variant(spec: ModelSpec, norm: str, affine: bool) -> ModelSpec:
+def _variant(model_spec: ModelSpec, norm: str, affine: bool) -> ModelSpec:
     """Return a model with another norm, with or without trained scales and shifts."""
-    options = {key: value for key, value in asdict(spec).items() if value is not None and key != "groups"}
+    options = {key: value for key, value in asdict(model_spec).items() if value is not None and key != "groups"}
     return ModelSpec.from_config({**options, "norm": norm, "affine": affine})
 
 
-def _rows_of_network(spec: ModelSpec, data, question: Question) -> Iterator[dict[str, object]]:
+def _rows_of_network(model_spec: ModelSpec, dataset, spec: ClaimSpec) -> Iterator[dict[str, object]]:
     """Yield the rows of one network; every replicate has its own initialisation and mini-batch.
 
     A quantity that is finite at one norm of the weights only is infinitely far off, one that is finite at neither
@@ -67,17 +67,17 @@ def _rows_of_network(spec: ModelSpec, data, question: Question) -> Iterator[dict
     from intrinsic_lr.claims.shared.curvature import Derivatives
     from intrinsic_lr.models.ensemble import build
 
-    members = int(question.settings["replicates"])
-    seeds = [stream_seed(question.seed, "claim", question.name, replicate) for replicate in range(members)]
-    model = build(spec, tuple(data.train_images.shape[1:]), len(data.info["classes"]))
-    params = model.initialise(seeds, 1.0, torch.float64, stream_seed(question.seed, "head"))
-    params = {name: value.to(data.mean.device) for name, value in params.items()}
-    generator = torch.Generator().manual_seed(stream_seed(question.seed, "claim", question.name, "batch"))
-    batch = data.draw(members, int(question.settings["batch_size"]), generator)
+    members = int(spec.settings["replicates"])
+    seeds = [stream_seed(spec.seed, "claim", spec.name, replicate) for replicate in range(members)]
+    model = build(model_spec, tuple(dataset.train_images.shape[1:]), len(dataset.info["classes"]))
+    params = model.initialise(seeds, 1.0, torch.float64, stream_seed(spec.seed, "head"))
+    params = {name: value.to(dataset.mean.device) for name, value in params.items()}
+    generator = torch.Generator().manual_seed(stream_seed(spec.seed, "claim", spec.name, "batch"))
+    batch = dataset.draw(members, int(spec.settings["batch_size"]), generator)
     base = Derivatives(model, params, *batch, model.trainable)
     direction = torch.randn(base.weights.shape, generator=generator, dtype=torch.float64).to(base.weights)
     product = base.hessian_product(direction)
-    for factor in question.settings["factors"]:
+    for factor in spec.settings["factors"]:
         scaled = {name: value * factor if name in model.trainable else value for name, value in params.items()}
         there = Derivatives(model, scaled, *batch, model.trainable)
         radial = (there.weights * there.gradient).sum(dim=1).abs()
@@ -90,8 +90,8 @@ def _rows_of_network(spec: ModelSpec, data, question: Question) -> Iterator[dict
         }
         for replicate in range(members):
             yield {
-                "norm": spec.norm,
-                "affine": spec.affine,
+                "norm": model_spec.norm,
+                "affine": model_spec.affine,
                 "replicate": replicate,
                 "factor": factor,
                 **{name: float(value[replicate]) for name, value in found.items()},
@@ -110,12 +110,12 @@ def _one_sided(a, b):
     return a.isfinite().all(dim=1) != b.isfinite().all(dim=1)
 
 
-def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
     """Hold the worst deviation over all networks, replicates and factors against the threshold.
 
     Of the control every network, each with its initialisation, has to break every identity: the best one decides.
     """
-    settings = question.settings
+    settings = spec.settings
     planned = len(settings["models"]) * len(NORMS) * int(settings["replicates"])
     findings = []
     for affine in (False, True):
@@ -128,10 +128,10 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
                     quantity,
                     ["model", "norm", "replicate"],
                     planned,
-                    question,
+                    spec,
                     f"The {words} is zero to rounding: {networks}.",
                     f"largest relative {words}" if quantity != "radial" else f"largest {words}",
-                    question.thresholds["deviation"],
+                    spec.thresholds["deviation"],
                     control=affine,
                 )
             )
@@ -139,7 +139,7 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
 
 
 @styled
-def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw the worst deviation of each network against the factor, with the control and the threshold."""
     figure, axes = panels(1, 4, 2.5, sharex=True, sharey=True)
     colours = ordered_colours(NORMS)
@@ -157,7 +157,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
                 lw=0.8,
                 color="0.55" if affine else colours[norm],
             )
-        ax.axhline(question.thresholds["deviation"], color="tab:red", lw=1, ls=":")
+        ax.axhline(spec.thresholds["deviation"], color="tab:red", lw=1, ls=":")
         ax.set(xscale="log", yscale="log", title=_TITLES[quantity], xlabel="factor c", ylim=(_SMALLEST / 3, 1e4))
     axes[0, 0].set_ylabel("largest relative deviation")
     handles = [Line2D([], [], color=colours[norm], label=f"{norm} norm") for norm in NORMS]

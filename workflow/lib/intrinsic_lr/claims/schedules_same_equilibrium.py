@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from intrinsic_lr.analyses.tables import differing_axes
-from intrinsic_lr.claims.shared.question import Inputs, Question
 from intrinsic_lr.claims.shared.sameness import (
     MEASURED,
     SHARE,
@@ -20,10 +19,10 @@ from intrinsic_lr.claims.shared.sameness import (
     strict,
     up_to_margin,
 )
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Finding
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.figures import style
-from intrinsic_lr.study.schedules import Timeline
 
 MEET, APART = "meet", "do not meet"
 """Kinds of pairs: of schedules that end at one intrinsic rate, and with one that ends at another."""
@@ -35,7 +34,7 @@ LEAST_WAIT = 1.0
 """How long after the meeting a pair has to be compared, in 1/lambda_e: the time that it is given to forget."""
 
 
-def measure(inputs: Inputs) -> pd.DataFrame:
+def measure(data: ClaimData) -> pd.DataFrame:
     """Compare all pairs of schedules at every checkpoint; `met_at` is the step from which on their rates agree.
 
     The points of a pair may differ in their init_seed too, and should: with one init_seed and independent
@@ -47,14 +46,14 @@ def measure(inputs: Inputs) -> pd.DataFrame:
     Raises:
         InputError: when `meeting` does not hold two schedules, or a pair has not the same checkpoints.
     """
-    question = inputs.question
-    members = [(role, point) for role in ("meeting", "not_meeting") for point in question.points(role)]
+    spec = data.spec
+    members = [(role, point) for role in ("meeting", "not_meeting") for point in spec.points(role)]
     epochs = set()
     rates = {}
     for role, point in members:
-        record = inputs.ensemble(role, point).blocks[0].record
-        epochs.add(record["steps_per_epoch"])
-        timeline = Timeline.parse(record["plan"]["timeline"])
+        block = data.ensemble(role, point).blocks[0]
+        epochs.add(block.record["steps_per_epoch"])
+        timeline = block.plan.timeline
         rates[point["name"]] = np.array([np.prod(timeline.at(step)) for step in range(point["length"])])
     meeting = [member for member in members if member[0] == "meeting"]
     pairs = [(MEET, *pair) for pair in combinations(meeting, 2)]
@@ -63,15 +62,15 @@ def measure(inputs: Inputs) -> pd.DataFrame:
     pairs = [(part, a, b) for part, a, b in pairs if set(differing_axes(a[1], b[1])) - {"init_seed"}]
     if MEET not in {part for part, *_ in pairs}:
         raise InputError(
-            f"{question.name}: experiment {question.experiments['meeting']['experiment']}: found no two "
+            f"{spec.name}: experiment {spec.experiments['meeting']['experiment']}: found no two "
             "schedules; needs at least two that meet at one intrinsic rate"
         )
     for _, (_, a), (_, b) in pairs:
         if a["steps"] != b["steps"] or a["length"] != b["length"]:
             raise InputError(
-                f"{question.name}: {a['name']} and {b['name']} differ in checkpoints or length; needs the same"
+                f"{spec.name}: {a['name']} and {b['name']} differ in checkpoints or length; needs the same"
             )
-    table = compare_points(inputs, [(part, a, b, [(t, t) for t in a[1]["steps"]]) for part, a, b in pairs])
+    table = compare_points(data, [(part, a, b, [(t, t) for t in a[1]["steps"]]) for part, a, b in pairs])
     for side in "ab":
         when = zip(table[f"point_{side}"], table[f"step_{side}"], strict=True)
         table[f"intrinsic_lr_now_{side}"] = [rates[point][step - 1] for point, step in when]
@@ -100,7 +99,7 @@ def met_at(a: np.ndarray, b: np.ndarray) -> float:
     return float(meets) if meets < len(a) else np.nan
 
 
-def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
     """Ask for one distribution at the end, strictly and up to the margin; not so before, nor without meeting.
 
     A pair that does not meet, or is compared less than `LEAST_WAIT` after it has, is inconclusive. So is a control
@@ -114,35 +113,35 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
     before = last_checkpoints(table[(table["part"] == MEET) & (table["step_a"] <= table["met_at"])])
     told, roles = [f"{_told(row)}, {_since(row)}" for row in met.itertuples()], [["meeting"]] * len(met)
     words = "one distribution", "the same up to the margin"
-    findings = strict(question, question.criterion, met, [f"{text}: {words[0]}" for text in told], roles)
-    findings += up_to_margin(question, question.criterion, met, [f"{text}: {words[1]}" for text in told], roles)
+    findings = strict(spec, spec.criterion, met, [f"{text}: {words[0]}" for text in told], roles)
+    findings += up_to_margin(spec, spec.criterion, met, [f"{text}: {words[1]}" for text in told], roles)
     if met.empty:
         findings += [
-            absent(question.criterion, f"two schedules that meet: {word}", statistic, ["meeting"])
+            absent(spec.criterion, f"two schedules that meet: {word}", statistic, ["meeting"])
             for word, statistic in zip(words, (VARIATION, SHARE), strict=True)
         ]
     others = pd.concat([before, apart])
     told = [f"{_told(row)}, just before they meet" for row in before.itertuples()]
     told += [f"{_told(row)}, which do not meet" for row in apart.itertuples()]
     roles = [["meeting"]] * len(before) + [["meeting", "not_meeting"]] * len(apart)
-    findings += strict(question, question.control, others, told, roles)
+    findings += strict(spec, spec.control, others, told, roles)
     seen = set(zip(before["point_a"], before["point_b"], strict=True))
     findings += [
-        absent(question.control, f"{_told(row)}, just before they meet", VARIATION, ["meeting"])
+        absent(spec.control, f"{_told(row)}, just before they meet", VARIATION, ["meeting"])
         for row in met.itertuples()
         if (row.point_a, row.point_b) not in seen
     ]
     if apart.empty:
         roles = ["meeting", "not_meeting"]
-        findings.append(absent(question.control, "a schedule that does not meet the others", VARIATION, roles))
+        findings.append(absent(spec.control, "a schedule that does not meet the others", VARIATION, roles))
     if before["excess_share"].notna().any():
         # The margin has to be able to fail: where the pasts differ most.
         most = before.loc[[before["excess_share"].idxmax()]]
         told = [f"{_told(row)}, just before they meet: up to the margin" for row in most.itertuples()]
-        findings += up_to_margin(question, question.control, most, told, [["meeting"]])
+        findings += up_to_margin(spec, spec.control, most, told, [["meeting"]])
     else:
         text = "the pair that differs most just before it meets: up to the margin"
-        findings.append(absent(question.control, text, SHARE, ["meeting"]))
+        findings.append(absent(spec.control, text, SHARE, ["meeting"]))
     return findings
 
 
@@ -159,7 +158,7 @@ def _since(row) -> str:
 
 
 @style.styled
-def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw the schedules, and the l1 distance of every pair against time over its sampling floor."""
     figure, axes = style.panels(2, 2, 5.4, height_ratios=[1, 2.2], sharex=True)
     schedules = list(dict.fromkeys(table.loc[table["part"] == RATE, "schedule_a"]))
@@ -211,7 +210,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     ]
     runs = table[["replicates_a", "replicates_b"]].dropna()
     count = f"{int(runs.min().min())}" if len(runs) else "no"
-    permutations = question.analysis["permutations"]
+    permutations = spec.analysis["permutations"]
     note = f"{count} runs of each schedule; the floor by {permutations} permutations of the pooled runs"
     style.legend_below(figure, handles, 2, note)
     figure.suptitle("Schedules that meet at one intrinsic rate: distance of the predictions, before and after")

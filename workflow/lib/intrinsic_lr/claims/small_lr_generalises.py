@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Finding, Range
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.figures.style import band, legend_below, panels, scientific, styled
@@ -14,23 +14,23 @@ USUAL, SMALL, SHORT = "usual", "small", "small_short"
 _COLOURS = {USUAL: "#0173b2", SMALL: "#de8f05", SHORT: "#949494"}
 
 
-def measure(inputs: Inputs) -> pd.DataFrame:
+def measure(data: ClaimData) -> pd.DataFrame:
     """Return the accuracies along every run; the last step of a run is its length.
 
     Raises:
         InputError: for an experiment of several points, whose runs are no replicates of one another.
     """
     for role in _COLOURS:
-        experiment = inputs.question.experiments[role]
+        experiment = data.spec.experiments[role]
         if len(experiment["points"]) != 1:
             raise InputError(
                 f"experiment {experiment['experiment']}: found {len(experiment['points'])} points; "
-                f"allowed in the role {role} of {inputs.question.name}: 1"
+                f"allowed in the role {role} of {data.spec.name}: 1"
             )
     columns = ["step", "replicate", "lr_now", "train_loss", "train_accuracy", "test_loss", "test_accuracy"]
     parts = []
     for role in (USUAL, SMALL, SHORT):
-        history = inputs.history(role)
+        history = data.history(role)
         table = history[["point", "lr", "weight_decay", "intrinsic_lr", *columns]].copy()
         table.insert(0, "part", role)
         table["final"] = table["step"] == table.groupby("point")["step"].transform("max")
@@ -38,21 +38,21 @@ def measure(inputs: Inputs) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
     """Judge whether the two final test accuracies are equivalent.
 
     Control: the small rate with the usual steps, which has to be worse; to be better would be no failure.
     """
-    margin = question.thresholds["margin"]
+    margin = spec.thresholds["margin"]
     final = table[table["final"]]
     accuracy = {part: final.loc[final["part"] == part, "test_accuracy"] for part in _COLOURS}
     steps = {part: final.loc[final["part"] == part, "step"].max() for part in _COLOURS}
     findings = []
     for part, judged, words, allowed, null in (
-        (SMALL, question.criterion, "as well as", Range(-margin, margin), "(p: not equivalent)"),
-        (SHORT, question.control, "no worse than", Range(low=-margin), "(p: worse)"),
+        (SMALL, spec.criterion, "as well as", Range(-margin, margin), "(p: not equivalent)"),
+        (SHORT, spec.control, "no worse than", Range(low=-margin), "(p: worse)"),
     ):
-        found = difference(accuracy[USUAL], accuracy[part], question.confidence, margin)
+        found = difference(accuracy[USUAL], accuracy[part], spec.confidence, margin)
         worse = p_not_worse(accuracy[USUAL], accuracy[part], margin)
         findings.append(
             judged(
@@ -71,13 +71,13 @@ def _count(steps: float) -> str:
 
 
 @styled
-def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw test accuracy against steps, and the two differences of final accuracies."""
     figure, axes = panels(1, 2, 2.9, width_ratios=[1.6, 1])
     handles = []
     for part, colour in _COLOURS.items():
         rows = table[table["part"] == part]
-        summary = summarize(rows[rows["step"] > 0], ["step"], ["test_accuracy"], question.confidence)
+        summary = summarize(rows[rows["step"] > 0], ["step"], ["test_accuracy"], spec.confidence)
         band(axes[0, 0], summary, "step", "test_accuracy", color=colour, lw=1.4, marker="o", ms=2.5)
         for start in _decays(rows):
             axes[0, 0].axvline(start, color=colour, ls=":", lw=0.8)
@@ -86,17 +86,17 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     top = top if top == top else 1.0
     axes[0, 0].set(xscale="log", xlabel="step", ylabel="test accuracy", ylim=(top - 0.1, top + 0.01))
     axes[0, 0].set_title("Dotted: decays of the learning rate")
-    _draw_differences(axes[0, 1], question, findings)
+    _draw_differences(axes[0, 1], spec, findings)
     n = int(findings["n"].min())
-    percent = f"{100 * question.confidence:g} %"
+    percent = f"{100 * spec.confidence:g} %"
     note = f"mean and {percent} interval over at least {n} replicates; shaded: allowed"
     legend_below(figure, handles, 3, note)
     figure.suptitle("Test accuracy of the usual and of a hundred times smaller learning rate")
     return figure
 
 
-def _draw_differences(axes, question: Question, findings: pd.DataFrame) -> None:
-    margin = 100 * question.thresholds["margin"]
+def _draw_differences(axes, spec: ClaimSpec, findings: pd.DataFrame) -> None:
+    margin = 100 * spec.thresholds["margin"]
     axes.axvline(0, color="0.3", ls="--", lw=1)
     for place, (part, row) in enumerate(zip((SMALL, SHORT), findings.to_dict("records"), strict=False)):
         half = [[100 * (row["estimate"] - row["ci_low"])], [100 * (row["ci_high"] - row["estimate"])]]

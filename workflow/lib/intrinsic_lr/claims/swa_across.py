@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from intrinsic_lr.claims import swa_within
 from intrinsic_lr.claims.shared.gains import BOTH_ENDS, RUN_TIMES, mean_gains, whole_runs
-from intrinsic_lr.claims.shared.question import Question
+from intrinsic_lr.claims.shared.spec import ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Finding, Range
 from intrinsic_lr.claims.swa_within import TITLES, points_of
 from intrinsic_lr.figures.style import legend_below, panels, scientific, styled
@@ -24,15 +24,15 @@ measure = swa_within.measure
 """One table serves both claims: what is the claim of one is the control of the other."""
 
 
-def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
     """Judge the mean gain over the mean of both ends, raw and normalised; control: within."""
     findings = []
     whole = whole_runs(table)
-    points = points_of(table, question)
+    points = points_of(table, spec)
     for part, point, run_time, normalisation in product(PARTS, points, RUN_TIMES, NORMALISATIONS):
         gains = mean_gains(_rows(whole, part, point, run_time, normalisation), BOTH_ENDS)
-        mean, low, high, n = mean_interval(gains, question.confidence)
-        finding = question.criterion if part == "across" else question.control
+        mean, low, high, n = mean_interval(gains, spec.confidence)
+        finding = spec.criterion if part == "across" else spec.control
         findings.append(
             finding(
                 f"Averages over {PARTS[part]} have no lower test loss than their ends have on average, "
@@ -42,7 +42,7 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
                 (low, high),
                 n=n,
                 roles=[RUN],
-                allowed=Range(high=question.thresholds["gain"]),
+                allowed=Range(high=spec.thresholds["gain"]),
             )
         )
     return findings
@@ -54,7 +54,7 @@ def _rows(table: pd.DataFrame, part: str, point: str, run_time: str, normalisati
 
 
 @styled
-def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw the test loss of ends and averages, across initialisations and within trajectories."""
     point = table["point"].iloc[0] if len(table) else ""
     figure, axes = panels(1, 2, 3.0, sharey=True)
@@ -65,7 +65,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
             rows = rows[rows["delta"] == rows["delta"].min()]
             pairs = max(pairs, rows["replicate"].nunique()) if part == "across" else pairs
             for offset, (quantity, style) in zip((-0.18, 0, 0.18), _MARKS.items(), strict=True):
-                mean, low, high, _ = mean_interval(rows[quantity], question.confidence)
+                mean, low, high, _ = mean_interval(rows[quantity], spec.confidence)
                 error = np.nan_to_num([[mean - low], [high - mean]])
                 panel.errorbar(place + offset, mean, yerr=error, ls="", ms=5, capsize=2.5, **style)
         panel.axvline(1.5, color="0.8", lw=0.8)
@@ -78,7 +78,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     rate = scientific(table["intrinsic_lr"].iloc[0]) if len(table) else ""
     lag = table.loc[table["part"] == "within", "lag"].min() if len(table) else np.nan
     note = (
-        f"mean and {100 * question.confidence:g} % interval, $\\lambda_e$ = {rate}: {pairs} independent pairs of "
+        f"mean and {100 * spec.confidence:g} % interval, $\\lambda_e$ = {rate}: {pairs} independent pairs of "
         f"initialisations;\ncontrol: two checkpoints of one trajectory, {lag:.3g}$/\\lambda_e$ apart"
     )
     legend_below(figure, handles, 3, note)

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from intrinsic_lr.claims.shared.gains import LOWER_END, RUN_TIMES, averages_of, mean_gains, whole_runs
-from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Finding, Range
 from intrinsic_lr.figures.style import band, legend_below, panels, scientific, styled
 from intrinsic_lr.stats.intervals import mean_interval, summarize
@@ -17,22 +17,22 @@ AVERAGE, START, END = "#0072B2", "#E69F00", "#999999"
 TITLES = {"usual": "At the usual run time", "ten_times": "At ten times the usual run time"}
 
 
-def measure(inputs: Inputs) -> pd.DataFrame:
+def measure(data: ClaimData) -> pd.DataFrame:
     """Return the averages within trajectories and across initialisations."""
-    question = inputs.question
-    settings = question.settings
-    return averages_of(inputs.table(RUN, "swa"), question.points(RUN), settings["usual_length"], settings["lags"])
+    spec = data.spec
+    settings = spec.settings
+    return averages_of(data.table(RUN, "swa"), spec.points(RUN), settings["usual_length"], settings["lags"])
 
 
-def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
+def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
     """Judge the mean gain over the end with the lower mean loss, at both run times; control: across."""
     findings = []
     raw = whole_runs(table[table["normalisation"] == "raw"])
-    for part, point, run_time in product(("within", "across"), points_of(table, question), RUN_TIMES):
+    for part, point, run_time in product(("within", "across"), points_of(table, spec), RUN_TIMES):
         chosen = (raw["part"] == part) & (raw["point"] == point) & (raw["run_time"] == run_time)
         gains = mean_gains(raw[chosen], LOWER_END)
-        mean, low, high, n = mean_interval(gains, question.confidence)
-        finding = question.criterion if part == "within" else question.control
+        mean, low, high, n = mean_interval(gains, spec.confidence)
+        finding = spec.criterion if part == "within" else spec.control
         pairs = "two checkpoints of a trajectory" if part == "within" else "two initialisations"
         findings.append(
             finding(
@@ -43,20 +43,20 @@ def judge(table: pd.DataFrame, question: Question) -> list[Finding]:
                 (low, high),
                 n=n,
                 roles=[RUN],
-                allowed=Range(low=question.thresholds["gain"]),
+                allowed=Range(low=spec.thresholds["gain"]),
             )
         )
     return findings
 
 
-def points_of(table: pd.DataFrame, question: Question) -> list[str]:
+def points_of(table: pd.DataFrame, spec: ClaimSpec) -> list[str]:
     """Return the names of the points planned or in the table; if there is none, one that nothing is known of."""
-    planned = [point["name"] for point in question.points(RUN)]
+    planned = [point["name"] for point in spec.points(RUN)]
     return list(dict.fromkeys([*planned, *table["point"]])) or ["no runs"]
 
 
 @styled
-def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw the mean test loss of averages and of both ends against the lag, at both run times."""
     point = table["point"].iloc[0] if len(table) else ""
     rows = table[(table["part"] == "within") & (table["normalisation"] == "raw") & (table["point"] == point)]
@@ -64,11 +64,11 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     replicates = rows["replicate"].nunique()
     for panel, run_time in zip(axes[0], RUN_TIMES, strict=True):
         losses = ["test_loss", "test_loss_start", "test_loss_end", "gain_over_better_end"]
-        summary = summarize(rows[rows["run_time"] == run_time], ["lag"], losses, question.confidence)
+        summary = summarize(rows[rows["run_time"] == run_time], ["lag"], losses, spec.confidence)
         for quantity, style in _LINES.items():
             band(panel, summary, "lag", quantity, ms=4, lw=1.4, **style)
         strict = summary["gain_over_better_end_mean"].mean()
-        start = question.settings["usual_length"] * RUN_TIMES[run_time]
+        start = spec.settings["usual_length"] * RUN_TIMES[run_time]
         panel.set(
             title=f"{TITLES[run_time]}, $T$ = {start:g}$/\\lambda_e$", xlabel=r"lag $\Delta$ $(1/\lambda_e)$"
         )
@@ -78,7 +78,7 @@ def draw(table: pd.DataFrame, question: Question, findings: pd.DataFrame) -> Fig
     axes[0, 0].margins(y=0.25)
     handles = [Line2D([], [], ms=4, label=label, **_LINES[quantity]) for quantity, label in _LABELS.items()]
     rate = scientific(rows["intrinsic_lr"].iloc[0]) if len(rows) else ""
-    percent = f"{100 * question.confidence:g} %"
+    percent = f"{100 * spec.confidence:g} %"
     note = (
         f"mean and {percent} band over {replicates} replicates, $\\lambda_e$ = {rate}; "
         "the claim: the average lies below both"

@@ -19,7 +19,8 @@ import pandas as pd
 
 from intrinsic_lr.core import paths
 from intrinsic_lr.core.block_files import EXTRACT, HISTORY, RUN, TRACE
-from intrinsic_lr.core.errors import InputError, run_command
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.job_log import run_command
 from intrinsic_lr.core.locks import is_running
 from intrinsic_lr.core.rerun import remake
 from intrinsic_lr.core.storage import read_json, sha256, written
@@ -84,7 +85,7 @@ class Audit:
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m intrinsic_lr.commands.audit", description=__doc__)
+    parser = argparse.ArgumentParser(prog="intrinsic-lr audit", description=__doc__)
     add = parser.add_argument
     add("--config", type=Path, nargs="*", default=[], help="files laid over the default config, in this order")
     add("--directory", type=Path, default=Path("."), help="the folder that holds results/")
@@ -233,16 +234,11 @@ def _wrong_block(folder: Path, study: Study, name: str, block: int) -> tuple[str
     first = block * training.block_size
     record = read_json(folder / RUN)
     data = read_json(folder.parents[3] / paths.DATA_INFO.format(dataset=training.point.dataset))
-    planned = {
-        "point": name,
-        "replicates": [first, first + training.block_size],
-        "seed": study.config["seed"],
-        "timeline": training.timeline.spell(),
-        "checkpoints": list(training.checkpoints),
-    }
-    for key, value in planned.items():
-        if record["plan"][key] != value:
-            return RUN, f"{key} is {json.dumps(record['plan'][key])}, the config asks for {json.dumps(value)}"
+    planned, trained = study.training_plan(name, block).to_dict(), record["plan"]
+    for key in planned | trained:
+        if trained.get(key) != planned.get(key):
+            found, wanted = (json.dumps(plan.get(key)) for plan in (trained, planned))
+            return RUN, f"{key} is {found}, the config asks for {wanted}"
     if record["data"]["sha256"] != data["sha256"]:
         return RUN, f"trained on other data than {training.point.dataset} holds"
     members = set(range(first, first + training.block_size))

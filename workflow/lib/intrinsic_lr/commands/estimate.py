@@ -14,10 +14,12 @@ from pathlib import Path
 
 from intrinsic_lr.commands import budget
 from intrinsic_lr.commands.budget import Budget
-from intrinsic_lr.core.errors import run_command
+from intrinsic_lr.core.job_log import run_command
 from intrinsic_lr.data.dataset_sizes import Sizes
 from intrinsic_lr.study.config_files import merged
 from intrinsic_lr.study.model_spec import ModelSpec
+from intrinsic_lr.study.plan import TrainingPlan
+from intrinsic_lr.study.schedules import Segment, Timeline
 from intrinsic_lr.study.study import Study
 
 SECONDS = 1.0
@@ -56,7 +58,7 @@ class Speed:
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m intrinsic_lr.commands.estimate", description=__doc__)
+    parser = argparse.ArgumentParser(prog="intrinsic-lr estimate", description=__doc__)
     add = parser.add_argument
     add("--config", type=Path, nargs="*", default=[], help="files laid over the default config, in this order")
     add("--cores", type=int, default=os.cpu_count() or 1, help="cores that the workflow may use")
@@ -120,7 +122,7 @@ def measure(setting: Setting, device: str, threads: int) -> Speed:
     middle = torch.full((sizes.shape[0],), 0.5, dtype=DTYPES[setting.dtype], device=place)
     data = Dataset(images, labels, images[:1], labels[:1], middle, middle / 2, {})
     plan = _plan(setting)
-    model = build(ModelSpec.parse(setting.model), sizes.shape, sizes.classes)
+    model = build(plan.model, sizes.shape, sizes.classes)
     state, batches = State.initial(plan, model, place), Batches(plan, data)
 
     def steps(number: int) -> float:
@@ -145,24 +147,16 @@ def measure(setting: Setting, device: str, threads: int) -> Speed:
     return Speed(step, spent * (sizes.train + sizes.test))
 
 
-def _plan(setting: Setting):
-    from intrinsic_lr.study.schedules import Timeline
-    from intrinsic_lr.training.loop import TrainingPlan
-
+def _plan(setting: Setting) -> TrainingPlan:
     return TrainingPlan(
         point="calibration",
-        seed=0,
-        model=setting.model,
-        timeline=Timeline.parse("1000000000@0.001@0.001"),
-        momentum=0.0,
+        model=ModelSpec.parse(setting.model),
+        timeline=Timeline((Segment(10**9, 0.001, 0.001),)),
         batch_size=setting.batch_size,
         checkpoints=(0,),
         log_every=1,
         trace_every=1,
         replicates=(0, setting.members),
-        init_seed=0,
-        init_sharing="independent",
-        init_scale=1.0,
         augmentation=setting.augmentation,
         dtype=setting.dtype,
         precision=setting.precision,

@@ -4,8 +4,9 @@ import argparse
 from pathlib import Path
 
 from intrinsic_lr.core.block_files import CHECKPOINTS, EXTRACT, PREDICTIONS, STATISTICS, key
-from intrinsic_lr.core.errors import InputError, run_command
+from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.imports import quick_imports
+from intrinsic_lr.core.job_log import run_command
 from intrinsic_lr.core.leases import leased
 from intrinsic_lr.core.locks import alone
 from intrinsic_lr.core.rerun import remake
@@ -14,7 +15,7 @@ from intrinsic_lr.runs.ensembles import Block
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m intrinsic_lr.commands.extract", description=__doc__)
+    parser = argparse.ArgumentParser(prog="intrinsic-lr extract", description=__doc__)
     add = parser.add_argument
     add("--run", type=Path, required=True, help="folder of a block")
     add("--data", type=Path, required=True, help="data file of prepare_data")
@@ -44,7 +45,7 @@ def _run(arguments: argparse.Namespace, device_name: str) -> None:
     block = Block(arguments.run)
     device = resolve(device_name)
     torch.set_num_threads(arguments.threads)
-    data = load(arguments.data, arguments.info, device, DTYPES[block.record["plan"]["dtype"]])
+    data = load(arguments.data, arguments.info, device, DTYPES[block.plan.dtype])
     if data.info["sha256"] != block.record["data"]["sha256"]:
         raise InputError(
             f"{arguments.run}: trained on other data than {arguments.data} holds; "
@@ -72,7 +73,7 @@ def _extract(block: Block, data, device) -> None:
 
     model = block.build_model()
     images = EvaluationData.of(data)
-    steps = block.record["plan"]["checkpoints"]
+    steps = block.plan.checkpoints
     members, count, classes = len(block.replicates), len(images.test_labels), model.classes
     outputs = {
         "logits": (torch.float32, (members, count, classes)),
@@ -102,7 +103,7 @@ def _extract(block: Block, data, device) -> None:
             shown.update()
 
 
-def _layout(steps: list[int], tensors: dict) -> dict:
+def _layout(steps: tuple[int, ...], tensors: dict) -> dict:
     return {key(step, name): layout for step in steps for name, layout in tensors.items()}
 
 

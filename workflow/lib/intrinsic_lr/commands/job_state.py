@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from intrinsic_lr.core.heartbeat import SILENT_SECONDS
+from intrinsic_lr.core.job_log import SILENT_SECONDS
 from intrinsic_lr.core.progress import Progress, read_progress
 
 TAIL_BYTES = 1 << 14

@@ -1,28 +1,30 @@
-"""Command that decodes a data set once: `python -m intrinsic_lr.commands.prepare_data --help`."""
+"""Command line: decode a data set once into one file of uint8 images."""
 
 import argparse
 import json
 
-from intrinsic_lr.core.errors import InputError, run_command
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.job_log import run_command
 from intrinsic_lr.data import dataset as data
 
 
-def main() -> None:
-    """Read the command line, write the data file and its description, and say what they hold."""
-    parser = argparse.ArgumentParser(description="Decode a data set into one file of uint8 images.")
+def main(argv: list[str] | None = None) -> None:
+    """Write the data file and its description, and say what they hold."""
+    parser = argparse.ArgumentParser(prog="intrinsic-lr prepare", description=__doc__)
     parser.add_argument("--name", required=True, help="name of the data set in the config")
     parser.add_argument("--spec", required=True, help="its definition in the config, as JSON")
     parser.add_argument("--data", required=True, help="the .safetensors file to write")
     parser.add_argument("--info", required=True, help="the .json description to write")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     try:
         spec = json.loads(arguments.spec)
     except ValueError as error:
-        raise InputError(f"--spec: found {arguments.spec!r}, which is not JSON ({error})") from None
+        raise InputError(f"--spec: expected JSON, got {arguments.spec!r} ({error})") from None
     info = data.write(spec, arguments.name, arguments.data, arguments.info)
+    shape = "x".join(map(str, info["shape"]))
     print(
-        f"{info['name']}: {info['train_count']} training and {info['test_count']} test images of shape "
-        f"{'x'.join(map(str, info['shape']))} in {len(info['classes'])} classes"
+        f"{info['name']}: {info['train_count']} training and {info['test_count']} test images of shape {shape} "
+        f"in {len(info['classes'])} classes"
     )
 
 

@@ -5,7 +5,6 @@ Slurm, while the workflow runs, before it and afterwards. Imports no torch.
 """
 
 import argparse
-import shlex
 import statistics
 import time
 from collections import Counter, defaultdict
@@ -18,7 +17,7 @@ from intrinsic_lr.commands.budget import predicted_points
 from intrinsic_lr.commands.estimate import merged, spell_time, wall_seconds
 from intrinsic_lr.commands.job_state import Job, Sighting, State, look
 from intrinsic_lr.core import paths
-from intrinsic_lr.core.errors import run_command
+from intrinsic_lr.core.job_log import run_command
 from intrinsic_lr.core.storage import read_json
 from intrinsic_lr.core.version import TRAINING_VERSION
 from intrinsic_lr.study.study import Study, Training
@@ -60,7 +59,7 @@ class Block:
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m intrinsic_lr.commands.status", description=__doc__)
+    parser = argparse.ArgumentParser(prog="intrinsic-lr status", description=__doc__)
     parser.add_argument("--config", type=Path, nargs="*", default=[], help="files laid over the default config")
     return parser.parse_args(argv)
 
@@ -99,8 +98,8 @@ def _see(study: Study, key: Key, training: Training, now: float) -> Block:
     if block.seen.state is not State.DONE:
         return block
     record = read_json(job.result)
-    wanted = " ".join(shlex.split(study.training_flags(*key)))
-    if record["training_version"] != TRAINING_VERSION or wanted not in record["command"]:
+    planned = study.training_plan(*key).to_dict()
+    if record["training_version"] != TRAINING_VERSION or record["plan"] != planned:
         return replace(block, seen=Sighting(State.WAITING))
     return replace(block, wall=record["wall_seconds"])
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from intrinsic_lr.core.errors import InputError, run_command
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.job_log import run_command
 from intrinsic_lr.core.storage import atomic_path
 from intrinsic_lr.runs.ensembles import Block
 
@@ -67,7 +68,7 @@ def write_events(block: Block, path: Path) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Write the event file of one block."""
-    parser = argparse.ArgumentParser(prog="python -m intrinsic_lr.commands.tensorboard", description=__doc__)
+    parser = argparse.ArgumentParser(prog="intrinsic-lr tensorboard", description=__doc__)
     parser.add_argument("--run", type=Path, required=True, help="folder of a block")
     parser.add_argument("--out", type=Path, required=True, help="the file to write, named *tfevents*")
     arguments = parser.parse_args(argv)

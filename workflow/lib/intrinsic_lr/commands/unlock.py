@@ -1,20 +1,20 @@
-"""Command that sets right what a killed run or a clock left in a folder: `python -m intrinsic_lr.commands.unlock`.
+"""Command line: remove the lock that a killed run left, and date results of the future to the present.
 
-`make results` calls it before Snakemake, which refuses to run where a killed run left its lock, and which takes a
-file dated in the future for a new one for as long as that future lasts.
+`make results` calls it before Snakemake, which refuses to run where a killed run left its lock, and which makes
+again what is older than a file dated in the future, for as long as that future lasts.
 """
 
+import argparse
 import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
-from intrinsic_lr.core.errors import InputError, run_command
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.job_log import run_command
 from intrinsic_lr.core.locks import MARK
 
-RESULTS, SCRIPTS = Path("results"), Path("workflow", "scripts")
 LAST_SECOND = 1_000_000_000
 """Nanoseconds before the present that files from the future are put into."""
 
@@ -22,10 +22,11 @@ LAST_SECOND = 1_000_000_000
 def clear_lock(folder: Path) -> bool:
     """Remove the locks that a killed Snakemake left in `folder`, its `.snakemake`; tell whether there were any.
 
-    Whoever is at work holds `folder/running` before it takes a lock (`running.mark_running`).
+    A workflow at work holds `folder/running` before it takes a lock (`locks.mark_running`).
 
     Raises:
         InputError: a run is at work there.
+        OSError: the file system has no locks, so that nobody can tell.
     """
     locks = list((folder / "locks").glob("*"))
     if not locks:
@@ -42,47 +43,29 @@ def clear_lock(folder: Path) -> bool:
     return True
 
 
-def bring_to_present(results: Path, scripts: Path, now: int) -> int:
-    """Date files of the future to the last second, in their order; return how many there were in `results`.
-
-    Whether one of these results is older than an edit of a script cannot be told any more. So where there are
-    some, every script is dated to the present, and all that is made by one is made again: tables and figures, but
-    no training.
+def bring_to_present(results: Path, now: int) -> int:
+    """Date files of the future to the last second, in their order; return how many there were.
 
     Args:
         results: folder of the results, with all below.
-        scripts: folder of the scripts.
         now: the present in nanoseconds since 1970.
     """
-    late = _later(_files(results), now)
+    times = {path: path.lstat().st_mtime_ns for path in results.rglob("*") if not path.is_dir()}
+    late = sorted((path for path, dated in times.items() if dated > now), key=times.__getitem__)
     for place, path in enumerate(late):
-        _date(path, now - LAST_SECOND + place * LAST_SECOND // len(late))
-    for path in _files(scripts) if late else _later(_files(scripts), now):
-        _date(path, now)
+        dated = now - LAST_SECOND + place * LAST_SECOND // len(late)
+        with contextlib.suppress(OSError):
+            os.utime(path, ns=(dated, dated), follow_symlinks=False)
     return len(late)
 
 
-def _files(folder: Path) -> list[Path]:
-    return [Path(place, name) for place, _, names in os.walk(folder) for name in names]
-
-
-def _later(files: Iterable[Path], now: int) -> list[Path]:
-    """Return the files dated after `now`, the earliest first."""
-    times = {path: path.lstat().st_mtime_ns for path in files}
-    return sorted((path for path, time_ in times.items() if time_ > now), key=times.__getitem__)
-
-
-def _date(path: Path, nanoseconds: int) -> None:
-    with contextlib.suppress(OSError):
-        os.utime(path, ns=(nanoseconds, nanoseconds), follow_symlinks=False)
-
-
-def main() -> None:
-    """Set right the working directory, and say what was done."""
+def main(argv: list[str] | None = None) -> None:
+    """Put the working directory right, and say what was done."""
+    argparse.ArgumentParser(prog="intrinsic-lr unlock", description=__doc__).parse_args(argv)
     if clear_lock(Path(".snakemake")):
-        print("== clearing the lock that a killed run left behind")
-    if count := bring_to_present(RESULTS, SCRIPTS, time.time_ns()):
-        print(f"== {count} results were dated in the future: dated anew; tables and figures are made again")
+        print("== removing the lock that a killed run left behind")
+    if count := bring_to_present(Path("results"), time.time_ns()):
+        print(f"== {count} results were dated in the future: dated to the present")
 
 
 if __name__ == "__main__":

@@ -2,18 +2,16 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
-
-from intrinsic_lr.core.heartbeat import beating
+from collections.abc import Iterator
 
 LONGEST = 2_000
-"""Characters of a message; what lies between its halves is left out of a longer one."""
+"""Characters of a message; the middle of a longer one is left out."""
 
 
 class InputError(Exception):
     """A mistake in what the user or the machine gave: names the place, what was found and what is allowed.
 
-    The message is one line that a terminal can show: what is no printable character in it is spelt as Python does.
+    The message is one line that a terminal can show: what is not printable in it is escaped as Python does.
     """
 
     def __init__(self, message: str) -> None:
@@ -22,8 +20,8 @@ class InputError(Exception):
         super().__init__(line if len(line) <= LONGEST else f"{line[:half]} ... {line[-half:]}")
 
 
-def spell(error: OSError) -> str:
-    """Return what the system refused in words, with the file where the error knows it."""
+def format_os_error(error: OSError) -> str:
+    """Return what the system refused, with the file where the error knows it."""
     reason = error.strerror or str(error)
     return f"{error.filename}: {reason}" if error.filename else reason
 
@@ -34,14 +32,8 @@ def one_line() -> Iterator[None]:
     try:
         yield
     except (InputError, OSError) as error:
-        text = spell(error) if isinstance(error, OSError) else error
+        text = format_os_error(error) if isinstance(error, OSError) else error
         # The log may lie on the very disk that is full.
         with contextlib.suppress(OSError):
             print(f"error: {text}", file=sys.stderr)
         raise SystemExit(2) from None
-
-
-def run_command(main: Callable[[], None]) -> None:
-    """Run a command-line program under `one_line`, its log beating."""
-    with one_line(), beating(sys.stderr):
-        main()

@@ -1,48 +1,41 @@
 """One program on each slot of each GPU: a lease that the kernel ends with the process, however it ends.
 
-A workflow starts as many jobs as it has cores and knows no devices. So every program takes a slot itself, before
+A workflow starts as many jobs as it has cores and assigns no devices. So every program takes a slot itself, before
 CUDA starts: an exclusive lock on a small file, one for each device and slot, in a folder of this machine. That
 device is then the only one that CUDA shows to the program. Imports no torch.
 """
 
+import errno
 import fcntl
 import os
 import re
+import stat
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.errors import InputError, format_os_error
 
 VISIBLE, ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"
 POLL_SECONDS, TELL_SECONDS = 0.2, 60.0
-_GPU = re.compile(r"GPU \d+: .*\(UUID: (GPU-[^)]+)\)")
-_MIG = re.compile(r"\s+MIG .*\(UUID: (MIG-[^)]+)\)")
+_UUID = re.compile(r"UUID: ((?:GPU|MIG)-[^)]+)\)")
 
+# Follows no link, waits for no reader of a pipe, and is not inherited by other programs.
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
-@dataclass(frozen=True)
-class Gpu:
-    """A GPU of this machine: its UUID, and those of its MIG instances, in the order of the PCI bus."""
-
-    uuid: str
-    instances: tuple[str, ...] = ()
-
-    @property
-    def devices(self) -> tuple[str, ...]:
-        """What CUDA can be given: the instances where there are some, else the GPU."""
-        return self.instances or (self.uuid,)
+Gpu = tuple[str, ...]
+"""The UUID of a GPU, and those of its MIG instances."""
 
 
 @contextmanager
 def leased(device: str, jobs_per_device: int) -> Iterator[str]:
     """Hold a slot of a device, and yield what to call the device within; wait for a slot where all are taken.
 
-    Programs are spread over the devices first, and share one only when every device has its program.
+    Programs are spread over the devices first, and share one only when every device has its program. The slots are
+    those of one user: others on the same machine are kept apart by `CUDA_VISIBLE_DEVICES` or a scheduler.
 
     Args:
         device: `auto` (a GPU where there is one, else the CPU), `cpu`, `cuda` (any visible GPU), `cuda:N` (the
@@ -50,19 +43,30 @@ def leased(device: str, jobs_per_device: int) -> Iterator[str]:
         jobs_per_device: slots of each device.
 
     Raises:
-        InputError: for a device that is not there.
+        InputError: for a device that is not there, or where no slot can be locked.
     """
-    devices = wanted(device)
+    devices = candidates(device)
     if not devices:
         yield "cpu" if device == "auto" else device
         return
-    with _slot(devices, jobs_per_device) as uuid:
+    folder, started = lock_folder(), time.monotonic()
+    told = started
+    while (lease := _take(folder, devices, jobs_per_device)) is None:
+        if time.monotonic() - told >= TELL_SECONDS:
+            told = time.monotonic()
+            slots = f"{jobs_per_device * len(devices)} slots on {len(devices)} devices"
+            print(f"waiting for one of {slots}, for {told - started:.0f} s so far", file=sys.stderr)
+        time.sleep(POLL_SECONDS)
+    handle, uuid = lease
+    try:
         # CUDA counts by speed unless told to count by the bus, and shows only what it is told to.
         os.environ |= {ORDER: "PCI_BUS_ID", VISIBLE: uuid}
         yield "cuda"
+    finally:
+        os.close(handle)
 
 
-def wanted(device: str) -> list[str]:
+def candidates(device: str) -> list[str]:
     """Return the UUIDs of the devices that a program may take, none where it takes no GPU.
 
     Raises:
@@ -75,10 +79,8 @@ def wanted(device: str) -> list[str]:
         return present
     number = device.partition(":")[2]
     if not present or (number and int(number) >= len(present)):
-        known = ", ".join(
-            ["auto", "cpu", *(["cuda"] if present else []), *(f"cuda:{n}" for n in range(len(present)))]
-        )
-        raise InputError(f"device: found {device!r}; available here: {known}")
+        gpus = ["cuda", *(f"cuda:{index}" for index in range(len(present)))] if present else []
+        raise InputError(f"device: must be one of {', '.join(['auto', 'cpu', *gpus])} here, got {device!r}")
     return [present[int(number)]] if number else present
 
 
@@ -89,11 +91,11 @@ def installed() -> list[Gpu]:
     except (OSError, subprocess.TimeoutExpired):
         return []
     gpus: list[Gpu] = []
-    for line in done.stdout.splitlines() if done.returncode == 0 else ():
-        if match := _GPU.match(line):
-            gpus.append(Gpu(match[1]))
-        elif (match := _MIG.match(line)) and gpus:
-            gpus[-1] = Gpu(gpus[-1].uuid, (*gpus[-1].instances, match[1]))
+    for uuid in _UUID.findall(done.stdout) if done.returncode == 0 else ():
+        if uuid.startswith("GPU-"):
+            gpus.append((uuid,))
+        elif gpus:
+            gpus[-1] += (uuid,)
     return gpus
 
 
@@ -102,105 +104,64 @@ def visible(gpus: Sequence[Gpu], setting: str | None) -> list[str]:
 
     It holds indices, UUIDs or unique beginnings of them, of GPUs or MIG instances, joined by commas. As CUDA does,
     what stands after the first entry that is none of these is left out, and so are repetitions (CUDA C++
-    Programming Guide, section on environment variables).
+    Programming Guide, section on environment variables). A GPU with instances stands for these.
     """
+    whole = [gpu[1:] or gpu for gpu in gpus]
     if setting is None:
-        return [uuid for gpu in gpus for uuid in gpu.devices]
-    found: list[str] = []
+        return [uuid for devices in whole for uuid in devices]
+    named = {gpu[0]: devices for gpu, devices in zip(gpus, whole, strict=True)}
+    named |= {instance: (instance,) for gpu in gpus for instance in gpu[1:]}
+    found: dict[str, None] = {}
     for entry in map(str.strip, setting.split(",")):
-        chosen = _selected(gpus, entry)
-        if not chosen:
+        if entry.isdecimal():
+            matches = whole[int(entry) : int(entry) + 1]
+        else:
+            matches = [devices for name, devices in named.items() if name.startswith(entry)]
+        if len(matches) != 1 or not entry:
             break
-        found += [uuid for uuid in chosen if uuid not in found]
-    return found
-
-
-def _selected(gpus: Sequence[Gpu], entry: str) -> tuple[str, ...]:
-    """Return the devices that one entry names, none if it names no single one."""
-    if entry.isdecimal():
-        return gpus[int(entry)].devices if int(entry) < len(gpus) else ()
-    whole = [gpu for gpu in gpus if entry.startswith("GPU-") and gpu.uuid.startswith(entry)]
-    if whole:
-        return whole[0].devices if len(whole) == 1 else ()
-    parts = [uuid for gpu in gpus for uuid in gpu.instances if entry.startswith("MIG-") and uuid.startswith(entry)]
-    return tuple(parts) if len(parts) == 1 else ()
-
-
-@contextmanager
-def _slot(devices: Sequence[str], slots: int) -> Iterator[str]:
-    """Hold a free slot of one of the devices; yield the device."""
-    folder = lock_folder()
-    started = told = time.monotonic()
-    while (held := _take(folder, devices, slots)) is None:
-        if time.monotonic() - told >= TELL_SECONDS:
-            told = time.monotonic()
-            places = f"{slots * len(devices)} slots on {len(devices)} devices"
-            print(f"waiting for one of {places}, for {told - started:.0f} s so far", file=sys.stderr)
-        time.sleep(POLL_SECONDS)
-    handle, uuid = held
-    try:
-        yield uuid
-    finally:
-        os.close(handle)
+        found |= dict.fromkeys(matches[0])
+    return list(found)
 
 
 def _take(folder: Path, devices: Sequence[str], slots: int) -> tuple[int, str] | None:
     """Return an open, locked slot file and its device, or None where all are taken."""
     for slot in range(slots):
         for uuid in devices:
-            # Not inherited by other programs that this one may start.
             path = folder / f"{re.sub('[^A-Za-z0-9-]', '_', uuid)}.{slot}"
-            handle = _opened(path)
-            if _locked(handle, path):
+            try:
+                handle = os.open(path, _FLAGS, 0o600)
+            except OSError as error:
+                raise InputError(f"slot of a GPU: cannot be opened ({format_os_error(error)})") from None
+            try:
+                if not stat.S_ISREG(os.fstat(handle).st_mode):
+                    raise OSError(errno.EINVAL, "no ordinary file")
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return handle, uuid
-            os.close(handle)
+            except BlockingIOError:
+                os.close(handle)
+            except OSError as error:
+                os.close(handle)
+                raise InputError(
+                    f"{path}: cannot be locked ({error.strerror}); expected an ordinary file on a disk with locks"
+                ) from None
     return None
 
 
-def _locked(handle: int, path: Path) -> bool:
-    """Lock an open slot file, and return whether that succeeded.
+def lock_folder(parent: Path = Path("/tmp")) -> Path:
+    """Return the folder of the slot files, this user's alone; not in `TMPDIR`, which may be one job's own.
 
     Raises:
-        InputError: where the file system has no locks, as a network's may not.
+        InputError: it cannot be made, or something else is there.
     """
+    folder = parent / f"intrinsic-lr-devices-{os.getuid()}"
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
     except OSError as error:
+        raise InputError(f"folder of the GPUs' slots: cannot be made ({format_os_error(error)})") from None
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise InputError(
-            f"{path}: found a file that cannot be locked ({error.strerror}); needed is a /tmp on a disk or in "
-            "memory of this machine"
-        ) from None
-    return True
-
-
-def _opened(path: Path) -> int:
-    """Open a slot file to read, which is enough to lock it: another user may have made it."""
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-
-
-def lock_folder() -> Path:
-    """Return the folder of the slot files: of this machine, and common to all its users.
-
-    Raises:
-        InputError: when it cannot be written to.
-    """
-    # TMPDIR may be a job's own; leases are the machine's.
-    base = Path("/tmp")
-    folder = (base if base.is_dir() else Path(tempfile.gettempdir())) / "intrinsic-lr-devices"
-    try:
-        folder.mkdir(mode=0o1777, exist_ok=True)
-        if folder.stat().st_uid == os.getuid():
-            folder.chmod(0o1777)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(13, "not writable")
-    except OSError as error:
-        raise InputError(
-            f"{folder}: found a folder that cannot be used ({error.strerror}); needed is one that every user of "
-            "the GPUs can write to"
-        ) from None
+            f"{folder}: expected a folder of user {os.getuid()} with mode 700, "
+            f"got {stat.filemode(found.st_mode)} of user {found.st_uid}"
+        )
     return folder

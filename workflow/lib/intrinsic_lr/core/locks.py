@@ -1,4 +1,4 @@
-"""Marks that say who is at work in a folder, which no death of theirs can leave behind: the kernel frees them."""
+"""Locks that say who is at work in a folder; the kernel frees them however their program ends."""
 
 import contextlib
 import fcntl
@@ -13,49 +13,11 @@ POLL_SECONDS = 0.2
 MARK = "running"
 
 
-def mark_running(folder: Path) -> TextIO | None:
-    """Hold a shared lock on `folder/running` while the returned file is open, in this process alone.
+def is_held(handle: int) -> bool:
+    """Take an exclusive lock on an open file, and tell whether another program holds one instead.
 
-    So a lock file of Snakemake's which nobody stands behind can be told from one in use. Returns None where the
-    file system has no such locks.
+    Where the file system has no locks, nobody holds any.
     """
-    with contextlib.suppress(OSError):
-        folder.mkdir(exist_ok=True)
-        # To be read as well: network file systems share a lock only among those who may read.
-        handle = open(folder / MARK, "a+")  # noqa: SIM115 - open for as long as the process lives
-        fcntl.flock(handle, fcntl.LOCK_SH)
-        return handle
-    return None
-
-
-@contextlib.contextmanager
-def alone(folder: Path, while_waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold an exclusive lock on a folder; wait while another program holds it, and say so on standard error.
-
-    A workflow that was killed leaves its jobs at work for a moment. Started again, it would write the same files
-    beside them. Where the file system has no such locks, nothing is waited for.
-
-    Args:
-        folder: is made where it is not there.
-        while_waiting: called over and over until the lock is held; ends the waiting by an exception.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        told = False
-        while _is_held(handle):
-            if not told:
-                print(f"{folder}: waiting for another program that writes there", file=sys.stderr)
-                told = True
-            while_waiting()
-            time.sleep(POLL_SECONDS)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _is_held(handle: int) -> bool:
-    """Take the lock; tell whether another program holds it instead."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -65,10 +27,51 @@ def _is_held(handle: int) -> bool:
     return False
 
 
+def mark_running(folder: Path) -> TextIO | None:
+    """Hold a shared lock on `folder/running` while the returned file is open, in this process alone.
+
+    It tells a lock file of Snakemake that is in use from one that a killed run left. Returns None where the file
+    system has no such locks.
+    """
+    with contextlib.suppress(OSError):
+        folder.mkdir(exist_ok=True)
+        # Open to be read as well: network file systems share a lock only among those who may read.
+        handle = open(folder / MARK, "a+")  # noqa: SIM115 - open for as long as the process lives
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        return handle
+    return None
+
+
 def is_running(folder: Path) -> bool:
-    """Tell whether another process holds the mark of `mark_running`; not so where the file system has no locks."""
+    """Tell whether another process holds the lock of `mark_running`; False where the file system has no locks."""
     mark = folder / MARK
-    # To be written as well: network file systems lock for one alone only among those who may write.
+    # Open to be written as well: network file systems lock exclusively only among those who may write.
     with contextlib.suppress(FileNotFoundError), open(mark, "r+" if os.access(mark, os.W_OK) else "r") as handle:
-        return _is_held(handle.fileno())
+        return is_held(handle.fileno())
     return False
+
+
+@contextlib.contextmanager
+def alone(folder: Path, while_waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold an exclusive lock on a folder, made where it is not there; wait while another program holds it.
+
+    A workflow that was killed leaves its jobs at work for a moment. Started again, it would write the same files
+    beside them. Where the file system has no such locks, nothing is waited for.
+
+    Args:
+        folder: the folder.
+        while_waiting: called over and over until the lock is held; an exception of it ends the waiting.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        told = False
+        while is_held(handle):
+            if not told:
+                print(f"{folder}: waiting for another program that writes there", file=sys.stderr)
+                told = True
+            while_waiting()
+            time.sleep(POLL_SECONDS)
+        yield
+    finally:
+        os.close(handle)

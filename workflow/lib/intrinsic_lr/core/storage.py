@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from intrinsic_lr.core.errors import InputError, spell
+from intrinsic_lr.core.errors import InputError, format_os_error
 from intrinsic_lr.core.rerun import remake
 
 _CHUNK = 1 << 20
@@ -34,8 +34,8 @@ def named(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be written ({spell(error)}); nothing half written is kept: make room, or allow "
-            "writing there, and start again"
+            f"{path}: cannot be written ({format_os_error(error)}); nothing half written is kept: make room, or "
+            "allow writing there, and start again"
         ) from None
 
 

@@ -56,7 +56,7 @@ class Dataset:
         """
         order = [torch.randperm(len(self.train_labels), generator=generator)[:size] for _ in range(members)]
         index = torch.stack(order).to(self.train_labels.device)
-        return self.normalise(self.train_images[index]), self.train_labels[index]
+        return self.normalize(self.train_images[index]), self.train_labels[index]
 
 
 def write(spec: Mapping[str, Any], name: str, data_path: Path | str, info_path: Path | str) -> dict[str, Any]:

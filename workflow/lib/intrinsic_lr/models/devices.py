@@ -18,19 +18,14 @@ def resolve(text: str) -> torch.device:
         InputError: for a device that is not there, with those that are.
     """
     use_full_precision()
-    if text == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    present = available()
-    if text not in present:
-        raise InputError(f"device: found {text!r}; available here: auto, {', '.join(present)}")
-    return torch.device(text)
-
-
-def available() -> list[str]:
-    """Return the names of the devices of this machine."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    names = ["cpu"] + (["cuda"] if count else []) + [f"cuda:{index}" for index in range(count)]
-    return names + (["mps"] if torch.backends.mps.is_available() else [])
+    present = ["cpu", *(["cuda"] if count else []), *(f"cuda:{index}" for index in range(count))]
+    present += ["mps"] if torch.backends.mps.is_available() else []
+    if text == "auto":
+        return torch.device("cuda" if count else "cpu")
+    if text not in present:
+        raise InputError(f"device: must be one of auto, {', '.join(present)} here, got {text!r}")
+    return torch.device(text)
 
 
 def describe(device: torch.device) -> str:

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import Any
 
 from intrinsic_lr.core.commit import current_commit
+from intrinsic_lr.study.plan import TrainingPlan
 
 TOOLS = ("snakemake", "pandas", "scipy", "statsmodels", "matplotlib", "seaborn")
 """What tables, verdicts and figures are made with, besides what trains."""
@@ -18,16 +19,16 @@ def of_trainings(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """
     if not records:
         return {"Trainings": "none; what is random comes from the seed of the study"}
-    plans = [record["plan"] for record in records]
+    plans = [TrainingPlan.from_json(record["plan"]) for record in records]
     replicates = sum(len(record["seeds"]) for record in records)
     lost = sum(len(record["non_finite"]) for record in records)
     finished = sorted(record["finished"] for record in records)
     return {
-        "Networks": _listed(plan["model"] for plan in plans),
-        "Trainings": f"{replicates:,} replicates of {len({plan['point'] for plan in plans}):,} settings, in "
+        "Networks": _listed(plan.model.spell() for plan in plans),
+        "Trainings": f"{replicates:,} replicates of {len({plan.point for plan in plans}):,} settings, in "
         f"{len(records):,} blocks" + (f"; {lost:,} replicates did not stay finite" if lost else ""),
-        "Seeds": f"study {_listed(plan['seed'] for plan in plans)}, initialisation "
-        f"{_listed(plan['init_seed'] for plan in plans)}; those of every replicate stand in its block's run.json",
+        "Seeds": f"study {_listed(plan.seed for plan in plans)}, initialisation "
+        f"{_listed(plan.init_seed for plan in plans)}; those of every replicate stand in its block's run.json",
         "Devices": _listed(f"{record['device']}, {record['threads']} threads" for record in records),
         "Versions": _listed(
             ", ".join(f"{name} {number}" for name, number in record["versions"].items()) for record in records

@@ -17,7 +17,7 @@ from intrinsic_lr.core.block_files import CHECKPOINTS, EXTRACT, HISTORY, PREDICT
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.rerun import remake
 from intrinsic_lr.core.storage import read_json, verify
-from intrinsic_lr.study.model_spec import ModelSpec
+from intrinsic_lr.study.plan import TrainingPlan
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -38,12 +38,12 @@ class Block:
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         self.record: dict[str, Any] = read_json(self.folder / RUN)
-        self._check_record()
+        self.plan = self._read_plan()
 
     @property
     def replicates(self) -> range:
         """The replicates that the block holds."""
-        return range(*self.record["plan"]["replicates"])
+        return self.plan.members
 
     @cached_property
     def checkpoints(self) -> Path:
@@ -80,21 +80,24 @@ class Block:
             )
         return extracted
 
-    def _check_record(self) -> None:
+    def _read_plan(self) -> TrainingPlan:
         """Refuse a record that is no training's, or of another block than the folder's name says."""
         file = self.folder / RUN
         try:
-            plan, _ = self.record["plan"], self.record["sha256"]
-            point, (first, end) = plan["point"], plan["replicates"]
-        except (KeyError, TypeError):
-            raise InputError(f"{file}: does not describe a training; repair with `{remake(file)}`") from None
+            plan, _ = TrainingPlan.from_json(self.record["plan"]), self.record["sha256"]
+        except (KeyError, InputError):
+            raise InputError(
+                f"{file}: does not describe a training, or one of an older version; repair with `{remake(file)}`"
+            ) from None
+        first, end = plan.replicates
         folder = self.folder.absolute()
         number = re.fullmatch(r"block_(\d{4})", folder.name)
-        if number and (point, first) != (folder.parent.name, int(number[1]) * (end - first)):
+        if number and (plan.point, first) != (folder.parent.name, int(number[1]) * (end - first)):
             raise InputError(
-                f"{file}: of the replicates {first} to {end - 1} of {point}, which belong elsewhere; "
+                f"{file}: of the replicates {first} to {end - 1} of {plan.point}, which belong elsewhere; "
                 f"repair with `{remake(file)}`"
             )
+        return plan
 
     def _verified(self, name: str, sums: dict[str, str]) -> Path:
         path = self.folder / name
@@ -110,7 +113,7 @@ class Block:
         from intrinsic_lr.models.ensemble import build
 
         data = self.record["data"]
-        return build(ModelSpec.parse(self.record["plan"]["model"]), tuple(data["shape"]), data["classes"])
+        return build(self.plan.model, tuple(data["shape"]), data["classes"])
 
 
 class Ensemble:
@@ -152,7 +155,7 @@ class Ensemble:
     @property
     def steps(self) -> list[int]:
         """Steps at which weights were kept."""
-        return list(self.blocks[0].record["plan"]["checkpoints"])
+        return list(self.blocks[0].plan.checkpoints)
 
     def weights(self, step: int) -> "dict[str, Tensor]":
         """Return the parameters at a step, tensors of shape (R, ...)."""

@@ -74,7 +74,7 @@ def label_trajectory(ensemble: Ensemble, replicate: int, steps: Sequence[int]) -
 def _held(ensemble: Ensemble, replicate: int, steps: Sequence[int]) -> tuple[Block, int]:
     """Return the block that holds a replicate, and the replicate's place in it."""
     block = next(block for block in ensemble.blocks if replicate in block.replicates)
-    kept = block.record["plan"]["checkpoints"]
+    kept = block.plan.checkpoints
     for step in steps:
         if step not in kept:
             raise InputError(f"{block.folder}: found no step {step}; allowed: {', '.join(map(str, kept))}")

@@ -1,17 +1,13 @@
-"""Function space: how often runs disagree, and how far apart two settings' predictions are.
+"""Function space: how often runs disagree, and how far apart the predictions of two settings are.
 
-The function that a setting learns is random: at a test point x it is the distribution p_x(k) of the label
-predicted over runs. Two settings with distributions p and q are compared by their total variation, and by
-how often two runs disagree within each and across them: the across disagreement exceeds the mean of the
-within ones by half the squared distance ||p - q||^2 (derived). Independent runs of one setting disagree
-about as often as they err, so the raw disagreement says nothing by itself; the share of the across
-disagreement that is excess says how much of it is owed to the settings, whatever the task.
+At a test point x a setting is the distribution p_x(k) of the label predicted over its runs. Independent runs of
+one setting disagree about as often as they err, so the raw disagreement of two settings says little. Their across
+disagreement exceeds the mean of the within ones by ||p - q||^2 / 2, the excess (derived).
 
-Splits and resamples are counted in whole numbers: ties are exact, and a table does not depend on the order of
-sums. Most runs give most test points their usual label, so what is counted is who does not: a sparse matrix, in
-which points that all runs agree on have no part (see `VariedPoints`).
+Splits and resamples are counted in whole numbers: ties are exact, and no result depends on the order of sums. Most
+runs give most test points their usual label, so only the other labels are counted, in sparse matrices.
 
-Imports no torch. Arrays of labels are (runs, points); -1 marks a run that was not finite.
+Arrays of labels are (runs, points); -1 marks a run that was not finite. K is the number of labels.
 """
 
 from dataclasses import dataclass
@@ -26,32 +22,54 @@ from intrinsic_lr.stats.intervals import expanded_tails
 CHUNK_VALUES = 2_000_000
 """Bound on the values of an intermediate array: test points are taken in chunks that keep to it."""
 
+QUANTITIES = (
+    "l1", "total_variation", "total_variation_low", "total_variation_high", "null_mean", "null_q95", "p_value",
+    "within_a", "within_b", "across", "across_low", "across_high", "excess", "excess_low", "excess_high",
+    "excess_share", "excess_share_low", "excess_share_high", "error_a", "error_b", "independent_errors",
+)  # fmt: skip
+"""What `compare` measures, in the order of its columns."""
+
 
 def predicted_labels(logits: ArrayLike) -> np.ndarray:
-    """Return the labels (R, N) of the largest of each image's logits (R, N, K); -1 where not all are finite."""
+    """Return the labels (R, N) of the largest of each image's logits (R, N, K); -1 where not all are finite.
+
+    >>> predicted_labels([[[0.1, 0.9], [float("nan"), 1.0]]])
+    array([[ 1, -1]])
+    """
     logits = np.asarray(logits)
     return np.where(np.isfinite(logits).all(axis=-1), logits.argmax(axis=-1), -1)
 
 
 def label_distribution(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Return p_x(k), shape (N, K): the fraction of runs that give test point x the label k."""
+    """Return p_x(k), shape (N, K): the fraction of the runs (R, N) that give test point x the label k.
+
+    >>> label_distribution(np.array([[0], [1], [1], [1]]), classes=3)
+    array([[0.25, 0.75, 0.  ]])
+    """
     return _label_counts(labels, classes) / len(labels)
 
 
 def l1_distance(p: np.ndarray, q: np.ndarray) -> float:
-    """Return mean_x sum_k |p_x(k) - q_x(k)| of two label distributions (N, K)."""
+    """Return mean_x sum_k |p_x(k) - q_x(k)| of two label distributions (N, K); between 0 and 2."""
     return float(np.abs(p - q).sum(axis=1).mean())
 
 
 def total_variation(p: np.ndarray, q: np.ndarray) -> float:
-    """Return the total variation of two label distributions (N, K), half their l1 distance, mean over points."""
+    """Return the total variation of two label distributions (N, K), mean over points: half their l1 distance.
+
+    >>> total_variation(np.array([[0.5, 0.5]]), np.array([[0.25, 0.75]]))
+    0.25
+    """
     return l1_distance(p, q) / 2
 
 
 def within_disagreement(p: np.ndarray, n: int) -> float:
-    """Return how often two different runs disagree, mean over points and over all pairs of n runs.
+    """Return how often two different ones of the n runs behind p (N, K) disagree, mean over points.
 
     n/(n-1) (1 - sum_k p^2), unbiased (derived). NaN for a single run.
+
+    >>> within_disagreement(np.array([[0.5, 0.5]]), n=2)
+    1.0
     """
     return float(n / (n - 1) * (1 - np.square(p).sum(axis=1)).mean()) if n > 1 else float("nan")
 
@@ -105,135 +123,56 @@ def disagreement(
 
 
 def label_changes(labels_a: np.ndarray, labels_b: np.ndarray) -> np.ndarray:
-    """Return how often each network of one set labels a test point unlike each of another, as a matrix.
+    """Return the share of test points that each network of (S, N) labels unlike each of (T, N), shape (S, T).
 
-    Args:
-        labels_a: predicted labels (S, N); rows with a -1 give NaN.
-        labels_b: predicted labels (T, N), likewise.
-
-    Returns:
-        Shares of the N test points, shape (S, T).
+    Networks with a -1 give NaN.
     """
     shares = np.stack([(run != labels_b).mean(axis=1) for run in labels_a])
     finite = (labels_a >= 0).all(axis=1)[:, None] & (labels_b >= 0).all(axis=1)
     return np.where(finite, shares, np.nan)
 
 
-@dataclass(frozen=True)
-class VariedPoints:
-    """Who gives another label than the usual one, at P test points on which two settings' runs are not unanimous.
-
-    Attributes:
-        a: 1 where a run of the first setting gives a label, shape (U, n), in the smallest integers that count all
-            runs; one row for each label that some run gives at a point, but the one that most runs give.
-        b: the same for the second setting, (U, m).
-        rows: 1 where a row of `a` and `b` is of a point, (P, U).
-    """
-
-    a: sparse.csr_array
-    b: sparse.csr_array
-    rows: sparse.csr_array
-
-    def with_usual(self, others: np.ndarray, runs: int) -> np.ndarray:
-        """Append how often `runs` runs give the usual labels, (P, S), to how often they give others, (U, S)."""
-        return np.concatenate([others, runs - self.rows @ others])
-
-    @property
-    def totals(self) -> np.ndarray:
-        """How often all runs together give each label, the usual ones last, shape (U + P, 1)."""
-        others = np.diff(self.a.indptr) + np.diff(self.b.indptr)
-        return self.with_usual(others.astype(self.a.dtype)[:, None], self.a.shape[1] + self.b.shape[1])
-
-
-@dataclass(frozen=True)
-class PooledLabels:
-    """The labels of two settings' runs, prepared for counting them in many draws of runs.
-
-    Attributes:
-        n: runs of the first setting.
-        m: runs of the second.
-        points: test points N.
-        varied: those on which the runs are not unanimous, in chunks.
-    """
-
-    n: int
-    m: int
-    points: int
-    varied: tuple[VariedPoints, ...]
-
-    @staticmethod
-    def of(a: np.ndarray, b: np.ndarray, classes: int, draws: int) -> "PooledLabels":
-        """Prepare predicted labels a (n, N) and b (m, N) for this many draws at once."""
-        n, m = len(a), len(b)
-        counts = _label_counts(a, classes) + _label_counts(b, classes)
-        varied = np.flatnonzero(counts.max(axis=1) < n + m)
-        size = max(1, CHUNK_VALUES // (classes * max(draws, n, m)))
-        chunks = [varied[start : start + size] for start in range(0, len(varied), size)]
-        parts = [_varied_points(a[:, x], b[:, x], counts[x].argmax(axis=1), classes) for x in chunks]
-        return PooledLabels(n, m, a.shape[1], tuple(parts))
-
-
 def permutation_null(
     a: np.ndarray, b: np.ndarray, classes: int, permutations: int, generator: np.random.Generator
 ) -> np.ndarray:
-    """Return the total variation of random splits of the pooled runs, shape (permutations,).
+    """Return the total variation of random splits of the pooled runs (n, N) and (m, N), shape (permutations,).
 
-    Were both settings one, their runs would be exchangeable, and the observed total variation one draw of these.
-
-    Args:
-        a: predicted labels (n, N).
-        b: predicted labels (m, N).
-        classes: number of labels K.
-        permutations: number of splits.
-        generator: source of the splits.
+    Were both settings one, their runs would be exchangeable, and the observed total variation one draw of these
+    (derived).
     """
-    return _null(PooledLabels.of(a, b, classes, permutations), permutations, generator)
+    return _PooledLabels.of(a, b, classes, permutations).null(permutations, generator)
 
 
 def bootstrap_resamples(
     a: np.ndarray, b: np.ndarray, classes: int, resamples: int, generator: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """Resample the runs of both settings; return each quantity of every resample, arrays (resamples,).
+    """Resample the runs of both settings, (n, N) and (m, N); return each quantity of every resample, (resamples,).
 
     The quantities are `total_variation`, `within_a`, `within_b`, `across`, `excess` and `excess_share`. A
     resample repeats runs, and a run never disagrees with itself: 1 - sum p*^2 is too small by (n-1)/n on top of
     the usual factor. Corrected twice, the within disagreement and the excess have the estimate itself as their
     mean over resamples (derived). The total variation has a mean above the estimate.
     """
-    return _resampled(PooledLabels.of(a, b, classes, resamples), resamples, generator)
+    return _PooledLabels.of(a, b, classes, resamples).resampled(resamples, generator)
 
 
-def bootstrap_intervals(
-    a: np.ndarray,
-    b: np.ndarray,
-    classes: int,
-    resamples: int,
-    confidence: float,
-    generator: np.random.Generator,
+def percentile_intervals(
+    drawn: dict[str, np.ndarray], total_variation: float, confidence: float, runs: int
 ) -> dict[str, tuple[float, float]]:
-    """Return (low, high) of each quantity of `bootstrap_resamples`, from resampled runs.
+    """Return (low, high) of each quantity of `bootstrap_resamples`.
 
-    The intervals of the within, across and excess disagreement are percentile intervals, with the expanded levels
-    of `intervals.expanded_tails` for the smaller number of runs, and cover the value
-    of infinitely many runs; near zero excess that interval is wider than it need be, because resampled
-    settings differ even where the settings do not.
+    The levels are those of `intervals.expanded_tails` for the smaller number of `runs`. The intervals of the
+    within, across and excess disagreement cover the value of infinitely many runs; near zero excess that interval
+    is wider than it need be, because resampled settings differ even where the settings do not.
 
-    An estimated total variation is on average above the true one, and resampling adds as much again. Its
-    percentile interval is therefore shifted so that the resamples have the estimate as their mean, and covers
-    the expected estimate of n and m runs, not the total variation of infinitely many (see `compare`).
+    An estimated `total_variation` is on average above the true one, and resampling adds as much again. Its
+    interval is therefore shifted so that the resamples have the estimate as their mean, and covers the expected
+    estimate of n and m runs, not the value of infinitely many (derived; see `compare`).
     """
-    drawn = bootstrap_resamples(a, b, classes, resamples, generator)
-    estimate = total_variation(label_distribution(a, classes), label_distribution(b, classes))
-    return _intervals(drawn, estimate, confidence, min(len(a), len(b)))
-
-
-def _intervals(
-    drawn: dict[str, np.ndarray], estimate: float, confidence: float, runs: int
-) -> dict[str, tuple[float, float]]:
-    """Return the intervals of `bootstrap_intervals` from resamples and the estimated total variation."""
-    drawn["total_variation"] = np.maximum(estimate + drawn["total_variation"] - drawn["total_variation"].mean(), 0)
+    gaps = drawn["total_variation"]
+    shifted = drawn | {"total_variation": np.maximum(total_variation + gaps - gaps.mean(), 0)}
     tails = expanded_tails(confidence, runs)
-    return {name: tuple(map(float, np.quantile(values, tails))) for name, values in drawn.items()}
+    return {name: tuple(map(float, np.quantile(values, tails))) for name, values in shifted.items()}
 
 
 def compare(
@@ -247,13 +186,13 @@ def compare(
     confidence: float,
     seed: int,
 ) -> dict[str, float | int]:
-    """Compare two settings at one checkpoint: one row of the disagreement table.
+    """Compare two settings at one checkpoint: one row of the disagreement table, `QUANTITIES` and counts of runs.
 
     `null_mean` and `null_q95` are the mean and the 0.95 quantile of the permutation null, and the p-value is
     (1 + splits at least as far apart) / (1 + splits). With fewer than two finite runs on a side every quantity
     is NaN.
 
-    The intervals are those of `bootstrap_intervals`, except that the lower end of the total variation's is
+    The intervals are those of `percentile_intervals`, except that the lower end of the total variation's is
     lower by `null_mean`, but not below zero. The expected estimate exceeds the true total variation by
     something between zero (Jensen's inequality) and the expected distance of the sampling noise alone (triangle
     inequality), which the null's mean bounds for equal numbers of runs (derived, noise taken as normal). So the
@@ -272,48 +211,23 @@ def compare(
     a, b = (labels[(labels >= 0).all(axis=1)] for labels in (labels_a, labels_b))
     n, m = len(a), len(b)
     row = {"replicates_a": n, "replicates_b": m, "missing_a": len(labels_a) - n, "missing_b": len(labels_b) - m}
-    values = dict.fromkeys(_QUANTITIES, float("nan"))
+    values = dict.fromkeys(QUANTITIES, float("nan"))
     if min(n, m) > 1:
         splits, resamples = (np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2))
         values |= disagreement(a, b, true_labels, classes)
-        pooled = PooledLabels.of(a, b, classes, max(permutations, bootstrap))
-        null = _null(pooled, permutations, splits)
+        pooled = _PooledLabels.of(a, b, classes, max(permutations, bootstrap))
+        null = pooled.null(permutations, splits)
         # Total variations are whole multiples of 1/(n m N): half of that tells a tie from rounding.
         as_far = np.count_nonzero(null > values["total_variation"] - 0.5 / (n * m * a.shape[1]))
         values["null_mean"] = float(null.mean())
         values["null_q95"] = float(np.quantile(null, 0.95))
         values["p_value"] = (1 + as_far) / (1 + permutations)
-        drawn = _resampled(pooled, bootstrap, resamples)
-        intervals = _intervals(drawn, values["total_variation"], confidence, min(n, m))
+        drawn = pooled.resampled(bootstrap, resamples)
+        intervals = percentile_intervals(drawn, values["total_variation"], confidence, min(n, m))
         for name in ("total_variation", "across", "excess", "excess_share"):
             values[f"{name}_low"], values[f"{name}_high"] = intervals[name]
         values["total_variation_low"] = max(values["total_variation_low"] - values["null_mean"], 0.0)
     return row | values | {"permutations": permutations, "bootstrap": bootstrap}
-
-
-_QUANTITIES = (
-    "l1",
-    "total_variation",
-    "total_variation_low",
-    "total_variation_high",
-    "null_mean",
-    "null_q95",
-    "p_value",
-    "within_a",
-    "within_b",
-    "across",
-    "across_low",
-    "across_high",
-    "excess",
-    "excess_low",
-    "excess_high",
-    "excess_share",
-    "excess_share_low",
-    "excess_share_high",
-    "error_a",
-    "error_b",
-    "independent_errors",
-)
 
 
 def _label_counts(labels: np.ndarray, classes: int) -> np.ndarray:
@@ -328,85 +242,119 @@ def _label_counts(labels: np.ndarray, classes: int) -> np.ndarray:
     return counts
 
 
-def _varied_points(a: np.ndarray, b: np.ndarray, usual: np.ndarray, classes: int) -> VariedPoints:
-    """Lay out the labels a (n, P) and b (m, P) of some points whose usual labels are `usual` (P,)."""
-    # A label at a point has the number point * classes + label.
-    numbers = np.arange(len(usual), dtype=np.int32) * classes
-    deviating = [side != usual for side in (a, b)]
-    given = [(side + numbers)[deviates] for side, deviates in zip((a, b), deviating, strict=True)]
-    in_use = np.zeros(len(usual) * classes, bool)
-    for labels in given:
-        in_use[labels] = True
-    row = np.cumsum(in_use, dtype=np.int32) - 1
-    used, dtype = np.flatnonzero(in_use), _integers(len(a) + len(b))
-    sides = []
-    for labels, deviates in zip(given, deviating, strict=True):
-        # A column holds the labels of one run, in order of the points: this is the layout of a csc array already.
-        ends = np.concatenate([[0], np.cumsum(np.count_nonzero(deviates, axis=1))]).astype(np.int32)
-        column_major = (np.ones(len(labels), dtype), row[labels], ends)
-        sides.append(sparse.csc_array(column_major, shape=(len(used), len(deviates))).tocsr())
-    rows = sparse.csr_array(
-        (np.ones(len(used), dtype), (used // classes, row[used])), shape=(len(usual), len(used))
-    )
-    return VariedPoints(*sides, rows)
+@dataclass(frozen=True)
+class _VariedPoints:
+    """P test points on which two settings' runs are not unanimous; all matrices in the smallest integers that do.
+
+    A row of `a` (U, n) and of `b` (U, m) is one label that some run gives at one point, except the usual label of
+    that point; an entry is 1 where a run gives it. `rows` (P, U) is 1 where a row is of a point.
+    """
+
+    a: sparse.csr_array
+    b: sparse.csr_array
+    rows: sparse.csr_array
+
+    @staticmethod
+    def of(a: np.ndarray, b: np.ndarray, usual: np.ndarray, classes: int) -> "_VariedPoints":
+        """Lay out the labels a (n, P) and b (m, P) of points whose usual labels are `usual` (P,)."""
+        # A label at a point has the number point * classes + label.
+        numbers = np.arange(len(usual), dtype=np.int32) * classes
+        deviating = [side != usual for side in (a, b)]
+        given = [(side + numbers)[deviates] for side, deviates in zip((a, b), deviating, strict=True)]
+        in_use = np.zeros(len(usual) * classes, bool)
+        for labels in given:
+            in_use[labels] = True
+        row = np.cumsum(in_use, dtype=np.int32) - 1
+        used, dtype = np.flatnonzero(in_use), _integers(len(a) + len(b))
+        sides = []
+        for labels, deviates in zip(given, deviating, strict=True):
+            # A column holds the labels of one run, in order of the points: already the layout of a csc array.
+            ends = np.concatenate([[0], np.cumsum(np.count_nonzero(deviates, axis=1))]).astype(np.int32)
+            column_major = (np.ones(len(labels), dtype), row[labels], ends)
+            sides.append(sparse.csc_array(column_major, shape=(len(used), len(deviates))).tocsr())
+        entries = (np.ones(len(used), dtype), (used // classes, row[used]))
+        return _VariedPoints(*sides, sparse.csr_array(entries, shape=(len(usual), len(used))))
+
+    def with_usual(self, others: np.ndarray, runs: int) -> np.ndarray:
+        """Append how often `runs` runs give the usual labels, (P, S), to how often they give others, (U, S)."""
+        return np.concatenate([others, runs - self.rows @ others])
 
 
-def _null(pooled: PooledLabels, permutations: int, generator: np.random.Generator) -> np.ndarray:
-    """Return what `permutation_null` does."""
-    n, m = pooled.n, pooled.m
-    order = generator.permuted(np.tile(np.arange(n + m), (permutations, 1)), axis=1)
-    first = np.zeros((permutations, n + m), _integers(n + m))
-    np.put_along_axis(first, order[:, :n], 1, axis=1)
-    first_a, first_b = np.ascontiguousarray(first[:, :n].T), np.ascontiguousarray(first[:, n:].T)
-    gaps = np.zeros(permutations)
-    for part in pooled.varied:
-        counts = part.with_usual(part.a @ first_a + part.b @ first_b, n)
-        gaps += _gaps(counts, part.totals - counts, n, m)
-    return gaps / (2 * n * m * pooled.points)
+@dataclass(frozen=True)
+class _PooledLabels:
+    """The labels of n and m runs at N points, prepared for counting them in many draws of runs.
 
+    `varied` holds the points on which the runs are not unanimous, in chunks.
+    """
 
-def _resampled(pooled: PooledLabels, resamples: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
-    """Return what `bootstrap_resamples` does."""
-    n, m, points = pooled.n, pooled.m, pooled.points
-    times_a, times_b = (
-        np.ascontiguousarray(generator.multinomial(runs, np.full(runs, 1 / runs), resamples).T, _integers(n + m))
-        for runs in (n, m)
-    )
-    unanimous = points - sum(part.rows.shape[0] for part in pooled.varied)
-    same_a, same_b, same = (np.full(resamples, float(unanimous * pairs)) for pairs in (n * n, m * m, n * m))
-    gaps = np.zeros(resamples)
-    for part in pooled.varied:
-        counts_a, counts_b = part.with_usual(part.a @ times_a, n), part.with_usual(part.b @ times_b, m)
-        gaps += _gaps(counts_a, counts_b, n, m)
-        counts_a, counts_b = counts_a.astype(np.float64), counts_b.astype(np.float64)
-        same_a += np.einsum("us,us->s", counts_a, counts_a)
-        same_b += np.einsum("us,us->s", counts_b, counts_b)
-        same += np.einsum("us,us->s", counts_a, counts_b)
-    within_a, within_b = (
-        (runs / max(runs - 1, 1)) ** 2 * (1 - pairs / (runs**2 * points))
-        for runs, pairs in ((n, same_a), (m, same_b))
-    )
-    across = 1 - same / (n * m * points)
-    excess = across - (within_a + within_b) / 2
-    return {
-        "total_variation": gaps / (2 * n * m * points),
-        "within_a": within_a,
-        "within_b": within_b,
-        "across": across,
-        "excess": excess,
-        "excess_share": np.divide(excess, across, out=np.full(resamples, np.nan), where=across > 0),
-    }
+    n: int
+    m: int
+    points: int
+    varied: tuple[_VariedPoints, ...]
 
+    @staticmethod
+    def of(a: np.ndarray, b: np.ndarray, classes: int, draws: int) -> "_PooledLabels":
+        """Prepare predicted labels a (n, N) and b (m, N) for this many draws at once."""
+        n, m = len(a), len(b)
+        counts = _label_counts(a, classes) + _label_counts(b, classes)
+        varied = np.flatnonzero(counts.max(axis=1) < n + m)
+        size = max(1, CHUNK_VALUES // (classes * max(draws, n, m)))
+        chunks = [varied[start : start + size] for start in range(0, len(varied), size)]
+        parts = [_VariedPoints.of(a[:, x], b[:, x], counts[x].argmax(axis=1), classes) for x in chunks]
+        return _PooledLabels(n, m, a.shape[1], tuple(parts))
 
-def _gaps(counts_a: np.ndarray, counts_b: np.ndarray, n: int, m: int) -> np.ndarray:
-    """Return sum |m counts_a - n counts_b| over the labels, axis 0: 2 n m N total variations."""
-    common = gcd(n, m)
-    if n == m:
-        gaps = counts_a - counts_b
-    else:
-        wide = _integers(n * m // common)
-        gaps = np.multiply(counts_a, m // common, dtype=wide) - np.multiply(counts_b, n // common, dtype=wide)
-    return common * np.abs(gaps, out=gaps).sum(axis=0, dtype=np.int64)
+    def null(self, permutations: int, generator: np.random.Generator) -> np.ndarray:
+        n, m = self.n, self.m
+        order = generator.permuted(np.tile(np.arange(n + m), (permutations, 1)), axis=1)
+        first = np.zeros((permutations, n + m), _integers(n + m))
+        np.put_along_axis(first, order[:, :n], 1, axis=1)
+        first_a, first_b = np.ascontiguousarray(first[:, :n].T), np.ascontiguousarray(first[:, n:].T)
+        gaps = np.zeros(permutations)
+        for part in self.varied:
+            others = np.diff(part.a.indptr) + np.diff(part.b.indptr)
+            totals = part.with_usual(others.astype(part.a.dtype)[:, None], n + m)
+            counts = part.with_usual(part.a @ first_a + part.b @ first_b, n)
+            gaps += self._gaps(counts, totals - counts)
+        return gaps / (2 * n * m * self.points)
+
+    def resampled(self, resamples: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
+        n, m, points = self.n, self.m, self.points
+        times_a, times_b = (generator.multinomial(runs, np.full(runs, 1 / runs), resamples) for runs in (n, m))
+        times_a, times_b = (np.ascontiguousarray(times.T, _integers(n + m)) for times in (times_a, times_b))
+        unanimous = points - sum(part.rows.shape[0] for part in self.varied)
+        same_a, same_b, same = (np.full(resamples, float(unanimous * pairs)) for pairs in (n * n, m * m, n * m))
+        gaps = np.zeros(resamples)
+        for part in self.varied:
+            counts_a, counts_b = part.with_usual(part.a @ times_a, n), part.with_usual(part.b @ times_b, m)
+            gaps += self._gaps(counts_a, counts_b)
+            counts_a, counts_b = counts_a.astype(np.float64), counts_b.astype(np.float64)
+            same_a += np.einsum("us,us->s", counts_a, counts_a)
+            same_b += np.einsum("us,us->s", counts_b, counts_b)
+            same += np.einsum("us,us->s", counts_a, counts_b)
+        within_a, within_b = (
+            (runs / max(runs - 1, 1)) ** 2 * (1 - pairs / (runs**2 * points))
+            for runs, pairs in ((n, same_a), (m, same_b))
+        )
+        across = 1 - same / (n * m * points)
+        excess = across - (within_a + within_b) / 2
+        return {
+            "total_variation": gaps / (2 * n * m * points),
+            "within_a": within_a,
+            "within_b": within_b,
+            "across": across,
+            "excess": excess,
+            "excess_share": np.divide(excess, across, out=np.full(resamples, np.nan), where=across > 0),
+        }
+
+    def _gaps(self, counts_a: np.ndarray, counts_b: np.ndarray) -> np.ndarray:
+        """Return sum |m counts_a - n counts_b| over the labels, axis 0: 2 n m N total variations."""
+        n, m, common = self.n, self.m, gcd(self.n, self.m)
+        if n == m:
+            gaps = counts_a - counts_b
+        else:
+            wide = _integers(n * m // common)
+            gaps = np.multiply(counts_a, m // common, dtype=wide) - np.multiply(counts_b, n // common, dtype=wide)
+        return common * np.abs(gaps, out=gaps).sum(axis=0, dtype=np.int64)
 
 
 def _integers(bound: int) -> np.dtype:

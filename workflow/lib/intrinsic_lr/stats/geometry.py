@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def squared_norms(tensors: dict[str, Tensor], groups: dict[str, tuple[str, ...]]) -> dict[str, Tensor]:
-    """Return the squared norm of each group of parameters, (R,) in float64."""
+    """Return the squared norm of each group of parameters (R, ...), shape (R,) in float64."""
     return {group: sum(_row_norms(tensors[name]).square() for name in names) for group, names in groups.items()}
 
 

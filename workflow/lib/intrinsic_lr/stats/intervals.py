@@ -1,7 +1,7 @@
-"""Means over replicates with their confidence intervals, and the tests that claims have in common.
+"""Means over replicates with their confidence intervals, and the tests that claims share.
 
-Most jobs of the workflow import this module, so statsmodels, which takes half a second, is imported where it is
-used.
+Values that are not finite are left out of every estimate here. statsmodels takes half a second to import, so it is
+imported where it is used.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,39 +14,30 @@ from scipy import stats
 
 
 def mean_interval(values: ArrayLike, confidence: float) -> tuple[float, float, float, int]:
-    """Return (mean, low, high, n) of independent values: Student's t interval of the mean.
+    """Return (mean, low, high, n) of independent values (R,): Student's t interval of the mean.
 
-    Args:
-        values: one value per replicate, shape (R,). Values that are not finite are left out.
-        confidence: coverage of the interval, between 0 and 1.
+    n counts the finite values. The interval is NaN for n = 1, everything but n for n = 0.
 
-    Returns:
-        n is the number of finite values. The interval is NaN for n = 1, everything but n for n = 0.
+    >>> [round(value, 2) for value in mean_interval([1.0, 2.0, 3.0, float("inf")], confidence=0.95)]
+    [2.0, -0.48, 4.48, 3]
     """
-    values = np.asarray(values, dtype=np.float64)
-    values = values[np.isfinite(values)]
-    if len(values) == 0:
+    values = _finite(values)
+    n = len(values)
+    if n == 0:
         return np.nan, np.nan, np.nan, 0
     mean = float(values.mean())
-    if len(values) == 1:
-        return mean, np.nan, np.nan, 1
-    half = float(_half_width(values.std(ddof=1), len(values), confidence))
-    return mean, mean - half, mean + half, len(values)
+    half = float(_half_width(values.std(ddof=1), n, confidence)) if n > 1 else np.nan
+    return mean, mean - half, mean + half, n
 
 
 def smallest_mean(groups: Sequence[ArrayLike], confidence: float) -> tuple[float, float, float, int]:
-    """Return (smallest mean, low, high, n) of several groups of replicates.
+    """Return (smallest mean, low, high, n) of groups of replicates, each (R,); for statements on every group.
 
-    For statements on every group. At Bonferroni's level Student's t intervals hold all means at once, and the
-    smallest mean then lies between the lowest of their lower and the lowest of their upper ends.
+    At Bonferroni's level Student's t intervals hold all means at once, and the smallest mean then lies between the
+    lowest of their lower and the lowest of their upper ends (derived), with at least this confidence.
 
-    Args:
-        groups: one value per replicate and group. Values that are not finite are left out.
-        confidence: least coverage of the interval, between 0 and 1.
-
-    Returns:
-        n is the smallest number of finite values. NaN for the interval if a group has fewer than two of them, and
-        for the mean too if a group has none or there is no group: one that is missing might be the smallest.
+    n is the smallest number of finite values. The interval is NaN if a group has fewer than two of them, and the
+    mean too if a group has none or there is no group: the missing one might be the smallest.
     """
     rows = [mean_interval(group, 1 - (1 - confidence) / len(groups)) for group in groups]
     if not rows:
@@ -67,29 +58,20 @@ def outermost_mean(
     """Return the smallest or the largest mean, whichever speaks more against all lying between two bounds.
 
     An interval outside of the bounds comes before one that straddles a bound, and that before one inside; of
-    two alike the one that reaches further out.
-
-    Args:
-        groups: one value per replicate and group. Values that are not finite are left out.
-        confidence: least coverage of both intervals at once, between 0 and 1.
-        low: lower bound.
-        high: upper bound.
-
-    Returns:
-        (mean, low, high, n) as of `smallest_mean`.
+    two alike the one that reaches further out. The result is (mean, low, high, n), as of `smallest_mean`.
     """
 
-    def against(found: tuple[float, float, float, int]) -> tuple[bool, float]:
-        _, lower, upper, _ = found
+    def evidence(interval: tuple[float, float, float, int]) -> tuple[bool, float]:
+        _, lower, upper, _ = interval
         return upper < low or lower > high, max(low - lower, upper - high)
 
-    return max(smallest_mean(groups, confidence), largest_mean(groups, confidence), key=against)
+    return max(smallest_mean(groups, confidence), largest_mean(groups, confidence), key=evidence)
 
 
 def share_interval(count: int, n: int, confidence: float) -> tuple[float, float, float, int]:
-    """Return (share, low, high, n) of `count` among n independent replicates.
+    """Return (share, low, high, n) of `count` among n replicates; NaN for all but n at n = 0.
 
-    The interval is the exact one of Clopper and Pearson. NaN for all but n at n = 0.
+    The interval is the exact one of Clopper and Pearson 1934 (Biometrika 26:404).
     """
     if n == 0:
         return np.nan, np.nan, np.nan, 0
@@ -98,19 +80,19 @@ def share_interval(count: int, n: int, confidence: float) -> tuple[float, float,
 
 
 def summarize(frame: pd.DataFrame, by: list[str], columns: list[str], confidence: float) -> pd.DataFrame:
-    """Summarise replicates: one row per group of equal `by`, in order of first appearance.
+    """Summarize replicates: one row per group of equal `by`, in order of first appearance.
 
     Args:
         frame: one row per replicate and setting.
         by: columns that name a group; missing values form groups of their own.
-        columns: quantities to average; values that are not finite are left out, column by column.
+        columns: quantities to average.
         confidence: coverage of Student's t interval of each mean, between 0 and 1.
 
     Returns:
-        `by`; `<c>_mean`, `<c>_low`, `<c>_high` of each column c (the bounds NaN where one value is behind
-        them); `replicates`, the number of values behind the means, and `missing`, the rows left out for not
-        being finite. Where columns miss different numbers of values the one that misses most counts, but
-        a column without any value in the group (say, a test loss that this step did not measure) does not.
+        `by`; `<c>_mean`, `<c>_low`, `<c>_high` of each column c (the bounds NaN for a single value); `replicates`,
+        the number of values behind the means, and `missing`, the rows left out for not being finite. Where columns
+        miss different numbers of values the one that misses most counts, but a column without any value in the
+        group (say, a test loss that this step did not measure) does not.
     """
     finite = frame[columns].astype(np.float64)
     finite = finite.where(np.isfinite(finite))
@@ -128,6 +110,11 @@ def summarize(frame: pd.DataFrame, by: list[str], columns: list[str], confidence
     return pd.DataFrame({**columns_out, "replicates": behind, "missing": rows - behind}).reset_index()
 
 
+def _finite(values: ArrayLike) -> np.ndarray:
+    values = np.asarray(values, np.float64)
+    return values[np.isfinite(values)]
+
+
 def _half_width(deviation, count, confidence: float):
     """Return half the width of Student's t interval; a `deviation` of NaN (n < 2) stays NaN."""
     at_least_two = np.maximum(count, 2)
@@ -138,8 +125,8 @@ def expanded_tails(confidence: float, n: int) -> tuple[float, float]:
     """Return the quantile levels (low, high) of a bootstrap interval of n replicates; NaN for n below 2.
 
     Plain percentiles are too narrow for few replicates. The levels Phi(-+ sqrt(n/(n-1)) t) make the interval of a
-    mean as wide as Student's t interval (Hesterberg 2015, What Teachers Should Know About the Bootstrap, section
-    4.2).
+    mean as wide as Student's t interval. Source: Hesterberg 2015, What Teachers Should Know About the
+    Bootstrap, section 4.2.
     """
     if n < 2:
         return np.nan, np.nan
@@ -163,7 +150,7 @@ def bootstrap_interval(
     confidence: float,
     generator: np.random.Generator,
 ) -> tuple[float, float]:
-    """Return the expanded percentile interval (low, high) of a statistic of independent groups of replicates.
+    """Return the percentile interval (low, high) of a statistic of independent groups of replicates.
 
     Its levels are those of `expanded_tails` for the smallest group. Replicates are resampled, not their single
     values, so a statistic may use all that was measured of them.
@@ -181,7 +168,7 @@ def bootstrap_interval(
     """
     if min(groups) < 2:
         return np.nan, np.nan
-    drawn = [statistic(*(generator.integers(n, size=n) for n in groups)) for _ in range(resamples)]
+    drawn = _bootstrap(statistic, groups, resamples, generator)
     low, high = _percentiles(drawn, confidence, min(groups))
     return float(low), float(high)
 
@@ -193,27 +180,19 @@ def root_mean_square_interval(
     confidence: float,
     generator: np.random.Generator,
 ) -> tuple[float, tuple[float, float]]:
-    """Estimate a root mean square of differences of means, free of what sampling adds to it, with its interval.
+    """Estimate a root mean square of differences of means, without the part that sampling adds, and its interval.
 
     The squares of noisy differences add up even where the true differences are zero. The bootstrap tells by how
     much: its mean lies above the plain value as far as that lies above the truth, and its percentiles therefore
-    twice as far (the bootstrap estimate of bias, Efron and Tibshirani 1993, chapter 10).
+    twice as far. Source: the bootstrap estimate of bias, Efron and Tibshirani 1993, chapter 10.
 
-    Args:
-        mean_square: from one index array per group, the replicates drawn, to the plain mean square.
-        groups: number of replicates in each group; every group is resampled by itself.
-        resamples: number of bootstrap resamples.
-        confidence: coverage, between 0 and 1.
-        generator: source of the resamples.
-
-    Returns:
-        The corrected root mean square, at least 0, and its (low, high); NaN where a group has fewer than two
-        replicates.
+    The arguments are those of `bootstrap_interval`, with the plain mean square as the statistic. The result is the
+    corrected root mean square, at least 0, and its (low, high); NaN where a group has fewer than two replicates.
     """
     if min(groups) < 2:
         return np.nan, (np.nan, np.nan)
     plain = mean_square(*(np.arange(n) for n in groups))
-    drawn = np.array([mean_square(*(generator.integers(n, size=n) for n in groups)) for _ in range(resamples)])
+    drawn = np.array(_bootstrap(mean_square, groups, resamples, generator))
     percentiles = _percentiles(drawn, confidence, min(groups))
     if not np.isfinite([plain, *percentiles]).all():
         return np.nan, (np.nan, np.nan)
@@ -223,6 +202,10 @@ def root_mean_square_interval(
     return float(estimate), (float(low), float(high))
 
 
+def _bootstrap(statistic, groups: Sequence[int], resamples: int, generator: np.random.Generator) -> list[float]:
+    return [statistic(*(generator.integers(n, size=n) for n in groups)) for _ in range(resamples)]
+
+
 @dataclass(frozen=True)
 class Difference:
     """A difference of two means, b - a: its estimate, its interval, and p-values.
@@ -230,7 +213,8 @@ class Difference:
     Attributes:
         estimate, low, high: the difference with Welch's interval.
         p_equal: two-sided, of equal means (Welch's t-test).
-        p_equivalent: of means further apart than the margin (two one-sided tests); NaN without a margin.
+        p_equivalent: of means further apart than the margin (two one-sided tests, Schuirmann 1987); NaN without a
+            margin.
         n: the smaller number of replicates.
     """
 
@@ -243,9 +227,8 @@ class Difference:
 
 
 def difference(a: ArrayLike, b: ArrayLike, confidence: float, margin: float = np.nan) -> Difference:
-    """Compare the means of two independent groups of replicates; values that are not finite are left out."""
-    a, b = (np.asarray(side, np.float64) for side in (a, b))
-    a, b = a[np.isfinite(a)], b[np.isfinite(b)]
+    """Compare the means of two independent groups of replicates, (n,) and (m,); NaN with fewer than two in one."""
+    a, b = _finite(a), _finite(b)
     n = min(len(a), len(b))
     if n < 2:
         return Difference(*[np.nan] * 5, n)
@@ -259,7 +242,6 @@ def difference(a: ArrayLike, b: ArrayLike, confidence: float, margin: float = np
     if np.isfinite(margin):
         from statsmodels.stats.weightstats import ttost_ind
 
-        # Two one-sided tests (Schuirmann 1987).
         equivalent = float(ttost_ind(b, a, -margin, margin, usevar="unequal")[0])
     return Difference(estimate, float(interval.low), float(interval.high), float(test.pvalue), equivalent, n)
 
@@ -267,17 +249,20 @@ def difference(a: ArrayLike, b: ArrayLike, confidence: float, margin: float = np
 def p_not_worse(a: ArrayLike, b: ArrayLike, margin: float) -> float:
     """Return the p-value of the mean of b lying more than `margin` below that of a (Welch's one-sided t-test).
 
-    Small where b is shown to be not inferior. Values that are not finite are left out; NaN with fewer than two.
+    Small where b is shown to be not inferior; NaN with fewer than two replicates in a group.
     """
-    a, b = (np.asarray(side, np.float64) for side in (a, b))
-    a, b = a[np.isfinite(a)], b[np.isfinite(b)]
+    a, b = _finite(a), _finite(b)
     if min(len(a), len(b)) < 2 or a.std() == b.std() == 0:
         return np.nan
     return float(stats.ttest_ind(b + margin, a, equal_var=False, alternative="greater").pvalue)
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
-    """Return p-values adjusted for their number by Holm's method, in their order; NaN stays and does not count."""
+    """Return p-values adjusted for their number by the method of Holm 1979, in their order; NaN does not count.
+
+    >>> holm([0.01, float("nan"), 0.03])
+    array([0.02,  nan, 0.03])
+    """
     from statsmodels.stats.multitest import multipletests
 
     adjusted = np.array(p_values, np.float64)

@@ -1,6 +1,7 @@
-"""Distance against lag: does it level off? Statistics, and simulated processes that do. Imports no torch.
+"""Distance against lag: does it level off? Statistics, and simulated processes that do.
 
-The distances from one starting checkpoint T are a table (replicates, lags): rows are replicates, columns lags.
+The distances from one starting checkpoint T are a table with a row per replicate and a column per lag, in steps.
+`rows` (n,) are the places of the replicates to average.
 """
 
 import numpy as np
@@ -10,15 +11,14 @@ from numpy.typing import ArrayLike
 from intrinsic_lr.stats.theory import fit_ou_null, ou_squared_distance, sphere_walk_cosine
 
 MIN_SHORT, MIN_LATE = 3, 2
-"""Two short lags determine the two parameters of a process, and say nothing of the fit; a slope needs two lags."""
+"""Two lags determine both parameters of a process and say nothing of the fit; a slope needs two lags."""
 
 
 def lag_distances(table: pd.DataFrame) -> dict[int, pd.DataFrame]:
     """Return for each starting checkpoint T its distances (replicates, lags), lags ascending.
 
-    Args:
-        table: columns `step` (T), `delta`, `replicate`, `l2`. Replicates with a distance that is not finite are
-            left out everywhere, so that all tables have the same rows; no table where none is left.
+    `table` has the columns `step` (T), `delta`, `replicate`, `l2`. Replicates with a distance that is not finite
+    are left out everywhere, so that all tables have the same rows; there is no table where none is left.
     """
     wide = table.pivot(index="replicate", columns=["step", "delta"], values="l2").sort_index(axis=1)
     wide = wide[np.isfinite(wide).all(axis=1)]
@@ -26,7 +26,11 @@ def lag_distances(table: pd.DataFrame) -> dict[int, pd.DataFrame]:
 
 
 def well_separated(lags: np.ndarray, lag_ratio: float) -> list[int]:
-    """Return the places of the lags, ascending, that are each at least so many times as long as the one before."""
+    """Return the places of the ascending lags that are each at least `lag_ratio` times as long as the one before.
+
+    >>> well_separated(np.array([10.0, 30.0, 31.0, 120.0]), 1.25)
+    [0, 1, 3]
+    """
     kept = [0]
     for place in range(1, len(lags)):
         if lags[place] >= lag_ratio * lags[kept[-1]]:
@@ -35,15 +39,9 @@ def well_separated(lags: np.ndarray, lag_ratio: float) -> list[int]:
 
 
 def growth(distances: pd.DataFrame, lag_ratio: float, rows: np.ndarray) -> float:
-    """Return the least relative growth of the mean distance from one lag to the next.
+    """Return the least relative growth of the mean distance from one to the next of the `well_separated` lags.
 
-    Args:
-        distances: (replicates, lags) from one T.
-        lag_ratio: the next lag is the next one that is at least so many times as long.
-        rows: places of the replicates to average, shape (n,).
-
-    Returns:
-        NaN where there is a single lag.
+    NaN where there is a single lag.
     """
     mean = distances.to_numpy()[rows].mean(axis=0)
     kept = well_separated(distances.columns.to_numpy(float), lag_ratio)
@@ -54,7 +52,7 @@ def growth(distances: pd.DataFrame, lag_ratio: float, rows: np.ndarray) -> float
 def short_fit(distances: pd.DataFrame, short_lags: float, rows: np.ndarray | None = None) -> tuple[float, float]:
     """Return plateau and rate of the Ornstein-Uhlenbeck process fitted to the lags up to a share of the longest.
 
-    NaN for both with fewer than `MIN_SHORT` such lags.
+    Source: `theory.fit_ou_null`. NaN for both with fewer than `MIN_SHORT` such lags.
     """
     lags = distances.columns.to_numpy(float)
     short = lags <= short_lags * lags.max()
@@ -65,7 +63,7 @@ def short_fit(distances: pd.DataFrame, short_lags: float, rows: np.ndarray | Non
 
 
 def short_lags_of(distances: pd.DataFrame, short_lags: float, lag_ratio: float) -> int:
-    """Return how many lags, told apart by a ratio, are no longer than a share of the longest."""
+    """Return how many of the `well_separated` lags are no longer than a share of the longest."""
     lags = distances.columns.to_numpy(float)
     return int((lags[well_separated(lags, lag_ratio)] <= short_lags * lags.max()).sum())
 
@@ -84,9 +82,9 @@ def over_ou(distances: pd.DataFrame, short_lags: float, rows: np.ndarray) -> flo
 
 
 def slope(distances: pd.DataFrame, rows: np.ndarray) -> float:
-    """Return the log-log slope of the mean squared distance over the last half of the lags.
+    """Return the log-log slope of the mean squared distance over the lags from half the longest on.
 
-    Free diffusion has slope 1, a process that has levelled off 0. NaN with fewer than two lags there.
+    Free diffusion has slope 1, a process that has levelled off 0 (derived). NaN with fewer than two such lags.
     """
     lags = distances.columns.to_numpy(float)
     late = lags >= lags.max() / 2
@@ -97,10 +95,10 @@ def slope(distances: pd.DataFrame, rows: np.ndarray) -> float:
 
 
 def effective_dimension(distances: pd.Series) -> int:
-    """Return the dimension in which an isotropic process has this spread of squared distances.
+    """Return the dimension, 2 to 10,000, in which an isotropic process has this variation of squared distances.
 
     In d dimensions the squared distance is a multiple of a chi-squared variable with d degrees of freedom, whose
-    squared coefficient of variation is 2 / d (derived); 2 to 10,000.
+    squared coefficient of variation is 2 / d (derived).
     """
     squared = distances.to_numpy() ** 2
     variation = squared.var(ddof=1) / squared.mean() ** 2 if len(squared) > 1 else np.inf
@@ -110,15 +108,10 @@ def effective_dimension(distances: pd.Series) -> int:
 def simulate_ou(
     steps: np.ndarray, plateau: float, rate: float, dimension: int, replicates: int, generator: np.random.Generator
 ) -> pd.DataFrame:
-    """Return distances and cosines of stationary Ornstein-Uhlenbeck processes round 0.
+    """Return distances and cosines of independent, stationary, isotropic Ornstein-Uhlenbeck processes round 0.
 
-    Args:
-        steps: checkpoints, ascending.
-        plateau: squared distance at infinite lag, 2 Tr S.
-        rate: share of the state lost per step.
-        dimension: of the state; isotropic.
-        replicates: number of independent processes.
-        generator: source of the noise.
+    `steps` are the checkpoints, ascending; `plateau` and `rate` are those of `theory.ou_squared_distance`. The
+    columns are `step`, `delta`, `replicate`, `l2` and `cosine`.
     """
     deviation = (plateau / 2 / dimension) ** 0.5
     states = [deviation * generator.standard_normal((replicates, dimension))]
@@ -132,10 +125,7 @@ def simulate_ou(
 def simulate_sphere_walk(
     steps: np.ndarray, intrinsic_lr: float, dimension: int, replicates: int, generator: np.random.Generator
 ) -> pd.DataFrame:
-    """Return distances and cosines of walks on the unit sphere driven by noise alone, from a start each.
-
-    Arguments as for `simulate_ou`; see `sphere_walk`.
-    """
+    """Return what `simulate_ou` does, of walks on the unit sphere driven by noise alone (`sphere_walk`)."""
     start = generator.standard_normal((replicates, dimension))
     return _pairs(np.asarray(steps), sphere_walk(start, steps, intrinsic_lr, generator))
 
@@ -143,19 +133,10 @@ def simulate_sphere_walk(
 def sphere_walk(
     start: np.ndarray, steps: ArrayLike, intrinsic_lr: float, generator: np.random.Generator
 ) -> np.ndarray:
-    """Return directions at ascending steps of walks on the unit sphere driven by noise alone.
+    """Return directions, unit vectors (T, R, d), at ascending steps (T,) of walks driven by noise alone.
 
-    Between two steps the direction keeps the expected cosine (`theory.sphere_walk_cosine`), and the rest is noise
-    orthogonal to it.
-
-    Args:
-        start: directions at the first step, shape (R, d), of any length.
-        steps: shape (T,).
-        intrinsic_lr: lambda_e.
-        generator: source of the noise.
-
-    Returns:
-        Unit vectors, shape (T, R, d).
+    The walks start in the directions of `start` (R, d). Between two steps a direction keeps the expected cosine
+    (`theory.sphere_walk_cosine`), and the rest is noise orthogonal to it (derived).
     """
     states = [start / np.linalg.norm(start, axis=1, keepdims=True)]
     for gap in np.diff(steps):
@@ -168,7 +149,7 @@ def sphere_walk(
 
 
 def _pairs(steps: np.ndarray, states: np.ndarray) -> pd.DataFrame:
-    """Lay out distance and cosine of all pairs of states (T, replicates, dimension)."""
+    """Return distance and cosine of all pairs of states (T, replicates, dimension)."""
     first, second = np.triu_indices(len(steps), 1)
     norms = np.linalg.norm(states, axis=-1)
     cosines = (states[first] * states[second]).sum(axis=-1) / (norms[first] * norms[second])

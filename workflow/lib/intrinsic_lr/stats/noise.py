@@ -1,7 +1,7 @@
 """The covariance Sigma of mini-batch gradients: its size, and over how many directions it spreads.
 
-All estimators work on the Gram matrix of n independent mini-batch gradients, which is small however many weights
-there are. Nothing here imports torch.
+All estimators take the Gram matrix (n, n) of independent mini-batch gradients, which is small however many weights
+there are.
 """
 
 from dataclasses import dataclass
@@ -52,18 +52,18 @@ def noise_moments(gram: np.ndarray) -> NoiseMoments:
 
 
 def centered(gram: np.ndarray) -> np.ndarray:
-    """Return the Gram matrix after subtraction of the mean vector."""
+    """Return the Gram matrix (n, n) after subtraction of the mean vector (derived)."""
     rows = gram.mean(axis=1)
     return gram - rows[:, None] - rows[None, :] + rows.mean()
 
 
 def top_eigenvalues(gram: np.ndarray, count: int) -> np.ndarray:
-    """Return the largest eigenvalues of the sample covariance, descending, from the vectors' Gram matrix."""
+    """Return the largest eigenvalues (count,) of the sample covariance, descending (derived: X X^T and X^T X)."""
     return np.linalg.eigvalsh(centered(gram))[::-1][:count] / (len(gram) - 1)
 
 
 def isotropic_gram(n: int, dimension: int, generator: np.random.Generator) -> np.ndarray:
-    """Return the Gram matrix of n isotropic Gaussian vectors of unit mean squared norm."""
+    """Draw the Gram matrix (n, n) of isotropic Gaussian vectors of unit mean squared norm."""
     if dimension < n:
         vectors = generator.standard_normal((n, dimension))
         return vectors @ vectors.T / dimension
@@ -73,20 +73,14 @@ def isotropic_gram(n: int, dimension: int, generator: np.random.Generator) -> np
 def isotropic_top_eigenvalue(
     gram: np.ndarray, dimension: int, draws: int, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the top eigenvalue that isotropic noise would show with as many batches.
+    """Draw the top eigenvalue that isotropic noise in `dimension` directions would show with as many batches.
 
-    Few vectors in many directions have a spread spectrum even if no direction is preferred (Marchenko and Pastur).
-
-    Args:
-        gram: Gram matrix (n, n) of the measured gradients.
-        dimension: number of directions open to the noise.
-        draws: number of simulations.
-        generator: source of the directions.
+    Few vectors in many directions have a wide spectrum even if no direction is preferred (Marchenko and Pastur).
 
     Returns:
         Two arrays (draws,) in the units of `top_eigenvalues`: of Gaussian noise of the measured trace, and of
-        noise with the measured lengths and even directions, a stricter null, as a few long gradients stand out by
-        themselves.
+        noise with the measured lengths in uniform directions. The second is the stricter null, because a few long
+        gradients stand out by themselves.
     """
     n = len(gram)
     trace = noise_moments(gram).trace

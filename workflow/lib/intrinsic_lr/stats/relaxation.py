@@ -1,6 +1,6 @@
 """How quantities relax to their equilibrium: the norm by the paper's equation of gamma, and times read off curves.
 
-gamma = ||w||^4 / eta^2 is the effective learning rate to the power -2. Its equation (F4 of the paper's section 5)
+gamma = ||w||^4 / eta^2 is the effective learning rate to the power -2. Its equation
 d gamma/dt = -4 lambda_e gamma + 2 s2(t) is linear, so means over replicates obey it as single runs do.
 """
 
@@ -57,15 +57,11 @@ def _propagators(step: np.ndarray, rates: np.ndarray) -> tuple[np.ndarray, np.nd
 
 @dataclass(frozen=True)
 class RelaxationFit:
-    """Fits the rate at which a measured gamma relaxes, given the measured noise.
+    """Fits the rate at which a measured gamma relaxes, given the measured noise (derived).
 
-    The model is d gamma/dt = -r gamma + 2 c s2(t) with r and c free, from the measured start: as the height of the
-    rest is fitted too, the rate is told from the course alone. Least squares of the relative errors; c is linear,
-    and r is looked for on the grid `RATES` times the predicted rate, refined by a parabola.
-
-    Args:
-        step: increasing, shape (T,).
-        predicted: the rate that the theory predicts, 4 lambda_e.
+    The model is d gamma/dt = -r gamma + 2 c s2(t) with r and c free, from the measured start. As c scales the
+    equilibrium, r follows from the course alone. Least squares of the relative errors; c is linear, and r is found
+    on the grid `RATES` times the `predicted` rate, 4 lambda_e, refined by a parabola. `step` (T,) is increasing.
     """
 
     step: np.ndarray
@@ -76,14 +72,9 @@ class RelaxationFit:
         object.__setattr__(self, "_parts", _propagators(step, RATES * self.predicted))
 
     def fit(self, gamma: ArrayLike, noise: ArrayLike) -> tuple[float, float]:
-        """Return (r / predicted, c).
+        """Return (r / predicted, c) from means over replicates: gamma (T,), and s2 (T,) as in `integrated_gamma`.
 
-        Args:
-            gamma: means over replicates, shape (T,).
-            noise: s2, means over replicates, as `integrated_gamma` has them, shape (T,).
-
-        Returns:
-            NaN where gamma or the noise are not finite and positive, or where the best rate is off the grid.
+        NaN where gamma or the noise are not finite and positive, or where the best rate is off the grid.
         """
         gamma, noise = np.asarray(gamma, np.float64), np.asarray(noise, np.float64)[1:]
         if not (np.isfinite(gamma).all() and np.isfinite(noise).all() and (gamma > 0).all()):
@@ -106,14 +97,11 @@ def time_below(times: ArrayLike, values: ArrayLike, level: float) -> np.ndarray:
     The crossing is interpolated between the last time at which a curve is not below the level and the next one:
     linear in the value and in the logarithm of time (derived).
 
-    Args:
-        times: ascending and positive, shape (T,).
-        values: shape (..., T).
-        level: what to fall below.
+    `times` (T,) are ascending and positive, `values` (..., T), the result (...). It is NaN for a curve that is
+    below from the start, or not below at the end, or not finite somewhere.
 
-    Returns:
-        Times (...). NaN where that is not seen: a curve that is below from the start, or not below at the end, or
-        not finite anywhere.
+    >>> round(float(time_below([1.0, 10.0, 100.0], [1.0, 0.5, 0.0], 0.5)), 6)
+    10.0
     """
     log_times, values = np.log(np.asarray(times, np.float64)), np.asarray(values, np.float64)
     above = ~(values < level)
@@ -123,12 +111,12 @@ def time_below(times: ArrayLike, values: ArrayLike, level: float) -> np.ndarray:
     start, end = (np.take_along_axis(values, (last + k)[..., None], axis=-1)[..., 0] for k in (0, 1))
     with np.errstate(divide="ignore", invalid="ignore"):
         part = (start - level) / (start - end)
-        found = np.exp(log_times[last] + part * (log_times[last + 1] - log_times[last]))
-    return np.where(seen, found, np.nan)
+        crossing = np.exp(log_times[last] + part * (log_times[last + 1] - log_times[last]))
+    return np.where(seen, crossing, np.nan)
 
 
 def log_log_slope(x: ArrayLike, y: ArrayLike) -> np.ndarray:
-    """Return the least-squares slope of log y (..., n) against log x (n,); NaN where a y is not finite."""
+    """Return the least-squares slope (...) of log y (..., n) against log x (n,); NaN where a y is not finite."""
     x, y = np.log(np.asarray(x, np.float64)), np.log(np.asarray(y, np.float64))
     x = x - x.mean()
     return (y * x).sum(axis=-1) / np.square(x).sum()

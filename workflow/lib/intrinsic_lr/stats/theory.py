@@ -1,11 +1,11 @@
 """Closed forms that the measurements are compared with.
 
-Symbols: eta learning rate, lambda weight decay, lambda_e = eta lambda intrinsic learning rate, all per
-step; w the scale-invariant weights, R = ||w||^2, u = w / ||w||, g^ = ||w|| grad L(w) the gradient at unit
-norm, s2 = E ||g^||^2, gamma = R^2 / eta^2 = (effective learning rate)^-2. Time is counted in steps.
+Symbols: eta learning rate, lambda weight decay, lambda_e = eta lambda intrinsic learning rate, all per step; w
+scale-invariant weights, R = ||w||^2, u = w / ||w||, g^ = ||w|| grad L(w) gradient at unit norm, s2 = E ||g^||^2,
+gamma = R^2 / eta^2 = (effective learning rate)^-2. Time is counted in steps.
 
-Arguments are numbers, arrays or pandas series and broadcast against each other as NumPy's do. Sources:
-"paper" is Li, Lyu, Arora 2020 (arXiv:2010.02916); "derived" follows in a few lines from the update
+Arguments are numbers, arrays or pandas series and broadcast against each other as NumPy's do. Sources: "paper" is
+Li, Lyu, Arora 2020 (arXiv:2010.02916); "derived" follows in a few lines from the update
 w <- (1 - eta lambda) w - eta grad L(w).
 
 Every training imports this module, so SciPy, which takes a quarter of a second, is imported where it is used.
@@ -21,36 +21,46 @@ Values = Any
 
 
 def intrinsic_learning_rate(lr: Values, weight_decay: Values) -> Values:
-    """Return lambda_e = eta lambda, the share of the norm lost per step (paper, section 1)."""
+    """Return lambda_e = eta lambda, the share of the norm lost per step (paper, section 1).
+
+    >>> intrinsic_learning_rate(lr=0.5, weight_decay=0.01)
+    0.005
+    """
     return lr * weight_decay
 
 
 def effective_learning_rate(lr: Values, squared_norm: Values) -> Values:
-    """Return eta / ||w||^2, the learning rate of the direction u (paper, section 1)."""
+    """Return eta / ||w||^2, the learning rate of the direction u (paper, section 1).
+
+    >>> effective_learning_rate(lr=0.5, squared_norm=4.0)
+    0.125
+    """
     return lr / squared_norm
 
 
 def equilibrium_effective_lr(lr: Values, weight_decay: Values, noise: Values) -> Values:
-    """Return the effective learning rate at which the norm rests, sqrt(2 lambda_e / s2).
+    """Return the effective learning rate at equilibrium, sqrt(2 lambda_e / s2).
 
-    Source: paper, equilibrium of the equation of gamma; `noise` is s2 (the paper's trace of the gradient
-    noise at unit norm, plus the squared mean gradient).
+    Source: paper, equilibrium of the equation of gamma. `noise` is s2: the paper's trace of the gradient noise at
+    unit norm, plus the squared mean gradient.
+
+    >>> float(equilibrium_effective_lr(lr=0.5, weight_decay=0.01, noise=1.0))
+    0.1
     """
     return np.sqrt(2.0 * intrinsic_learning_rate(lr, weight_decay) / noise)
 
 
 def equilibrium_squared_norm(lr: Values, weight_decay: Values, noise: Values) -> Values:
-    """Return ||w||^2 at rest, sqrt(eta s2 / (2 lambda)) (paper, as `equilibrium_effective_lr`)."""
+    """Return ||w||^2 at equilibrium, sqrt(eta s2 / (2 lambda)) (paper, as `equilibrium_effective_lr`)."""
     return np.sqrt(lr * noise / (2.0 * weight_decay))
 
 
 def relaxed_gamma(t: Values, gamma_start: Values, intrinsic_lr: Values, noise: Values) -> Values:
     """Return gamma(t) of d gamma/dt = -4 lambda_e gamma + 2 s2 from gamma(0) = `gamma_start`.
 
-    gamma(t) = gamma_inf + (gamma_start - gamma_inf) exp(-4 lambda_e t) with gamma_inf = s2 / (2 lambda_e);
-    written with (1 - exp(-x)) / x so that it also holds without weight decay, where gamma grows linearly.
-    Source: paper, equation of the effective learning rate, solved for constant s2 (derived). The
-    effective learning rate is gamma^(-1/2).
+    gamma_inf + (gamma_start - gamma_inf) exp(-4 lambda_e t) with gamma_inf = s2 / (2 lambda_e), written with
+    (1 - exp(-x)) / x so that it also holds without weight decay, where gamma grows linearly. Source: paper,
+    equation of gamma, solved for constant s2 (derived). The effective learning rate is gamma^(-1/2).
     """
     from scipy.special import exprel
 
@@ -58,25 +68,22 @@ def relaxed_gamma(t: Values, gamma_start: Values, intrinsic_lr: Values, noise: V
     return gamma_start * np.exp(-x) + 2.0 * noise * t * exprel(-x)
 
 
-def next_squared_norm(
-    squared_norm: Values, lr: Values, weight_decay: Values, unit_gradient_squared_norm: Values
-) -> Values:
+def next_squared_norm(squared_norm: Values, lr: Values, weight_decay: Values, unit_grad_sq_norm: Values) -> Values:
     """Return ||w||^2 after one step without momentum: (1 - lambda_e)^2 R + eta^2 ||g^||^2 / R.
 
     Exact, because a scale-invariant loss has a gradient orthogonal to the weights (derived).
     """
     kept = (1.0 - intrinsic_learning_rate(lr, weight_decay)) ** 2 * squared_norm
-    return kept + lr**2 * unit_gradient_squared_norm / squared_norm
+    return kept + lr**2 * unit_grad_sq_norm / squared_norm
 
 
 def norm_recursion_residual(
     before: Values, after: Values, lr: Values, weight_decay: Values, gradient_norm_sq_unit: Values
 ) -> Values:
-    """Return |after - predicted| / after, how far one step is from the exact norm recursion.
+    """Return |after - predicted| / after, how far one step is from the exact recursion of `next_squared_norm`.
 
-    `before` and `after` are ||w||^2 round the step, `gradient_norm_sq_unit` is ||g^||^2 at its start. A
-    scale-invariant network without momentum gives rounding errors only: about 1e-7 in float32 and 1e-15
-    in float64. Source: `next_squared_norm`.
+    `before` and `after` are ||w||^2 around the step, `gradient_norm_sq_unit` is ||g^||^2 at its start. A
+    scale-invariant network without momentum gives rounding errors only: about 1e-7 in float32, 1e-15 in float64.
     """
     return abs(after - next_squared_norm(before, lr, weight_decay, gradient_norm_sq_unit)) / after
 
@@ -92,10 +99,10 @@ def angular_update(lr: Values, weight_decay: Values, momentum: Values = 0.0) -> 
 
 
 def effective_lr_response(k: Values, intrinsic_lr_after: Values, t: Values) -> Values:
-    """Return the effective learning rate t steps after eta -> eta / k, relative to its rest before.
+    """Return the effective learning rate t steps after eta -> eta / k, relative to its equilibrium before.
 
-    k^(-1/2) [1 + (k - 1) exp(-4 lambda_e' t)]^(-1/2): a drop by k at once, then a climb by sqrt(k).
-    `intrinsic_lr_after` is lambda_e' after the decay. Source: `relaxed_gamma` from the old rest (derived).
+    k^(-1/2) [1 + (k - 1) exp(-4 lambda_e' t)]^(-1/2): a drop by k at once, then a rise by sqrt(k), with lambda_e'
+    after the decay. Source: `relaxed_gamma` from the old equilibrium (derived).
     """
     return (k * (1.0 + (k - 1.0) * np.exp(-4.0 * intrinsic_lr_after * t))) ** -0.5
 
@@ -104,6 +111,9 @@ def rescaled(lr: Values, weight_decay: Values, c: Values) -> tuple[Values, Value
     """Return the (eta, lambda) with which weights that start c times larger follow the same functions.
 
     (c^2 eta, lambda / c^2) from c w_0 gives c w_t at every step, at the same lambda_e (derived).
+
+    >>> rescaled(lr=0.1, weight_decay=0.04, c=2.0)
+    (0.4, 0.01)
     """
     return c**2 * lr, weight_decay / c**2
 
@@ -125,8 +135,8 @@ def sphere_walk_distance(intrinsic_lr: Values, delta: Values) -> Values:
 def ou_squared_distance(delta: Values, plateau: Values, rate: Values) -> Values:
     """Return E ||w_T - w_{T+delta}||^2 of a stationary Ornstein-Uhlenbeck process.
 
-    plateau (1 - (1 - rate)^delta): with curvature H and stationary covariance S it is
-    2 Tr[(I - (I - eta H)^delta) S], here for one curvature: plateau = 2 Tr S, rate = eta H < 1 (derived).
+    2 Tr[(I - (I - eta H)^delta) S] for curvature H and stationary covariance S; here for one curvature,
+    plateau (1 - (1 - rate)^delta) with plateau = 2 Tr S and rate = eta H < 1 (derived).
     """
     return -plateau * np.expm1(delta * np.log1p(-rate))
 
@@ -134,18 +144,11 @@ def ou_squared_distance(delta: Values, plateau: Values, rate: Values) -> Values:
 def fit_ou_null(delta: ArrayLike, squared_distance: ArrayLike) -> tuple[float, float]:
     """Return (plateau, rate) of the `ou_squared_distance` that fits best on a logarithmic scale.
 
-    Give the short lags only and extrapolate: an Ornstein-Uhlenbeck process that starts like the measured
-    distances would follow the curve and level off at the plateau. The rate is bounded by what the lags can
-    tell: its relaxation time lies between 1/30 of the shortest and 1,000 times the longest lag. At
-    the upper bound the distances did not bend at all and the plateau means "none in sight".
-
-    Args:
-        delta: lags in steps, shape (n,).
-        squared_distance: mean squared distances at these lags, shape (n,). Lags and distances that are
-            not finite and positive are left out.
-
-    Returns:
-        Two numbers; (nan, nan) when fewer than two lags are left.
+    `delta` (n,) are lags in steps, `squared_distance` (n,) mean squared distances at these; values that are not
+    finite and positive are left out, and fewer than two lags give (nan, nan). Fitted to short lags only, it
+    predicts the long ones of a process that levels off. The relaxation time is bounded by 1/30 of the shortest and
+    1,000 times the longest lag; at the upper bound the distances did not bend, and the plateau means nothing.
+    Least squares of the logarithms (derived).
     """
     from scipy.optimize import minimize_scalar
 
@@ -156,13 +159,13 @@ def fit_ou_null(delta: ArrayLike, squared_distance: ArrayLike) -> tuple[float, f
         return np.nan, np.nan
 
     def log_plateaus(log_speed: ArrayLike) -> np.ndarray:
-        """Return the plateau's logarithm that each lag asks for, given -log(1 - rate) = exp(log_speed)."""
+        """Return log plateau that fits each lag by itself, given -log(1 - rate) = exp(log_speed)."""
         return logarithm - np.log(-np.expm1(-np.exp(np.expand_dims(log_speed, -1)) * delta))
 
     def misfit(log_speed: ArrayLike) -> np.ndarray:
         return log_plateaus(log_speed).var(axis=-1)
 
-    # A coarse look over the whole range first, so that the refinement cannot end in a side valley.
+    # A coarse grid first, so that the refinement does not end in a local minimum.
     grid = np.linspace(np.log(1e-3 / delta.max()), np.log(30.0 / delta.min()), 64)
     best = int(np.argmin(misfit(grid)))
     bounds = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
@@ -171,17 +174,9 @@ def fit_ou_null(delta: ArrayLike, squared_distance: ArrayLike) -> tuple[float, f
 
 
 def sampling_floor(p: ArrayLike, n: int) -> np.ndarray:
-    """Return the expected l1 distance between two empirical label distributions of n runs each.
+    """Return the expected l1 distance (...) of two empirical distributions of n runs each, both from p (..., K).
 
-    sum_k 2 sqrt(p_k (1 - p_k) / (pi n)): both sides drawn from the same p, each difference taken as normal
-    (derived).
-
-    Args:
-        p: label probabilities, shape (..., K).
-        n: runs a side.
-
-    Returns:
-        Distances of shape (...), zero where the label is certain.
+    sum_k 2 sqrt(p_k (1 - p_k) / (pi n)), each difference taken as normal (derived).
     """
     p = np.asarray(p, np.float64)
     return (2.0 * np.sqrt(p * (1.0 - p) / (np.pi * n))).sum(axis=-1)

@@ -1,8 +1,8 @@
 """Descent on the smallest scale-invariant loss, L(x, y) = x^2 / (x^2 + y^2), in float64.
 
 With weight decay at the intrinsic rate lambda_e = eta lambda the update is w <- (1 - lambda_e) w - eta grad L(w).
-Only lambda_e matters: another eta rescales the start (paper, section 1). The loss has its minima along the whole
-y axis, and yet descent with weight decay never settles in one.
+Only lambda_e matters: another eta rescales the start (paper, section 1). The whole y axis is a minimum, and yet
+descent with weight decay never settles there.
 """
 
 from dataclasses import dataclass
@@ -26,10 +26,10 @@ class Descent:
 
     Attributes:
         steps: the steps kept, shape (T,).
-        loss: the loss at these steps, shape (T, ...) like the starts; NaN from the step on at which weight decay
-            found x at exactly 0, from where nothing brings the run back and its norm collapses.
+        loss: the loss at these steps, shape (T, ...) like the starts. It is NaN once x is exactly 0 under weight
+            decay: then the gradient stays 0 and the norm collapses.
         squared_norm: ||w||^2, likewise.
-        mean_loss: mean over the last half of the steps with weight decay, all of them (without it: of all steps).
+        mean_loss: mean over the last half of the steps with weight decay (...).
         last: the final weights (..., 2).
     """
 
@@ -43,14 +43,18 @@ class Descent:
 def smallest_intrinsic_lr(dtype: type = np.float64) -> float:
     """Return the intrinsic learning rate below which x can reach exactly 0.
 
-    On its way to the first excursion |x| falls by exp(-DESCENT / lambda_e), whatever the learning rate; the
-    number format has to hold that (derived).
+    Before the first excursion |x| falls by exp(-DESCENT / lambda_e), whatever the learning rate, which has to be
+    above the smallest number of the format (derived).
     """
     return float(DESCENT / -np.log(np.finfo(dtype).smallest_subnormal, dtype=np.float64))
 
 
 def loss(weights: ArrayLike) -> np.ndarray:
-    """Return L of weights (..., 2)."""
+    """Return L (...) of weights (..., 2).
+
+    >>> float(loss([1.0, 3.0]))
+    0.1
+    """
     x, y = np.moveaxis(np.asarray(weights, np.float64), -1, 0)
     return x**2 / (x**2 + y**2)
 
@@ -84,13 +88,13 @@ def descend(
         keep_every: steps between two rows of the result.
 
     Raises:
-        InputError: at an intrinsic rate so small that x underflows to 0.
+        InputError: if the intrinsic rate is so small that x underflows to 0.
     """
     lowest = smallest_intrinsic_lr()
     if 0 < intrinsic_lr < lowest:
         raise InputError(
-            f"toy loss: found the intrinsic learning rate {intrinsic_lr:g}, at which x falls below the smallest "
-            f"float64 number and the weights then collapse to 0; allowed: 0, or from {lowest:.2g} on"
+            f"toy loss: intrinsic_lr must be 0 or at least {lowest:.2g}, got {intrinsic_lr:g}: x would fall below "
+            "the smallest float64 number"
         )
     x, y = np.moveaxis(np.array(start, np.float64), -1, 0).copy()
     lr = np.broadcast_to(np.asarray(lr, np.float64), x.shape)
@@ -106,8 +110,8 @@ def descend(
             kept.append((step, value, squared_norm))
         if step == steps + steps_without:
             break
-        slope = lr * 2 * x * y / squared_norm**2
-        x, y = (1 - decay) * x - slope * y, (1 - decay) * y + slope * x
+        grad_scale = lr * 2 * x * y / squared_norm**2
+        x, y = (1 - decay) * x - grad_scale * y, (1 - decay) * y + grad_scale * x
         if decay:
             collapsed = x == 0
             if collapsed.any():

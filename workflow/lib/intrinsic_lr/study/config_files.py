@@ -13,7 +13,8 @@ from typing import Any
 
 import yaml
 
-from intrinsic_lr.core.errors import InputError, run_command
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.job_log import run_command
 
 CODE = "__use_yte__"
 """The key by which a file asks Snakemake to run the Python in it."""
@@ -181,9 +182,9 @@ def inner_place(place: str, key: str) -> str:
     return f"config: {key}" if place == "config" else f"{place}.{key}"
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Refuse the config files given on the command line that are no plain data."""
-    for file in sys.argv[1:]:
+    for file in sys.argv[1:] if argv is None else argv:
         read_file(Path(file))
 
 

@@ -84,6 +84,14 @@ class ModelSpec:
         ]
         return f"{self.kind}:{','.join(parts)}"
 
+    def to_config(self) -> dict[str, Any]:
+        """Return the definition that `from_config` reads, options at their default left out."""
+        defaults = {**_DEFAULTS[self.kind], "groups": DEFAULT_GROUPS}
+        options = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "kind"}
+        return {"kind": self.kind} | {
+            key: value for key, value in options.items() if value is not None and value != defaults[key]
+        }
+
     @property
     def group_count(self) -> int:
         """Groups over which group and layer norm take their statistics."""

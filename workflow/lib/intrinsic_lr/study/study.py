@@ -5,7 +5,6 @@ Parsed by every job of the workflow, so nothing here imports torch, pandas or nu
 
 import json
 import math
-import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
@@ -23,9 +22,11 @@ from intrinsic_lr.data import dataset_sizes
 from intrinsic_lr.study import analyses as products
 from intrinsic_lr.study.claims import CLAIMS
 from intrinsic_lr.study.config_files import check_plain
+from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 from intrinsic_lr.study.model_spec import ModelSpec
+from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.study.points import Point, check_precision, check_sphere, expand
-from intrinsic_lr.study.schedules import OPTIONS, Clock, Timeline, compile_schedule, lookup, number
+from intrinsic_lr.study.schedules import OPTIONS, Clock, Timeline, compile_schedule, lookup
 
 SCHEMA = Path(__file__).parents[3] / "schemas" / "config.schema.yaml"
 HISTORY_POINTS = 40
@@ -36,7 +37,7 @@ FIGURE_WIDTHS = {"column": 3.25, "page": 6.75}
 LONGEST_NAME = 200
 """Characters of a point's name: file systems allow 255, and files in the making have longer names."""
 LONGEST_COMMAND = 100_000
-"""Characters of a training's checkpoints and schedule: Linux allows 128 kiB for the line that a shell is given."""
+"""Characters of a training's plan: Linux allows 128 kiB for the line that a shell is given."""
 
 
 @dataclass(frozen=True)
@@ -65,29 +66,6 @@ class Training:
     def blocks(self) -> range:
         """Indices of the blocks that hold the replicates."""
         return range(math.ceil(self.replicates / self.block_size))
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """A named selection of points and the analyses of them.
-
-    Attributes:
-        name: name in the config.
-        points: the grid.
-        replicates: replicates used of each point.
-        lengths: for each point's name the number of steps that this experiment looks at.
-        checkpoints: for each point's name the planned steps; the i-th entries of two points belong together.
-        analyses: names of the analyses wanted.
-        compare: which pairs of points the disagreement table holds, `all` or `same_intrinsic_lr`.
-    """
-
-    name: str
-    points: tuple[Point, ...]
-    replicates: int
-    lengths: dict[str, int]
-    checkpoints: dict[str, tuple[int, ...]]
-    analyses: tuple[str, ...]
-    compare: str
 
 
 @dataclass
@@ -190,8 +168,7 @@ class Study:
                 "statement": stated.statement,
                 "source": stated.source,
                 "experiments": {
-                    role: json.loads(self.describe(name))
-                    for role, name in configured.get("experiments", {}).items()
+                    role: self.describe(name) for role, name in configured.get("experiments", {}).items()
                 },
                 "thresholds": {
                     name: threshold["value"] for name, threshold in configured.get("thresholds", {}).items()
@@ -237,62 +214,34 @@ class Study:
         """Canonical text of a model's definition."""
         return ModelSpec.from_config(self.config["models"][name]).spell()
 
-    def training_flags(self, point: str, block: int) -> str:
-        """The flags of the training command that say what is trained: one canonical text.
+    def training_plan(self, point: str, block: int) -> TrainingPlan:
+        """Return what is trained as one block of a point.
 
-        A value respelt or a default written out gives the same text, so it retrains nothing. The data set stands
-        in it by name only: what the workflow follows is the checksum of its content, in the small info file.
+        The data set stands in it by the point's name only: the workflow follows the checksum of its content.
         """
         training = self.trainings[point]
-        setting = training.point
         start = block * training.block_size
-        flags = {
-            "point": point,
-            "model": self.model_text(setting.model),
-            "timeline": training.timeline.spell(),
-            "momentum": number(setting.momentum),
-            "batch-size": setting.batch_size,
-            "checkpoints": ",".join(map(str, training.checkpoints)),
-            "log-every": training.log_every,
-            "trace-every": training.trace_every,
-            "replicates": f"{start}:{start + training.block_size}",
-            "seed": self.config["seed"],
-            "init-seed": setting.init_seed,
-            "init-sharing": setting.init_sharing,
-            "init-scale": number(setting.init_scale),
-            "augmentation": setting.augmentation,
-            "dtype": setting.dtype,
-        }
-        # Flags of later axes stand there only when given, so that the texts of other points stay as they were.
-        if setting.data_order is not None:
-            flags["data-order"] = setting.data_order
-        if setting.constraint != "none":
-            flags["constraint"] = setting.constraint
-        if setting.precision != "float32":
-            flags["precision"] = setting.precision
-        return " ".join(f"--{flag} {shlex.quote(str(value))}" for flag, value in flags.items())
+        return self._plan(training, (start, start + training.block_size))
+
+    def _plan(self, training: Training, replicates: tuple[int, int]) -> TrainingPlan:
+        axes = asdict(training.point)
+        for name in ("dataset", "lr", "weight_decay", "schedule", "model"):
+            del axes[name]
+        return TrainingPlan(
+            **axes,
+            point=training.point.name,
+            model=ModelSpec.from_config(self.config["models"][training.point.model]),
+            timeline=training.timeline,
+            checkpoints=training.checkpoints,
+            log_every=training.log_every,
+            trace_every=training.trace_every,
+            replicates=replicates,
+            seed=self.config["seed"],
+        )
 
     def describe(self, experiment: str) -> str:
         """Canonical JSON of what an analysis needs to know of an experiment."""
-        selected = self.experiments[experiment]
-        return json.dumps(
-            {
-                "experiment": experiment,
-                "replicates": selected.replicates,
-                "compare": selected.compare,
-                "points": [
-                    {
-                        **asdict(point),
-                        "name": point.name,
-                        "intrinsic_lr": point.intrinsic_lr,
-                        "length": selected.lengths[point.name],
-                        "steps": selected.checkpoints[point.name],
-                    }
-                    for point in selected.points
-                ],
-            },
-            sort_keys=True,
-        )
+        return self.experiments[experiment].to_json()
 
     def _missing_experiments(self, claim: str) -> list[str]:
         return [name for name in self.claim_experiments(claim) if name not in self.experiments]
@@ -374,21 +323,19 @@ class Study:
         place = f"config: experiments.{name}"
         defaults = {axis: settings[axis] for axis in ("dataset", "model", "batch_size")}
         points = expand(settings["grid"], defaults, f"{place}.grid")
-        lengths, checkpoints = {}, {}
+        planned = []
         for point in points:
             self._check_names(point, place)
-            lengths[point.name] = self._length(point, settings, place)
-            training = self._training(point, settings, lengths[point.name], place)
-            checkpoints[point.name] = training.checkpoints
+            length = self._length(point, settings, place)
+            training = self._training(point, settings, length, place)
+            planned.append(PlannedPoint(**vars(point), length=length, steps=training.checkpoints))
             self._share(training, place)
         self.experiments[name] = Experiment(
             name,
-            tuple(points),
+            tuple(planned),
             settings["replicates"],
-            lengths,
-            checkpoints,
-            tuple(settings["analyses"]),
             settings.get("compare", "all"),
+            tuple(settings["analyses"]),
         )
         _check_analyses(self.experiments[name], place)
 
@@ -539,7 +486,7 @@ class Study:
 
     def _check_size(self, training: Training, place: str) -> None:
         """Refuse a training whose command is too long."""
-        spelt = len(",".join(map(str, training.checkpoints))) + len(training.timeline.spell())
+        spelt = len(self._plan(training, (0, training.block_size)).to_json())
         if spelt > LONGEST_COMMAND:
             raise InputError(
                 f"{place}: found {len(training.checkpoints)} checkpoints and {len(training.timeline.segments)} "
@@ -628,7 +575,7 @@ def _hint(value: Any) -> str:
 
 def _check_analyses(experiment: Experiment, place: str) -> None:
     """Refuse analyses that the experiment's design cannot feed."""
-    planned = min(len(steps) for steps in experiment.checkpoints.values())
+    planned = min(len(point.steps) for point in experiment.points)
     for analysis in {"swa", "distance"} & set(experiment.analyses):
         if planned < 3:
             raise InputError(f"{place}.analyses: found {analysis} with {planned} checkpoints; allowed from 3 on")

@@ -4,7 +4,6 @@ import platform
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,9 @@ from intrinsic_lr.data.dataset import Dataset
 from intrinsic_lr.models import kernels
 from intrinsic_lr.models.devices import describe
 from intrinsic_lr.models.ensemble import EnsembleModel, build
-from intrinsic_lr.study.model_spec import ModelSpec
+from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.training.evaluation import EvaluationData
-from intrinsic_lr.training.loop import DTYPES, State, TrainingPlan
+from intrinsic_lr.training.loop import DTYPES, State
 from intrinsic_lr.training.parts import Part, Setting, train_parts
 from intrinsic_lr.training.resume import STATE, STOPPED, Watch, fingerprint, load_state, save_state
 
@@ -43,7 +42,7 @@ def train_block(
         SystemExit: with status `STOPPED` when the watch says so; the state is saved then.
         InputError: when a state is damaged, or memory does not suffice for a single replicate.
     """
-    model = build(ModelSpec.parse(plan.model), tuple(data.info["shape"]), len(data.info["classes"]))
+    model = build(plan.model, tuple(data.info["shape"]), len(data.info["classes"]))
     kept = len(plan.members) * len(plan.checkpoints) * model.size * DTYPES[plan.dtype].itemsize
     check_disk(out, kept, f"the checkpoints of {plan.point}")
     setting = Setting(model, data, EvaluationData.of(data), device)
@@ -120,8 +119,7 @@ def _checkpoint_writer(plan: TrainingPlan, model: EnsembleModel, path: Path) -> 
         for step in plan.checkpoints
         for name, shape in model.shapes.items()
     }
-    shape = ",".join(map(str, model.image_shape))
-    return TensorWriter(path, layout, {"model": plan.model, "image_shape": shape, "classes": str(model.classes)})
+    return TensorWriter(path, layout)
 
 
 def _steps_done(parts: Sequence[Part]) -> int:
@@ -150,7 +148,7 @@ def _non_finite(parts: Sequence[Part], history: pd.DataFrame) -> dict[str, int]:
 def _provenance(plan: TrainingPlan, data: Dataset, device: torch.device, note: str) -> dict[str, Any]:
     return {
         "training_version": TRAINING_VERSION,
-        "plan": {**asdict(plan), "timeline": plan.timeline.spell()},
+        "plan": plan.to_dict(),
         "steps": plan.timeline.steps,
         "head_seed": plan.head_seed(),
         "seeds": [

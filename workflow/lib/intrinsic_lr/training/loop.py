@@ -9,84 +9,16 @@ import torch
 from torch import Tensor
 
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.core.seeding import stream_seed
 from intrinsic_lr.data.augmentation import Augmentation
 from intrinsic_lr.data.dataset import Dataset
 from intrinsic_lr.models import kernels
 from intrinsic_lr.models.ensemble import EnsembleModel
 from intrinsic_lr.models.gradients import gradients
 from intrinsic_lr.stats.geometry import squared_norms
-from intrinsic_lr.study.schedules import Timeline
+from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.training.recorder import Recorder
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-
-
-@dataclass(frozen=True)
-class TrainingPlan:
-    """Everything that decides the numbers of one block's training.
-
-    Attributes:
-        point: canonical name of the point, which names the streams of data order and augmentation.
-        seed: the study's seed.
-        model: the model's canonical text.
-        timeline: learning rate and weight decay of every step.
-        momentum: momentum mu.
-        batch_size: images a step, or `full`.
-        checkpoints: steps at which weights are kept, ascending.
-        log_every: steps between two rows of the history.
-        trace_every: steps between two rows of the trace.
-        replicates: first replicate and one past the last.
-        init_seed, init_sharing, init_scale: the initialisation.
-        augmentation: text of the augmentation, or `none`.
-        dtype: `float32` or `float64`.
-        data_order: names the streams of data order and augmentation in place of the point, which points of one
-            batch size then share.
-        constraint: `none`, or `sphere`: every scale group is brought back to its initial norm after each step.
-        precision: of the products and convolutions of a step, `float32`, `tf32` or `bfloat16`.
-    """
-
-    point: str
-    seed: int
-    model: str
-    timeline: Timeline
-    momentum: float
-    batch_size: int | str
-    checkpoints: tuple[int, ...]
-    log_every: int
-    trace_every: int
-    replicates: tuple[int, int]
-    init_seed: int
-    init_sharing: str
-    init_scale: float
-    augmentation: str
-    dtype: str
-    data_order: int | None = None
-    constraint: str = "none"
-    precision: str = "float32"
-
-    @property
-    def members(self) -> range:
-        """The replicates of the block."""
-        return range(*self.replicates)
-
-    def steps_per_epoch(self, count: int) -> int:
-        """Return the steps in which `count` training images are seen once."""
-        return 1 if self.batch_size == "full" else count // int(self.batch_size)
-
-    def init_seeds(self) -> list[int]:
-        """Return the seed of each member's initialisation."""
-        shared = self.init_sharing == "shared"
-        return [stream_seed(self.seed, "init", self.init_seed, "shared" if shared else k) for k in self.members]
-
-    def head_seed(self) -> int:
-        """Return the seed of a fixed head, one for all networks of a study."""
-        return stream_seed(self.seed, "head")
-
-    def epoch_seeds(self, stream: str, epoch: int) -> list[int]:
-        """Return the seed of each member's `order` or `augmentation` in an epoch."""
-        owner = (self.point,) if self.data_order is None else ("shared", self.data_order)
-        return [stream_seed(self.seed, stream, *owner, k, epoch) for k in self.members]
 
 
 @dataclass

@@ -15,8 +15,9 @@ from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.data.dataset import Dataset
 from intrinsic_lr.models.devices import is_out_of_memory
 from intrinsic_lr.models.ensemble import EnsembleModel
+from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.training.evaluation import EvaluationData
-from intrinsic_lr.training.loop import Batches, State, TrainingPlan, run
+from intrinsic_lr.training.loop import Batches, State, run
 from intrinsic_lr.training.recorder import Recorder
 
 

@@ -15,7 +15,8 @@ from intrinsic_lr.stats.theory import norm_recursion_residual
 from intrinsic_lr.training.evaluation import EvaluationData, evaluate
 
 if TYPE_CHECKING:
-    from intrinsic_lr.training.loop import State, Step, TrainingPlan
+    from intrinsic_lr.study.plan import TrainingPlan
+    from intrinsic_lr.training.loop import State, Step
 
 
 class Rows:

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetensors.torch import load, save
@@ -19,7 +19,7 @@ from safetensors.torch import load, save
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.storage import TensorWriter, atomic_path
 from intrinsic_lr.core.version import TRAINING_VERSION
-from intrinsic_lr.training.loop import TrainingPlan
+from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.training.parts import Part, Setting
 
 STATE = "resume.state"
@@ -46,7 +46,7 @@ class Saved:
 
 def fingerprint(plan: TrainingPlan, data_sha256: str) -> str:
     """Return a checksum of all that decides a training's numbers; a state of another one is no use."""
-    meaning = {**asdict(plan), "timeline": plan.timeline.spell(), "data": data_sha256, "version": TRAINING_VERSION}
+    meaning = {"plan": plan.to_dict(), "data": data_sha256, "version": TRAINING_VERSION}
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from intrinsic_lr.claims.shared.question import Question
+from intrinsic_lr.claims.shared.spec import ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Finding, Range
 from intrinsic_lr.study.model_spec import ModelSpec
 
@@ -28,7 +28,7 @@ def worst_finding(
     quantity: str,
     cells: Sequence[str],
     planned: int,
-    question: Question,
+    spec: ClaimSpec,
     statement: str,
     statistic: str,
     limit: float,
@@ -45,7 +45,7 @@ def worst_finding(
         cells: columns that name a cell.
         planned: number of cells that there should be. Where fewer are there the estimate is NaN, unless those that
             are there already speak against the claim, or for what the control is about.
-        question: the claim's.
+        spec: the claim's.
         statement: what is tested, in words.
         statistic: what `quantity` is.
         limit: largest deviation allowed.
@@ -61,7 +61,7 @@ def worst_finding(
     missing = len(found) < max(planned, 1) or not complete
     if missing and (estimate <= limit) != control:
         estimate = np.nan
-    finding = question.control if control else question.criterion
+    finding = spec.control if control else spec.criterion
     what = f"{statistic}, where that is smallest" if control else statistic
     allowed = Range(high=limit)
     return finding(statement, what, estimate, None, n=len(found), roles=roles, allowed=allowed)

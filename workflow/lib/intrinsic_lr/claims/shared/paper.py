@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from intrinsic_lr.claims import gd_never_settles, random_pasts, schedules_same_equilibrium, small_lr_generalises
-from intrinsic_lr.claims.shared.question import Question
+from intrinsic_lr.claims.shared.spec import ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import overall
 from intrinsic_lr.stats.intervals import difference, mean_interval, share_interval
 from intrinsic_lr.study.claims import CLAIMS, PaperNumber
@@ -40,12 +40,12 @@ class Judged:
     """What the workflow made of a claim.
 
     Attributes:
-        question: the claim as the config asks it.
+        spec: the claim as the config asks it.
         table: its measurements.
         findings: its criteria and controls.
     """
 
-    question: Question
+    spec: ClaimSpec
     table: pd.DataFrame
     findings: pd.DataFrame
 
@@ -71,8 +71,8 @@ def side_by_side(
             }
             if claim in judged:
                 here = judged[claim]
-                found = MEASURES[claim, key](here.table, here.question)
-                points = _points(here.question)
+                found = MEASURES[claim, key](here.table, here.spec)
+                points = _points(here.spec)
                 row |= {
                     "here": found.value,
                     "here_low": found.low,
@@ -86,8 +86,8 @@ def side_by_side(
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _points(question: Question) -> list[dict[str, Any]]:
-    return [point for role in question.experiments for point in question.points(role)]
+def _points(spec: ClaimSpec) -> list[dict[str, Any]]:
+    return [point for role in spec.experiments for point in spec.points(role)]
 
 
 def setting(points: Iterable[Mapping[str, Any]], datasets: Mapping[str, str], models: Mapping[str, str]) -> str:
@@ -119,11 +119,11 @@ def as_in_paper(
         if words != wanted
     ]
     for text in _each(models[point["model"]] for point in points):
-        spec = ModelSpec.parse(text)
+        model_spec = ModelSpec.parse(text)
         apart += [
-            f"model of {option} {getattr(spec, option)}, not {value}"
+            f"model of {option} {getattr(model_spec, option)}, not {value}"
             for option, value in number.model.items()
-            if getattr(spec, option) not in (value, None)
+            if getattr(model_spec, option) not in (value, None)
         ]
     if number.rates:
         rates = {(point["lr"], point["weight_decay"]) for point in points}
@@ -137,12 +137,12 @@ def as_in_paper(
 
 
 def _dataset_words(definition: str) -> str:
-    spec = json.loads(definition)
-    words = spec.get("dataset") or spec["kind"]
-    if spec.get("subset"):
-        words += f" ({spec['subset']:,} training images)"
-    if spec.get("image_size"):
-        words += " at {0}x{0} pixels".format(spec["image_size"])
+    model_spec = json.loads(definition)
+    words = model_spec.get("dataset") or model_spec["kind"]
+    if model_spec.get("subset"):
+        words += f" ({model_spec['subset']:,} training images)"
+    if model_spec.get("image_size"):
+        words += " at {0}x{0} pixels".format(model_spec["image_size"])
     return words
 
 
@@ -161,14 +161,14 @@ def _set(values: pd.Series, replicates: int) -> Measured:
     return Measured(value, value, value, replicates)
 
 
-def _fitted(table: pd.DataFrame, question: Question) -> Measured:
+def _fitted(table: pd.DataFrame, spec: ClaimSpec) -> Measured:
     runs = _descent(table)
     reached = int((runs["fitted_step"] <= runs["off_step"]).sum())
-    share, low, high, _ = share_interval(reached, len(runs), question.confidence)
+    share, low, high, _ = share_interval(reached, len(runs), spec.confidence)
     return Measured(share, low, high, _fewest(runs))
 
 
-def _decay_off(table: pd.DataFrame, question: Question) -> Measured:
+def _decay_off(table: pd.DataFrame, spec: ClaimSpec) -> Measured:
     runs = _descent(table)
     return _set(runs["off_step"], _fewest(runs))
 
@@ -183,18 +183,18 @@ def _fewest(runs: pd.DataFrame) -> int:
     return int(runs["point"].value_counts().min()) if len(runs) else 0
 
 
-def _epochs(table: pd.DataFrame, question: Question) -> Measured:
+def _epochs(table: pd.DataFrame, spec: ClaimSpec) -> Measured:
     final = _finals(table)
     usual, small = (rows["step"].max() for rows in final.values())
-    sizes = pd.Series([question.points(role)[0]["batch_size"] for role in final])
+    sizes = pd.Series([spec.points(role)[0]["batch_size"] for role in final])
     # Both see one data set, so that epochs are as the images seen; batches of one size may be `full`.
     images = pd.to_numeric(sizes, errors="coerce") if sizes.nunique() > 1 else pd.Series([1, 1])
     return _set(pd.Series([small * images[1] / (usual * images[0])]), min(map(len, final.values())))
 
 
-def _accuracy(table: pd.DataFrame, question: Question) -> Measured:
+def _accuracy(table: pd.DataFrame, spec: ClaimSpec) -> Measured:
     usual, small = (rows["test_accuracy"] for rows in _finals(table).values())
-    found = difference(usual, small, question.confidence)
+    found = difference(usual, small, spec.confidence)
     return Measured(found.estimate, found.low, found.high, found.n)
 
 
@@ -206,27 +206,25 @@ def _finals(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     }
 
 
-def _end_accuracy(table: pd.DataFrame, question: Question) -> Measured:
-    groups = _ends(table, question)
-    mean, low, high, _ = mean_interval(np.concatenate(groups), question.confidence)
+def _end_accuracy(table: pd.DataFrame, spec: ClaimSpec) -> Measured:
+    groups = _ends(table, spec)
+    mean, low, high, _ = mean_interval(np.concatenate(groups), spec.confidence)
     return Measured(mean, low, high, min(map(len, groups)))
 
 
-def _end_spread(table: pd.DataFrame, question: Question) -> Measured:
-    groups = _ends(table, question)
-    largest, (low, high), _ = random_pasts.spread(groups, question.confidence)
+def _end_spread(table: pd.DataFrame, spec: ClaimSpec) -> Measured:
+    groups = _ends(table, spec)
+    largest, (low, high), _ = random_pasts.spread(groups, spec.confidence)
     return Measured(largest, low, high, min(map(len, groups)))
 
 
-def _ends(table: pd.DataFrame, question: Question) -> list[np.ndarray]:
+def _ends(table: pd.DataFrame, spec: ClaimSpec) -> list[np.ndarray]:
     """Return the finite test accuracies at the end, for each planned past."""
     rows = table[(table["part"] == random_pasts.END) & np.isfinite(table["test_accuracy"])]
-    return [
-        rows.loc[rows["point"] == point["name"], "test_accuracy"].to_numpy() for point in question.points("pasts")
-    ]
+    return [rows.loc[rows["point"] == point["name"], "test_accuracy"].to_numpy() for point in spec.points("pasts")]
 
 
-def _meeting(table: pd.DataFrame, question: Question) -> Measured:
+def _meeting(table: pd.DataFrame, spec: ClaimSpec) -> Measured:
     pairs = _meeting_pairs(table)
     epochs = pairs["met_at"] * pairs["epoch"] / pairs["step_a"]
     # The last pair to meet; a pair that never does leaves nothing to tell.
@@ -234,11 +232,11 @@ def _meeting(table: pd.DataFrame, question: Question) -> Measured:
     return Measured(last, last, last, _runs(pairs))
 
 
-def _floor(table: pd.DataFrame, question: Question) -> Measured:
+def _floor(table: pd.DataFrame, spec: ClaimSpec) -> Measured:
     """Return the epoch of the first checkpoint from which on no pair is told apart by the permutation test."""
     pairs = _meeting_pairs(table)
     epochs = np.sort(pairs["epoch"].unique())
-    above = pairs.loc[~(pairs["p_value"] >= question.alpha), "epoch"].max()
+    above = pairs.loc[~(pairs["p_value"] >= spec.alpha), "epoch"].max()
     later = epochs[epochs > above] if above == above else epochs
     first = float(later[0]) if len(later) else np.nan
     return Measured(first, above, first, _runs(pairs))
@@ -252,7 +250,7 @@ def _runs(pairs: pd.DataFrame) -> int:
     return int(pairs[["replicates_a", "replicates_b"]].min(axis=None)) if len(pairs) else 0
 
 
-MEASURES: dict[tuple[str, str], Callable[[pd.DataFrame, Question], Measured]] = {
+MEASURES: dict[tuple[str, str], Callable[[pd.DataFrame, ClaimSpec], Measured]] = {
     ("gd_never_settles", "fitted"): _fitted,
     ("gd_never_settles", "decay_off"): _decay_off,
     ("small_lr_generalises", "epochs"): _epochs,

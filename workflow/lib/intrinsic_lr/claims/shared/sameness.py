@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from intrinsic_lr.analyses.tables import POINT_COLUMNS, differing_axes
-from intrinsic_lr.claims.shared.question import Inputs, Question
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Finding, Range
 from intrinsic_lr.core.seeding import stream_seed
 from intrinsic_lr.stats.disagreement import compare
@@ -59,12 +59,12 @@ def paired(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
 
 
 def compare_points(
-    inputs: Inputs, pairs: Iterable[tuple[str, Member, Member, Sequence[tuple[int, int]]]]
+    data: ClaimData, pairs: Iterable[tuple[str, Member, Member, Sequence[tuple[int, int]]]]
 ) -> pd.DataFrame:
     """Compare the predicted labels of pairs of points; one row per pair and checkpoint.
 
     Args:
-        inputs: holds the predictions and the data sets.
+        data: holds the predictions and the data sets.
         pairs: kind of the pair, its two members, and the step of each at every checkpoint to compare.
 
     Returns:
@@ -73,17 +73,17 @@ def compare_points(
         that is not finite at one of its point's planned steps is left out of all of them, and counted as
         missing. The table of no pair has the columns that verdicts need.
     """
-    question = inputs.question
+    spec = data.spec
     labels: dict[str, dict[int, np.ndarray]] = {}
     classes: dict[str, int] = {}
     rows = []
     for part, a, b, steps in pairs:
         for role, point in (a, b):
             if point["name"] not in labels:
-                ensemble = inputs.ensemble(role, point)
+                ensemble = data.ensemble(role, point)
                 classes[point["name"]] = ensemble.classes
                 labels[point["name"]] = _whole({step: ensemble.labels(step) for step in point["steps"]})
-        truth = inputs.test_labels(a[1]["dataset"])
+        truth = data.test_labels(a[1]["dataset"])
         for step_a, step_b in steps:
             row: dict[str, Any] = {"part": part, "paired": paired(a[1], b[1])}
             for side, (_, point), step in (("a", a, step_a), ("b", b, step_b)):
@@ -96,10 +96,10 @@ def compare_points(
                 labels[b[1]["name"]][step_b],
                 truth,
                 classes[a[1]["name"]],
-                permutations=question.analysis["permutations"],
-                bootstrap=question.analysis["bootstrap"],
-                confidence=question.confidence,
-                seed=stream_seed(question.seed, "claim", question.name, *names),
+                permutations=spec.analysis["permutations"],
+                bootstrap=spec.analysis["bootstrap"],
+                confidence=spec.confidence,
+                seed=stream_seed(spec.seed, "claim", spec.name, *names),
             )
             rows.append(row)
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=[*_NAMES, *MEASURED])
@@ -124,7 +124,7 @@ def last_checkpoints(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def strict(
-    question: Question,
+    spec: ClaimSpec,
     role: Callable[..., Finding],
     rows: pd.DataFrame,
     statements: Sequence[str],
@@ -133,8 +133,8 @@ def strict(
     """Ask of each row whether the runs of both settings are exchangeable; p-values by Holm over these rows.
 
     Args:
-        question: the claim's.
-        role: `question.criterion`, or `question.control`, which sameness has to fail.
+        spec: the claim's.
+        role: `spec.criterion`, or `spec.control`, which sameness has to fail.
         rows: rows of `compare_points`.
         statements: in words, one per row.
         roles: of the experiments behind each row.
@@ -158,14 +158,14 @@ def strict(
 
 
 def up_to_margin(
-    question: Question,
+    spec: ClaimSpec,
     role: Callable[..., Finding],
     rows: pd.DataFrame,
     statements: Sequence[str],
     roles: Sequence[Sequence[str]],
 ) -> list[Finding]:
     """Ask of each row whether the settings cause less of the disagreement than the threshold; see `strict`."""
-    allowed = {"allowed": Range(high=question.thresholds["excess_share"])}
+    allowed = {"allowed": Range(high=spec.thresholds["excess_share"])}
     return _by_interval("excess_share", SHARE, allowed, role, rows, statements, roles)
 
 

@@ -22,6 +22,7 @@ from intrinsic_lr.claims.shared.verdicts import (
 from intrinsic_lr.core.seeding import stream_seed
 from intrinsic_lr.data.prepared import true_labels
 from intrinsic_lr.runs.ensembles import Ensemble, open_ensemble
+from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 
 if TYPE_CHECKING:
     from intrinsic_lr.data.dataset import Dataset
@@ -30,14 +31,14 @@ Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Question:
+class ClaimSpec:
     """A claim as the config asks it.
 
     Attributes:
         name: the claim's short id.
         statement: what is claimed.
         source: where from.
-        experiments: for each role its experiment, as `Study.describe` gives it.
+        experiments: for each role its experiment.
         thresholds: the numbers that decide.
         settings: other numbers and names that the test takes.
         analysis: the config's `analysis`: `confidence`, `permutations`, `bootstrap`, ...
@@ -47,7 +48,7 @@ class Question:
     name: str
     statement: str = ""
     source: str = ""
-    experiments: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    experiments: Mapping[str, Experiment] = field(default_factory=dict)
     thresholds: Mapping[str, float] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     analysis: Mapping[str, Any] = field(default_factory=dict)
@@ -63,8 +64,15 @@ class Question:
         """Level of every test, one less the confidence."""
         return 1 - self.confidence
 
-    def points(self, role: str) -> list[dict[str, Any]]:
-        """Return the points of a role's experiment, with `name`, `intrinsic_lr`, `length` and `steps`."""
+    @staticmethod
+    def read(plan: str, analysis: Mapping[str, Any], seed: int) -> "ClaimSpec":
+        """Read what the workflow passes: `plan` as `Study.describe_claim` writes it."""
+        known = json.loads(plan)
+        experiments = {role: Experiment.from_json(text) for role, text in known.pop("experiments").items()}
+        return ClaimSpec(**known, experiments=experiments, analysis=analysis, seed=seed)
+
+    def points(self, role: str) -> Sequence[PlannedPoint]:
+        """Return the points of a role's experiment."""
         return self.experiments[role]["points"]
 
     def generator(self, *names: object) -> np.random.Generator:
@@ -129,11 +137,11 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """The question with the files behind it.
+class ClaimData:
+    """The claim as the config asks it, with the files behind it.
 
     Attributes:
-        question: the claim as the config asks it.
+        spec: the claim as the config asks it.
         folders: for each point's name the folders of its blocks.
         datasets: for each data set's name its data file and description.
         tables: for each name of an analysis' table, `<table>_<experiment>`, its file.
@@ -141,7 +149,7 @@ class Inputs:
         threads: CPU threads.
     """
 
-    question: Question
+    spec: ClaimSpec
     folders: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     datasets: Mapping[str, tuple[Path, Path]] = field(default_factory=dict)
     tables: Mapping[str, Path] = field(default_factory=dict)
@@ -151,17 +159,17 @@ class Inputs:
     @staticmethod
     def read(
         plan: str, analysis: Mapping[str, Any], seed: int, files: Sequence[str], device: str, threads: int
-    ) -> "Inputs":
-        """Read what the workflow passes: `plan` as `Study.describe_claim` spells it, and the input files."""
-        question = Question(**json.loads(plan), analysis=analysis, seed=seed)
+    ) -> "ClaimData":
+        """Read what the workflow passes: `plan` as `Study.describe_claim` writes it, and the input files."""
+        spec = ClaimSpec.read(plan, analysis, seed)
         infos = [Path(file) for file in files if file.endswith(".json") and Path(file).parent.name == "data"]
         datasets = {info.stem: (info.with_suffix(".safetensors"), info) for info in infos}
         tables = {Path(file).stem: Path(file) for file in files if file.endswith(".csv")}
-        return Inputs(question, block_folders(files), datasets, tables, device, threads)
+        return ClaimData(spec, block_folders(files), datasets, tables, device, threads)
 
-    def ensemble(self, role: str, point: Mapping[str, Any]) -> Ensemble:
+    def ensemble(self, role: str, point: PlannedPoint) -> Ensemble:
         """Open the ensemble of a role's point, with the replicates of that experiment."""
-        return open_ensemble(self.folders[point["name"]], self.question.experiments[role]["replicates"])
+        return open_ensemble(self.folders[point["name"]], self.spec.experiments[role]["replicates"])
 
     def history(self, role: str) -> pd.DataFrame:
         """Return the histories of a role's points up to their lengths, headed by the columns that name a point.
@@ -176,11 +184,11 @@ class Inputs:
 
     def table(self, role: str, name: str) -> pd.DataFrame:
         """Return a table that an analysis of a role's experiment made (`tables` in the catalogue)."""
-        return pd.read_csv(self.tables[f"{name}_{self.question.experiments[role]['experiment']}"])
+        return pd.read_csv(self.tables[f"{name}_{self.spec.experiments[role]['experiment']}"])
 
     def _records(self, role: str, kind: str) -> pd.DataFrame:
         parts = []
-        for point in self.question.points(role):
+        for point in self.spec.points(role):
             frame = getattr(self.ensemble(role, point), kind)()
             frame = frame[frame["step"] <= point["length"]].reset_index(drop=True)
             now = {rate: f"{rate}_now" for rate in ("lr", "weight_decay", "intrinsic_lr")}
@@ -192,7 +200,7 @@ class Inputs:
         """Return the true labels (N,) of a data set's test images; imports no torch."""
         return true_labels(*self.datasets[name])[1]
 
-    def data(self, name: str, dtype: str = "float32") -> "Dataset":
+    def dataset(self, name: str, dtype: str = "float32") -> "Dataset":
         """Read a data set onto the device; images normalise to `dtype`."""
         import torch
 

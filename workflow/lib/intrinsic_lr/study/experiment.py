@@ -1,0 +1,60 @@
+"""Experiments as analyses and claims are given them: points of the grid with the steps to look at."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from intrinsic_lr.study.points import Point
+
+
+@dataclass(frozen=True)
+class PlannedPoint(Point):
+    """A point of an experiment.
+
+    Attributes:
+        length: steps that the experiment looks at; the training may be longer for another experiment.
+        steps: of its checkpoints, ascending. The i-th ones of two points of an experiment belong together.
+    """
+
+    length: int = 0
+    steps: tuple[int, ...] = ()
+
+    def __getitem__(self, name: str) -> Any:
+        """Return an attribute by its name."""
+        return getattr(self, name)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A named selection of points and the analyses of them.
+
+    Attributes:
+        name: name in the config.
+        points: the grid.
+        replicates: replicates used of each point.
+        compare: which pairs of points the disagreement table holds, `all` or `same_intrinsic_lr`.
+        analyses: names of the analyses wanted.
+    """
+
+    name: str
+    points: tuple[PlannedPoint, ...] = ()
+    replicates: int = 0
+    compare: str = "all"
+    analyses: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> Any:
+        """Return an attribute by its name."""
+        return getattr(self, {"experiment": "name"}.get(name, name))
+
+    def to_json(self) -> str:
+        """Return the canonical JSON of what an analysis needs to know: all but the other analyses."""
+        known = asdict(self)
+        del known["analyses"]
+        return json.dumps(known, sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> "Experiment":
+        """Return the experiment that `to_json` wrote."""
+        known = json.loads(text)
+        points = (PlannedPoint(**{**point, "steps": tuple(point["steps"])}) for point in known.pop("points"))
+        return Experiment(**known, points=tuple(points))

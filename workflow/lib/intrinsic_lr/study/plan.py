@@ -1,0 +1,147 @@
+"""The plan of one block's training: everything that decides its numbers, with one canonical JSON. No torch."""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, PlainSerializer, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.seeding import stream_seed
+from intrinsic_lr.study.model_spec import ModelSpec
+from intrinsic_lr.study.points import check_precision, check_sphere
+from intrinsic_lr.study.schedules import Timeline
+
+
+def _model(value: Any) -> Any:
+    try:
+        return ModelSpec.from_config(value) if isinstance(value, Mapping) else value
+    except InputError as error:
+        raise ValueError(str(error)) from None
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
+class TrainingPlan:
+    """Everything that decides the numbers of one block's training.
+
+    A new axis is one more field with a default: the JSON of every plan without it stays as it was.
+
+    Attributes:
+        point: canonical name of the point, which names the streams of data order and augmentation.
+        model: the network.
+        timeline: learning rate and weight decay of every step.
+        batch_size: images a step, or `full`.
+        checkpoints: steps at which weights are kept, ascending.
+        log_every: steps between two rows of the history.
+        trace_every: steps between two rows of the trace.
+        replicates: first replicate and one past the last.
+        seed: the study's seed.
+        momentum: momentum mu.
+        init_seed, init_sharing, init_scale: the initialisation.
+        augmentation: text of the augmentation, or `none`.
+        dtype: of the weights.
+        data_order: names the streams of data order and augmentation in place of the point, which points of one
+            batch size then share.
+        constraint: `none`, or `sphere`: every scale group is brought back to its initial norm after each step.
+        precision: of the products and convolutions of a step.
+
+    Raises:
+        InputError: for values that do not go together. Use `from_json` for values that a user wrote.
+    """
+
+    point: str
+    model: Annotated[ModelSpec, BeforeValidator(_model), PlainSerializer(ModelSpec.to_config)]
+    timeline: Timeline
+    batch_size: int | Literal["full"]
+    checkpoints: tuple[int, ...]
+    log_every: int
+    trace_every: int
+    replicates: tuple[int, int]
+    seed: int = 0
+    momentum: float = 0.0
+    init_seed: int = 0
+    init_sharing: Literal["independent", "shared"] = "independent"
+    init_scale: float = 1.0
+    augmentation: str = "none"
+    dtype: Literal["float32", "float64"] = "float32"
+    data_order: int | None = None
+    constraint: Literal["none", "sphere"] = "none"
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        first, end = self.replicates
+        steps = self.timeline.steps
+        ascending = list(self.checkpoints) == sorted(set(self.checkpoints))
+        shortest = min((segment.steps for segment in self.timeline.segments), default=0)
+        checks = {
+            "timeline": (shortest > 0, "segments of 1 step or more"),
+            "batch_size": (self.batch_size == "full" or self.batch_size > 0, "a whole number from 1 on, or full"),
+            "checkpoints": (
+                self.checkpoints and ascending and self.checkpoints[0] >= 0 and self.checkpoints[-1] <= steps,
+                f"ascending steps from 0 to {steps}",
+            ),
+            "log_every": (self.log_every > 0, "a whole number from 1 on"),
+            "trace_every": (self.trace_every > 0, "a whole number from 1 on"),
+            "replicates": (0 <= first < end, "[FIRST, END] with FIRST below END"),
+        }
+        for name, (valid, expected) in checks.items():
+            if not valid:
+                raise InputError(f"plan: {name}: expected {expected}, got {getattr(self, name)}")
+        check_precision(self.precision, self.dtype)
+        if self.constraint == "sphere":
+            check_sphere(self.momentum, self.timeline)
+
+    @property
+    def members(self) -> range:
+        """The replicates of the block."""
+        return range(*self.replicates)
+
+    @property
+    def steps(self) -> int:
+        """Number of steps of the training."""
+        return self.timeline.steps
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as plain data: what JSON holds, defaults left out."""
+        return _ADAPTER.dump_python(self, mode="json", exclude_defaults=True)
+
+    def to_json(self) -> str:
+        """Return the plan's one canonical text, which `from_json` reads back as an equal plan."""
+        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+
+    @staticmethod
+    def from_json(plan: str | Mapping[str, Any]) -> "TrainingPlan":
+        """Read a plan from JSON text, or from what JSON text holds.
+
+        Raises:
+            InputError: naming the field that is missing, unknown or wrong.
+        """
+        try:
+            return _ADAPTER.validate_json(plan if isinstance(plan, str) else json.dumps(plan))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(map(str, first["loc"])) or "JSON"
+            got = "" if first["type"] in ("missing", "json_invalid") else f", got {str(first['input'])[:60]}"
+            raise InputError(f"plan: {place}: {first['msg']}{got}") from None
+
+    def steps_per_epoch(self, count: int) -> int:
+        """Return the steps in which `count` training images are seen once."""
+        return 1 if self.batch_size == "full" else count // int(self.batch_size)
+
+    def init_seeds(self) -> list[int]:
+        """Return the seed of each member's initialisation."""
+        shared = self.init_sharing == "shared"
+        return [stream_seed(self.seed, "init", self.init_seed, "shared" if shared else k) for k in self.members]
+
+    def head_seed(self) -> int:
+        """Return the seed of a fixed head, one for all networks of a study."""
+        return stream_seed(self.seed, "head")
+
+    def epoch_seeds(self, stream: str, epoch: int) -> list[int]:
+        """Return the seed of each member's `order` or `augmentation` in an epoch."""
+        owner = (self.point,) if self.data_order is None else ("shared", self.data_order)
+        return [stream_seed(self.seed, stream, *owner, k, epoch) for k in self.members]
+
+
+_ADAPTER = TypeAdapter(TrainingPlan)
