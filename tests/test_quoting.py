@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from written_sets import NAMES, pictures, save
 
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.study.config_files import merged
 from intrinsic_lr.study.study import Study
 from projects import new_project, ran, snakemake
-from written_sets import NAMES, pictures, save
 
 STRANGE = '-it\'s "odd" $(touch owned) `touch owned`; touch owned & ünï #*?'
 STUDY = """
