@@ -72,23 +72,23 @@ def test_gamma_grows_linearly_without_weight_decay():
 
 
 def test_gamma_ends_at_the_equilibrium():
-    rest = theory.equilibrium_effective_lr(LR, WEIGHT_DECAY, NOISE)
-    assert theory.relaxed_gamma(1e4, 1.0, INTRINSIC_LR, NOISE) == pytest.approx(rest**-2)
+    equilibrium = theory.equilibrium_effective_lr(LR, WEIGHT_DECAY, NOISE)
+    assert theory.relaxed_gamma(1e4, 1.0, INTRINSIC_LR, NOISE) == pytest.approx(equilibrium**-2)
     norm = theory.equilibrium_squared_norm(LR, WEIGHT_DECAY, NOISE)
-    assert theory.effective_learning_rate(LR, norm) == pytest.approx(rest)
+    assert theory.effective_learning_rate(LR, norm) == pytest.approx(equilibrium)
 
 
 def test_equilibrium_is_the_fixed_point_of_the_norm_recursion():
     lr, weight_decay = 0.1, 1e-4
-    rest = theory.equilibrium_squared_norm(lr, weight_decay, NOISE)
+    equilibrium = theory.equilibrium_squared_norm(lr, weight_decay, NOISE)
     # The closed form leaves out lambda_e^2, hence the tolerance.
-    assert theory.next_squared_norm(rest, lr, weight_decay, NOISE) == pytest.approx(rest, rel=1e-8)
-    assert theory.next_squared_norm(1.1 * rest, lr, weight_decay, NOISE) < 1.1 * rest
+    assert theory.next_squared_norm(equilibrium, lr, weight_decay, NOISE) == pytest.approx(equilibrium, rel=1e-8)
+    assert theory.next_squared_norm(1.1 * equilibrium, lr, weight_decay, NOISE) < 1.1 * equilibrium
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
 def test_angular_update_of_simulated_noise_walks(momentum):
-    """PyTorch's SGD on random gradients of one unit-norm length, orthogonal to the weights, to rest."""
+    """PyTorch's SGD on random gradients of one unit-norm length, orthogonal to the weights, to equilibrium."""
     generator = torch.Generator().manual_seed(3)
     lr, weight_decay, size = 0.5, 4e-3, 3000
     w = torch.randn(size, dtype=torch.float64, generator=generator)
@@ -108,9 +108,9 @@ def test_angular_update_of_simulated_noise_walks(momentum):
 def test_effective_lr_response_to_a_decay():
     k, t = 10.0, np.linspace(0.0, 2000.0, 9)
     after = INTRINSIC_LR / k
-    rest = theory.equilibrium_effective_lr(LR, WEIGHT_DECAY, NOISE)
-    gamma_after_drop = (rest / k) ** -2
-    reference = theory.relaxed_gamma(t, gamma_after_drop, after, NOISE) ** -0.5 / rest
+    equilibrium = theory.equilibrium_effective_lr(LR, WEIGHT_DECAY, NOISE)
+    gamma_after_drop = (equilibrium / k) ** -2
+    reference = theory.relaxed_gamma(t, gamma_after_drop, after, NOISE) ** -0.5 / equilibrium
     response = theory.effective_lr_response(k, after, t)
     np.testing.assert_allclose(response, reference, rtol=1e-12)
     assert response[0] == pytest.approx(1 / k)
@@ -129,9 +129,9 @@ def test_sphere_walk_of_simulated_noise():
     generator = torch.Generator().manual_seed(4)
     lr, weight_decay, size, walks = 0.5, 0.02, 400, 50
     rate = lr * weight_decay
-    rest = theory.equilibrium_squared_norm(lr, weight_decay, size - 1.0)
+    equilibrium = theory.equilibrium_squared_norm(lr, weight_decay, size - 1.0)
     w = torch.randn(walks, size, dtype=torch.float64, generator=generator)
-    w *= rest**0.5 / w.norm(dim=1, keepdim=True)
+    w *= equilibrium**0.5 / w.norm(dim=1, keepdim=True)
     directions = []
     for _ in range(301):
         u = w / w.norm(dim=1, keepdim=True)

@@ -54,7 +54,7 @@ def test_depth_of_the_descent_is_its_integral():
 
 
 def test_depth_of_the_descent_is_what_a_run_falls_by():
-    """From far above its rest, |x| falls by exp(-DESCENT / lambda_e) before it rises again."""
+    """From far above its equilibrium, |x| falls by exp(-DESCENT / lambda_e) before it rises again."""
     rate = 0.01
     found = toy.descend([30.0, 30.0], 1.0, rate, int(5 / rate))
     assert -np.log(found.loss.min()) / 2 == pytest.approx(toy.DESCENT / rate, rel=0.05)
