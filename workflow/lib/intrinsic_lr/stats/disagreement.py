@@ -108,18 +108,13 @@ def disagreement(
     p, q = label_distribution(labels_a, classes), label_distribution(labels_b, classes)
     error_a, error_b = (float((labels != true_labels).mean()) for labels in (labels_a, labels_b))
     across, excess = across_disagreement(p, q), excess_disagreement(p, q, n, m)
+    share = excess / across if across > 0 else float("nan")
     return {
-        "l1": l1_distance(p, q),
-        "total_variation": total_variation(p, q),
-        "within_a": within_disagreement(p, n),
-        "within_b": within_disagreement(q, m),
-        "across": across,
-        "excess": excess,
-        "excess_share": excess / across if across > 0 else float("nan"),
-        "error_a": error_a,
-        "error_b": error_b,
+        "l1": l1_distance(p, q), "total_variation": total_variation(p, q),
+        "within_a": within_disagreement(p, n), "within_b": within_disagreement(q, m),
+        "across": across, "excess": excess, "excess_share": share, "error_a": error_a, "error_b": error_b,
         "independent_errors": error_a * (1 - error_b) + error_b * (1 - error_a),
-    }
+    }  # fmt: skip
 
 
 def label_changes(labels_a: np.ndarray, labels_b: np.ndarray) -> np.ndarray:
@@ -188,25 +183,17 @@ def compare(
 ) -> dict[str, float | int]:
     """Compare two settings at one checkpoint: one row of the disagreement table, `QUANTITIES` and counts of runs.
 
+    The predicted labels are (n, N) and (m, N); runs with a -1 are left out, and with fewer than two on a side
+    every quantity is NaN. `true_labels` (N,) are those of the test points, `classes` is K. `permutations` splits
+    and `bootstrap` resamples are drawn from `seed`.
+
     `null_mean` and `null_q95` are the mean and the 0.95 quantile of the permutation null, and the p-value is
-    (1 + splits at least as far apart) / (1 + splits). With fewer than two finite runs on a side every quantity
-    is NaN.
-
-    The intervals are those of `percentile_intervals`, except that the lower end of the total variation's is
-    lower by `null_mean`, but not below zero. The expected estimate exceeds the true total variation by
-    something between zero (Jensen's inequality) and the expected distance of the sampling noise alone (triangle
-    inequality), which the null's mean bounds for equal numbers of runs (derived, noise taken as normal). So the
-    interval covers the true value near zero as well as far from it, at the price of being wide.
-
-    Args:
-        labels_a: predicted labels (n, N) of the first setting's runs; runs with a -1 are left out.
-        labels_b: predicted labels (m, N) of the second's.
-        true_labels: (N,).
-        classes: number of labels K.
-        permutations: splits behind the null.
-        bootstrap: resamples behind the intervals.
-        confidence: coverage of the intervals, between 0 and 1.
-        seed: of the splits and resamples.
+    (1 + splits at least as far apart) / (1 + splits). The intervals are those of `percentile_intervals`, except
+    that the lower end of the total variation's is lower by `null_mean`, but not below zero. The expected estimate
+    exceeds the true total variation by something between zero (Jensen's inequality) and the expected distance of
+    the sampling noise alone (triangle inequality), which the null's mean bounds for equal numbers of runs (derived,
+    noise taken as normal). So the interval covers the true value near zero as well as far from it, at the price of
+    being wide.
     """
     a, b = (labels[(labels >= 0).all(axis=1)] for labels in (labels_a, labels_b))
     n, m = len(a), len(b)
@@ -337,14 +324,11 @@ class _PooledLabels:
         )
         across = 1 - same / (n * m * points)
         excess = across - (within_a + within_b) / 2
+        share = np.divide(excess, across, out=np.full(resamples, np.nan), where=across > 0)
         return {
-            "total_variation": gaps / (2 * n * m * points),
-            "within_a": within_a,
-            "within_b": within_b,
-            "across": across,
-            "excess": excess,
-            "excess_share": np.divide(excess, across, out=np.full(resamples, np.nan), where=across > 0),
-        }
+            "total_variation": gaps / (2 * n * m * points), "within_a": within_a, "within_b": within_b,
+            "across": across, "excess": excess, "excess_share": share,
+        }  # fmt: skip
 
     def _gaps(self, counts_a: np.ndarray, counts_b: np.ndarray) -> np.ndarray:
         """Return sum |m counts_a - n counts_b| over the labels, axis 0: 2 n m N total variations."""

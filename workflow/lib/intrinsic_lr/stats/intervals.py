@@ -80,13 +80,9 @@ def share_interval(count: int, n: int, confidence: float) -> tuple[float, float,
 
 
 def summarize(frame: pd.DataFrame, by: list[str], columns: list[str], confidence: float) -> pd.DataFrame:
-    """Summarize replicates: one row per group of equal `by`, in order of first appearance.
+    """Summarize replicates, the rows of `frame`: one row per group of equal `by`, in order of first appearance.
 
-    Args:
-        frame: one row per replicate and setting.
-        by: columns that name a group; missing values form groups of their own.
-        columns: quantities to average.
-        confidence: coverage of Student's t interval of each mean, between 0 and 1.
+    Missing values in `by` form groups of their own.
 
     Returns:
         `by`; `<c>_mean`, `<c>_low`, `<c>_high` of each column c (the bounds NaN for a single value); `replicates`,
@@ -155,16 +151,9 @@ def bootstrap_interval(
     Its levels are those of `expanded_tails` for the smallest group. Replicates are resampled, not their single
     values, so a statistic may use all that was measured of them.
 
-    Args:
-        statistic: from one index array per group, the replicates drawn, to the statistic.
-        groups: number of replicates in each group; every group is resampled by itself.
-        resamples: number of bootstrap resamples.
-        confidence: coverage, between 0 and 1.
-        generator: source of the resamples.
-
-    Returns:
-        NaN for both when a group has fewer than two replicates, or more than 1 - confidence of the resamples give
-        NaN; fewer are left out.
+    `statistic` takes one index array per group, the replicates drawn; `groups` are the numbers of replicates in
+    each. The interval is NaN when a group has fewer than two replicates, or when more than 1 - confidence of the
+    resamples give NaN; fewer are left out.
     """
     if min(groups) < 2:
         return np.nan, np.nan

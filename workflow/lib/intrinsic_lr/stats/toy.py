@@ -79,13 +79,8 @@ def descend(
 ) -> Descent:
     """Run descent with weight decay for `steps`, then without it for `steps_without`.
 
-    Args:
-        start: weights (..., 2); every one is a run.
-        lr: learning rates that broadcast against the runs (...).
-        intrinsic_lr: lambda_e of all runs; 0 for no weight decay.
-        steps: number of updates with weight decay.
-        steps_without: number of updates after them without it.
-        keep_every: steps between two rows of the result.
+    Every start (..., 2) is a run, and the learning rates `lr` broadcast against the runs (...). `intrinsic_lr` is
+    0 for no weight decay, `keep_every` the number of steps between two rows of the result.
 
     Raises:
         InputError: if the intrinsic rate is so small that x underflows to 0.
@@ -112,9 +107,7 @@ def descend(
             break
         grad_scale = lr * 2 * x * y / squared_norm**2
         x, y = (1 - decay) * x - grad_scale * y, (1 - decay) * y + grad_scale * x
-        if decay:
-            collapsed = x == 0
-            if collapsed.any():
-                x, y = np.where(collapsed, np.nan, x), np.where(collapsed, np.nan, y)
+        if decay and not x.all():
+            x, y = np.where(x == 0, np.nan, x), np.where(x == 0, np.nan, y)
     rows, losses, norms = (np.asarray(part) for part in zip(*kept, strict=True))
     return Descent(rows, losses, norms, total / max(counted, 1), np.stack([x, y], axis=-1))
