@@ -191,9 +191,9 @@ def compare(
     (1 + splits at least as far apart) / (1 + splits). The intervals are those of `percentile_intervals`, except
     that the lower end of the total variation's is lower by `null_mean`, but not below zero. The expected estimate
     exceeds the true total variation by something between zero (Jensen's inequality) and the expected distance of
-    the sampling noise alone (triangle inequality), which the null's mean bounds for equal numbers of runs (derived,
-    noise taken as normal). So the interval covers the true value near zero as well as far from it, at the price of
-    being wide.
+    the sampling noise alone (triangle inequality), which the null's mean bounds for equal numbers of runs, noise
+    taken as normal (derived). So the interval covers the true value near zero as well as far from it, at the price
+    of being wide.
     """
     a, b = (labels[(labels >= 0).all(axis=1)] for labels in (labels_a, labels_b))
     n, m = len(a), len(b)
