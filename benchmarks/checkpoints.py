@@ -68,7 +68,7 @@ class Weights:
     def _walk(self) -> Iterator[dict[str, Tensor]]:
         """Yield weights that shrink by a hundredth and take a random step of a fiftieth of their size."""
         generator = torch.Generator().manual_seed(0)
-        weights = self.build().initialise(range(self.replicates), 1.0, torch.float32)
+        weights = self.build().initialize(range(self.replicates), 1.0, torch.float32)
         while True:
             yield weights
             weights = {

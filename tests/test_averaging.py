@@ -45,7 +45,7 @@ def trajectory(model, steps, replicates=3, seed=0):
     checkpoints = {}
     for step in steps:
         seeds = [1000 * seed + 10 * step + replicate for replicate in range(replicates)]
-        weights = model.initialise(seeds, 1.0, torch.float64)
+        weights = model.initialize(seeds, 1.0, torch.float64)
         generator = torch.Generator().manual_seed(seed + step)
         checkpoints[step] = {
             name: value + 0.3 * torch.randn(value.shape, generator=generator, dtype=torch.float64)
@@ -263,7 +263,7 @@ class Parabola:
         self.norms = {}
         self.image_shape = (1, 1, 1)
 
-    def forward(self, params, images, normaliser):
+    def forward(self, params, images, normalizer):
         loss = 5 + images.flatten() * params["w"].square()
         return torch.stack([torch.zeros_like(loss), loss + torch.log1p(-torch.exp(-loss))], dim=-1)
 

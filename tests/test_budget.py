@@ -35,7 +35,7 @@ def test_architectures_are_those_of_the_models(text):
     spec = ModelSpec.parse(text)
     architecture, model = describe(spec, (3, 32, 32), 10), build(spec, (3, 32, 32), 10)
     assert vars(architecture) == vars(model)
-    params = model.initialise([0], 1.0, torch.float32)
+    params = model.initialize([0], 1.0, torch.float32)
     assert architecture.size == sum(value.numel() for value in params.values())
 
 

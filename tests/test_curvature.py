@@ -17,7 +17,7 @@ TINY = {
 def tiny(kind, members=3, batch=9):
     definition, shape = TINY[kind]
     model = build(ModelSpec.from_config(definition), shape, 3)
-    params = model.initialise(range(members), 1.5, torch.float64)
+    params = model.initialize(range(members), 1.5, torch.float64)
     generator = torch.Generator().manual_seed(7)
     images = torch.randn(members, batch, *shape, generator=generator, dtype=torch.float64)
     labels = torch.randint(3, (members, batch), generator=generator)

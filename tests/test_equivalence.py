@@ -18,7 +18,7 @@ def ensemble(change=None):
     """An ensemble of 3 members whose weights `change(step, params)` has changed."""
 
     def weights(step):
-        params = MODEL.initialise([step, step + 10, step + 20], 1.0, torch.float64)
+        params = MODEL.initialize([step, step + 10, step + 20], 1.0, torch.float64)
         if change:
             change(step, params)
         return params

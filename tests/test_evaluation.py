@@ -14,7 +14,7 @@ from intrinsic_lr.training import evaluation
 @pytest.fixture
 def setting():
     model = build(ModelSpec.parse("cnn4:width=4"), (1, 6, 6), 3)
-    params = model.initialise(range(5), 1.0, torch.float64)
+    params = model.initialize(range(5), 1.0, torch.float64)
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(41, 1, 6, 6, generator=generator, dtype=torch.float64)
     labels = torch.randint(3, (41,), generator=generator)

@@ -59,13 +59,13 @@ def _exactly(x: Tensor, rectify: bool) -> Tensor:
 @pytest.mark.parametrize("rectify", [True, False])
 @pytest.mark.parametrize("x", SHAPES, ids=lambda x: "x".join(map(str, x.shape)))
 def test_batch_norm_and_its_derivative(compiled: Kernels, x: Tensor, rectify: bool) -> None:
-    y, mean, inverse = compiled.normalise(x, LIMIT, rectify)
+    y, mean, inverse = compiled.normalize(x, LIMIT, rectify)
     exact = x.double().requires_grad_()
     wanted = _exactly(exact, rectify)
     torch.testing.assert_close(y.double(), wanted.detach(), rtol=1e-5, atol=1e-5)
-    slope = torch.randn(x.shape, generator=torch.Generator().manual_seed(3))
-    found = compiled.differentiate(slope, x, y if rectify else None, mean, inverse)
-    (derivative,) = torch.autograd.grad(wanted, exact, slope.double())
+    grad_output = torch.randn(x.shape, generator=torch.Generator().manual_seed(3))
+    found = compiled.normalize_backward(grad_output, x, y if rectify else None, mean, inverse)
+    (derivative,) = torch.autograd.grad(wanted, exact, grad_output.double())
     torch.testing.assert_close(found.double(), derivative, rtol=1e-4, atol=1e-5)
 
 
@@ -74,12 +74,12 @@ def test_batch_norm_and_its_derivative(compiled: Kernels, x: Tensor, rectify: bo
 def test_a_constant_channel_becomes_exactly_0(compiled: Kernels, x: Tensor, value: float) -> None:
     x = x.clone(memory_format=torch.preserve_format)
     x[:, 7] = value
-    y, mean, inverse = compiled.normalise(x, LIMIT, False)
+    y, mean, inverse = compiled.normalize(x, LIMIT, False)
     assert inverse[7] == 0
     assert not y[:, 7].any()
     assert mean[7] == pytest.approx(value)
     assert (inverse[torch.arange(20) != 7] > 0).all()
-    assert not compiled.differentiate(torch.ones_like(x), x, None, mean, inverse)[:, 7].any()
+    assert not compiled.normalize_backward(torch.ones_like(x), x, None, mean, inverse)[:, 7].any()
 
 
 @pytest.mark.parametrize("x", [_rows(20, 40), _columns(20, 4, 5)], ids=["rows", "columns"])
@@ -89,9 +89,9 @@ def test_what_is_not_finite_passes_through_in_its_channel_alone(
 ) -> None:
     x = x.clone(memory_format=torch.preserve_format)
     x[0, 7].view(-1)[3] = value
-    y, mean, inverse = compiled.normalise(x, LIMIT, True)
-    slopes = compiled.differentiate(torch.ones_like(x), x, y, mean, inverse)
-    for result in (y, slopes):
+    y, mean, inverse = compiled.normalize(x, LIMIT, True)
+    grads = compiled.normalize_backward(torch.ones_like(x), x, y, mean, inverse)
+    for result in (y, grads):
         spoilt = result.isnan().flatten(2).any(dim=2).any(dim=0)
         assert spoilt.nonzero().flatten().tolist() == [7]
 
@@ -102,15 +102,15 @@ def test_bits_depend_on_neither_the_threads_nor_the_other_channels(compiled: Ker
     some = (
         x[:, 130:430].contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x[:, 130:430].contiguous()
     )
-    slope = x.flip(0, -1)
+    grad_output = x.flip(0, -1)
     results = []
     try:
         for threads, given, part in ((1, x, slice(130, 430)), (2, x, slice(130, 430)), (2, some, slice(None))):
             torch.set_num_threads(threads)
-            y, mean, inverse = compiled.normalise(given, LIMIT, True)
-            given_slope = slope if given is x else slope[:, 130:430]
-            slopes = compiled.differentiate(given_slope, given, y, mean, inverse)
-            results.append([y[:, part], slopes[:, part], mean[part], inverse[part]])
+            y, mean, inverse = compiled.normalize(given, LIMIT, True)
+            given_grad = grad_output if given is x else grad_output[:, 130:430]
+            grads = compiled.normalize_backward(given_grad, given, y, mean, inverse)
+            results.append([y[:, part], grads[:, part], mean[part], inverse[part]])
     finally:
         torch.set_num_threads(before)
     for other in results[1:]:
@@ -136,7 +136,7 @@ def chain(request: pytest.FixtureRequest) -> Chain:
     generator = torch.Generator().manual_seed(4)
     images = torch.randn(5, batch, *shape, generator=generator)
     labels = torch.randint(classes, (5, batch), generator=generator)
-    return model, model.initialise(range(5), 1.0, torch.float32), images, labels
+    return model, model.initialize(range(5), 1.0, torch.float32), images, labels
 
 
 def _gradients(chain: Chain) -> tuple[Tensor, dict[str, Tensor]]:
@@ -205,7 +205,7 @@ def test_constant_channels_of_a_chain_pass_nothing_on(chain: Chain) -> None:
 @pytest.mark.usefixtures("compiled")
 def test_large_logits_have_a_finite_loss() -> None:
     model = build(ModelSpec.parse("mlp:width=16,depth=1,head=trained"), (1, 4, 4), 3)
-    params = model.initialise([1], 1.0, torch.float32)
+    params = model.initialize([1], 1.0, torch.float32)
     params["head.weight"] *= 1e4
     images, labels = torch.randn(1, 50, 1, 4, 4), torch.randint(3, (1, 50))
     loss, found = _gradients((model, params, images, labels))
@@ -219,7 +219,7 @@ def test_large_logits_have_a_finite_loss() -> None:
 @pytest.mark.parametrize(("spec", "side"), [("mlp:width=512,depth=2", 28), ("cnn4:width=64", 28)])
 def test_large_networks_are_left_to_pytorch(spec: str, side: int) -> None:
     model = build(ModelSpec.parse(spec), (1, side, side), 10)
-    params = model.initialise([1], 1.0, torch.float32)
+    params = model.initialize([1], 1.0, torch.float32)
     images, labels = torch.randn(1, 32, 1, side, side), torch.randint(10, (1, 32))
     assert explicit.compiled(model, params, images, labels) is None
 
@@ -236,7 +236,7 @@ def test_gradients_with_and_without_kernels_agree(
     compiled: Kernels, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = build(ModelSpec.parse(model), (1, 8, 8), 10)
-    params = network.initialise([1, 2, 3], 1.0, torch.float32)
+    params = network.initialize([1, 2, 3], 1.0, torch.float32)
     generator = torch.Generator().manual_seed(7)
     images = torch.randn(3, 16, 1, 8, 8, generator=generator)
     labels = torch.randint(10, (3, 16), generator=generator)

@@ -10,7 +10,7 @@ from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.models import explicit
 from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.models.gradients import gradients as ensemble_gradients
-from intrinsic_lr.models.normalisation import BatchStatistics, CollectedStatistics, FixedStatistics, standardise
+from intrinsic_lr.models.normalisation import BatchStatistics, CollectedStatistics, FixedStatistics, standardize
 from intrinsic_lr.study.model_spec import ModelSpec
 
 KINDS = {"mlp": "mlp:width=8", "cnn4": "cnn4:width=4", "preresnet": "preresnet:width=4,blocks=1"}
@@ -43,7 +43,7 @@ def loss_and_gradients(model, params, x):
 @pytest.mark.parametrize("shared", [False, True])
 def test_member_equals_an_ordinary_module(kind, norm, affine, shared):
     model = network(kind, norm, affine=affine)
-    params = model.initialise([1, 2, 3], 1.0, torch.float64)
+    params = model.initialize([1, 2, 3], 1.0, torch.float64)
     x = images(shared)
     logits, gradients = loss_and_gradients(model, params, x)
     for k in range(R):
@@ -63,7 +63,7 @@ def test_member_equals_an_ordinary_module(kind, norm, affine, shared):
 def test_scale_invariance(kind, norm, c):
     """L(cw) = L(w), grad L(cw) = grad L(w)/c, and <w, grad L> = 0, for each group alone."""
     model = network(kind, norm)
-    params = model.initialise([1, 2, 3], 1.0, torch.float64)
+    params = model.initialize([1, 2, 3], 1.0, torch.float64)
     logits, gradients = loss_and_gradients(model, params, images())
     for names in model.scale_groups.values():
         scaled = {name: value * c if name in names else value for name, value in params.items()}
@@ -81,7 +81,7 @@ def test_scale_invariance(kind, norm, c):
 def test_partial_invariance(kind):
     """With trained affine parameters and head, the weights stay invariant and the others are not."""
     model = network(kind, "batch", affine="true", head="trained")
-    params = model.initialise([1, 2, 3], 1.0, torch.float64)
+    params = model.initialize([1, 2, 3], 1.0, torch.float64)
     logits, _ = loss_and_gradients(model, params, images())
     groups = {name for names in model.scale_groups.values() for name in names}
     scaled = {name: value * 5 if name in groups else value for name, value in params.items()}
@@ -96,7 +96,7 @@ def test_partial_invariance(kind):
 @every_model
 def test_constant_images_do_no_harm(kind, norm):
     model = network(kind, norm)
-    params = model.initialise([1, 2, 3], 1.0, torch.float32)
+    params = model.initialize([1, 2, 3], 1.0, torch.float32)
     x = torch.full((R, B, *SHAPE), 0.3)
     logits, gradients = loss_and_gradients(model, params, x)
     assert logits.isfinite().all()
@@ -106,27 +106,27 @@ def test_constant_images_do_no_harm(kind, norm):
 def test_what_counts_as_constant():
     """Constant up to rounding becomes 0; a relative spread of a thousandth is real variation."""
     constant = torch.full((1, 50, 1), 0.1) * torch.tensor([1.0, 3.0, 1e-20, 1e10])
-    assert (standardise(constant + 0, (1,)) == 0).all()
+    assert (standardize(constant + 0, (1,)) == 0).all()
     rounded = (torch.full((1, 50, 1), 0.1) + torch.rand(1, 50, 1) * 1e-8) * 7
-    assert (standardise(rounded, (1,)) == 0).all()
+    assert (standardize(rounded, (1,)) == 0).all()
     varied = 100 + 0.1 * torch.randn(1, 500, 1, generator=torch.Generator().manual_seed(0))
-    assert standardise(varied, (1,)).std(correction=0) == pytest.approx(1, rel=1e-3)
+    assert standardize(varied, (1,)).std(correction=0) == pytest.approx(1, rel=1e-3)
 
 
 LAYOUTS = [((2, 6, 3), (1,)), ((2, 3, 2, 4), (3,)), ((3, 2, 2, 2, 2), (0, 3, 4)), ((2, 2, 2, 2, 3, 1), (3, 4, 5))]
 
 
 @pytest.mark.parametrize(("shape", "dims"), LAYOUTS)
-def test_standardise_and_its_derivatives(shape, dims):
+def test_standardize_and_its_derivatives(shape, dims):
     """Against the textbook formula in NumPy, and against finite differences, once and twice."""
     x = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 3 + 5
     a = x.numpy()
     expected = (a - a.mean(dims, keepdims=True)) / a.std(dims, keepdims=True)
-    assert torch.allclose(standardise(x, dims), torch.from_numpy(expected), rtol=1e-12, atol=1e-12)
+    assert torch.allclose(standardize(x, dims), torch.from_numpy(expected), rtol=1e-12, atol=1e-12)
     x.requires_grad_()
-    assert torch.autograd.gradcheck(lambda value: standardise(value, dims), x)
-    assert torch.autograd.gradgradcheck(lambda value: standardise(value, dims), x)
-    assert torch.autograd.gradgradcheck(lambda value: value * standardise(value, dims).sin(), x)
+    assert torch.autograd.gradcheck(lambda value: standardize(value, dims), x)
+    assert torch.autograd.gradgradcheck(lambda value: standardize(value, dims), x)
+    assert torch.autograd.gradgradcheck(lambda value: value * standardize(value, dims).sin(), x)
 
 
 def batch_norm(x, rectify=False):
@@ -156,7 +156,7 @@ def test_memory_layout_changes_nothing_but_the_last_bits():
     assert torch.allclose(found, batch_norm(x, True), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("normalise", [lambda x: standardise(x, (0,)), batch_norm])
+@pytest.mark.parametrize("normalise", [lambda x: standardize(x, (0,)), batch_norm])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("count", [1, 7, 2048, 100_003])
 def test_constant_channel_is_zero_with_zero_gradient(normalise, dtype, count):
@@ -165,9 +165,9 @@ def test_constant_channel_is_zero_with_zero_gradient(normalise, dtype, count):
     x[count // 2 :, 3] = 0.2
     x.requires_grad_()
     y = normalise(x)
-    slope = torch.randn(y.shape, dtype=dtype, generator=torch.Generator().manual_seed(0))
-    (gradient,) = torch.autograd.grad(y, x, slope, create_graph=True)
-    (second,) = torch.autograd.grad((gradient * slope).sum(), x)
+    grad_output = torch.randn(y.shape, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    (gradient,) = torch.autograd.grad(y, x, grad_output, create_graph=True)
+    (second,) = torch.autograd.grad((gradient * grad_output).sum(), x)
     for value in (y, gradient, second):
         assert (value[..., :3] == 0).all()
         assert value.isfinite().all()
@@ -188,7 +188,7 @@ def test_batch_norm_does_not_hide_what_is_not_finite():
 @pytest.mark.parametrize("depth", [1, 3])
 def test_written_out_gradients_are_those_of_autograd(monkeypatch, head, shared, depth):
     model = network("mlp", "batch", head=head, depth=depth)
-    params = model.initialise([1, 2, 3], 1.0, torch.float64)
+    params = model.initialize([1, 2, 3], 1.0, torch.float64)
     x = images(shared)
     labels = torch.randint(CLASSES, (R, B), generator=torch.Generator().manual_seed(2))
     assert explicit.applies(model)
@@ -204,7 +204,7 @@ def test_written_out_gradients_are_those_of_autograd(monkeypatch, head, shared, 
 def test_constant_statistics_are_marked_by_infinity(kind):
     """Black images make every channel constant: later images then have logits of exactly 0, in the module too."""
     model = network(kind, "batch")
-    params = model.initialise([1, 2, 3], 1.0, torch.float32)
+    params = model.initialize([1, 2, 3], 1.0, torch.float32)
     collected = CollectedStatistics(model.norms)
     model.forward(params, torch.zeros(B, *SHAPE), collected)
     statistics = collected.result()
@@ -222,7 +222,7 @@ def test_constant_statistics_are_marked_by_infinity(kind):
 @every_model
 def test_diverged_member_leaves_the_others_alone(kind, norm):
     model = network(kind, norm)
-    params = model.initialise([1, 2, 3], 1.0, torch.float64)
+    params = model.initialize([1, 2, 3], 1.0, torch.float64)
     logits, gradients = loss_and_gradients(model, params, images())
     poisoned = {name: value.clone() for name, value in params.items()}
     poisoned[model.trainable[0]][1] = torch.nan
@@ -236,17 +236,17 @@ def test_diverged_member_leaves_the_others_alone(kind, norm):
 @pytest.mark.parametrize("kind", KINDS)
 def test_seed_gives_one_network_in_any_block_and_dtype(kind):
     model = network(kind, "batch", head="trained")
-    block = model.initialise([7, 8, 9], 2.0, torch.float64)
-    alone = model.initialise([8], 2.0, torch.float32)
+    block = model.initialize([7, 8, 9], 2.0, torch.float64)
+    alone = model.initialize([8], 2.0, torch.float32)
     assert all(torch.equal(block[name][1].float(), alone[name][0]) for name in block)
-    unscaled = model.initialise([8], 1.0, torch.float32)
+    unscaled = model.initialize([8], 1.0, torch.float32)
     assert torch.equal(alone["head.weight"], unscaled["head.weight"])
     assert torch.equal(alone[model.trainable[0]], 2 * unscaled[model.trainable[0]])
 
 
 def test_fixed_head_is_shared_and_frozen():
     model = network("mlp", "batch")
-    params = model.initialise([1, 2], 1.0, torch.float64, head_seed=5)
+    params = model.initialize([1, 2], 1.0, torch.float64, head_seed=5)
     assert torch.equal(params["head.weight"][0], params["head.weight"][1])
     assert not torch.equal(params["linear1.weight"][0], params["linear1.weight"][1])
     assert "head.weight" not in model.trainable
@@ -254,14 +254,14 @@ def test_fixed_head_is_shared_and_frozen():
 
 def test_weights_have_the_variance_of_he():
     model = build(ModelSpec.parse("mlp:width=200"), (1, 20, 20), 10)
-    weight = model.initialise([0], 1.0, torch.float64)["linear1.weight"]
+    weight = model.initialize([0], 1.0, torch.float64)["linear1.weight"]
     assert weight.var() == pytest.approx(2 / 400, rel=0.03)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_pooled_statistics_give_the_module_in_evaluation_mode(kind):
     model = network(kind, "batch")
-    params = model.initialise([1, 2, 3], 1.0, torch.float64)
+    params = model.initialize([1, 2, 3], 1.0, torch.float64)
     collected = CollectedStatistics(model.norms)
     for seed in (0, 1):
         model.forward(params, images(shared=True, seed=seed), collected)
@@ -291,7 +291,7 @@ def test_pooling_gives_the_total_variance():
 @every_model
 def test_hessian_vector_product_by_double_backward(kind, norm):
     model = network(kind, norm)
-    params = model.initialise([1], 1.0, torch.float64)
+    params = model.initialize([1], 1.0, torch.float64)
     name = model.trainable[0]
     x = images()[:1]
     direction = torch.randn(params[name].shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -311,7 +311,7 @@ def test_hessian_vector_product_by_double_backward(kind, norm):
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32)])
 def test_any_input_size(kind, shape):
     model = build(ModelSpec.parse(KINDS[kind]), shape, CLASSES)
-    params = model.initialise([1, 2], 1.0, torch.float32)
+    params = model.initialize([1, 2], 1.0, torch.float32)
     assert model.forward(params, torch.randn(2, 3, *shape), BatchStatistics()).shape == (2, 3, CLASSES)
 
 

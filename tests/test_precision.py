@@ -92,7 +92,7 @@ def test_final_accuracies_have_one_distribution(outcomes):
 def test_gradients_are_close_and_statistics_exact(digits, model):
     """Averaged over a large batch the rounding of the products leaves the direction of the gradient."""
     network = build(ModelSpec.from_config(model), (1, 8, 8), 10)
-    params = network.initialise([1, 2], 1.0, torch.float32)
+    params = network.initialize([1, 2], 1.0, torch.float32)
     images, labels = digits.normalize(digits.train_images[:512]), digits.train_labels[:512]
     _, exact = gradients(network, params, images, labels)
     _, found = gradients(network, params, images, labels, "bfloat16")

@@ -230,7 +230,7 @@ def test_eigenvalues_do_not_depend_on_how_many_members_there_are(monkeypatch):
     from intrinsic_lr.study.model_spec import ModelSpec
 
     model = build(ModelSpec.from_config({"kind": "mlp", "width": 4, "depth": 2}), (1, 2, 3), 3)
-    weights = model.initialise(range(3), 1.0, torch.float32)
+    weights = model.initialize(range(3), 1.0, torch.float32)
     generator = torch.Generator().manual_seed(0)
     images, labels = torch.randn(9, 1, 2, 3, generator=generator), torch.randint(3, (9,), generator=generator)
     names = [name for group in model.scale_groups.values() for name in group]

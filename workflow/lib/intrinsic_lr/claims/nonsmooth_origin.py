@@ -53,7 +53,7 @@ def _rows_of_part(part: str, model_spec: ModelSpec, dataset, spec: ClaimSpec) ->
     for number, factor in enumerate(settings["factors"]):
         # Along a fresh direction initialisation and mini-batch are new at every norm, otherwise they stay.
         which = number if part == FRESH else 0
-        params = model.initialise(
+        params = model.initialize(
             [stream(which, replicate) for replicate in replicates],
             1.0,
             torch.float64,

@@ -82,7 +82,7 @@ def _affine(data: ClaimData, role: str) -> pd.DataFrame:
     model = build(model_spec, tuple(dataset.info["shape"]), len(dataset.info["classes"]))
     replicates = spec.experiments[role]["replicates"]
     seeds = [stream_seed(spec.seed, "claim", spec.name, replicate) for replicate in range(replicates)]
-    params = model.initialise(seeds, 1.0, dataset.mean.dtype, stream_seed(spec.seed, "head"))
+    params = model.initialize(seeds, 1.0, dataset.mean.dtype, stream_seed(spec.seed, "head"))
     state = State.of_params({name: value.to(dataset.mean.device) for name, value in params.items()})
     generator = torch.Generator().manual_seed(stream_seed(spec.seed, "claim", spec.name, "batches"))
     every, lr, weight_decay = {"all": model.trainable}, point["lr"], point["weight_decay"]

@@ -70,7 +70,7 @@ def _rows_of_network(model_spec: ModelSpec, dataset, spec: ClaimSpec) -> Iterato
     members = int(spec.settings["replicates"])
     seeds = [stream_seed(spec.seed, "claim", spec.name, replicate) for replicate in range(members)]
     model = build(model_spec, tuple(dataset.train_images.shape[1:]), len(dataset.info["classes"]))
-    params = model.initialise(seeds, 1.0, torch.float64, stream_seed(spec.seed, "head"))
+    params = model.initialize(seeds, 1.0, torch.float64, stream_seed(spec.seed, "head"))
     params = {name: value.to(dataset.mean.device) for name, value in params.items()}
     generator = torch.Generator().manual_seed(stream_seed(spec.seed, "claim", spec.name, "batch"))
     batch = dataset.draw(members, int(spec.settings["batch_size"]), generator)

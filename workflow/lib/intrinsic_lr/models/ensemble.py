@@ -15,7 +15,7 @@ from intrinsic_lr.models.architecture import (
     PreResNetArchitecture,
 )
 from intrinsic_lr.models.module import build_module
-from intrinsic_lr.models.normalisation import Normaliser, standardise
+from intrinsic_lr.models.normalisation import Normalizer, standardize
 from intrinsic_lr.study.model_spec import ModelSpec
 
 Params = Mapping[str, Tensor]
@@ -29,7 +29,7 @@ def build(spec: ModelSpec, image_shape: tuple[int, int, int], classes: int) -> "
 class EnsembleModel(Architecture):
     """A network whose parameters carry a leading replicate axis R."""
 
-    def initialise(
+    def initialize(
         self, seeds: Sequence[int], scale: float, dtype: torch.dtype, head_seed: int = 0
     ) -> dict[str, Tensor]:
         """Return the initial parameters of one member per seed, tensors of shape (R, ...).
@@ -39,29 +39,29 @@ class EnsembleModel(Architecture):
         from `head_seed` and is the same for all members: what is never trained is no initial condition that
         training could forget, but a part of the architecture.
         """
-        members = [self._initialise_member(seed, scale) for seed in seeds]
+        members = [self._initialize_member(seed, scale) for seed in seeds]
         params = {name: torch.stack([member[name] for member in members]) for name in self.shapes}
         for name in self.frozen:
             shared = self._draw(name, torch.Generator().manual_seed(head_seed))
             params[name] = shared.expand(len(seeds), *shared.shape).clone()
         return {name: value.to(dtype) for name, value in params.items()}
 
-    def forward(self, params: Params, images: Tensor, normaliser: Normaliser) -> Tensor:
+    def forward(self, params: Params, images: Tensor, normalizer: Normalizer) -> Tensor:
         """Return logits (R, B, K) for images (R, B, C, H, W), or (B, C, H, W) shared by all members.
 
         They are a view of (R, K, B): a softmax over an axis that is not the last runs along the vector registers.
         """
-        return torch.bmm(params["head.weight"], self._features(params, images, normaliser)).transpose(1, 2)
+        return torch.bmm(params["head.weight"], self._features(params, images, normalizer)).transpose(1, 2)
 
     def module(self) -> nn.Module:
         """Return one member as an ordinary network with the same parameter names."""
         return build_module(self.spec, self.image_shape, self.classes)
 
     @abstractmethod
-    def _features(self, params: Params, images: Tensor, normaliser: Normaliser) -> Tensor:
+    def _features(self, params: Params, images: Tensor, normalizer: Normalizer) -> Tensor:
         """Return features (R, F, B) for images as `forward` takes them."""
 
-    def _initialise_member(self, seed: int, scale: float) -> dict[str, Tensor]:
+    def _initialize_member(self, seed: int, scale: float) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(seed)
         scaled = {name for group in self.scale_groups.values() for name in group}
         return {name: self._draw(name, generator) * (scale if name in scaled else 1.0) for name in self.shapes}
@@ -85,21 +85,21 @@ class Mlp(MlpArchitecture, EnsembleModel):
         """Return images as activations (R, F, B), or (F, B) where all members share them."""
         return images.flatten(-3).transpose(-1, -2)
 
-    def _features(self, params: Params, images: Tensor, normaliser: Normaliser) -> Tensor:
+    def _features(self, params: Params, images: Tensor, normalizer: Normalizer) -> Tensor:
         x = self.arrange(images)
         for layer in range(1, self.spec.depth + 1):
             # A shared batch (F, B) broadcasts against (R, width, F) without being copied R times.
             x = torch.matmul(params[f"linear{layer}.weight"], x)
-            x = self._norm(f"norm{layer}", params, x, normaliser)
+            x = self._norm(f"norm{layer}", params, x, normalizer)
         return x
 
-    def _norm(self, name: str, params: Params, x: Tensor, normaliser: Normaliser) -> Tensor:
+    def _norm(self, name: str, params: Params, x: Tensor, normalizer: Normalizer) -> Tensor:
         """Normalise activations (R, C, B), then rectify them."""
         rectified = self.spec.norm == "batch" and not self.spec.affine
         if self.spec.norm == "batch":
-            x = normaliser(name, x.flatten(0, 1).unsqueeze(0), rectified).view(x.shape)
+            x = normalizer(name, x.flatten(0, 1).unsqueeze(0), rectified).view(x.shape)
         else:
-            x = standardise(x.unflatten(1, (self.spec.group_count, -1)), (2,)).flatten(1, 2)
+            x = standardize(x.unflatten(1, (self.spec.group_count, -1)), (2,)).flatten(1, 2)
         if self.spec.affine:
             x = x * params[f"{name}.weight"].unsqueeze(2) + params[f"{name}.bias"].unsqueeze(2)
         return x if rectified else torch.relu(x)
@@ -126,14 +126,14 @@ class ConvolutionalModel(EnsembleModel):
         groups = x.shape[1] // weight.shape[2]
         return F.conv2d(x, weight.flatten(0, 1), stride=stride, padding=weight.shape[-1] // 2, groups=groups)
 
-    def _norm(self, name: str, params: Params, x: Tensor, normaliser: Normaliser, rectify: bool = True) -> Tensor:
+    def _norm(self, name: str, params: Params, x: Tensor, normalizer: Normalizer, rectify: bool = True) -> Tensor:
         """Normalise activations (B, R * C, H, W), then rectify them unless told not to."""
         rectified = rectify and self.spec.norm == "batch" and not self.spec.affine
         if self.spec.norm == "batch":
-            x = normaliser(name, x, rectified)
+            x = normalizer(name, x, rectified)
         else:
             grouped = x.unflatten(1, (-1, self.spec.group_count, self.norms[name] // self.spec.group_count))
-            x = standardise(grouped, (3, 4, 5)).flatten(1, 3)
+            x = standardize(grouped, (3, 4, 5)).flatten(1, 3)
         if self.spec.affine:
             scale, shift = (params[f"{name}.{part}"].view(-1, 1, 1) for part in ("weight", "bias"))
             x = x * scale + shift
@@ -148,27 +148,27 @@ class ConvolutionalModel(EnsembleModel):
 class Cnn4(Cnn4Architecture, ConvolutionalModel):
     """Four convolutions in a row."""
 
-    def _features(self, params: Params, images: Tensor, normaliser: Normaliser) -> Tensor:
+    def _features(self, params: Params, images: Tensor, normalizer: Normalizer) -> Tensor:
         x = self.arrange(images)
         for layer, stride in enumerate(self.STRIDES, start=1):
             x = self._conv(f"conv{layer}", params, x, stride)
-            x = self._norm(f"norm{layer}", params, x, normaliser)
+            x = self._norm(f"norm{layer}", params, x, normalizer)
         return self.pool(x, self._widths[-1])
 
 
 class PreResNet(PreResNetArchitecture, ConvolutionalModel):
     """Residual blocks."""
 
-    def _features(self, params: Params, images: Tensor, normaliser: Normaliser) -> Tensor:
+    def _features(self, params: Params, images: Tensor, normalizer: Normalizer) -> Tensor:
         x = self._conv("conv", params, self.arrange(images))
         for name, _, stride, changes in self._blocks():
-            branch = self._norm(f"{name}.norm1", params, x, normaliser)
+            branch = self._norm(f"{name}.norm1", params, x, normalizer)
             branch = self._conv(f"{name}.conv1", params, branch, stride)
-            branch = self._norm(f"{name}.norm2", params, branch, normaliser)
+            branch = self._norm(f"{name}.norm2", params, branch, normalizer)
             branch = self._conv(f"{name}.conv2", params, branch)
             if changes:
-                x = self._norm(f"{name}.shortcut_norm", params, x, normaliser, rectify=False)
+                x = self._norm(f"{name}.shortcut_norm", params, x, normalizer, rectify=False)
                 x = self._conv(f"{name}.shortcut", params, x, stride)
             x = x + branch
-        x = self._norm("norm", params, x, normaliser, rectify=bool(self.spec.final_relu))
+        x = self._norm("norm", params, x, normalizer, rectify=bool(self.spec.final_relu))
         return self.pool(x, self.norms["norm"])

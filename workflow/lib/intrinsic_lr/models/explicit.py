@@ -13,7 +13,7 @@ from torch import Tensor
 
 from intrinsic_lr.models import kernels
 from intrinsic_lr.models.ensemble import Cnn4, EnsembleModel, Mlp
-from intrinsic_lr.models.normalisation import constant_limit, normalise_backward, normalise_forward
+from intrinsic_lr.models.normalisation import constant_limit, normalize_backward, normalize_forward
 
 MOST_BYTES = {"mlp": 3 << 18, "cnn4": 16 << 20}
 """Space of one member up to which `compiled` is faster. Beyond, PyTorch's products have the better of it: those of
@@ -34,7 +34,7 @@ def compiled(
     A member's bits depend neither on the members beside it nor on the number of threads.
     """
     weights = [params[name] for name in model.shapes]
-    loaded = kernels.load() if all(map(kernels.lies_flat, [*weights, images])) else None
+    loaded = kernels.load() if all(map(kernels.is_supported_weight, [*weights, images])) else None
     shapes = [product.shape for product in _chain(model)]
     if not loaded:
         return None
@@ -66,20 +66,22 @@ def gradients(
     for product in chain:
         inner = product.forward(params[product.name], x)
         channels = product.by_channel(inner)
-        y, mean, inverse = normalise_forward(channels, rectify=True)
+        y, mean, inverse = normalize_forward(channels, rectify=True)
         tape.append((product, x, channels, y, mean, inverse))
         x = y.view(inner.shape) if y.is_contiguous() else y
     features = x if isinstance(model, Mlp) else model.pool(x, model.shapes["head.weight"][1])
     head = params["head.weight"]
-    loss, slope = _cross_entropy(torch.bmm(head, features), labels)
-    found = {} if "head.weight" in model.frozen else {"head.weight": torch.bmm(slope, features.transpose(1, 2))}
-    slope = torch.bmm(head.transpose(1, 2), slope)
+    loss, grad_output = _cross_entropy(torch.bmm(head, features), labels)
+    found = (
+        {} if "head.weight" in model.frozen else {"head.weight": torch.bmm(grad_output, features.transpose(1, 2))}
+    )
+    grad_output = torch.bmm(head.transpose(1, 2), grad_output)
     if not isinstance(model, Mlp):
-        slope = _unpooled(slope, x)
+        grad_output = _unpooled(grad_output, x)
     for product, below, channels, y, mean, inverse in reversed(tape):
-        slope = normalise_backward(product.by_channel(slope), channels, y, mean, inverse)
+        grad_output = normalize_backward(product.by_channel(grad_output), channels, y, mean, inverse)
         first = product is chain[0]
-        slope, found[product.name] = product.backward(slope, params[product.name], below, not first)
+        grad_output, found[product.name] = product.backward(grad_output, params[product.name], below, not first)
     return loss, {name: found[name] for name in model.trainable}
 
 
@@ -99,11 +101,11 @@ class _Linear:
         return x.flatten(0, 1).unsqueeze(0)
 
     @staticmethod
-    def backward(slope: Tensor, weight: Tensor, x: Tensor, downwards: bool) -> tuple[Tensor, Tensor]:
+    def backward(grad_output: Tensor, weight: Tensor, x: Tensor, downwards: bool) -> tuple[Tensor, Tensor]:
         """Return the derivatives in x, if wanted, and in the weights, given the one in the result by channel."""
-        slope = slope.view(*weight.shape[:2], -1)
-        below = torch.bmm(weight.transpose(1, 2), slope) if downwards else slope
-        return below, torch.matmul(slope, x.transpose(-1, -2))
+        grad_output = grad_output.view(*weight.shape[:2], -1)
+        below = torch.bmm(weight.transpose(1, 2), grad_output) if downwards else grad_output
+        return below, torch.matmul(grad_output, x.transpose(-1, -2))
 
 
 @dataclass(frozen=True)
@@ -127,10 +129,10 @@ class _Convolution:
     def by_channel(x: Tensor) -> Tensor:
         return x
 
-    def backward(self, slope: Tensor, weight: Tensor, x: Tensor, downwards: bool) -> tuple[Tensor, Tensor]:
+    def backward(self, grad_output: Tensor, weight: Tensor, x: Tensor, downwards: bool) -> tuple[Tensor, Tensor]:
         """Return the derivatives in x, if wanted, and in the weights, given the one in the result."""
         below, found, _ = torch.ops.aten.convolution_backward(
-            slope,
+            grad_output,
             x,
             weight.flatten(0, 1),
             None,
@@ -159,9 +161,9 @@ def _chain(model: EnsembleModel) -> list[_Linear] | list[_Convolution]:
     return chain
 
 
-def _unpooled(slope: Tensor, x: Tensor) -> Tensor:
+def _unpooled(grad_output: Tensor, x: Tensor) -> Tensor:
     """Return the derivative in activations `x` (B, R * C, H, W), given the one in their means (R, C, B)."""
-    of_mean = slope.permute(2, 0, 1).flatten(1)[:, :, None, None] / (x.shape[2] * x.shape[3])
+    of_mean = grad_output.permute(2, 0, 1).flatten(1)[:, :, None, None] / (x.shape[2] * x.shape[3])
     return of_mean.expand_as(x).contiguous(memory_format=torch.channels_last)
 
 
@@ -170,6 +172,6 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     chosen = labels.unsqueeze(1)
     log_p = torch.log_softmax(logits, dim=1)
     loss = -log_p.gather(1, chosen).mean(dim=(1, 2))
-    slope = log_p.exp_()
-    slope.scatter_add_(1, chosen, slope.new_tensor(-1.0).expand(chosen.shape))
-    return loss, slope.div_(labels.shape[1])
+    grad_output = log_p.exp_()
+    grad_output.scatter_add_(1, chosen, grad_output.new_tensor(-1.0).expand(chosen.shape))
+    return loss, grad_output.div_(labels.shape[1])

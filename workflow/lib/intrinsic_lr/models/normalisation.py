@@ -35,7 +35,7 @@ class Statistics:
     variance: Tensor
 
 
-class Normaliser(Protocol):
+class Normalizer(Protocol):
     """Supplies the statistics with which batch-norm layers normalise."""
 
     def __call__(self, name: str, x: Tensor, rectify: bool) -> Tensor:
@@ -43,7 +43,7 @@ class Normaliser(Protocol):
         ...
 
 
-def standardise(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+def standardize(x: Tensor, dims: tuple[int, ...]) -> Tensor:
     """Return x with mean 0 and variance 1 over `dims`, and exactly 0 where it is constant there."""
     mean, centred, variance = moments(x, dims)
     return centred * inverse_deviation(mean, variance)
@@ -72,7 +72,7 @@ def inverse_deviation(mean: Tensor, variance: Tensor) -> Tensor:
     return torch.where(constant, 0.0, torch.where(constant, 1.0, variance).rsqrt())
 
 
-def normalise_forward(x: Tensor, rectify: bool) -> tuple[Tensor, Tensor, Tensor]:
+def normalize_forward(x: Tensor, rectify: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Batch norm with eps = 0, then ReLU where asked; constant channels become 0.
 
     Args:
@@ -82,9 +82,9 @@ def normalise_forward(x: Tensor, rectify: bool) -> tuple[Tensor, Tensor, Tensor]
     Returns:
         The result, and mean and inverse deviation of each channel, of which the latter is 0 for a constant.
     """
-    compiled = kernels.load() if kernels.lies_well(x) else None
+    compiled = kernels.load() if kernels.is_supported_activation(x) else None
     if compiled:
-        return compiled.normalise(x, constant_limit(x.dtype), rectify)
+        return compiled.normalize(x, constant_limit(x.dtype), rectify)
     y, mean, inverse = torch.native_batch_norm(x, None, None, None, None, True, 0.0, 0.0)
     ratio = (mean * inverse).square_()
     eps = torch.finfo(mean.dtype).eps
@@ -92,7 +92,7 @@ def normalise_forward(x: Tensor, rectify: bool) -> tuple[Tensor, Tensor, Tensor]
         # A CPU kernel that adds up N equal numbers one by one is wrong by up to N eps / 4 of their mean (derived).
         limit = (max(CONSTANT_FACTOR, x.numel() / x.shape[1] / 4) * eps) ** -2
         if not bool((ratio < limit).all()):
-            _normalise_carefully(x, y, mean, inverse, ~(ratio < limit))
+            _normalize_carefully(x, y, mean, inverse, ~(ratio < limit))
     else:
         # A GPU adds up in a tree, and would have to be waited for: the criterion costs it one more pass. 0 * inf,
         # of a channel of zeros, is not below the limit either; a channel that is not finite is not constant.
@@ -102,7 +102,7 @@ def normalise_forward(x: Tensor, rectify: bool) -> tuple[Tensor, Tensor, Tensor]
     return y.relu_() if rectify else y, mean, inverse
 
 
-def _normalise_carefully(x: Tensor, y: Tensor, mean: Tensor, inverse: Tensor, doubtful: Tensor) -> None:
+def _normalize_carefully(x: Tensor, y: Tensor, mean: Tensor, inverse: Tensor, doubtful: Tensor) -> None:
     """Normalise the doubtful channels again, in place, by exact moments and the module's own criterion."""
     channels = doubtful.nonzero().squeeze(1)
     exact_mean, centred, variance = moments(x.index_select(1, channels), (0, *range(2, x.dim())))
@@ -112,29 +112,29 @@ def _normalise_carefully(x: Tensor, y: Tensor, mean: Tensor, inverse: Tensor, do
     inverse.index_copy_(0, channels, exact_inverse.flatten())
 
 
-def normalise_backward(slope: Tensor, x: Tensor, y: Tensor | None, mean: Tensor, inverse: Tensor) -> Tensor:
-    """Return the derivative in `x` of what `normalise_forward` did, given the one in its result.
+def normalize_backward(grad_output: Tensor, x: Tensor, y: Tensor | None, mean: Tensor, inverse: Tensor) -> Tensor:
+    """Return the derivative in `x` of what `normalize_forward` did, given the one in its result.
 
     Args:
-        slope: the derivative in the result (B, channels, ...).
+        grad_output: the derivative in the result (B, channels, ...).
         x: the activations.
         y: the result where it was rectified, else None.
-        mean: as returned by `normalise_forward`.
+        mean: as returned by `normalize_forward`.
         inverse: likewise.
     """
     # A derivative that is to be differentiated again needs operations that autograd knows.
-    compiled = kernels.load() if kernels.lies_well(x) and not torch.is_grad_enabled() else None
+    compiled = kernels.load() if kernels.is_supported_activation(x) and not torch.is_grad_enabled() else None
     if compiled:
-        return compiled.differentiate(slope, x, y, mean, inverse)
+        return compiled.normalize_backward(grad_output, x, y, mean, inverse)
     if y is not None:
-        slope = torch.ops.aten.threshold_backward(slope, y, 0)
+        grad_output = torch.ops.aten.threshold_backward(grad_output, y, 0)
     return torch.ops.aten.native_batch_norm_backward(
-        slope, x, None, None, None, mean, inverse, True, 0.0, [True, False, False]
+        grad_output, x, None, None, None, mean, inverse, True, 0.0, [True, False, False]
     )[0]
 
 
 class _BatchNorm(torch.autograd.Function):
-    """`normalise_forward` with a graph, differentiable twice.
+    """`normalize_forward` with a graph, differentiable twice.
 
     Saved are input and output only, and the ReLU works in place: memory traffic is what such a layer costs.
     """
@@ -143,14 +143,14 @@ class _BatchNorm(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, rectify: bool) -> tuple[Tensor, Tensor, Tensor]:
         # Statistics stay in float32 after a convolution in bfloat16; a CPU kernel would take those of its input.
         x = x.float() if x.dtype == torch.bfloat16 and x.device.type == "cpu" else x
-        y, mean, inverse = normalise_forward(x, rectify)
+        y, mean, inverse = normalize_forward(x, rectify)
         ctx.save_for_backward(x, y if rectify else None, mean, inverse)
         ctx.mark_non_differentiable(mean, inverse)
         return y, mean, inverse
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor, *_: Tensor) -> tuple[Tensor, None]:
-        return normalise_backward(slope, *ctx.saved_tensors), None
+    def backward(ctx: Any, grad_output: Tensor, *_: Tensor) -> tuple[Tensor, None]:
+        return normalize_backward(grad_output, *ctx.saved_tensors), None
 
 
 class BatchStatistics:

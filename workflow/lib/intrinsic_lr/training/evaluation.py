@@ -76,9 +76,9 @@ def predict(
     model: EnsembleModel, params: Mapping[str, Tensor], statistics: Mapping[str, Statistics], images: Tensor
 ) -> Tensor:
     """Return logits (R, N, K) of images (N, C, H, W) under fixed statistics."""
-    normaliser = FixedStatistics(statistics)
+    normalizer = FixedStatistics(statistics)
     size = CPU_IMAGES if images.device.type == "cpu" else EVALUATION_BATCH
-    return torch.cat([model.forward(params, batch, normaliser) for batch in images.split(size)], dim=1)
+    return torch.cat([model.forward(params, batch, normalizer) for batch in images.split(size)], dim=1)
 
 
 def losses(logits: Tensor, labels: Tensor) -> Tensor:

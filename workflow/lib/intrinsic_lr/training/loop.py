@@ -51,7 +51,7 @@ class State:
     @staticmethod
     def initial(plan: TrainingPlan, model: EnsembleModel, device: torch.device) -> "State":
         """Return the state before the first step."""
-        drawn = model.initialise(plan.init_seeds(), plan.init_scale, DTYPES[plan.dtype], plan.head_seed())
+        drawn = model.initialize(plan.init_seeds(), plan.init_scale, DTYPES[plan.dtype], plan.head_seed())
         state = State.of_params({name: value.to(device) for name, value in drawn.items()})
         if factor := plan.timeline.first_buffer:
             scaled = {name for names in model.scale_groups.values() for name in names}
@@ -166,7 +166,7 @@ def update(state: State, gradient: dict[str, Tensor], lr: float, weight_decay: f
     weights = [state.params[name] for name in gradient]
     found = list(gradient.values())
     if momentum == 0:
-        compiled = kernels.load() if all(map(kernels.lies_flat, weights + found)) else None
+        compiled = kernels.load() if all(map(kernels.is_supported_weight, weights + found)) else None
         if compiled:
             for weight, slope in zip(weights, found, strict=True):
                 compiled.step(weight, slope, 1 - lr * weight_decay, lr)

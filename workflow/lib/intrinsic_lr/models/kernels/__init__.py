@@ -46,10 +46,10 @@ Shape = tuple[int, int, int, int, int, int]
 
 _POINTER, _COUNT, _REAL, _FLAG = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
 _SIGNATURES = {
-    "normalise_rows": [_POINTER] * 4 + [_COUNT, _COUNT, _REAL, _FLAG, _FLAG],
-    "differentiate_rows": [_POINTER] * 6 + [_COUNT, _COUNT, _FLAG, _FLAG],
-    "normalise_columns": [_POINTER] * 5 + [_COUNT, _COUNT, _REAL, _FLAG, _FLAG],
-    "differentiate_columns": [_POINTER] * 8 + [_COUNT, _COUNT, _FLAG, _FLAG],
+    "normalize_rows": [_POINTER] * 4 + [_COUNT, _COUNT, _REAL, _FLAG, _FLAG],
+    "normalize_backward_rows": [_POINTER] * 6 + [_COUNT, _COUNT, _FLAG, _FLAG],
+    "normalize_columns": [_POINTER] * 5 + [_COUNT, _COUNT, _REAL, _FLAG, _FLAG],
+    "normalize_backward_columns": [_POINTER] * 8 + [_COUNT, _COUNT, _FLAG, _FLAG],
     "chain_bytes": [_POINTER] + [_COUNT] * 3,
     "chain": [_POINTER, _COUNT, *[_POINTER] * 3, _FLAG, *[_POINTER] * 2, *[_COUNT] * 3, _REAL, _POINTER, _FLAG],
     "step": [_POINTER] * 2 + [_COUNT, _REAL, _REAL, _FLAG],
@@ -72,11 +72,11 @@ class Kernels:
             function = getattr(self._library, name)
             function.argtypes, function.restype = arguments, _COUNT if name == "chain_bytes" else None
 
-    def normalise(self, x: Tensor, limit: float, rectify: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def normalize(self, x: Tensor, limit: float, rectify: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Return (x - mean) / deviation per channel, rectified where asked, the means and the inverse deviations.
 
         Args:
-            x: activations that `lies_well` accepts.
+            x: activations that `is_supported_activation` accepts.
             limit: a variance not above this share of the mean square makes a constant channel, which becomes 0.
             rectify: whether a ReLU follows.
         """
@@ -85,26 +85,30 @@ class Kernels:
         mean, inverse = x.new_empty(channels), x.new_empty(channels)
         given = _pointers(x, y, mean, inverse)
         if x.dim() == 3:
-            self._library.normalise_rows(*given, channels, count, limit, rectify, torch.get_num_threads())
+            self._library.normalize_rows(*given, channels, count, limit, rectify, torch.get_num_threads())
         else:
             sums = torch.empty(PARTS * channels, dtype=torch.float64)
-            self._library.normalise_columns(
+            self._library.normalize_columns(
                 *given, *_pointers(sums), channels, count, limit, rectify, torch.get_num_threads()
             )
         return y, mean, inverse
 
-    def differentiate(self, slope: Tensor, x: Tensor, y: Tensor | None, mean: Tensor, inverse: Tensor) -> Tensor:
-        """Return the derivative in `x`, given the one in what `normalise` returned; `y` where it was rectified."""
+    def normalize_backward(
+        self, grad_output: Tensor, x: Tensor, y: Tensor | None, mean: Tensor, inverse: Tensor
+    ) -> Tensor:
+        """Return the derivative in `x`, given the one in what `normalize` returned; `y` where it was rectified."""
         channels, count = _sizes(x)
-        slope = slope.contiguous() if x.dim() == 3 else slope.contiguous(memory_format=torch.channels_last)
+        grad_output = (
+            grad_output.contiguous() if x.dim() == 3 else grad_output.contiguous(memory_format=torch.channels_last)
+        )
         result = torch.empty_like(x)
-        given = _pointers(slope, x, x if y is None else y, mean, inverse, result)
+        given = _pointers(grad_output, x, x if y is None else y, mean, inverse, result)
         if x.dim() == 3:
-            self._library.differentiate_rows(*given, channels, count, y is not None, torch.get_num_threads())
+            self._library.normalize_backward_rows(*given, channels, count, y is not None, torch.get_num_threads())
         else:
             sums = torch.empty(2 * PARTS * channels, dtype=torch.float64)
             means = x.new_empty(2 * channels)
-            self._library.differentiate_columns(
+            self._library.normalize_backward_columns(
                 *given, *_pointers(sums, means), channels, count, y is not None, torch.get_num_threads()
             )
         return result
@@ -130,7 +134,7 @@ class Kernels:
             weights: of each (R, out, channels, kernel, kernel), and of the head (R, K, F) on means over places.
             images: (R, B, C, H, W), or (B, C, H, W) shared by all members.
             labels: (R, B), from 0 to K - 1, which data sets are checked for.
-            limit: as for `normalise`.
+            limit: as for `normalize`.
             fixed_head: whether the head is not trained.
             bytes_each: what `space` says of this chain.
         """
@@ -152,7 +156,7 @@ class Kernels:
         self._library.step(*_pointers(weight, gradient), weight.numel(), keep, lr, torch.get_num_threads())
 
 
-def lies_well(x: Tensor) -> bool:
+def is_supported_activation(x: Tensor) -> bool:
     """Tell whether the kernels take activations: float32 on the CPU, (1, C, N) or channels last (B, C, H, W)."""
     if x.dtype != torch.float32 or x.device.type != "cpu" or not x.numel():
         return False
@@ -161,7 +165,7 @@ def lies_well(x: Tensor) -> bool:
     return x.dim() == 3 and len(x) == 1 and x.is_contiguous()
 
 
-def lies_flat(x: Tensor) -> bool:
+def is_supported_weight(x: Tensor) -> bool:
     """Tell whether `step` takes a tensor: float32, contiguous, on the CPU."""
     return x.dtype == torch.float32 and x.device.type == "cpu" and x.is_contiguous()
 

@@ -31,7 +31,8 @@ typedef struct {
     offsets_t forward, below[4];           /* below: input places of like remainder by the stride, and their taps */
     int32_t *put, *put_below, *put_weight; /* where results go */
     int32_t *order, *results, *put_result; /* taps in the order of `below`; 0, 1, ... of `out`, and rows of weights */
-    float *input, *weight, *turned, *x, *y, *mean, *inverse, *slope, *change; /* input and slope lie in a frame of 0 */
+    float *input, *grad;                   /* in a frame of zeros */
+    float *weight, *transposed, *x, *y, *mean, *inverse, *weight_grad;
 } layer_t;
 
 typedef struct {
@@ -40,14 +41,14 @@ typedef struct {
 } arena_t;
 
 /* Without a base an arena only counts. */
-static void *take(arena_t *arena, int64_t numbers)
+static void *allocate(arena_t *arena, int64_t numbers)
 {
     char *found = arena->base ? arena->base + arena->used : NULL;
     arena->used += (numbers * 4 + 63) / 64 * 64;
     return found;
 }
 
-static int64_t filled_up(int64_t channels) { return (channels + LANES - 1) / LANES * LANES; }
+static int64_t round_up(int64_t channels) { return (channels + LANES - 1) / LANES * LANES; }
 
 static inline __attribute__((always_inline)) void
 block(const int height, const int width, const float *left, const int32_t *row, const int32_t *column,
@@ -156,9 +157,9 @@ static void transpose(const float *from, int64_t rows, int64_t columns, int64_t 
 }
 
 /* Reserve what a layer needs. Without a frame the input is the result of the layer below. */
-static layer_t laid_out(shape_t s, const layer_t *below, int64_t batch, arena_t *arena)
+static layer_t reserve_layer(shape_t s, const layer_t *below, int64_t batch, arena_t *arena)
 {
-    layer_t l = {.shape = s, .taps = s.kernel * s.kernel, .pad = s.kernel / 2, .lanes = filled_up(s.out)};
+    layer_t l = {.shape = s, .taps = s.kernel * s.kernel, .pad = s.kernel / 2, .lanes = round_up(s.out)};
     l.terms = s.channels * l.taps;
     l.lanes_below = below ? below->lanes : s.channels;
     l.high = (s.height + 2 * l.pad - s.kernel) / s.stride + 1;
@@ -166,26 +167,26 @@ static layer_t laid_out(shape_t s, const layer_t *below, int64_t batch, arena_t 
     l.places = batch * l.high * l.wide;
     const int64_t terms = l.terms, places_below = batch * s.height * s.width;
     const int framed = l.pad > 0;
-    l.forward = (offsets_t){take(arena, l.places), take(arena, terms), l.places, terms};
-    l.put = take(arena, l.places);
-    l.put_weight = take(arena, terms);
-    l.results = take(arena, s.out);
-    l.put_result = take(arena, s.out);
-    l.weight = take(arena, terms * l.lanes);
-    l.change = take(arena, terms * l.lanes);
-    l.x = take(arena, l.places * l.lanes);
-    l.y = take(arena, l.places * l.lanes);
-    l.mean = take(arena, l.lanes);
-    l.inverse = take(arena, l.lanes);
-    l.input = below && !framed ? below->y
-                               : take(arena, batch * (s.height + 2 * l.pad) * (s.width + 2 * l.pad) * l.lanes_below);
+    l.forward = (offsets_t){allocate(arena, l.places), allocate(arena, terms), l.places, terms};
+    l.put = allocate(arena, l.places);
+    l.put_weight = allocate(arena, terms);
+    l.results = allocate(arena, s.out);
+    l.put_result = allocate(arena, s.out);
+    l.weight = allocate(arena, terms * l.lanes);
+    l.weight_grad = allocate(arena, terms * l.lanes);
+    l.x = allocate(arena, l.places * l.lanes);
+    l.y = allocate(arena, l.places * l.lanes);
+    l.mean = allocate(arena, l.lanes);
+    l.inverse = allocate(arena, l.lanes);
+    const int64_t framed_places = batch * (s.height + 2 * l.pad) * (s.width + 2 * l.pad);
+    l.input = below && !framed ? below->y : allocate(arena, framed_places * l.lanes_below);
     if (!below)
         return l;
-    l.order = take(arena, l.taps);
-    l.put_below = take(arena, places_below);
-    l.below[0] = (offsets_t){take(arena, places_below), take(arena, l.taps * s.out), 0, 0};
-    l.turned = take(arena, l.taps * s.out * l.lanes_below);
-    l.slope = framed ? take(arena, batch * (l.high + 2 * l.pad) * (l.wide + 2 * l.pad) * l.lanes) : NULL;
+    l.order = allocate(arena, l.taps);
+    l.put_below = allocate(arena, places_below);
+    l.below[0] = (offsets_t){allocate(arena, places_below), allocate(arena, l.taps * s.out), 0, 0};
+    l.transposed = allocate(arena, l.taps * s.out * l.lanes_below);
+    l.grad = framed ? allocate(arena, batch * (l.high + 2 * l.pad) * (l.wide + 2 * l.pad) * l.lanes) : NULL;
     return l;
 }
 
@@ -267,45 +268,47 @@ static void frame_images(const layer_t *l, const float *images, int64_t batch)
             }
 }
 
-static void go_up(const layer_t *l, const float *weight, float limit)
+static void forward_layer(const layer_t *l, const float *weight, float limit)
 {
     transpose(weight, l->shape.out, l->terms, l->terms, l->weight, l->lanes);
     multiply(l->input, l->forward, l->weight, l->lanes, l->x, l->put);
-    normalise_block(l->x, l->y, l->mean, l->inverse, l->lanes, l->places, limit);
+    normalize_block(l->x, l->y, l->mean, l->inverse, l->lanes, l->places, limit);
 }
 
-/* From the derivative in x, `slope`, to that in the weights. */
-static void differentiate_weight(const layer_t *l, const float *slope, float *gradient)
+/* From the derivative in x, `grad`, to that in the weights. */
+static void backward_weight(const layer_t *l, const float *grad, float *gradient)
 {
-    if (l->taps == 1 && l->terms % LANES == 0) { /* inputs are whole vectors, and need not be turned afterwards */
+    if (l->taps == 1 && l->terms % LANES == 0) { /* inputs are whole vectors, and need not be transposed afterwards */
         const offsets_t results = {l->results, l->put, l->shape.out, l->places};
-        multiply(slope, results, l->input, l->terms, gradient, l->put_result);
+        multiply(grad, results, l->input, l->terms, gradient, l->put_result);
         return;
     }
     const offsets_t inputs = {l->forward.column, l->forward.row, l->terms, l->places};
-    multiply(l->input, inputs, slope, l->lanes, l->change, l->put_weight);
-    transpose(l->change, l->terms, l->shape.out, l->lanes, gradient, l->terms);
+    multiply(l->input, inputs, grad, l->lanes, l->weight_grad, l->put_weight);
+    transpose(l->weight_grad, l->terms, l->shape.out, l->lanes, gradient, l->terms);
 }
 
-/* From the derivative in y, `slope`, to that in the weights and, if the input is a result, in it, which takes the place
-   of `slope`. */
-static void go_down(const layer_t *l, const float *weight, float *gradient, float *slope, float *inner, int64_t batch)
+/* From the derivative in y, `grad`, to that in the weights and, if the input is a result, in it, which takes the
+   place of `grad`. */
+static void backward_layer(const layer_t *l, const float *weight, float *gradient, float *grad, float *inner,
+                           int64_t batch)
 {
     const int64_t channels = l->shape.channels, out = l->shape.out, taps = l->taps;
-    differentiate_block(slope, l->x, l->y, l->mean, l->inverse, inner, l->lanes, l->places);
-    differentiate_weight(l, inner, gradient);
-    if (!l->turned)
+    normalize_backward_block(grad, l->x, l->y, l->mean, l->inverse, inner, l->lanes, l->places);
+    backward_weight(l, inner, gradient);
+    if (!l->transposed)
         return;
-    if (l->slope)
-        frame(inner, l->slope, batch, l->high, l->wide, l->lanes, l->pad);
+    if (l->grad)
+        frame(inner, l->grad, batch, l->high, l->wide, l->lanes, l->pad);
     for (int64_t rank = 0; rank < taps; rank++)
         for (int64_t o = 0; o < out; o++)
             for (int64_t c = 0; c < channels; c++)
-                l->turned[(rank * out + o) * l->lanes_below + c] = weight[(o * channels + c) * taps + l->order[rank]];
-    const float *right = l->turned;
+                l->transposed[(rank * out + o) * l->lanes_below + c] =
+                    weight[(o * channels + c) * taps + l->order[rank]];
+    const float *right = l->transposed;
     const int32_t *put = l->put_below;
     for (int64_t part = 0; part < l->shape.stride * l->shape.stride; part++) {
-        multiply(l->slope ? l->slope : inner, l->below[part], right, l->lanes_below, slope, put);
+        multiply(l->grad ? l->grad : inner, l->below[part], right, l->lanes_below, grad, put);
         right += l->below[part].columns * l->lanes_below;
         put += l->below[part].rows;
     }
@@ -314,25 +317,26 @@ static void go_down(const layer_t *l, const float *weight, float *gradient, floa
 typedef struct {
     int64_t classes, lanes, features, lanes_below; /* lanes: of classes and features, filled up */
     int32_t *along, *by_class, *by_lanes, *by_lanes_below; /* offsets: steps of 1, of a class's images, of lanes */
-    float *pooled, *weight, *turned, *scores, *logits, *slope;
+    float *pooled, *weight, *transposed, *scores, *logits, *grad;
 } head_t;
 
-static head_t head_laid_out(int64_t classes, const layer_t *below, int64_t batch, arena_t *arena)
+static head_t reserve_head(int64_t classes, const layer_t *below, int64_t batch, arena_t *arena)
 {
-    head_t h = {.classes = classes, .lanes = filled_up(classes)};
+    head_t h = {.classes = classes, .lanes = round_up(classes)};
     h.features = below->shape.out;
     h.lanes_below = below->lanes;
     const int64_t longest = h.lanes + h.lanes_below + batch;
-    h.along = take(arena, longest);
-    h.by_class = take(arena, longest);
-    h.by_lanes = take(arena, longest);
-    h.by_lanes_below = take(arena, longest);
-    h.pooled = take(arena, batch * h.lanes_below);
-    h.weight = take(arena, h.features * h.lanes);
-    h.turned = take(arena, classes * h.lanes_below);
-    h.scores = take(arena, (batch > classes ? batch : classes) * (h.lanes > h.lanes_below ? h.lanes : h.lanes_below));
-    h.logits = take(arena, classes * batch);
-    h.slope = take(arena, classes * batch);
+    h.along = allocate(arena, longest);
+    h.by_class = allocate(arena, longest);
+    h.by_lanes = allocate(arena, longest);
+    h.by_lanes_below = allocate(arena, longest);
+    h.pooled = allocate(arena, batch * h.lanes_below);
+    h.weight = allocate(arena, h.features * h.lanes);
+    h.transposed = allocate(arena, classes * h.lanes_below);
+    const int64_t widest = h.lanes > h.lanes_below ? h.lanes : h.lanes_below;
+    h.scores = allocate(arena, (batch > classes ? batch : classes) * widest);
+    h.logits = allocate(arena, classes * batch);
+    h.grad = allocate(arena, classes * batch);
     return h;
 }
 
@@ -346,10 +350,10 @@ static void tabulate_head(const head_t *h, int64_t batch)
     }
 }
 
-/* The loss of the head on the last layer; `slope` gets the derivative in that layer's result, `gradient`, where there
+/* The loss of the head on the last layer; `grad` gets the derivative in that layer's result, `gradient`, where there
    is one, that in the head's weights. */
-static float turn(const head_t *h, const layer_t *below, const float *weight, float *gradient, const int64_t *labels,
-                  float *slope, int64_t batch)
+static float run_head(const head_t *h, const layer_t *below, const float *weight, float *gradient,
+                      const int64_t *labels, float *grad, int64_t batch)
 {
     const int64_t classes = h->classes, width = h->lanes_below, places = below->high * below->wide;
     const offsets_t features = {h->by_lanes_below, h->along, batch, h->features};
@@ -365,36 +369,36 @@ static float turn(const head_t *h, const layer_t *below, const float *weight, fl
         }
     transpose(weight, classes, h->features, h->features, h->weight, h->lanes);
     for (int64_t k = 0; k < classes; k++)
-        memcpy(h->turned + k * width, weight + k * h->features, (size_t)h->features * sizeof(float));
+        memcpy(h->transposed + k * width, weight + k * h->features, (size_t)h->features * sizeof(float));
     multiply(h->pooled, features, h->weight, h->lanes, h->scores, h->by_lanes);
     transpose(h->scores, batch, classes, h->lanes, h->logits, batch);
-    const float loss = cross_entropy(h->logits, labels, h->slope, classes, batch);
+    const float loss = cross_entropy(h->logits, labels, h->grad, classes, batch);
     if (gradient) {
-        multiply(h->slope, by_class, h->pooled, width, h->scores, h->by_lanes_below);
+        multiply(h->grad, by_class, h->pooled, width, h->scores, h->by_lanes_below);
         for (int64_t k = 0; k < classes; k++)
             memcpy(gradient + k * h->features, h->scores + k * width, (size_t)h->features * sizeof(float));
     }
-    multiply(h->slope, by_image, h->turned, width, h->scores, h->by_lanes_below);
+    multiply(h->grad, by_image, h->transposed, width, h->scores, h->by_lanes_below);
     for (int64_t b = 0; b < batch; b++)
         for (int64_t p = 0; p < places; p++)
             for (int64_t c = 0; c < width; c++)
-                slope[(b * places + p) * width + c] = h->scores[b * width + c] * share;
+                grad[(b * places + p) * width + c] = h->scores[b * width + c] * share;
     return loss;
 }
 
 /* Reserve for one thread. */
-static void reserve(const shape_t *shapes, int64_t depth, int64_t batch, int64_t classes, arena_t *arena,
-                    layer_t *layers, head_t *head, float *slopes[2])
+static void reserve_all(const shape_t *shapes, int64_t depth, int64_t batch, int64_t classes, arena_t *arena,
+                    layer_t *layers, head_t *head, float *grads[2])
 {
     int64_t largest = 0;
     for (int64_t i = 0; i < depth; i++) {
-        layers[i] = laid_out(shapes[i], i ? &layers[i - 1] : NULL, batch, arena);
+        layers[i] = reserve_layer(shapes[i], i ? &layers[i - 1] : NULL, batch, arena);
         if (layers[i].places * layers[i].lanes > largest)
             largest = layers[i].places * layers[i].lanes;
     }
-    *head = head_laid_out(classes, &layers[depth - 1], batch, arena);
-    slopes[0] = take(arena, largest);
-    slopes[1] = take(arena, largest);
+    *head = reserve_head(classes, &layers[depth - 1], batch, arena);
+    grads[0] = allocate(arena, largest);
+    grads[1] = allocate(arena, largest);
 }
 
 /* Bytes that one thread of `chain` works in. */
@@ -403,8 +407,8 @@ int64_t chain_bytes(const shape_t *shapes, int64_t depth, int64_t batch, int64_t
     arena_t arena = {NULL, 0};
     layer_t layers[depth];
     head_t head;
-    float *slopes[2];
-    reserve(shapes, depth, batch, classes, &arena, layers, &head, slopes);
+    float *grads[2];
+    reserve_all(shapes, depth, batch, classes, &arena, layers, &head, grads);
     return arena.used;
 }
 
@@ -424,14 +428,14 @@ void chain(const shape_t *shapes, int64_t depth, const float *const *weights, fl
         arena_t arena = {NULL, 0};
         layer_t layers[depth];
         head_t head;
-        float *slopes[2];
+        float *grads[2];
 #pragma omp critical
         {
             arena.base = space;
             space += bytes;
         }
         memset(arena.base, 0, (size_t)bytes);
-        reserve(shapes, depth, batch, classes, &arena, layers, &head, slopes);
+        reserve_all(shapes, depth, batch, classes, &arena, layers, &head, grads);
         for (int64_t i = 0; i < depth; i++) {
             tabulate_forward(&layers[i], batch);
             if (i)
@@ -448,16 +452,16 @@ void chain(const shape_t *shapes, int64_t depth, const float *const *weights, fl
                 const layer_t *l = &layers[i];
                 if (i && l->pad)
                     frame(layers[i - 1].y, l->input, batch, l->shape.height, l->shape.width, l->lanes_below, l->pad);
-                go_up(l, weights[i] + member * l->shape.out * l->shape.channels * l->taps, limit);
+                forward_layer(l, weights[i] + member * l->shape.out * l->shape.channels * l->taps, limit);
             }
             const int64_t size = classes * head.features;
             float *of_head = gradients[depth] ? gradients[depth] + member * size : NULL;
-            loss[member] = turn(&head, &layers[depth - 1], weights[depth] + member * size, of_head,
-                                labels + member * batch, slopes[0], batch);
+            loss[member] = run_head(&head, &layers[depth - 1], weights[depth] + member * size, of_head,
+                                    labels + member * batch, grads[0], batch);
             for (int64_t i = depth - 1; i >= 0; i--) {
                 const int64_t of_layer = layers[i].shape.out * layers[i].shape.channels * layers[i].taps;
-                go_down(&layers[i], weights[i] + member * of_layer, gradients[i] + member * of_layer, slopes[0],
-                        slopes[1], batch);
+                backward_layer(&layers[i], weights[i] + member * of_layer, gradients[i] + member * of_layer, grads[0],
+                        grads[1], batch);
             }
         }
     }

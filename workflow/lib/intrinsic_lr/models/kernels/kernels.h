@@ -47,12 +47,12 @@ static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 /* Batch norm of (count, channels) with ReLU, by one thread, with mean and inverse deviation of every channel; channels
    are a multiple of LANES. A channel whose variance is not above `limit` times its mean square is constant and becomes
    0, as its inverse does. */
-void normalise_block(const float *x, float *y, float *mean, float *inverse, int64_t channels, int64_t count,
+void normalize_block(const float *x, float *y, float *mean, float *inverse, int64_t channels, int64_t count,
                      float limit);
 
-/* The derivative in x, given `slope`, the one in y. */
-void differentiate_block(const float *slope, const float *x, const float *y, const float *mean, const float *inverse,
-                         float *result, int64_t channels, int64_t count);
+/* The derivative in x, given `grad`, the one in y. */
+void normalize_backward_block(const float *grad, const float *x, const float *y, const float *mean,
+                              const float *inverse, float *result, int64_t channels, int64_t count);
 
 /* The mean loss of logits (classes, images), and the derivatives in them, (softmax - indicator) / images. */
-float cross_entropy(const float *logits, const int64_t *labels, float *slope, int64_t classes, int64_t images);
+float cross_entropy(const float *logits, const int64_t *labels, float *grad, int64_t classes, int64_t images);

@@ -15,9 +15,12 @@ static inline float inverse_deviation(float mean, float variance, float limit)
     return variance <= limit * (variance + mean * mean) ? 0.0f : 1.0f / sqrtf(variance);
 }
 
-static inline float rectified(float value, int rectify) { return rectify && value < 0.0f ? 0.0f : value; }
+static inline float relu(float value, int rectify) { return rectify && value < 0.0f ? 0.0f : value; }
 
-static inline float passed(float slope, float result, int rectify) { return rectify && result <= 0.0f ? 0.0f : slope; }
+static inline float relu_backward(float grad, float result, int rectify)
+{
+    return rectify && result <= 0.0f ? 0.0f : grad;
+}
 
 /* One channel a row, (channels, count). Rows are added up in 16 lanes, whatever the width of the registers. */
 
@@ -29,7 +32,7 @@ static inline float add_lanes(lanes_t lanes)
     return lanes[0] + lanes[1];
 }
 
-void normalise_rows(const float *restrict x, float *restrict y, float *restrict mean, float *restrict inverse,
+void normalize_rows(const float *restrict x, float *restrict y, float *restrict mean, float *restrict inverse,
                     int64_t channels, int64_t count, float limit, int rectify, int threads)
 {
     const int64_t whole = count - count % LANES;
@@ -60,21 +63,21 @@ void normalise_rows(const float *restrict x, float *restrict y, float *restrict 
             squares += (in[i] - m) * (in[i] - m);
         const float s = inverse_deviation(m, (float)(squares * share), limit);
         for (int64_t i = 0; i < count; i++)
-            out[i] = rectified((in[i] - m) * s, rectify);
+            out[i] = relu((in[i] - m) * s, rectify);
         mean[c] = m;
         inverse[c] = s;
     }
 }
 
-void differentiate_rows(const float *restrict slope, const float *restrict x, const float *restrict y,
-                        const float *restrict mean, const float *restrict inverse, float *restrict result,
-                        int64_t channels, int64_t count, int rectify, int threads)
+void normalize_backward_rows(const float *restrict grad, const float *restrict x, const float *restrict y,
+                             const float *restrict mean, const float *restrict inverse, float *restrict result,
+                             int64_t channels, int64_t count, int rectify, int threads)
 {
     const int64_t whole = count - count % LANES;
     const double share = 1.0 / (double)count;
 #pragma omp parallel for schedule(static) num_threads(threads) if (channels * count > WORTHWHILE)
     for (int64_t c = 0; c < channels; c++) {
-        const float *restrict g = slope + c * count, *restrict in = x + c * count, *restrict out = y + c * count;
+        const float *restrict g = grad + c * count, *restrict in = x + c * count, *restrict out = y + c * count;
         float *restrict d = result + c * count;
         const float m = mean[c], s = inverse[c];
         double sum = 0, product = 0;
@@ -91,13 +94,13 @@ void differentiate_rows(const float *restrict slope, const float *restrict x, co
             product += add_lanes(piece_of_product);
         }
         for (int64_t i = whole; i < count; i++) {
-            const float h = passed(g[i], out[i], rectify);
+            const float h = relu_backward(g[i], out[i], rectify);
             sum += h;
             product += h * (in[i] - m);
         }
         const float a = (float)(sum * share), b = (float)(product * share) * s * s;
         for (int64_t i = 0; i < count; i++)
-            d[i] = (passed(g[i], out[i], rectify) - a - (in[i] - m) * b) * s;
+            d[i] = (relu_backward(g[i], out[i], rectify) - a - (in[i] - m) * b) * s;
     }
 }
 
@@ -113,7 +116,7 @@ static void add_up(const double *restrict parts, float *restrict means, int64_t 
     }
 }
 
-void normalise_columns(const float *restrict x, float *restrict y, float *restrict mean, float *restrict inverse,
+void normalize_columns(const float *restrict x, float *restrict y, float *restrict mean, float *restrict inverse,
                        double *restrict sums, int64_t channels, int64_t count, float limit, int rectify, int threads)
 {
     const int64_t height = (count + PARTS - 1) / PARTS;
@@ -160,15 +163,15 @@ void normalise_columns(const float *restrict x, float *restrict y, float *restri
             for (int64_t row = least(part * height, count); row < least((part + 1) * height, count); row++)
 #pragma omp simd
                 for (int64_t c = 0; c < channels; c++)
-                    y[row * channels + c] = rectified((x[row * channels + c] - mean[c]) * inverse[c], rectify);
+                    y[row * channels + c] = relu((x[row * channels + c] - mean[c]) * inverse[c], rectify);
     }
 }
 
 /* `sums` are (2, PARTS, channels) and `means` (2, channels) numbers to work in. */
-void differentiate_columns(const float *restrict slope, const float *restrict x, const float *restrict y,
-                           const float *restrict mean, const float *restrict inverse, float *restrict result,
-                           double *restrict sums, float *restrict means, int64_t channels, int64_t count, int rectify,
-                           int threads)
+void normalize_backward_columns(const float *restrict grad, const float *restrict x, const float *restrict y,
+                                const float *restrict mean, const float *restrict inverse, float *restrict result,
+                                double *restrict sums, float *restrict means, int64_t channels, int64_t count,
+                                int rectify, int threads)
 {
     const int64_t height = (count + PARTS - 1) / PARTS;
     double *restrict products = sums + PARTS * channels;
@@ -193,7 +196,7 @@ void differentiate_columns(const float *restrict slope, const float *restrict x,
                     for (int64_t row = start; row < end; row++) {
                         const int64_t at = row * channels + left;
                         for (int64_t c = 0; c < width; c++) {
-                            const float h = passed(slope[at + c], y[at + c], rectify);
+                            const float h = relu_backward(grad[at + c], y[at + c], rectify);
                             piece[c] += h;
                             piece_of_product[c] += h * (x[at + c] - m[c]);
                         }
@@ -217,9 +220,10 @@ void differentiate_columns(const float *restrict slope, const float *restrict x,
             for (int64_t row = least(part * height, count); row < least((part + 1) * height, count); row++) {
                 const int64_t at = row * channels;
 #pragma omp simd
-                for (int64_t c = 0; c < channels; c++)
-                    result[at + c] =
-                        (passed(slope[at + c], y[at + c], rectify) - a[c] - (x[at + c] - mean[c]) * b[c]) * inverse[c];
+                for (int64_t c = 0; c < channels; c++) {
+                    const float h = relu_backward(grad[at + c], y[at + c], rectify);
+                    result[at + c] = (h - a[c] - (x[at + c] - mean[c]) * b[c]) * inverse[c];
+                }
             }
     }
 }
@@ -234,17 +238,17 @@ static inline vector_t mean_of(doubles_t sum, int64_t count)
     return __builtin_convertvector(sum / (double)count, vector_t);
 }
 
-static inline vector_t positive(vector_t vector)
+static inline vector_t relu_vector(vector_t vector)
 {
     return (vector_t)((integers_t)vector & ~(vector < 0.0f));
 }
 
-static inline vector_t passed_vector(vector_t slope, vector_t result)
+static inline vector_t relu_backward_vector(vector_t grad, vector_t result)
 {
-    return (vector_t)((integers_t)slope & ~(result <= 0.0f));
+    return (vector_t)((integers_t)grad & ~(result <= 0.0f));
 }
 
-void normalise_block(const float *restrict x, float *restrict y, float *restrict mean, float *restrict inverse,
+void normalize_block(const float *restrict x, float *restrict y, float *restrict mean, float *restrict inverse,
                      int64_t channels, int64_t count, float limit)
 {
     for (int64_t c = 0; c < channels; c += VECTOR) {
@@ -270,13 +274,13 @@ void normalise_block(const float *restrict x, float *restrict y, float *restrict
         store(mean + c, m);
         const vector_t s = load(inverse + c);
         for (int64_t row = 0; row < count; row++)
-            store(y + row * channels + c, positive((load(x + row * channels + c) - m) * s));
+            store(y + row * channels + c, relu_vector((load(x + row * channels + c) - m) * s));
     }
 }
 
-void differentiate_block(const float *restrict slope, const float *restrict x, const float *restrict y,
-                         const float *restrict mean, const float *restrict inverse, float *restrict result,
-                         int64_t channels, int64_t count)
+void normalize_backward_block(const float *restrict grad, const float *restrict x, const float *restrict y,
+                              const float *restrict mean, const float *restrict inverse, float *restrict result,
+                              int64_t channels, int64_t count)
 {
     for (int64_t c = 0; c < channels; c += VECTOR) {
         const vector_t m = load(mean + c), s = load(inverse + c);
@@ -285,7 +289,7 @@ void differentiate_block(const float *restrict slope, const float *restrict x, c
             vector_t piece = {0}, piece_of_product = {0};
             for (int64_t row = start; row < least(start + PIECE, count); row++) {
                 const int64_t at = row * channels + c;
-                const vector_t h = passed_vector(load(slope + at), load(y + at));
+                const vector_t h = relu_backward_vector(load(grad + at), load(y + at));
                 piece += h;
                 piece_of_product += h * (load(x + at) - m);
             }
@@ -295,7 +299,7 @@ void differentiate_block(const float *restrict slope, const float *restrict x, c
         const vector_t a = mean_of(sum, count), b = mean_of(product, count) * s * s;
         for (int64_t row = 0; row < count; row++) {
             const int64_t at = row * channels + c;
-            store(result + at, (passed_vector(load(slope + at), load(y + at)) - a - (load(x + at) - m) * b) * s);
+            store(result + at, (relu_backward_vector(load(grad + at), load(y + at)) - a - (load(x + at) - m) * b) * s);
         }
     }
 }
