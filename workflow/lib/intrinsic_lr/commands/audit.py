@@ -1,4 +1,4 @@
-"""Command line: hold the results against the config, and say what is stale, missing, damaged or foreign.
+"""Command line: compare the results with the config, and name what is stale, missing, damaged or foreign.
 
 Snakemake says which results are missing, and which are older than what they are made from or were made in another
 way. What Snakemake does not look at is checked here: every byte, by the checksums in the logs of the jobs and in
@@ -11,107 +11,65 @@ import re
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from intrinsic_lr.core import paths
-from intrinsic_lr.core.block_files import EXTRACT, HISTORY, RUN, TRACE
+from intrinsic_lr.core.block_files import EXTRACT, RUN
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.job_log import run_command
 from intrinsic_lr.core.locks import is_running
-from intrinsic_lr.core.rerun import remake
+from intrinsic_lr.core.rerun import rerun_command
 from intrinsic_lr.core.storage import read_json, sha256, written
 from intrinsic_lr.study.config_files import merged
 from intrinsic_lr.study.study import Study
 
 ROOT = Path(__file__).parents[4]
+KINDS = ("stale", "missing", "damaged", "foreign")
 STALE = {
     "updated input files": "older than what it is made from",
-    "rule implementation changed": "made by another version of its rule",
     "set of input files changed": "made from other files than it would be now",
-    "params changed": "made with other settings than those of the config",
+    "params changed": "made with other settings than those of the config, or by other code",
     "ok": "made from what is to be made again, or by a job that did not end",
 }
 """What Snakemake's words for the status of a file mean."""
-UNHELD = re.compile(
+UNCHECKED = re.compile(
     r"results/(README\.md|snakemake-report\.html|logs/.+\.log|benchmarks/.+\.tsv|benchmarks/(engine|analyses|workflow)\.csv)"
 )
 """Files that nothing is made from, and that differ from one time to the next."""
 
 
-@dataclass(frozen=True)
-class Fault:
-    """What is wrong with one file.
-
-    Attributes:
-        path: the file.
-        kind: `stale`, `missing`, `damaged` or `foreign`.
-        what: what is wrong, in words.
-        repair: the command that repairs it.
-    """
+class Fault(NamedTuple):
+    """What is wrong with one file: its kind, one of `KINDS`, and the reason in words."""
 
     path: str
     kind: str
-    what: str
-    repair: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.kind}, {self.what}; repair with `{self.repair}`"
-
-
-@dataclass(frozen=True)
-class Audit:
-    """What an audit found.
-
-    Attributes:
-        faults: what is wrong, a fault a file.
-        products: number of files that the config asks for.
-        others: number of files that jobs wrote for another config, or on request.
-    """
-
-    faults: tuple[Fault, ...]
-    products: int
-    others: int
-
-    def closing(self) -> str:
-        """Return one line with the counts."""
-        kinds = [fault.kind for fault in self.faults]
-        found = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("stale", "missing", "damaged", "foreign"))
-        others = f"; {self.others} files that another config or target asked for" if self.others else ""
-        return f"{self.products} results of the config: {found}{others}"
-
-
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="intrinsic-lr audit", description=__doc__)
-    add = parser.add_argument
-    add("--config", type=Path, nargs="*", default=[], help="files laid over the default config, in this order")
-    add("--directory", type=Path, default=Path("."), help="the folder that holds results/")
-    return parser.parse_args(argv)
+    reason: str
 
 
 def main(argv: list[str] | None = None) -> None:
     """Print a line for each fault and one with the counts; exit with status 1 where there are faults."""
-    arguments = _arguments(argv)
+    parser = argparse.ArgumentParser(prog="intrinsic-lr audit", description=__doc__)
+    add = parser.add_argument
+    add("--config", type=Path, nargs="*", default=[], help="files laid over the default config, in this order")
+    add("--directory", type=Path, default=Path("."), help="the folder that holds results/")
+    arguments = parser.parse_args(argv)
     study = Study.read(merged(arguments.config))
     if is_running(arguments.directory / ".snakemake"):
-        raise InputError(f"{arguments.directory}: found a run at work; wait for its end, or stop it first")
-    audit = judge(study, statuses(arguments.config, arguments.directory), arguments.directory, arguments.config)
-    for fault in audit.faults:
-        print(fault)
-    print(audit.closing())
-    if audit.faults:
+        raise InputError(f"{arguments.directory}: a run is at work there; wait for its end, or stop it first")
+    asked = summary(arguments.config, arguments.directory)
+    lines = audit(study, asked, arguments.directory, arguments.config)
+    print("\n".join(lines))
+    if len(lines) > 1:
         raise SystemExit(1)
 
 
-def statuses(config: Sequence[Path], folder: Path) -> dict[str, str]:
-    """Ask Snakemake about every file that the config asks for.
-
-    Returns:
-        For each path Snakemake's word for its status, empty where nothing is to be done.
-    """
+def summary(config: Sequence[Path], folder: Path) -> dict[str, str]:
+    """Return Snakemake's word for the status of every file that the config asks for, empty where nothing is to do."""
     command = [sys.executable, "-m", "snakemake", "--summary", "--snakefile", str(ROOT / "Snakefile")]
     command += ["--cores", "1", "--directory", str(folder)]
     command += ["--configfile", *map(str, config)] if config else []
@@ -123,87 +81,83 @@ def statuses(config: Sequence[Path], folder: Path) -> dict[str, str]:
     return {row[file]: row[status] if row[plan] != "no update" else "" for row in rows}
 
 
-def judge(study: Study, asked: Mapping[str, str], folder: Path, config: Sequence[Path] = ()) -> Audit:
-    """Hold the files below `folder` against a study.
+def audit(study: Study, asked: Mapping[str, str], folder: Path, config: Sequence[Path] = ()) -> list[str]:
+    """Compare the files below `folder` with a study; return a line for each fault, and one with the counts.
 
     A file is known when the config asks for it, or when the log of the job that wrote it is there: another config,
     or an earlier version of this one, may have asked for that. Anything else is foreign.
 
     Args:
         study: the study.
-        asked: what Snakemake says of each file, as `statuses` returns it.
+        asked: what Snakemake says of each file, as `summary` returns it.
         folder: the folder that holds `results`.
         config: the config files, for the commands that repair.
     """
     known = checksums(folder)
-    # The first that is found of a file tells most.
+    # Of the faults of a file the first says most.
     faults: dict[str, Fault] = {}
-    found = (
-        *_of_snakemake(asked, config),
-        *_of_files(known, asked, folder, config),
-        *_of_blocks(study, asked, folder, config),
-        *_of_tables(study, asked, folder, config),
-    )
-    for fault in found:
+    for fault in (
+        *_of_snakemake(asked),
+        *_of_files(known, asked, folder),
+        *_of_blocks(study, asked, folder),
+        *_of_tables(study, asked, folder),
+    ):
         faults.setdefault(fault.path, fault)
-    return Audit(tuple(faults.values()), len(asked), len(known.keys() - asked.keys()))
+    lines = []
+    for path, kind, reason in faults.values():
+        if kind in ("stale", "missing"):
+            repair = rerun_command(path, "", config)
+        else:
+            repair = rerun_command(path, config=config) if path in asked else f"rm {shlex.quote(path)}"
+        lines.append(f"{path}: {kind}, {reason}; repair with `{repair}`")
+    counts = Counter(fault.kind for fault in faults.values())
+    others = len(known.keys() - asked.keys())
+    more = f"; {others} files that another config or target asked for" if others else ""
+    return [*lines, f"{len(asked)} results of the config: {', '.join(f'{counts[k]} {k}' for k in KINDS)}{more}"]
 
 
-def _of_snakemake(asked: Mapping[str, str], config: Sequence[Path]) -> Iterator[Fault]:
+def _of_snakemake(asked: Mapping[str, str]) -> Iterator[Fault]:
     for path, status in asked.items():
         if status == "missing":
-            yield Fault(path, "missing", "the config asks for it", remake(path, "", config))
+            yield Fault(path, "missing", "the config asks for it")
         elif status:
-            yield Fault(path, "stale", STALE.get(status, status), remake(path, "", config))
+            yield Fault(path, "stale", STALE.get(status, status))
 
 
 def checksums(folder: Path) -> dict[str, str | None]:
     """Return the recorded SHA-256 of every file that a job wrote below `folder`.
 
-    It stands in the job's log, or in a JSON file beside it whose own stands there. None where that is damaged or
-    missing.
+    It is in the job's log, or in a JSON file beside it whose own is there. None where that is damaged or missing.
     """
     found: dict[str, str | None] = {}
     for log in sorted((folder / "results/logs").rglob("*.log")):
         found |= written(log)
-    for path in [path for path in found if path.endswith(".json")]:
-        whole = (folder / path).is_file() and sha256(folder / path) == found[path]
-        for sibling, digest in _carried(folder / path, Path(path)) if whole else _beside(folder, path):
-            found.setdefault(sibling, digest)
+    for name in [name for name in found if name.endswith(".json")]:
+        path = Path(name)
+        if (folder / path).is_file() and sha256(folder / path) == found[name]:
+            sums = read_json(folder / path)["sha256"]
+            carried = sums if isinstance(sums, dict) else {f"{path.stem}.safetensors": sums}
+        else:
+            beside = (file.relative_to(folder / path.parent) for file in (folder / path.parent).rglob("*"))
+            in_block = path.parent.name.startswith("block_")
+            carried = {str(file): None for file in beside if in_block or file.stem == path.stem}
+        for file, digest in carried.items():
+            found.setdefault(str(path.with_name(file)), digest)
     return {path: digest for path, digest in found.items() if (folder / path).is_file()}
 
 
-def _carried(file: Path, path: Path) -> Iterator[tuple[str, str]]:
-    """Yield the files whose checksums a JSON file carries: that of the data, or one for each name."""
-    sums = read_json(file)["sha256"]
-    named = sums if isinstance(sums, dict) else {f"{path.stem}.safetensors": sums}
-    for name, digest in named.items():
-        yield str(path.with_name(name)), digest
-
-
-def _beside(folder: Path, path: str) -> Iterator[tuple[str, None]]:
-    """Yield the files that a JSON file, damaged or gone, vouched for: those of its block, or of its data set."""
-    damaged = folder / path
-    for file in damaged.parent.glob("*"):
-        if file.parent.name.startswith("block_") or file.stem == damaged.stem:
-            yield str(Path(path).with_name(file.name)), None
-
-
-def _of_files(
-    known: Mapping[str, str | None], asked: Mapping[str, str], folder: Path, config: Sequence[Path]
-) -> Iterator[Fault]:
+def _of_files(known: Mapping[str, str | None], asked: Mapping[str, str], folder: Path) -> Iterator[Fault]:
     for file in sorted((folder / "results").rglob("*")):
         path = file.relative_to(folder).as_posix()
-        if file.is_dir() or UNHELD.fullmatch(path) or _unfinished(file):
+        if file.is_dir() or UNCHECKED.fullmatch(path) or _unfinished(file):
             continue
         if path in known:
             if known[path] is not None and sha256(file) != known[path]:
-                repair = remake(path, config=config) if path in asked else f"rm {shlex.quote(path)}"
-                yield Fault(path, "damaged", "its checksum is not the recorded one", repair)
+                yield Fault(path, "damaged", "its checksum is not the recorded one")
         elif path in asked:
-            yield Fault(path, "damaged", "no log records its checksum", remake(path, config=config))
+            yield Fault(path, "damaged", "no log records its checksum")
         else:
-            yield Fault(path, "foreign", "no job of the workflow wrote it", f"rm {shlex.quote(path)}")
+            yield Fault(path, "foreign", "no job of the workflow wrote it")
 
 
 def _unfinished(file: Path) -> bool:
@@ -212,42 +166,32 @@ def _unfinished(file: Path) -> bool:
     return left and file.parent.name.startswith("block_") and not file.with_name(RUN).exists()
 
 
-def _of_blocks(study: Study, asked: Mapping[str, str], folder: Path, config: Sequence[Path]) -> Iterator[Fault]:
-    """Yield blocks that were not trained as the config says, or do not fit together."""
+def _of_blocks(study: Study, asked: Mapping[str, str], folder: Path) -> Iterator[Fault]:
+    """Yield blocks that were not trained as the config says, or whose files are not of one training."""
     for name, training in study.trainings.items():
         for block in training.blocks:
             here = Path(paths.BLOCK.format(point=name, block=paths.block_name(block)))
             if asked.get(str(here / RUN)) != "" or not (folder / here / RUN).is_file():
                 continue
             try:
-                wrong = _wrong_block(folder / here, study, name, block)
+                data = read_json(folder / paths.DATA_INFO.format(dataset=training.point.dataset))
+                wrong = _wrong_block(folder / here, study.training_plan(name, block).to_dict(), data["sha256"])
             except (InputError, KeyError, TypeError, ValueError, OSError) as error:
                 wrong = RUN, f"it cannot be read ({error})"
             if wrong:
-                path = str(here / wrong[0])
-                yield Fault(path, "damaged", wrong[1], remake(path, config=config))
+                yield Fault(str(here / wrong[0]), "damaged", wrong[1])
 
 
-def _wrong_block(folder: Path, study: Study, name: str, block: int) -> tuple[str, str] | None:
+def _wrong_block(folder: Path, planned: Mapping, data: str) -> tuple[str, str] | None:
     """Return the file of a block that is not as planned and what is wrong with it, or None."""
-    training = study.trainings[name]
-    first = block * training.block_size
     record = read_json(folder / RUN)
-    data = read_json(folder.parents[3] / paths.DATA_INFO.format(dataset=training.point.dataset))
-    planned, trained = study.training_plan(name, block).to_dict(), record["plan"]
+    trained = record["plan"]
     for key in planned | trained:
         if trained.get(key) != planned.get(key):
             found, wanted = (json.dumps(plan.get(key)) for plan in (trained, planned))
             return RUN, f"{key} is {found}, the config asks for {wanted}"
-    if record["data"]["sha256"] != data["sha256"]:
-        return RUN, f"trained on other data than {training.point.dataset} holds"
-    members = set(range(first, first + training.block_size))
-    for table in (HISTORY, TRACE):
-        rows = pd.read_parquet(folder / table, columns=["step", "replicate"])
-        if set(rows["replicate"]) != members:
-            return table, f"it holds other replicates than {first} to {first + training.block_size - 1}"
-        if rows["step"].max() != training.timeline.steps:
-            return table, f"it ends at step {rows['step'].max()} of {training.timeline.steps}"
+    if record["data"]["sha256"] != data:
+        return RUN, "trained on other data than those that are there"
     if (folder / EXTRACT).is_file():
         extracted = read_json(folder / EXTRACT)["checkpoints_sha256"]
         if extracted != record["sha256"]["checkpoints.safetensors"]:
@@ -255,7 +199,7 @@ def _wrong_block(folder: Path, study: Study, name: str, block: int) -> tuple[str
     return None
 
 
-def _of_tables(study: Study, asked: Mapping[str, str], folder: Path, config: Sequence[Path]) -> Iterator[Fault]:
+def _of_tables(study: Study, asked: Mapping[str, str], folder: Path) -> Iterator[Fault]:
     """Yield tables of analyses whose counts of replicates are not the config's."""
     for name, (_, experiment) in study.tables.items():
         path, wanted = paths.TABLE.format(name=name), study.experiments[experiment].replicates
@@ -264,12 +208,11 @@ def _of_tables(study: Study, asked: Mapping[str, str], folder: Path, config: Seq
         try:
             counts = replicate_counts(pd.read_csv(folder / path, low_memory=False))
         except (ValueError, OSError) as error:
-            yield Fault(path, "damaged", f"it is no table ({error})", remake(path, config=config))
+            yield Fault(path, "damaged", f"it is no table ({error})")
             continue
         if counts - {wanted}:
             found = ", ".join(f"{count:g}" for count in sorted(counts - {wanted}))
-            what = f"it counts {found} replicates, the config asks for {wanted}"
-            yield Fault(path, "damaged", what, remake(path, config=config))
+            yield Fault(path, "damaged", f"it counts {found} replicates, the config asks for {wanted}")
 
 
 def replicate_counts(table: pd.DataFrame) -> set[float]:

@@ -30,8 +30,8 @@ class Budget:
 
     Attributes:
         training: the training.
+        sizes: of its data set.
         members: replicates trained, in whole blocks.
-        parameters: parameters of one member.
         rows: rows of the history per member.
         checkpoint_bytes: of all checkpoints.
         record_bytes: of histories and traces, uncompressed.
@@ -39,8 +39,8 @@ class Budget:
     """
 
     training: Training
+    sizes: Sizes
     members: int
-    parameters: int
     rows: int
     checkpoint_bytes: int
     record_bytes: int
@@ -59,7 +59,7 @@ class Budget:
 
 def known_sizes(study: Study, dataset: str) -> Sizes | None:
     """Return the sizes of a data set: of the prepared one where there is one, else as known beforehand."""
-    # A damaged description is not complained of here: the command that repairs it passes by.
+    # A damaged description is no error here: the command that repairs it reads the workflow too.
     with contextlib.suppress(InputError, KeyError):
         found = read_json(paths.DATA_INFO.format(dataset=dataset))
         return Sizes(found["train_count"], found["test_count"], tuple(found["shape"]), len(found["classes"]))
@@ -84,8 +84,7 @@ def budgets(study: Study) -> tuple[list[Budget], list[str]]:
             unknown.append(name)
             continue
         spec = ModelSpec.from_config(study.config["models"][training.point.model])
-        architecture = describe(spec, sizes.shape, sizes.classes)
-        found.append(_budget(training, architecture, sizes, name in predicted))
+        found.append(_budget(training, describe(spec, sizes.shape, sizes.classes), sizes, name in predicted))
     return found, unknown
 
 
@@ -102,25 +101,13 @@ def _budget(training: Training, architecture: Architecture, sizes: Sizes, predic
     statistics = 2 * sum(architecture.norms.values()) * item if architecture.spec.norm == "batch" else 0
     return Budget(
         training,
+        sizes,
         members,
-        architecture.size,
         rows,
         checkpoints * architecture.size * item,
         members * 8 * (rows * columns + traced * 9),
         checkpoints * (sizes.test * per_image + statistics) if predicted else 0,
     )
-
-
-def unfinished(found: Iterable[Budget]) -> list[tuple[Budget, float]]:
-    """Return each budget with the share of its blocks that are not trained yet, below the working directory."""
-    shares = []
-    for budget in found:
-        name, blocks = budget.training.point.name, budget.training.blocks
-        missing = sum(
-            not os.path.exists(paths.RUN.format(point=name, block=paths.block_name(block))) for block in blocks
-        )
-        shares.append((budget, missing / len(blocks)))
-    return shares
 
 
 def announce(study: Study, folder: Path) -> str:
@@ -130,10 +117,13 @@ def announce(study: Study, folder: Path) -> str:
         InputError: when the disk of `folder` has less room than that.
     """
     found, unknown = budgets(study)
-    left = unfinished(found)
-    needed = sum(round(budget.bytes * share) for budget, share in left)
-    blocks = sum(round(len(budget.training.blocks) * share) for budget, share in left)
-    steps = sum(round(budget.member_steps * share) for budget, share in left)
+    needed = blocks = steps = 0
+    for budget in found:
+        missing = _missing_blocks(budget.training)
+        share = missing / len(budget.training.blocks)
+        blocks += missing
+        needed += round(budget.bytes * share)
+        steps += round(budget.member_steps * share)
     check_disk(folder, needed, f"the checkpoints, records and predictions of {blocks} trainings")
     more = f"; of {len(unknown)} points the size is known only once their data are prepared" if unknown else ""
     free = shutil.disk_usage(folder).free
@@ -141,3 +131,17 @@ def announce(study: Study, folder: Path) -> str:
         f"to be trained: {blocks} blocks, {steps:,} member-steps; to be written: {format_bytes(needed)}, "
         f"{format_bytes(free)} are free{more}"
     )
+
+
+def _missing_blocks(training: Training) -> int:
+    """Return how many blocks of a point are not trained yet, below the working directory."""
+    runs = (paths.RUN.format(point=training.point.name, block=paths.block_name(b)) for b in training.blocks)
+    return sum(not os.path.exists(run) for run in runs)
+
+
+def wall_seconds(blocks: Iterable[float], jobs: int) -> float:
+    """Return how long jobs take that are begun longest first, so many at a time."""
+    ends = [0.0] * jobs
+    for seconds in sorted(blocks, reverse=True):
+        ends[ends.index(min(ends))] += seconds
+    return max(ends)

@@ -6,14 +6,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
-from intrinsic_lr.commands import budget
-from intrinsic_lr.commands.budget import Budget
+from intrinsic_lr.commands.budget import Budget, budgets, wall_seconds
+from intrinsic_lr.core.disk import check_disk, format_bytes, format_duration
+from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.job_log import run_command
 from intrinsic_lr.data.dataset_sizes import Sizes
 from intrinsic_lr.study.config_files import merged
@@ -28,71 +29,56 @@ EVALUATED_IMAGES = 512
 """Images of either set on which evaluation is timed; its cost is proportional to their number."""
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What the speed of a training depends on.
+class Setting(NamedTuple):
+    """What the speed of a training depends on; `members` are the replicates trained together."""
 
-    Attributes:
-        model: canonical text.
-        sizes: of the data set.
-        batch_size: images a step, or `full`.
-        members: replicates trained together.
-        dtype, precision, augmentation: as a point has them.
-    """
-
-    model: str
+    model: ModelSpec
     sizes: Sizes
     batch_size: int | str
     members: int
-    dtype: str
-    precision: str
-    augmentation: str
+    dtype: str = "float32"
+    precision: str = "float32"
+    augmentation: str = "none"
 
 
-@dataclass(frozen=True)
-class Speed:
+class Speed(NamedTuple):
     """Measured times in seconds: of a step of the block, and of evaluating one member on all images once."""
 
     step: float
     evaluation: float
 
 
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
+def main(argv: list[str] | None = None) -> None:
+    """Print trainings, member-steps, hours and disk of a study, and refuse one that the disk has no room for."""
     parser = argparse.ArgumentParser(prog="intrinsic-lr estimate", description=__doc__)
     add = parser.add_argument
     add("--config", type=Path, nargs="*", default=[], help="files laid over the default config, in this order")
-    add("--cores", type=int, default=os.cpu_count() or 1, help="cores that the workflow may use")
-    return parser.parse_args(argv)
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Print trainings, member-steps, hours and disk of a study, and refuse one that the disk has no room for."""
-    arguments = _arguments(argv)
+    add("--cores", default="all", help="cores that the workflow may use, or all")
+    arguments = parser.parse_args(argv)
+    if arguments.cores != "all" and not (arguments.cores.isdecimal() and int(arguments.cores)):
+        raise InputError(f"--cores: must be all or a whole number from 1 on, got {arguments.cores!r}")
+    cores = os.cpu_count() or 1 if arguments.cores == "all" else int(arguments.cores)
     study = Study.read(merged(arguments.config))
-    found, unknown = budget.budgets(study)
-    settings = {item.training.point.name: setting_of(study, item) for item in found}
-    jobs = max(1, arguments.cores // study.config["threads"])
+    found, unknown = budgets(study)
+    settings = {item.training.point.name: _setting(study, item) for item in found}
+    jobs = max(1, cores // study.config["threads"])
     print(f"calibrating {len(set(settings.values()))} settings, {jobs} at a time ...", file=sys.stderr, flush=True)
     speeds = calibrate(set(settings.values()), study.config["device"], study.config["threads"], jobs)
-    seconds = {item.training.point.name: block_seconds(item, speeds, settings) for item in found}
-    print("\n".join(report(study, found, unknown, seconds, start_seconds(), jobs)))
+    start = start_seconds()
+    seconds = {
+        item.training.point.name: start + _block_seconds(item, speeds[settings[item.training.point.name]])
+        for item in found
+    }
+    print("\n".join(report(study, found, len(unknown), seconds, jobs)))
     needed = sum(item.bytes for item in found)
-    budget.check_disk(Path("results"), needed, "the checkpoints, records and predictions of the study")
+    check_disk(Path("results"), needed, "the checkpoints, records and predictions of the study")
 
 
-def setting_of(study: Study, item: Budget) -> Setting:
-    """Return what the speed of a point's training depends on."""
+def _setting(study: Study, item: Budget) -> Setting:
     point = item.training.point
-    sizes = budget.known_sizes(study, point.dataset)
-    return Setting(
-        study.model_text(point.model),
-        sizes,
-        point.batch_size,
-        item.training.block_size,
-        point.dtype,
-        point.precision,
-        point.augmentation,
-    )
+    spec = ModelSpec.from_config(study.config["models"][point.model])
+    members = item.training.block_size
+    return Setting(spec, item.sizes, point.batch_size, members, point.dtype, point.precision, point.augmentation)
 
 
 def calibrate(settings: Iterable[Setting], device: str, threads: int, jobs: int) -> dict[Setting, Speed]:
@@ -121,7 +107,19 @@ def measure(setting: Setting, device: str, threads: int) -> Speed:
     labels = torch.randint(sizes.classes, (count,), generator=generator).to(place)
     middle = torch.full((sizes.shape[0],), 0.5, dtype=DTYPES[setting.dtype], device=place)
     data = Dataset(images, labels, images[:1], labels[:1], middle, middle / 2, {})
-    plan = _plan(setting)
+    plan = TrainingPlan(
+        point="calibration",
+        model=setting.model,
+        timeline=Timeline((Segment(10**9, 0.001, 0.001),)),
+        batch_size=setting.batch_size,
+        checkpoints=(0,),
+        log_every=1,
+        trace_every=1,
+        replicates=(0, setting.members),
+        augmentation=setting.augmentation,
+        dtype=setting.dtype,
+        precision=setting.precision,
+    )
     model = build(plan.model, sizes.shape, sizes.classes)
     state, batches = State.initial(plan, model, place), Batches(plan, data)
 
@@ -135,11 +133,10 @@ def measure(setting: Setting, device: str, threads: int) -> Speed:
         return time.perf_counter() - started
 
     steps(2)
-    once = steps(1)
-    number = max(1, round(SECONDS / once))
+    number = max(1, round(SECONDS / steps(1)))
+    step = steps(number) / number
     shown = data.normalize(images[:EVALUATED_IMAGES])
     part = EvaluationData(shown, labels[:EVALUATED_IMAGES], shown, labels[:EVALUATED_IMAGES])
-    step = steps(number) / number
     evaluate(model, state.params, part)
     started = time.perf_counter()
     evaluate(model, state.params, part)
@@ -147,26 +144,9 @@ def measure(setting: Setting, device: str, threads: int) -> Speed:
     return Speed(step, spent * (sizes.train + sizes.test))
 
 
-def _plan(setting: Setting) -> TrainingPlan:
-    return TrainingPlan(
-        point="calibration",
-        model=ModelSpec.parse(setting.model),
-        timeline=Timeline((Segment(10**9, 0.001, 0.001),)),
-        batch_size=setting.batch_size,
-        checkpoints=(0,),
-        log_every=1,
-        trace_every=1,
-        replicates=(0, setting.members),
-        augmentation=setting.augmentation,
-        dtype=setting.dtype,
-        precision=setting.precision,
-    )
-
-
-def block_seconds(item: Budget, speeds: dict[Setting, Speed], settings: dict[str, Setting]) -> float:
+def _block_seconds(item: Budget, speed: Speed) -> float:
     """Return the seconds that one block of a point takes: its steps, and the evaluations of its history."""
-    speed, training = speeds[settings[item.training.point.name]], item.training
-    return training.timeline.steps * speed.step + item.rows * training.block_size * speed.evaluation
+    return item.training.timeline.steps * speed.step + item.rows * item.training.block_size * speed.evaluation
 
 
 def start_seconds() -> float:
@@ -176,61 +156,44 @@ def start_seconds() -> float:
     return time.perf_counter() - started
 
 
-def wall_seconds(blocks: Sequence[float], jobs: int) -> float:
-    """Return how long jobs take that are begun longest first, so many at a time."""
-    ends = [0.0] * jobs
-    for seconds in sorted(blocks, reverse=True):
-        ends[ends.index(min(ends))] += seconds
-    return max(ends)
-
-
 def report(
-    study: Study,
-    found: Sequence[Budget],
-    unknown: Sequence[str],
-    seconds: dict[str, float],
-    start: float,
-    jobs: int,
+    study: Study, found: Sequence[Budget], unknown: int, seconds: Mapping[str, float], jobs: int
 ) -> list[str]:
-    """Return the lines of the report: an experiment each, and the sums."""
+    """Return the lines of the report: an experiment each, and the sums.
+
+    Args:
+        study: the study.
+        found: what its trainings take.
+        unknown: number of points whose data set's sizes are not known yet.
+        seconds: of one block of each point, by the point's name.
+        jobs: trainings at a time.
+    """
     by_name = {item.training.point.name: item for item in found}
     lines = [f"{'experiment':32}{'blocks':>8}{'member-steps':>16}{'hours':>10}{'disk':>10}"]
-    for name, experiment in study.experiments.items():
-        items = [by_name[point.name] for point in experiment.points if point.name in by_name]
-        lines.append(_row(name, items, seconds, start))
-    lines.append(_row("all, shared trainings once", list(found), seconds, start))
-    blocks = [seconds[item.training.point.name] + start for item in found for _ in item.training.blocks]
-    free = shutil.disk_usage(Path.cwd()).free
-    parts = {
-        "checkpoints": sum(item.checkpoint_bytes for item in found),
-        "predictions": sum(item.prediction_bytes for item in found),
-        "records": sum(item.record_bytes for item in found),
+    rows = {
+        name: [by_name[point.name] for point in experiment.points if point.name in by_name]
+        for name, experiment in study.experiments.items()
     }
+    for name, items in (rows | {"all, shared trainings once": found}).items():
+        blocks = sum(len(item.training.blocks) for item in items)
+        steps = sum(item.member_steps for item in items)
+        spent = sum(seconds[item.training.point.name] * len(item.training.blocks) for item in items)
+        size = format_bytes(sum(item.bytes for item in items))
+        lines.append(f"{name:32}{blocks:>8}{steps:>16,}{spent / 3600:>10.3f}{size:>10}")
+    each = [seconds[item.training.point.name] for item in found for _ in item.training.blocks]
+    parts = ", ".join(
+        f"{part}s {format_bytes(sum(getattr(item, f'{part}_bytes') for item in found))}"
+        for part in ("checkpoint", "prediction", "record")
+    )
     lines += [
-        f"expected: {spell_time(wall_seconds(blocks, jobs))} for the trainings, {jobs} at a time; "
-        f"the longest takes {spell_time(max(blocks, default=0.0))}",
-        f"disk: {', '.join(f'{part} {budget.format_bytes(size)}' for part, size in parts.items())}; free: "
-        f"{budget.format_bytes(free)}",
+        f"expected: {format_duration(wall_seconds(each, jobs))} for the trainings, {jobs} at a time; "
+        f"the longest takes {format_duration(max(each, default=0.0))}",
+        f"disk: {parts}; free: {format_bytes(shutil.disk_usage(Path.cwd()).free)}",
         "not counted: extraction, analyses, claims and figures (seconds each)",
     ]
     if unknown:
-        lines.append(f"not counted: {len(unknown)} points of data sets whose sizes only their images tell")
+        lines.append(f"not counted: {unknown} points of data sets whose sizes only their images tell")
     return lines
-
-
-def _row(name: str, items: Sequence[Budget], seconds: dict[str, float], start: float) -> str:
-    blocks = sum(len(item.training.blocks) for item in items)
-    steps = sum(item.member_steps for item in items)
-    spent = sum((seconds[item.training.point.name] + start) * len(item.training.blocks) for item in items)
-    size = budget.format_bytes(sum(item.bytes for item in items))
-    return f"{name:32}{blocks:>8}{steps:>16,}{spent / 3600:>10.3f}{size:>10}"
-
-
-def spell_time(seconds: float) -> str:
-    """Return a time in words: 1.5 hours, 12 minutes or 40 seconds."""
-    if seconds >= 5400:
-        return f"{seconds / 3600:.1f} hours"
-    return f"{seconds / 60:.0f} minutes" if seconds >= 180 else f"{seconds:.0f} seconds"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Room on a disk, and permission to write there."""
+"""Room on a disk, permission to write there, and numbers of bytes and seconds as text."""
 
 import os
 import shutil
@@ -13,8 +13,8 @@ def check_disk(folder: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(there).free
     if needed > free:
         raise InputError(
-            f"disk of {there}: found {format_bytes(free)} free; needed are {format_bytes(needed)} for {what}; "
-            "allowed are fewer checkpoints or replicates, or another disk"
+            f"disk of {there}: needed are {format_bytes(needed)} for {what}, got {format_bytes(free)} free; "
+            "plan fewer checkpoints or replicates, or use another disk"
         )
 
 
@@ -22,14 +22,21 @@ def check_writable(folder: Path) -> None:
     """Raise `InputError` where no file can be made in a folder that is there: no permission, a read-only disk."""
     if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(
-            f"{folder.absolute()}: cannot be written to; allowed is a folder in which files can be made"
+            f"{folder.absolute()}: expected a folder to write to, got one that cannot be"
         )
 
 
 def format_bytes(size: float) -> str:
-    """Return a number of bytes in words: 1.5 MB."""
+    """Return a number of bytes with its unit: 1.5 MB."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.3g} TB"
+
+
+def format_duration(seconds: float) -> str:
+    """Return a time with its unit: 1.5 hours, 12 minutes or 40 seconds."""
+    if seconds >= 5400:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{seconds / 60:.0f} minutes" if seconds >= 180 else f"{seconds:.0f} seconds"

@@ -2,8 +2,7 @@
 
 import re
 import sys
-from dataclasses import dataclass
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from tqdm import tqdm
 
@@ -12,15 +11,8 @@ _LINE = "{desc}: {n_fmt} of {total_fmt} {unit}s ({percentage:.0f} %), {rate_fmt}
 _READ = re.compile(r": (\d+) of (\d+) \S+ \(\d+ %\), .* gone, (?:\?|([\d:]+)) left$", re.MULTILINE)
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a computation was when it said so last.
-
-    Attributes:
-        done: units of work done.
-        total: units of work in all.
-        seconds: time left at the rate of then; None before there was one.
-    """
+class Progress(NamedTuple):
+    """Units of work done and in all, and the seconds left at the last rate, or None before there was one."""
 
     done: int
     total: int
@@ -29,8 +21,7 @@ class Progress:
 
 def read_progress(log: str) -> Progress | None:
     """Return the last that a log's text says of a computation's progress, or None where it says nothing."""
-    lines = _READ.findall(log)
-    if not lines:
+    if not (lines := _READ.findall(log)):
         return None
     done, total, left = lines[-1]
     seconds = sum(int(part) * 60**power for power, part in enumerate(reversed(left.split(":")))) if left else None
@@ -38,18 +29,15 @@ def read_progress(log: str) -> Progress | None:
 
 
 class _Lines:
-    """A text stream that turns tqdm's carriage returns to lines of their own."""
+    """A text stream that makes a line of each carriage return of tqdm's."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self.flush = stream.flush
 
     def write(self, text: str) -> None:
-        line = text.strip("\r\n ")
-        if line:
+        if line := text.strip("\r\n "):
             self._stream.write(line + "\n")
-
-    def flush(self) -> None:
-        self._stream.flush()
 
 
 def progress(total: int, initial: int, description: str, unit: str = "step") -> tqdm:
