@@ -52,7 +52,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--out", type=Path, default=OUT, help=f"default {OUT}")
     options = parser.parse_args(argv)
     settings = [
-        Setting(model, sizes, batch, members, "float32", "float32", "none")
+        Setting(ModelSpec.parse(model), sizes, batch, members)
         for model, sizes, batch, replicates in CASES
         for members in replicates
     ]
@@ -69,9 +69,9 @@ def row(setting: Setting, device: str, threads: int) -> dict[str, Any]:
     """Return the speed of one setting, the size of a member's checkpoint and the peak memory of its process."""
     found = measure(estimate.measure, setting, device, threads)
     sizes = setting.sizes
-    network = describe(ModelSpec.parse(setting.model), sizes.shape, sizes.classes)
+    network = describe(setting.model, sizes.shape, sizes.classes)
     return {
-        "model": setting.model,
+        "model": setting.model.spell(),
         "image": "x".join(map(str, sizes.shape)),
         "batch": setting.batch_size,
         "replicates": setting.members,

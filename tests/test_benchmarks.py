@@ -230,7 +230,7 @@ def test_what_does_not_fit_is_left_out_with_a_reason(capsys, tmp_path):
         ("--precisions float16", "--precisions: found 'float16'"),
         ("--repetitions 2", "--repetitions: found 2; allowed: from 3 on"),
         ("--seconds 0", "--seconds: found 0.0"),
-        ("--device abacus", "device: found 'abacus'"),
+        ("--device abacus", "device: must be one of"),
     ],
 )
 def test_mistakes_are_named(arguments, message):

@@ -14,9 +14,11 @@ import yaml
 from intrinsic_lr.commands import budget, estimate, extract, prepare_data, train
 from intrinsic_lr.core import paths
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.data.dataset_sizes import Sizes, sizes
+from intrinsic_lr.data import dataset_sizes
+from intrinsic_lr.data.dataset_sizes import Sizes
 from intrinsic_lr.models.architecture import describe
 from intrinsic_lr.models.ensemble import build
+from intrinsic_lr.study.config_files import merged
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.study import Study
 from plans import extract_words, train_words
@@ -27,7 +29,7 @@ SMOKE = [CONFIG / "smoke.yaml"]
 
 @pytest.fixture
 def study():
-    return Study.read(estimate.merged(SMOKE))
+    return Study.read(merged(SMOKE))
 
 
 @pytest.mark.parametrize("text", ["mlp:depth=3", "cnn4:affine=true,norm=group", "preresnet:blocks=2,head=trained"])
@@ -109,7 +111,7 @@ def test_member_steps_are_counted_once_for_shared_trainings(study):
     ],
 )
 def test_sizes_known_beforehand(spec, expected):
-    assert sizes(spec, "datasets.x") == expected
+    assert dataset_sizes.sizes(spec, "datasets.x") == expected
 
 
 def test_sizes_of_a_folder_of_images(tmp_path):
@@ -119,18 +121,18 @@ def test_sizes_of_a_folder_of_images(tmp_path):
             for index in range(count):
                 (tmp_path / part / name / f"{index}.png").touch()
     spec = {"kind": "image_folder", "root": str(tmp_path), "image_size": 20, "grayscale": True}
-    assert sizes(spec, "datasets.x") == Sizes(9, 6, (1, 20, 20), 3)
-    assert sizes({"kind": "image_folder", "root": str(tmp_path)}, "datasets.x") is None
+    assert dataset_sizes.sizes(spec, "datasets.x") == Sizes(9, 6, (1, 20, 20), 3)
+    assert dataset_sizes.sizes({"kind": "image_folder", "root": str(tmp_path)}, "datasets.x") is None
 
 
 def test_a_disk_without_room_is_named_with_both_numbers(study, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 0, 1_500_000))
     budget.check_disk(tmp_path / "not" / "there", 1_500_000, "x")
-    with pytest.raises(InputError, match=r"found 1.5 MB free; needed are 2.5 GB for the checkpoints"):
+    with pytest.raises(InputError, match=r"needed are 2.5 GB for the checkpoints, got 1.5 MB free"):
         budget.check_disk(tmp_path, 2_500_000_000, "the checkpoints")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 0, 1000))
-    with pytest.raises(InputError, match=r"found 1 kB free; needed are .* trainings"):
+    with pytest.raises(InputError, match=r"needed are .* trainings, got 1 kB free"):
         budget.announce(study, tmp_path)
 
 
@@ -149,19 +151,19 @@ def test_no_torch_is_needed():
 
 
 def test_config_is_merged_as_the_workflow_does():
-    merged = estimate.merged(SMOKE)
+    config = merged(SMOKE)
     smoke = yaml.safe_load(SMOKE[0].read_text())
-    assert merged["run"] == smoke["run"]
-    assert merged["analysis"]["permutations"] == 50
-    assert merged["analysis"]["confidence"] == 0.95
+    assert config["run"] == smoke["run"]
+    assert config["analysis"]["permutations"] == 50
+    assert config["analysis"]["confidence"] == 0.95
     with pytest.raises(InputError, match=r"config: found .*absent.yaml"):
-        estimate.merged([Path("absent.yaml")])
+        merged([Path("absent.yaml")])
 
 
 def test_the_longest_is_begun_first():
-    assert estimate.wall_seconds([1, 2, 3, 4], 2) == 5
-    assert estimate.wall_seconds([10, 1, 1], 2) == 10
-    assert estimate.wall_seconds([], 3) == 0
+    assert budget.wall_seconds([1, 2, 3, 4], 2) == 5
+    assert budget.wall_seconds([10, 1, 1], 2) == 10
+    assert budget.wall_seconds([], 3) == 0
 
 
 def test_report_of_an_estimate(study, monkeypatch, capsys):
@@ -180,7 +182,9 @@ def test_report_of_an_estimate(study, monkeypatch, capsys):
 
 def test_measured_speed_is_of_the_real_step(monkeypatch):
     monkeypatch.setattr(estimate, "SECONDS", 0.01)
-    setting = estimate.Setting("mlp:width=8", Sizes(100, 50, (1, 8, 8), 10), 16, 2, "float32", "float32", "flip")
+    setting = estimate.Setting(
+        ModelSpec.parse("mlp:width=8"), Sizes(100, 50, (1, 8, 8), 10), 16, 2, augmentation="flip"
+    )
     speed = estimate.measure(setting, "cpu", 1)
     assert 1e-5 < speed.step < 1
     assert 1e-8 < speed.evaluation < 10

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.core.rerun import CONFIG_FILES, remake, spell_config
+from intrinsic_lr.core.rerun import CONFIG_FILES, quote_config, rerun_command
 from intrinsic_lr.core.storage import read_json
 from projects import new_project, overlay, snakemake
 
 
 def test_config_files_are_spelt_from_the_folder_of_the_run_on():
     files = [Path("/a/study/config/x.yaml"), Path("/a/other study.yaml")]
-    assert spell_config(files, Path("/a/study")) == "config/x.yaml '/a/other study.yaml'"
+    assert quote_config(files, Path("/a/study")) == "config/x.yaml '/a/other study.yaml'"
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_config_files_are_spelt_from_the_folder_of_the_run_on():
 )
 def test_the_command_is_one_that_a_shell_takes(monkeypatch, arguments, words):
     monkeypatch.delenv(CONFIG_FILES, raising=False)
-    assert shlex.split(remake(*arguments)) == ["snakemake", "--cores", "all", *words]
+    assert shlex.split(rerun_command(*arguments)) == ["snakemake", "--cores", "all", *words]
 
 
 def test_a_job_names_the_config_files_of_its_study(monkeypatch, tmp_path):
@@ -36,7 +36,7 @@ def test_a_job_names_the_config_files_of_its_study(monkeypatch, tmp_path):
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(InputError, match=r"--force \S+ --configfile config/mnist\.yaml 'my own\.yaml'`$"):
         read_json(tmp_path / "run.json")
-    assert "--configfile" not in remake("results/x.csv", config=[])
+    assert "--configfile" not in rerun_command("results/x.csv", config=[])
 
 
 @pytest.mark.workflow

@@ -13,12 +13,12 @@ import pytest
 import yaml
 
 from intrinsic_lr.commands import status, train
-from intrinsic_lr.commands.estimate import merged
-from intrinsic_lr.commands.job_state import Job, State, look
+from intrinsic_lr.commands.status import State, look
 from intrinsic_lr.core import job_log
 from intrinsic_lr.core.job_log import reported, run_command
 from intrinsic_lr.core.progress import Progress, read_progress
 from intrinsic_lr.data import dataset as data
+from intrinsic_lr.study.config_files import merged
 
 LIBRARY = Path(train.__file__).parents[2]
 STEPS = 2000
@@ -69,7 +69,7 @@ def run_here(study, lr, *more):
 def start(study, lr, *more):
     words, log = command(study, lr, *more)
     with open(log, "w") as handle:
-        words = [sys.executable, "-m", "intrinsic_lr.commands.train", *words]
+        words = [sys.executable, "-m", "intrinsic_lr.commands", "train", *words]
         running = subprocess.Popen(words, stderr=handle, env={**os.environ, "PYTHONPATH": str(LIBRARY)})
     return running, log
 
@@ -108,8 +108,8 @@ def test_before_the_start(study, capsys):
     lines = capsys.readouterr().out.splitlines()
     counts, share, left = row(lines, "watched")
     assert (counts[State.WAITING], sum(counts.values()), share, left) == (5, 5, 0, "unknown")
-    assert "data sets: 0 of 1 done, 1 waiting" in lines
-    assert any("5 trainings nothing like them was timed" in line for line in lines)
+    assert "data sets: 0 of 1 done" in lines
+    assert any("of 5 nothing like them was timed" in line for line in lines)
     assert any(line.startswith("no training is running") for line in lines)
 
 
@@ -138,12 +138,12 @@ def test_every_state_of_a_training(prepared, capsys):
     counts, share, left = row(lines, "watched")
     assert counts == {**dict.fromkeys(State, 1), State.RUNNING: 0}
     assert left.split()[1] in ("seconds", "minutes")
-    (line,) = [line for line in lines if line.startswith(f"failed: train {point(failing)}/block_0000")]
+    (line,) = [line for line in lines if line.startswith(f"failed: train/{point(failing)}/block_0000")]
     shown = lines[lines.index(line) + 1 : lines.index(line) + 3]
     assert shown[0] == f"  results/logs/train/{point(failing)}/block_0000.log:"
     assert shown[1].startswith("    error: device: must be one of auto, cpu")
     assert any(
-        line.startswith(f"killed: train {point(killed)}/block_0000, 0 %, last sign of life") for line in lines
+        line.startswith(f"killed: train/{point(killed)}/block_0000, 0 %, last sign of life") for line in lines
     )
     assert any("stopped after step 0" in line for line in lines)
     assert not any(point(waiting) in line for line in lines)
@@ -154,7 +154,7 @@ def test_every_state_of_a_training(prepared, capsys):
     counts, share, left = row(lines, "watched")
     assert (counts[State.DONE], share, left) == (5, 100, "-")
     assert "all trainings are done" in lines
-    assert "analyses: 0 of 1 done, 1 waiting" in lines
+    assert "tables of analyses: 0 of 1 done" in lines
 
 
 def test_a_setting_that_changed_is_waiting_again(prepared):
@@ -168,7 +168,7 @@ def test_a_setting_that_changed_is_waiting_again(prepared):
 
 def test_time_left_is_that_of_like_trainings(prepared):
     run_here(prepared, RATES[0])
-    blocks = {key: status._see(prepared, key, training, time.time()) for key, training in status._keys(prepared)}
+    blocks = status.look_at_trainings(prepared, time.time())
     left = status.seconds_left(prepared, blocks)
     assert left == {(point(lr), 0): pytest.approx(blocks[point(RATES[0]), 0].wall) for lr in RATES[1:]}
 
@@ -188,15 +188,14 @@ def test_a_drawing_that_failed_is_named(study):
 
 def test_a_program_that_says_nothing_stays_alive(tmp_path):
     log = tmp_path / "log"
-    job = Job("silent", tmp_path / "none", log)
     with open(log, "w") as handle:
         age(log, 1000)
-        assert look(job, time.time()).state is State.KILLED
+        assert look(tmp_path / "none", log, time.time()).state is State.KILLED
         with job_log.heartbeat(handle, every=0.01):
-            while look(job, time.time()).state is not State.RUNNING:
+            while look(tmp_path / "none", log, time.time()).state is not State.RUNNING:
                 time.sleep(0.01)
     age(log, 1000)
-    assert look(job, time.time()).state is State.KILLED
+    assert look(tmp_path / "none", log, time.time()).state is State.KILLED
     with job_log.heartbeat(sys.__stdout__):
         pass
 

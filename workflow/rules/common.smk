@@ -19,7 +19,7 @@ from intrinsic_lr.study.claims import CLAIMS
 from intrinsic_lr.study.study import Study, check_targets
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.study.config_files import bases, read_file
-from intrinsic_lr.core.rerun import CONFIG_FILES, spell_config
+from intrinsic_lr.core.rerun import CONFIG_FILES, quote_config
 from intrinsic_lr.core.locks import mark_running
 from intrinsic_lr.core.version import EXTRACT_VERSION, TRAINING_VERSION
 
@@ -42,7 +42,7 @@ if set("{}") & set(str(ROOT)):
     )
 
 # Every job is given the config files, for the commands that repair.
-EXPORTED = f"{CONFIG_FILES}={shlex.quote(spell_config(workflow.overwrite_configfiles, Path.cwd()))}"
+EXPORTED = f"{CONFIG_FILES}={shlex.quote(quote_config(workflow.overwrite_configfiles, Path.cwd()))}"
 
 # Snakemake formats the prefix, in which the name of a config file may have braces.
 shell.prefix(f"export {ALLOCATOR} {EXPORTED}; ".replace("{", "{{").replace("}", "}}"))

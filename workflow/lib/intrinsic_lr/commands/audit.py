@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def summary(config: Sequence[Path], folder: Path) -> dict[str, str]:
-    """Return Snakemake's word for the status of every file that the config asks for, empty where nothing is to do."""
+    """Return Snakemake's word for the status of every file of the config, empty where nothing is to be done."""
     command = [sys.executable, "-m", "snakemake", "--summary", "--snakefile", str(ROOT / "Snakefile")]
     command += ["--cores", "1", "--directory", str(folder)]
     command += ["--configfile", *map(str, config)] if config else []

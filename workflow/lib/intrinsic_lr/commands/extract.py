@@ -5,11 +5,11 @@ from pathlib import Path
 
 from intrinsic_lr.core.block_files import CHECKPOINTS, EXTRACT, PREDICTIONS, STATISTICS, key
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.core.imports import quick_imports
+from intrinsic_lr.core.imports import gc_disabled
 from intrinsic_lr.core.job_log import run_command
 from intrinsic_lr.core.leases import leased
 from intrinsic_lr.core.locks import alone
-from intrinsic_lr.core.rerun import remake
+from intrinsic_lr.core.rerun import rerun_command
 from intrinsic_lr.core.version import EXTRACT_VERSION
 from intrinsic_lr.runs.ensembles import Block
 
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _run(arguments: argparse.Namespace, device_name: str) -> None:
-    with quick_imports():
+    with gc_disabled():
         import torch
 
         from intrinsic_lr.core.storage import sha256, write_json
@@ -49,7 +49,7 @@ def _run(arguments: argparse.Namespace, device_name: str) -> None:
     if data.info["sha256"] != block.record["data"]["sha256"]:
         raise InputError(
             f"{arguments.run}: trained on other data than {arguments.data} holds; "
-            f"train again with `{remake(arguments.run / 'run.json')}`"
+            f"train again with `{rerun_command(arguments.run / 'run.json')}`"
         )
     with alone(block.folder):
         _extract(block, data, device)

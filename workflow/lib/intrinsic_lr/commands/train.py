@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.core.imports import quick_imports
+from intrinsic_lr.core.imports import gc_disabled
 from intrinsic_lr.core.job_log import run_command
 from intrinsic_lr.core.leases import leased
 from intrinsic_lr.core.storage import read_json
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _run(plan: TrainingPlan, arguments: argparse.Namespace, device_name: str, parent: int | None) -> None:
-    with quick_imports():
+    with gc_disabled():
         import torch
 
         from intrinsic_lr.data.dataset import load

@@ -21,9 +21,7 @@ def check_disk(folder: Path, needed: int, what: str) -> None:
 def check_writable(folder: Path) -> None:
     """Raise `InputError` where no file can be made in a folder that is there: no permission, a read-only disk."""
     if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(
-            f"{folder.absolute()}: expected a folder to write to, got one that cannot be"
-        )
+        raise InputError(f"{folder.absolute()}: expected a folder to write to, got one that cannot be")
 
 
 def format_bytes(size: float) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from intrinsic_lr.core.errors import InputError, format_os_error
-from intrinsic_lr.core.rerun import remake
+from intrinsic_lr.core.rerun import rerun_command
 
 _CHUNK = 1 << 20
 _CHECKSUM = "checksum"
@@ -132,7 +132,7 @@ def read_json(path: Path | str) -> dict[str, Any]:
     Raises:
         InputError: the file is missing or damaged.
     """
-    repair = f"repair with `{remake(path)}`"
+    repair = f"repair with `{rerun_command(path)}`"
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

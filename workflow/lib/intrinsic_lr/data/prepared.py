@@ -7,7 +7,7 @@ import numpy as np
 from safetensors import safe_open
 
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.core.rerun import remake
+from intrinsic_lr.core.rerun import rerun_command
 from intrinsic_lr.core.storage import read_json, verify
 
 STATED = ("name", "classes", "sha256", "mean", "std")
@@ -20,7 +20,7 @@ def description(data_path: Path | str, info_path: Path | str) -> dict[str, Any]:
         InputError: a file is missing or damaged, or the data are not those that the description was written for.
     """
     info = read_json(info_path)
-    repair = remake(data_path)
+    repair = rerun_command(data_path)
     if missing := [key for key in STATED if key not in info]:
         raise InputError(
             f"{info_path}: does not describe a data set, {', '.join(missing)} missing; repair with `{repair}`"

@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 from intrinsic_lr.core.block_files import CHECKPOINTS, EXTRACT, HISTORY, PREDICTIONS, RUN, STATISTICS, TRACE, key
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.core.rerun import remake
+from intrinsic_lr.core.rerun import rerun_command
 from intrinsic_lr.core.storage import read_json, verify
 from intrinsic_lr.study.plan import TrainingPlan
 
@@ -76,7 +76,7 @@ class Block:
         if extracted["checkpoints_sha256"] != self.record["sha256"][CHECKPOINTS]:
             raise InputError(
                 f"{self.folder / EXTRACT}: made from other checkpoints than those of {RUN}; "
-                f"repair with `{remake(self.folder / EXTRACT)}`"
+                f"repair with `{rerun_command(self.folder / EXTRACT)}`"
             )
         return extracted
 
@@ -87,7 +87,7 @@ class Block:
             plan, _ = TrainingPlan.from_json(self.record["plan"]), self.record["sha256"]
         except (KeyError, InputError):
             raise InputError(
-                f"{file}: does not describe a training, or one of an older version; repair with `{remake(file)}`"
+                f"{file}: describes no training of this version; repair with `{rerun_command(file)}`"
             ) from None
         first, end = plan.replicates
         folder = self.folder.absolute()
@@ -95,13 +95,13 @@ class Block:
         if number and (plan.point, first) != (folder.parent.name, int(number[1]) * (end - first)):
             raise InputError(
                 f"{file}: of the replicates {first} to {end - 1} of {plan.point}, which belong elsewhere; "
-                f"repair with `{remake(file)}`"
+                f"repair with `{rerun_command(file)}`"
             )
         return plan
 
     def _verified(self, name: str, sums: dict[str, str]) -> Path:
         path = self.folder / name
-        verify(path, sums[name], remake(path))
+        verify(path, sums[name], rerun_command(path))
         return path
 
     def weights(self, step: int) -> "dict[str, Tensor]":
@@ -135,7 +135,7 @@ class Ensemble:
         if len({block.record["data"]["sha256"] for block in self.blocks}) > 1:
             raise InputError(
                 f"{self.blocks[0].folder.parent}: found blocks trained on different data; "
-                f"repair with `{remake('train', '--forcerun')}`"
+                f"repair with `{rerun_command('train', '--forcerun')}`"
             )
 
     def model(self) -> "EnsembleModel":
