@@ -41,6 +41,9 @@ if set("{}") & set(str(ROOT)):
         f"error: found the project in {str(ROOT)!r}; allowed is a folder without braces in its path"
     )
 
+# For envs/*.post-deploy.sh, which install the library into environments of conda.
+os.environ["INTRINSIC_LR_SOURCE"] = str(ROOT)
+
 # Every job is given the config files, for the commands that repair.
 EXPORTED = f"{CONFIG_FILES}={shlex.quote(quote_config(workflow.overwrite_configfiles, Path.cwd()))}"
 
