@@ -22,20 +22,19 @@ def check_installed() -> None:
     """Raise `InputError` unless TensorBoard can be imported."""
     if find_spec("tensorboard") is None:
         raise InputError(
-            "config: tensorboard: found true, but the package tensorboard is not installed; allowed: false, or "
-            "true after `pip install -r envs/requirements-tensorboard.txt`"
+            "config: tensorboard: must be false, since the package tensorboard is not installed, got true; "
+            "`pip install -r envs/requirements-tensorboard.txt` installs it"
         )
 
 
 def curves(history: pd.DataFrame) -> Iterator[tuple[int, dict[str, float]]]:
     """Yield each logged step with its numbers by tag.
 
+    The tags are `<quantity>/mean`, `/min` and `/max` over the replicates that are finite, and the rates under their
+    own names; what is missing at a step has no tag there.
+
     Args:
         history: a row per replicate and logged step.
-
-    Returns:
-        `<quantity>/mean`, `/min` and `/max` over the replicates that are finite, and the rates under their own
-        names; what is missing at a step has no tag there.
     """
     quantities = [name for name in history if name not in ("step", "replicate", *RATES)]
     table = history.groupby("step")[quantities].agg(STATISTICS)
@@ -46,7 +45,7 @@ def curves(history: pd.DataFrame) -> Iterator[tuple[int, dict[str, float]]]:
 
 
 def write_events(block: Block, path: Path) -> None:
-    """Write the curves of a block; every event bears the time at which the training was finished.
+    """Write the curves of a block; every event has the time at which the training was finished.
 
     Raises:
         InputError: TensorBoard is not installed, or a file of the block is missing or damaged.

@@ -23,7 +23,7 @@ from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.study import Study
 from plans import extract_words, train_words
 
-CONFIG = Path(__file__).parents[1] / "config"
+CONFIG = Path(__file__).parents[2] / "config"
 SMOKE = [CONFIG / "smoke.yaml"]
 
 
