@@ -14,7 +14,7 @@ from intrinsic_lr.training.loop import Batches, State, take_step
 
 
 class Engine:
-    """The library's training of an ensemble, step by step as `intrinsic_lr.commands.train` runs it.
+    """The library's training of an ensemble, step by step as `intrinsic-lr train` runs it.
 
     Attributes:
         members: networks that a step advances.

@@ -77,7 +77,15 @@ def test_stopped_after_every_step(files, undisturbed, tmp_path, setting, capsys)
 
 def test_killed_at_any_moment(files, undisturbed, tmp_path):
     """SIGKILL, which no program can answer, at a random moment of a run that saves after every step."""
-    words = [sys.executable, "-m", "intrinsic_lr.commands.train", *command(files, tmp_path), "--save-every", "0"]
+    words = [
+        sys.executable,
+        "-m",
+        "intrinsic_lr.commands",
+        "train",
+        *command(files, tmp_path),
+        "--save-every",
+        "0",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(LIBRARY)}
     running = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL)
     while running.poll() is None and not (tmp_path / STATE).exists():

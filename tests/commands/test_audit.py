@@ -154,7 +154,7 @@ CONTENTS = {
     "a training of another seed": (
         lambda project: rewrite(project, RUN, plan__seed=7),
         RUN,
-        "seed is 7, the config asks for 0",
+        "seed is 7, the config asks for the default",
     ),
     "a training on other data": (
         lambda project: rewrite(project, RUN, data__sha256="0"),

@@ -48,5 +48,5 @@ def test_a_replicate_that_is_not_finite_is_left_out():
 
 def test_without_the_package_one_line_says_so(monkeypatch):
     monkeypatch.setattr(events, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match="config: tensorboard: .*the package tensorboard is not installed"):
+    with pytest.raises(InputError, match=r"config: tensorboard: .*the package tensorboard is not installed"):
         events.check_installed()

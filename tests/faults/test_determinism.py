@@ -69,7 +69,7 @@ def test_a_member_is_trained_again_alone_from_its_record(finished, tmp_path, mon
     folder = next(finished.glob("results/runs/digits_300-small-*/block_0000"))
     record = json.loads((folder / "run.json").read_text())
     words = shlex.split(record["command"])
-    assert words[:3] == ["python", "-m", "intrinsic_lr.commands.train"]
+    assert words[:2] == ["intrinsic-lr", "train"]
     monkeypatch.chdir(finished)
     data = words[words.index("--data") : words.index("--out")]
     train.main(["--from", str(folder / "run.json"), "--replicates", "2:3", *data, "--out", str(tmp_path)])

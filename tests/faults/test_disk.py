@@ -125,10 +125,10 @@ def test_a_disk_that_fills_up_during_a_training(files, undisturbed, disk, monkey
 def test_the_program_says_so_in_its_log_on_the_same_disk(files, disk):
     """Nobody checks beforehand here. Where the log cannot be written either, there is still no traceback."""
     out = disk / "block"
-    words = [sys.executable, "-m", "intrinsic_lr.commands.train", *command(files, out)]
+    words = [sys.executable, "-m", "intrinsic_lr.commands", "train", *command(files, out)]
     code = "import sys; from intrinsic_lr.core import job_log; from intrinsic_lr.commands import train; "
     code += "from intrinsic_lr.training import blocks; blocks.check_disk = lambda *_: None; "
-    words[1:3] = ["-c", code + "job_log.run_command(lambda: train.main(sys.argv[1:]))"]
+    words[1:4] = ["-c", code + "job_log.run_command(lambda: train.main(sys.argv[1:]))"]
     log = disk / "log"
     with open(log, "w") as handle:
         ballast = fill(disk, 2 * PAGE)
@@ -185,7 +185,7 @@ def test_no_permission(files, undisturbed, tmp_path):
     out = tmp_path / "results" / "block"
     out.mkdir(parents=True)
     out.chmod(0o555)
-    words = [sys.executable, "-m", "intrinsic_lr.commands.train", *command(files, out)]
+    words = [sys.executable, "-m", "intrinsic_lr.commands", "train", *command(files, out)]
     if os.getuid() == 0:
         powers = "-dac_override,-dac_read_search,-fowner"
         words = ["setpriv", f"--inh-caps={powers}", f"--bounding-set={powers}", *words]

@@ -34,9 +34,10 @@ def kind(process):
     except psutil.Error:
         return None
     text = " ".join(words)
-    if "intrinsic_lr.commands.train" in words:
+    command = words[2] if len(words) > 2 and words[1].endswith("/intrinsic-lr") else None
+    if command == "train":
         return "training"
-    if "intrinsic_lr.commands.extract" in words or "/.snakemake/scripts/" in text:
+    if command == "extract" or "/.snakemake/scripts/" in text:
         return "analysis"
     if (
         words

@@ -58,7 +58,7 @@ def snakemake(project: Path, *arguments: str) -> subprocess.Popen:
 
 def status(project: Path) -> list[str]:
     """Return what a second terminal is told of all trainings: done, running, waiting, stopped, killed, failed."""
-    command = [sys.executable, "-m", "intrinsic_lr.commands.status", "--config", *CONFIGS]
+    command = [sys.executable, "-m", "intrinsic_lr.commands", "status", "--config", *CONFIGS]
     variables = {**os.environ, "PYTHONPATH": str(project / "workflow" / "lib")}
     done = subprocess.run(command, cwd=project, env=variables, capture_output=True, text=True, check=True)
     (line,) = re.findall(r"^all, shared ones once +(.*)$", done.stdout, re.MULTILINE)
@@ -83,7 +83,7 @@ class Training:
         (self.process,) = [
             number
             for number, command, _ in processes()
-            if "intrinsic_lr.commands.train" in command and f"digits_300-{point}" in command
+            if command[2:3] == ["train"] and f"digits_300-{point}" in command
         ]
         self.send(signal.SIGSTOP)
         (self.job,) = jobs_of(cluster.jobs(), point)

@@ -11,5 +11,5 @@ rule prepare_data:
     params:
         spec=lambda w: STUDY.dataset_spec(w.dataset),
     shell:
-        "python -m intrinsic_lr.commands.prepare_data --name {wildcards.dataset} --spec {params.spec:q}"
+        "intrinsic-lr prepare --name {wildcards.dataset} --spec {params.spec:q}"
         " --data {output.data:q} --info {output.info:q} 2> {log:q}"

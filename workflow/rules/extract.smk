@@ -21,6 +21,6 @@ rule extract:
     params:
         version=EXTRACT_VERSION,
     shell:
-        "python -m intrinsic_lr.commands.extract --run $(dirname {input.run:q}) --data {input.data:q}"
+        "intrinsic-lr extract --run $(dirname {input.run:q}) --data {input.data:q}"
         " --info {input.info:q} --device {resources.device}"
         " --jobs-per-device {resources.jobs_per_device} --threads {threads} 2> {log:q}"

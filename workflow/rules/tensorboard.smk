@@ -27,4 +27,4 @@ rule tensorboard:
     conda:
         "../../envs/intrinsic-lr-tensorboard.yaml"
     shell:
-        "python -m intrinsic_lr.commands.tensorboard --run $(dirname {input.run:q}) --out {output:q} 2> {log:q}"
+        "intrinsic-lr tensorboard --run $(dirname {input.run:q}) --out {output:q} 2> {log:q}"

@@ -30,7 +30,7 @@ rule train:
         version=TRAINING_VERSION,
     # In place of the shell, so that the training sees the workflow end.
     shell:
-        "exec python -m intrinsic_lr.commands.train --plan {params.plan:q} --data {input.data:q} --info {input.info:q}"
+        "exec intrinsic-lr train --plan {params.plan:q} --data {input.data:q} --info {input.info:q}"
         " --out $(dirname {output.run:q}) --device {resources.device}"
         " --jobs-per-device {resources.jobs_per_device} --threads {threads}"
         " --save-every {resources.save_every} --diverged {resources.diverged} --stop-with-parent"

@@ -21,7 +21,6 @@ import pandas as pd
 from intrinsic_lr.core import paths
 from intrinsic_lr.core.block_files import EXTRACT, RUN
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.core.job_log import run_command
 from intrinsic_lr.core.locks import is_running
 from intrinsic_lr.core.rerun import rerun_command
 from intrinsic_lr.core.storage import read_json, sha256, written
@@ -188,7 +187,9 @@ def _wrong_block(folder: Path, planned: Mapping, data: str) -> tuple[str, str] |
     trained = record["plan"]
     for key in planned | trained:
         if trained.get(key) != planned.get(key):
-            found, wanted = (json.dumps(plan.get(key)) for plan in (trained, planned))
+            found, wanted = (
+                json.dumps(plan[key]) if key in plan else "the default" for plan in (trained, planned)
+            )
             return RUN, f"{key} is {found}, the config asks for {wanted}"
     if record["data"]["sha256"] != data:
         return RUN, "trained on other data than those that are there"
@@ -227,7 +228,3 @@ def replicate_counts(table: pd.DataFrame) -> set[float]:
     if "replicate" in table:
         counts |= set(table.groupby("point")["replicate"].nunique())
     return counts
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -15,7 +15,6 @@ from typing import NamedTuple
 from intrinsic_lr.commands.budget import Budget, budgets, wall_seconds
 from intrinsic_lr.core.disk import check_disk, format_bytes, format_duration
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.core.job_log import run_command
 from intrinsic_lr.data.dataset_sizes import Sizes
 from intrinsic_lr.study.config_files import merged
 from intrinsic_lr.study.model_spec import ModelSpec
@@ -194,7 +193,3 @@ def report(
     if unknown:
         lines.append(f"not counted: {unknown} points of data sets whose sizes only their images tell")
     return lines
-
-
-if __name__ == "__main__":
-    run_command(main)

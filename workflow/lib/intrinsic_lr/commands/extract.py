@@ -6,7 +6,6 @@ from pathlib import Path
 from intrinsic_lr.core.block_files import CHECKPOINTS, EXTRACT, PREDICTIONS, STATISTICS, key
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.imports import gc_disabled
-from intrinsic_lr.core.job_log import run_command
 from intrinsic_lr.core.leases import leased
 from intrinsic_lr.core.locks import alone
 from intrinsic_lr.core.rerun import rerun_command
@@ -126,7 +125,3 @@ def _outputs(model, params: dict, images) -> tuple[dict, dict]:
         buffers[f"{norm}.running_mean"] = layer.mean
         buffers[f"{norm}.running_var"] = layer.variance
     return outputs, buffers
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -4,7 +4,6 @@ import argparse
 import json
 
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.core.job_log import run_command
 from intrinsic_lr.data import dataset as data
 
 
@@ -26,7 +25,3 @@ def main(argv: list[str] | None = None) -> None:
         f"{info['name']}: {info['train_count']} training and {info['test_count']} test images of shape {shape} "
         f"in {len(info['classes'])} classes"
     )
-
-
-if __name__ == "__main__":
-    run_command(main)

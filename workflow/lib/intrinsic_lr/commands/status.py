@@ -18,7 +18,7 @@ from typing import NamedTuple
 from intrinsic_lr.commands.budget import predicted_points, wall_seconds
 from intrinsic_lr.core import paths
 from intrinsic_lr.core.disk import format_duration
-from intrinsic_lr.core.job_log import SILENT_SECONDS, run_command
+from intrinsic_lr.core.job_log import SILENT_SECONDS
 from intrinsic_lr.core.progress import Progress, read_progress
 from intrinsic_lr.core.storage import read_json
 from intrinsic_lr.core.version import TRAINING_VERSION
@@ -241,7 +241,3 @@ def _detail(job: Job) -> list[str]:
         return [line]
     shown = [f"    {text}" for text in job.text.splitlines() if text.strip()]
     return ["", line, f"  {job.log}:", *shown[-LAST_LINES:]]
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.core.job_log import run_command
 from intrinsic_lr.core.storage import atomic_path
 from intrinsic_lr.runs.ensembles import Block
 
@@ -30,8 +29,8 @@ def check_installed() -> None:
 def curves(history: pd.DataFrame) -> Iterator[tuple[int, dict[str, float]]]:
     """Yield each logged step with its numbers by tag.
 
-    The tags are `<quantity>/mean`, `/min` and `/max` over the replicates that are finite, and the rates under their
-    own names; what is missing at a step has no tag there.
+    Tags are `<quantity>/mean`, `/min` and `/max` over the replicates that are finite, and the names of the rates;
+    what is missing at a step has no tag there.
 
     Args:
         history: a row per replicate and logged step.
@@ -72,7 +71,3 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="the file to write, named *tfevents*")
     arguments = parser.parse_args(argv)
     write_events(Block(arguments.run), arguments.out)
-
-
-if __name__ == "__main__":
-    run_command(main)

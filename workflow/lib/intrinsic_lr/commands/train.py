@@ -8,7 +8,6 @@ from typing import NoReturn
 
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.imports import gc_disabled
-from intrinsic_lr.core.job_log import run_command
 from intrinsic_lr.core.leases import leased
 from intrinsic_lr.core.storage import read_json
 from intrinsic_lr.study.plan import TrainingPlan
@@ -90,7 +89,3 @@ def _run(plan: TrainingPlan, arguments: argparse.Namespace, device_name: str, pa
             f"{plan.point}: found {len(lost)} of {len(plan.members)} replicates not finite any more ({steps}); "
             "with diverged: fail none is allowed, diverged: keep marks them as missing"
         )
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.core.job_log import run_command
 from intrinsic_lr.core.locks import MARK
 
 LAST_SECOND = 1_000_000_000
@@ -66,7 +65,3 @@ def main(argv: list[str] | None = None) -> None:
         print("== removing the lock that a killed run left behind")
     if count := bring_to_present(Path("results"), time.time_ns()):
         print(f"== {count} results were dated in the future: dated to the present")
-
-
-if __name__ == "__main__":
-    run_command(main)

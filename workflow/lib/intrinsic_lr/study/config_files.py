@@ -14,7 +14,6 @@ from typing import Any
 import yaml
 
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.core.job_log import run_command
 
 CODE = "__use_yte__"
 """The key by which a file asks Snakemake to run the Python in it."""
@@ -186,7 +185,3 @@ def main(argv: list[str] | None = None) -> None:
     """Refuse the config files given on the command line that are no plain data."""
     for file in sys.argv[1:] if argv is None else argv:
         read_file(Path(file))
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -177,6 +177,6 @@ def _provenance(plan: TrainingPlan, data: Dataset, device: torch.device, note: s
             "numpy": np.__version__,
         },
         "git_commit": current_commit(),
-        "command": shlex.join(["python", "-m", "intrinsic_lr.commands.train", *sys.argv[1:]]),
+        "command": shlex.join(["intrinsic-lr", *sys.argv[1:]]),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
