@@ -1,0 +1,66 @@
+"""The console command, and what `make` gives to it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from intrinsic_lr.commands import __main__ as console
+from projects import environment_of, install_make, new_project
+
+PROGRAM = Path(sys.executable).with_name("intrinsic-lr")
+LIBRARY = Path(console.__file__).parents[2]
+
+
+def run(*arguments, folder):
+    words = [PROGRAM, *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(LIBRARY)}
+    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def test_help_lists_every_sub_command(tmp_path):
+    lines = run("--help", folder=tmp_path).stdout.splitlines()
+    assert [line.split()[0] for line in lines[1:-1]] == list(console.COMMANDS)
+
+
+def test_an_unknown_sub_command_is_named(tmp_path):
+    done = run("trian", folder=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the command must be one of prepare, train")
+    assert done.stderr.endswith("got 'trian'\n")
+
+
+@pytest.mark.parametrize("command", console.COMMANDS)
+def test_modules_in_the_working_folder_are_not_imported(tmp_path, command):
+    """Every sub-command starts; files named as the libraries that it imports are no obstacle."""
+    for name in ("random.py", "torch.py", "pandas.py"):
+        (tmp_path / name).write_text("raise SystemExit('imported')")
+    done = run(command, *([] if command == "check" else ["--help"]), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert command == "check" or done.stdout.startswith(f"usage: intrinsic-lr {command}")
+
+
+@pytest.mark.workflow
+def test_make_takes_its_variables_as_text(tmp_path):
+    """A config file's name may have spaces, and neither make nor the shell runs what is in it."""
+    project = install_make(new_project(tmp_path / "project"))
+    name = "my `touch owned` $(touch owned) $(shell touch owned).yaml"
+    (project / "config/smoke.yaml").rename(project / name)
+
+    def make(*arguments):
+        words = ["make", *arguments]
+        environment = {key: value for key, value in environment_of(project).items() if key != "MAKEFLAGS"}
+        return subprocess.run(words, cwd=project, env=environment, capture_output=True, text=True)
+
+    done = make("status", f"CONFIG={name}")
+    assert done.returncode == 0, done.stderr
+    assert "smoke_trajectory" in done.stdout
+    for setting in ("CORES=0", "CORES=-1", "CORES=1;touch owned", "CORES=$(shell touch owned)"):
+        done = make("check", setting)
+        (line, _) = done.stderr.splitlines()
+        assert line.startswith("error: CORES must be all or a whole number from 1 on, got")
+    done = make("status", "CONFIG=absent.yaml")
+    assert "error: CONFIG must name YAML files" in done.stderr
+    assert not list(tmp_path.rglob("owned*"))
