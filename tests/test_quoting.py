@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from written_sets import NAMES, pictures, save
+from tests.data.written_sets import NAMES, pictures, save
 
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.study.config_files import merged
