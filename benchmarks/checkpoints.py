@@ -11,8 +11,8 @@ from torch import Tensor
 
 from benchmarks import plain
 from benchmarks.cases import CLASSES, Model
-from intrinsic_lr.core.block_files import CHECKPOINTS, RUN, key
-from intrinsic_lr.core.storage import TensorWriter, sha256, write_json
+from intrinsic_lr.core.block_files import CHECKPOINTS, RUN, step_file
+from intrinsic_lr.core.storage import write_json, write_tensors
 from intrinsic_lr.models.ensemble import EnsembleModel, build
 from intrinsic_lr.runs.ensembles import open_ensemble
 from intrinsic_lr.runs.trajectories import trajectories
@@ -45,12 +45,10 @@ class Weights:
 
     def write(self, folder: Path) -> None:
         """Write the checkpoints as a training leaves them."""
-        shapes = {name: (self.replicates, *shape) for name, shape in self.build().shapes.items()}
-        layout = {key(step, name): (torch.float32, shape) for step in self.steps for name, shape in shapes.items()}
-        with TensorWriter(folder / CHECKPOINTS, layout) as file:
-            for step, weights in zip(self.steps, self._walk(), strict=False):
-                for name, value in weights.items():
-                    file.write(key(step, name), value)
+        names = [step_file(CHECKPOINTS, step) for step in self.steps]
+        sums = {
+            name: write_tensors(folder / name, weights) for name, weights in zip(names, self._walk(), strict=False)
+        }
         write_json(
             folder / RUN,
             {
@@ -61,7 +59,7 @@ class Weights:
                     "timeline": {"segments": [{"steps": self.steps[-1] or 1, "lr": 0.1, "weight_decay": 0.1}]},
                 },
                 "data": {"shape": list(self.net.image), "classes": CLASSES, "sha256": ""},
-                "sha256": {CHECKPOINTS: sha256(folder / CHECKPOINTS)},
+                "sha256": sums,
             },
         )  # fmt: skip
 
@@ -93,7 +91,5 @@ def library(weights: Weights, folder: Path, threads: int) -> tuple[pd.DataFrame,
 
 def pdist(weights: Weights, folder: Path) -> np.ndarray:
     """Return the distances within the first replicate's trajectory by `plain.distances`."""
-    groups = weights.build().scale_groups
-    names = [name for group in groups.values() for name in group]
-    keys = [{name: key(step, name) for name in names} for step in weights.steps]
-    return plain.distances(folder / CHECKPOINTS, keys, groups, [0])
+    files = [folder / step_file(CHECKPOINTS, step) for step in weights.steps]
+    return plain.distances(files, weights.build().scale_groups, [0])

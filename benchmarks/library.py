@@ -10,7 +10,9 @@ from intrinsic_lr.models.module import Norm, build_module
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.study.schedules import Segment, Timeline
-from intrinsic_lr.training.loop import Batches, State, take_step
+from intrinsic_lr.training.batches import Batches
+from intrinsic_lr.training.loop import take_step
+from intrinsic_lr.training.state import State
 
 
 class Engine:

@@ -78,26 +78,21 @@ def _quantities(found: np.ndarray, n: int, m: int) -> Scores:
     return {"total_variation": variation, "across": across, "excess": excess}
 
 
-def distances(
-    file: Path, keys: Sequence[Mapping[str, str]], groups: Mapping[str, Sequence[str]], replicates: Iterable[int]
-) -> np.ndarray:
+def distances(files: Sequence[Path], groups: Mapping[str, Sequence[str]], replicates: Iterable[int]) -> np.ndarray:
     """Return distance, distance at unit norm and cosine of pairs of checkpoints, (replicates, 3, layers, pairs).
 
     Args:
-        file: checkpoints, all of which are read.
-        keys: for each checkpoint the name in the file of every parameter.
+        files: checkpoints, all of which are read.
         groups: the parameters of each layer; all layers, raw and each at unit norm, come after them.
         replicates: which of the replicates.
     """
-    weights = load_file(file)
-    return np.array([_distances(weights, keys, groups, replicate) for replicate in replicates])
+    steps = [load_file(file) for file in files]
+    return np.array([_distances(steps, groups, replicate) for replicate in replicates])
 
 
-def _distances(weights, keys, groups, replicate: int) -> np.ndarray:
+def _distances(steps, groups, replicate: int) -> np.ndarray:
     layers = [
-        np.array(
-            [np.concatenate([weights[step[name]][replicate].ravel() for name in names]) for step in keys], float
-        )
+        np.array([np.concatenate([step[name][replicate].ravel() for name in names]) for step in steps], float)
         for names in groups.values()
     ]
     layers += [np.hstack(layers), np.hstack([_unit(layer) for layer in layers]) / len(layers) ** 0.5]

@@ -53,3 +53,12 @@ def train_words(plan, files, out, *more):
 def extract_words(files, out):
     """Return the words that extract what a block of that folder predicts."""
     return ["--run", str(out), "--data", str(files[0]), "--info", str(files[1]), "--device", "cpu"]
+
+
+def contents(folder):
+    """Return the bytes of all files of a block but its records, which hold times, by their path in it."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.suffix != ".json"
+    }

@@ -152,7 +152,7 @@ def test_the_config_can_make_it_a_failure(spoilt):
     done = snakemake(spoilt, "--force", run, "--retries", "0", config="failing.yaml")
     assert done.returncode != 0
     assert "Traceback" not in done.stdout
-    (line,) = {line for line in done.stdout.splitlines() if "replicates not finite any more" in line}
-    assert line.startswith(f"error: {ALL}: found {MEMBERS} of {MEMBERS} replicates not finite")
+    (line,) = {line for line in done.stdout.splitlines() if "replicates are not finite any more" in line}
+    assert line.startswith(f"error: {ALL}: {MEMBERS} of {MEMBERS} replicates are not finite")
     assert "0 at step " in line
     assert not (spoilt / run).exists()

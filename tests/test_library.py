@@ -71,7 +71,7 @@ def test_one_replicate_as_a_module_predicts_what_was_extracted(run):
         with torch.no_grad():
             logits = network(data.normalize(data.test_images))
         assert torch.allclose(logits, run.predictions(8).logits[replicate], atol=1e-5)
-    with pytest.raises(InputError, match="found replicate 4"):
+    with pytest.raises(InputError, match="replicate must be from 0 to 1, got 4"):
         run.network(8, 4)
 
 
@@ -86,11 +86,11 @@ def test_evaluating_a_checkpoint_gives_its_history(run):
 @pytest.mark.parametrize(
     ("file", "read"),
     [
-        ("checkpoints.safetensors", lambda run: run.weights(8)),
+        ("checkpoints/00000008.safetensors", lambda run: run.weights(8)),
         ("history.parquet", lambda run: run.history),
         ("trace.parquet", lambda run: run.trace),
-        ("predictions.safetensors", lambda run: run.predictions(8)),
-        ("statistics.safetensors", lambda run: run.network(8, 2)),
+        ("predictions/00000008.safetensors", lambda run: run.predictions(8)),
+        ("statistics/00000008.safetensors", lambda run: run.network(8, 2)),
         ("../../../data/digits.safetensors", lambda run: run.data()),
     ],
 )

@@ -12,8 +12,11 @@ from intrinsic_lr.models.gradients import gradients
 from intrinsic_lr.models.precision import products_in, use_full_precision
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.points import check_precision
-from intrinsic_lr.training import loop as training
+from intrinsic_lr.training.batches import Batches
 from intrinsic_lr.training.evaluation import EvaluationData, evaluate
+from intrinsic_lr.training.loop import train
+from intrinsic_lr.training.recorder import Recorder
+from intrinsic_lr.training.state import State
 from plans import plan, timeline
 
 MEMBERS = 24
@@ -40,10 +43,9 @@ def settings_of(precision):
 
 def trained(digits, settings):
     model = build(settings.model, (1, 8, 8), 10)
-    state = training.State.initial(settings, model, torch.device("cpu"))
-    recorder = training.Recorder(settings, model, EvaluationData.of(digits))
-    for _ in training.run(state, settings, model, training.Batches(settings, digits), recorder, 300):
-        pass
+    state = State.initial(settings, model, torch.device("cpu"))
+    recorder = Recorder(settings, model, EvaluationData.of(digits))
+    train(settings, model, Batches(settings, digits), recorder, state)
     return state, recorder, evaluate(model, state.params, EvaluationData.of(digits)).test_accuracy.numpy()
 
 
@@ -63,7 +65,7 @@ def test_weights_and_updates_stay_in_float32(outcomes):
 def test_norm_recursion_holds_to_the_precision_of_the_products(outcomes, precision, bound):
     """R' = a^2 R + eta^2 ||g^||^2 / R, relative: weights and gradient are orthogonal up to rounding only."""
     _, recorder, _ = outcomes[precision]
-    history = recorder.history.columns(range(MEMBERS))
+    history = recorder.history.table(range(MEMBERS))
     last = history["norm_recursion_residual"][history["step"] == 300]
     assert len(last) == MEMBERS
     assert last.abs().max() < bound

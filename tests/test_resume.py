@@ -15,15 +15,14 @@ import torch
 from safetensors.torch import load_file
 
 from intrinsic_lr.commands import train
-from intrinsic_lr.core.block_files import CHECKPOINTS, HISTORY, TRACE
+from intrinsic_lr.core.block_files import HISTORY, RESUME, TRACE
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.training import parts
-from intrinsic_lr.training import recorder as recording
+from intrinsic_lr.models import explicit, kernels
+from intrinsic_lr.models.devices import MemberLimit
 from intrinsic_lr.training.resume import STATE, STOPPED, Watch
-from plans import LIBRARY, plan, timeline, train_words, write_noise
+from plans import LIBRARY, contents, plan, timeline, train_words, write_noise
 
 STEPS = 9
-RESULTS = (CHECKPOINTS, HISTORY, TRACE)
 RATES = timeline((STEPS, 0.1, 0.05))
 SETTINGS = {
     "plain": {},
@@ -54,12 +53,9 @@ def undisturbed(files, tmp_path_factory):
     return folders
 
 
-def same_files(a, b):
-    return all((a / name).read_bytes() == (b / name).read_bytes() for name in RESULTS)
-
-
-def left(folder):
-    return sorted(path.name for path in folder.iterdir())
+def finished_like(folder, undisturbed):
+    """Whether a folder holds the files of an undisturbed training, and nothing else."""
+    return contents(folder) == contents(undisturbed) and not (folder / RESUME).exists()
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -71,8 +67,7 @@ def test_stopped_after_every_step(files, undisturbed, tmp_path, setting, capsys)
         assert f"stopped after step {step} of {STEPS} by the time limit" in capsys.readouterr().err
         assert not (tmp_path / "run.json").exists()
     train.main([*command(files, tmp_path, **SETTINGS[setting]), "--stop-after", "0"])
-    assert same_files(tmp_path, undisturbed[setting])
-    assert left(tmp_path) == sorted([*RESULTS, "run.json"])
+    assert finished_like(tmp_path, undisturbed[setting])
 
 
 def test_killed_at_any_moment(files, undisturbed, tmp_path):
@@ -93,8 +88,7 @@ def test_killed_at_any_moment(files, undisturbed, tmp_path):
     running.kill()
     assert running.wait() in (0, -signal.SIGKILL)
     train.main(command(files, tmp_path))
-    assert same_files(tmp_path, undisturbed["plain"])
-    assert left(tmp_path) == sorted([*RESULTS, "run.json"])
+    assert finished_like(tmp_path, undisturbed["plain"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -107,21 +101,28 @@ def test_signals_stop_after_the_step(files, undisturbed, tmp_path, monkeypatch, 
             os.kill(os.getpid(), number)
         return bool(self.reason)
 
-    monkeypatch.setattr(Watch, "stops", signalled)
+    monkeypatch.setattr(Watch, "should_stop", signalled)
     with pytest.raises(SystemExit, match=str(STOPPED)):
         train.main(command(files, tmp_path))
     assert f"by {number.name}; state saved" in capsys.readouterr().err
     train.main(command(files, tmp_path))
-    assert same_files(tmp_path, undisturbed["plain"])
+    assert finished_like(tmp_path, undisturbed["plain"])
 
 
 def test_the_end_of_the_parent_is_a_reason(monkeypatch):
     alone, child = Watch(60, None, None), Watch(60, None, os.getppid())
-    assert not child.stops()
+    assert not child.should_stop()
     monkeypatch.setattr(os, "getppid", lambda: 1)
-    assert child.stops()
+    assert child.should_stop()
     assert "the process that started it" in child.reason
-    assert not alone.stops()
+    assert not alone.should_stop()
+
+
+@pytest.fixture
+def uncompiled(monkeypatch):
+    """PyTorch's arithmetic: the compiled kernels, which need next to no memory, do not ask for any."""
+    monkeypatch.setattr(kernels, "load", lambda: None)
+    monkeypatch.setattr(explicit, "compiled", lambda *_: None)
 
 
 def stopped(files, folder, **changes):
@@ -150,102 +151,89 @@ def test_damaged_state_is_named(files, tmp_path, damage):
 
 
 @pytest.mark.parametrize("damage", ["emptied", "one bit"])
-def test_damaged_checkpoints_of_a_stopped_run_are_named(files, tmp_path, damage):
+def test_damaged_checkpoints_of_a_stopped_run_are_named(files, undisturbed, tmp_path, damage):
     stopped(files, tmp_path)
-    (partial,) = tmp_path.glob(".checkpoints*.tmp")
-    content = bytearray(partial.read_bytes())
-    content[content.index(b"}}") + 100] ^= 1
-    partial.write_bytes(b"" if damage == "emptied" else bytes(content))
-    with pytest.raises(InputError, match="damaged; train from the beginning after `rm "):
+    (checkpoint,) = (tmp_path / RESUME).glob("checkpoints/*")
+    checkpoint.write_bytes(DAMAGES[damage](checkpoint.read_bytes()))
+    with pytest.raises(InputError, match=rf"{checkpoint.name}: damaged; train from the beginning after `rm "):
         train.main(command(files, tmp_path))
-    partial.unlink()
+    checkpoint.unlink()
     train.main(command(files, tmp_path))
-    assert left(tmp_path) == sorted([*RESULTS, "run.json"])
+    assert finished_like(tmp_path, undisturbed["plain"])
 
 
 def test_a_state_of_another_training_is_not_gone_on_from(files, undisturbed, tmp_path, capsys):
     stopped(files, tmp_path, seed=1)
     train.main(command(files, tmp_path))
-    assert "of another training" in capsys.readouterr().err
-    assert same_files(tmp_path, undisturbed["plain"])
+    assert "of another training (other plan)" in capsys.readouterr().err
+    assert finished_like(tmp_path, undisturbed["plain"])
 
 
-def short_of_memory(monkeypatch, members, step=0):
-    """Let a device hold so many members only, from a step on."""
-    take_step = parts.run.__globals__["take_step"]
+def test_a_state_of_another_arithmetic_is_not_gone_on_from(files, tmp_path, request, capsys):
+    """Stopped on a machine with a compiler and started again on one without."""
+    stopped(files, tmp_path / "other")
+    request.getfixturevalue("uncompiled")
+    for folder in ("alone", "other"):
+        train.main(command(files, tmp_path / folder))
+    assert "of another training (other kernels)" in capsys.readouterr().err
+    assert json.loads((tmp_path / "other/run.json").read_text())["kernels"] == "PyTorch"
+    assert finished_like(tmp_path / "other", tmp_path / "alone")
 
-    def limited(state, *rest):
-        if len(state.lost) > members and state.step >= step:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
-        return take_step(state, *rest)
 
-    monkeypatch.setitem(parts.run.__globals__, "take_step", limited)
+def short_of_memory(monkeypatch, members):
+    """Let a device hold so many members only."""
+    of_all = MemberLimit.map
+
+    def limited(self, compute, count, *rest):
+        def of_part(part):
+            if part.stop - part.start > members:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+            return compute(part)
+
+        return of_all(self, of_part, count, *rest)
+
+    monkeypatch.setattr(MemberLimit, "map", limited)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize(("members", "step"), [(2, 0), (1, 5), (3, 8)])
-def test_too_little_memory_means_smaller_parts(
-    files, undisturbed, tmp_path, monkeypatch, capsys, setting, members, step
-):
-    short_of_memory(monkeypatch, members, step)
-    train.main(command(files, tmp_path, **SETTINGS[setting]))
-    log = capsys.readouterr().err
-    assert (
-        f"out of device memory at step {step}: going on from there with the replicates 0 to 3 in two parts" in log
-    )
-    record = json.loads((tmp_path / "run.json").read_text())
-    assert max(end - first for first, end in record["parts"]) <= members
-    found, expected = (load_file(folder / CHECKPOINTS) for folder in (tmp_path, undisturbed[setting]))
-    assert list(found) == list(expected)
-    assert all(torch.allclose(found[name], expected[name], rtol=1e-5, atol=1e-6) for name in found)
+@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.usefixtures("uncompiled")
+def test_too_little_memory_means_fewer_members_at_once(files, tmp_path, monkeypatch, capsys, setting, members):
+    folders = tmp_path / "whole", tmp_path / "limited"
+    train.main(command(files, folders[0], **SETTINGS[setting]))
+    short_of_memory(monkeypatch, members)
+    train.main(command(files, folders[1], **SETTINGS[setting]))
+    assert f"out of device memory: going on with {members} members at a time" in capsys.readouterr().err
+    assert json.loads((folders[1] / "run.json").read_text())["members_at_once"] == members
+    for name in ("checkpoints/00000004.safetensors", "checkpoints/00000009.safetensors"):
+        found, expected = (load_file(folder / name) for folder in folders)
+        assert list(found) == list(expected)
+        assert all(torch.allclose(found[key], expected[key], rtol=1e-5, atol=1e-6) for key in found)
     for name in (HISTORY, TRACE):
-        tables = [pd.read_parquet(folder / name) for folder in (tmp_path, undisturbed[setting])]
+        tables = [pd.read_parquet(folder / name) for folder in folders]
         keys = ["step", "replicate", "lr", "weight_decay"]
         assert tables[0][keys].equals(tables[1][keys])
         column = "squared_norm"
         assert tables[0][column].to_numpy() == pytest.approx(tables[1][column].to_numpy(), rel=1e-5)
 
 
-def test_parts_are_gone_on_from_too(files, tmp_path, monkeypatch):
-    short_of_memory(monkeypatch, 1, 3)
+@pytest.mark.usefixtures("uncompiled")
+def test_fewer_members_at_once_are_gone_on_with_too(files, tmp_path, monkeypatch):
+    short_of_memory(monkeypatch, 1)
     whole, pieces = tmp_path / "whole", tmp_path / "pieces"
     train.main(command(files, whole))
-    stops = 0
     while not (pieces / "run.json").exists():
         with contextlib.suppress(SystemExit):
             train.main([*command(files, pieces), "--stop-after", "0"])
-        stops += 1
-    assert stops > 4 * (STEPS - 3), "four parts of one member each, from step 3 on"
-    assert same_files(whole, pieces)
+    assert finished_like(pieces, whole)
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_memory_for_no_member_is_an_error(files, tmp_path, monkeypatch):
     short_of_memory(monkeypatch, 0)
-    with pytest.raises(InputError, match="device memory: found too little for a single replicate of p; allowed"):
+    with pytest.raises(InputError, match="device memory: too little for a single replicate of p"):
         train.main(command(files, tmp_path))
-    assert left(tmp_path) == []
-
-
-def test_memory_that_runs_out_while_measuring_loses_no_row(files, undisturbed, tmp_path, monkeypatch):
-    """The evaluation after a step fails: the step is taken again by smaller parts, and its rows are there once."""
-    evaluate, evaluations = recording.evaluate, []
-
-    def limited(model, params, data):
-        evaluations.append(len(params["head.weight"]))
-        if evaluations == [4, 4]:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return evaluate(model, params, data)
-
-    monkeypatch.setattr(recording, "evaluate", limited)
-    train.main(command(files, tmp_path))
-    assert evaluations == [4, 4, *[2] * 8], "steps 0 and 3 of all, then 3, 4, 6 and 9 of either half"
-    for name in (HISTORY, TRACE):
-        found, expected = (pd.read_parquet(folder / name) for folder in (tmp_path, undisturbed["plain"]))
-        assert found[["step", "replicate"]].equals(expected[["step", "replicate"]])
-        assert found["batch_loss"].to_numpy() == pytest.approx(
-            expected["batch_loss"].to_numpy(), rel=1e-5, nan_ok=True
-        )
-    assert left(tmp_path) == sorted([*RESULTS, "run.json"])
+    assert not (tmp_path / "run.json").exists()
 
 
 def test_divergence_is_kept_with_its_step_or_fails(files, tmp_path):
@@ -257,5 +245,5 @@ def test_divergence_is_kept_with_its_step_or_fails(files, tmp_path):
     history = pd.read_parquet(tmp_path / HISTORY)
     assert history.loc[history["step"] == 0, "test_loss"].notna().all()
     assert history.loc[history["step"] >= 3, "test_accuracy"].isna().all()
-    with pytest.raises(InputError, match=r"p: found 4 of 4 replicates not finite .*\(0 at step 3, .*diverged"):
+    with pytest.raises(InputError, match=r"p: 4 of 4 replicates .*\(0 at step 3, .*diverged"):
         train.main([*flags, "--diverged", "fail"])

@@ -10,54 +10,14 @@ from safetensors.torch import load_file
 
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.job_log import run_command
-from intrinsic_lr.core.storage import TensorWriter, atomic_path, read_json, sha256, verify, write_json
+from intrinsic_lr.core.storage import atomic_path, read_json, sha256, verify, write_json, write_tensors
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.uint8, torch.int16, torch.int64])
-def test_tensor_writer_agrees_with_the_safetensors_library(tmp_path, dtype):
-    tensors = {f"{step:03d}/layer": (torch.randn(3, 4, 5) * 50).to(dtype) for step in range(4)}
-    tensors["short"] = torch.tensor([3]).to(dtype)
-    path = tmp_path / "file.safetensors"
-    with TensorWriter(path, {name: (t.dtype, t.shape) for name, t in tensors.items()}, {"key": "value"}) as writer:
-        for name in reversed(tensors):
-            writer.write(name, tensors[name])
-        assert not path.exists()
-    loaded = load_file(path)
-    assert loaded.keys() == tensors.keys()
-    assert all(torch.equal(loaded[name], tensors[name]) for name in tensors)
-
-
-def test_incomplete_or_wrong_tensors_leave_no_file(tmp_path):
-    path = tmp_path / "file.safetensors"
-    layout = {"a": (torch.float32, (2,)), "b": (torch.float32, (2,))}
-    with pytest.raises(ValueError, match="never written"), TensorWriter(path, layout) as writer:
-        writer.write("a", torch.zeros(2))
-    with pytest.raises(ValueError, match="is not within"), TensorWriter(path, layout) as writer:
-        writer.write("a", torch.zeros(3))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_rows_come_in_any_order_and_from_another_writer(tmp_path):
-    path, layout = tmp_path / "file.safetensors", {"a": (torch.float32, (5, 2)), "b": (torch.int64, (3,))}
-    a, b = torch.randn(5, 2), torch.arange(3)
-
-    def stop_half_way(writer):
-        with writer:
-            writer.write("a", a[3:], first=3)
-            writer.write("b", b)
-            writer.keep = True
-            raise RuntimeError
-
-    first = TensorWriter(path, layout)
-    with pytest.raises(RuntimeError):
-        stop_half_way(first)
-    assert not path.exists()
-    with TensorWriter(path, layout) as second:
-        second.adopt(first.temporary, first.written)
-        second.write("a", a[:3])
-    loaded = load_file(path)
-    assert torch.equal(loaded["a"], a)
-    assert torch.equal(loaded["b"], b)
+def test_tensors_are_read_back_and_their_checksum_is_the_files(tmp_path):
+    tensors = {"a": torch.randn(3, 4), "b": torch.tensor([3], dtype=torch.int16), "c": torch.randn(4, 3).T}
+    path = tmp_path / "new" / "file.safetensors"
+    assert write_tensors(path, tensors) == sha256(path)
+    assert all(torch.equal(value, tensors[name]) for name, value in load_file(path).items())
 
 
 def test_what_killed_processes_left_is_removed(tmp_path):

@@ -4,7 +4,6 @@ import ast
 import pickle
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 from safetensors import SafetensorError
@@ -123,7 +122,8 @@ def test_a_pickle_in_the_place_of_any_result_is_never_opened(trapped, tmp_path):
     trap, made = trapped
     content, block = trap.read_bytes(), tmp_path / "block"
     block.mkdir()
-    names = ("checkpoints.safetensors", "history.parquet", "trace.parquet")
+    names = ("checkpoints/00000001.safetensors", "history.parquet", "trace.parquet")
+    (block / "checkpoints").mkdir()
     for name in names:
         (block / name).write_bytes(content)
     write_json(
@@ -132,9 +132,9 @@ def test_a_pickle_in_the_place_of_any_result_is_never_opened(trapped, tmp_path):
     )
     with pytest.raises((SafetensorError, InputError)):
         Block(block).weights(1)
-    for table in (Block(block).history, Block(block).trace):
+    for table in ("history.parquet", "trace.parquet"):
         with pytest.raises((OSError, ValueError)):
-            pd.read_parquet(table)
+            Block(block).table(table)
     with pytest.raises(InputError):
         read_json(trap)
     described = {"name": "d", "classes": ["a"], "sha256": sha256(trap), "mean": [0.5], "std": [0.5]}

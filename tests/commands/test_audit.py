@@ -101,11 +101,12 @@ def other_count(project):
 
 
 HISTORY, RUN = f"{FIRST}history.parquet", f"{FIRST}run.json"
-STRAY = ("results/notes.txt", "results/tables/a b.csv", f"{FIRST}.run.json.x.1.0.tmp", f"{FIRST}resume.state")
+STRAY = ("results/notes.txt", "results/tables/a b.csv", f"{FIRST}.run.json.x.1.0.tmp", f"{FIRST}resume/state")
 
 
 def touch(*files):
     for file in files:
+        file.parent.mkdir(exist_ok=True)
         file.touch()
 
 
@@ -115,9 +116,9 @@ BYTES = {
     "a table of nobody's": (touch, [STRAY[1]]),
     "what a killed job left": (touch, [STRAY[2]]),
     "a state of a finished training": (touch, [STRAY[3]]),
-    "cut checkpoints": (cut, [f"{FIRST}checkpoints.safetensors"]),
+    "cut checkpoints": (cut, [f"{FIRST}checkpoints/00000050.safetensors"]),
     "a flipped bit in a history": (flip, [HISTORY]),
-    "a flipped bit in predictions": (flip, [f"{FIRST}predictions.safetensors"]),
+    "a flipped bit in predictions": (flip, [f"{FIRST}predictions/00000050.safetensors"]),
     "a flipped bit in data": (flip, ["results/data/digits_300.safetensors"]),
     "a flipped bit in a figure": (flip, ["results/figures/gd_toy.png"]),
     "a flipped bit in a verdict": (flip, ["results/claims.csv"]),
@@ -137,8 +138,9 @@ def test_a_changed_or_foreign_file_is_named(project, asked, study, defect):
     foreign = paths[0] in STRAY
     what = "foreign, no job of the workflow wrote it" if foreign else DAMAGED
     repair = "rm {}" if foreign else f"snakemake --cores all --force {{}} --configfile {CONFIG[0]}"
+    made = {path: str(Path(path).parent) if "/00000050" in path else path for path in paths}
     assert sorted(faults) == [
-        f"{path}: {what}; repair with `{repair.format(shlex.quote(path))}`" for path in sorted(paths)
+        f"{path}: {what}; repair with `{repair.format(shlex.quote(made[path]))}`" for path in sorted(paths)
     ]
     found = f"0 damaged, {len(paths)} foreign" if foreign else f"{len(paths)} damaged, 0 foreign"
     assert counts.endswith(f"0 stale, 0 missing, {found}")
@@ -166,8 +168,13 @@ CONTENTS = {
         RUN,
         "it cannot be read (unsupported operand type(s) for |: 'dict' and 'NoneType')",
     ),
+    "a checkpoint that is gone": (
+        lambda project: (project / FIRST / "checkpoints/00000050.safetensors").unlink(),
+        RUN,
+        "checkpoints/00000050.safetensors, whose checksum it carries, is missing",
+    ),
     "predictions of other checkpoints": (
-        lambda project: rewrite(project, f"{FIRST}extract.json", checkpoints_sha256="0"),
+        lambda project: rewrite(project, f"{FIRST}extract.json", checkpoints={}),
         f"{FIRST}extract.json",
         "made from other checkpoints than those of run.json",
     ),
@@ -183,8 +190,7 @@ def test_what_does_not_fit_the_config_is_named(project, asked, study, defect):
 
 
 def test_what_a_stopped_training_goes_on_from_is_no_foreign_file(project, asked, study):
-    for name in ("resume.state", ".checkpoints.safetensors.x.1.0.tmp"):
-        (project / FIRST / name).touch()
+    touch(project / FIRST / "resume/state", project / FIRST / ".history.parquet.x.1.0.tmp")
     (project / FIRST / "run.json").unlink()
     later = {**asked, f"{FIRST}run.json": "missing"}
     fault, _ = audit.audit(study, later, project, CONFIG)

@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from intrinsic_lr.commands import extract, train
+from intrinsic_lr.core import block_files as runs
 from intrinsic_lr.core import storage
+from intrinsic_lr.core.block_files import step_file
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.data import prepared
 from intrinsic_lr.data.dataset import load
-from intrinsic_lr.runs import ensembles as runs
+from intrinsic_lr.runs.ensembles import member, open_ensemble
 from intrinsic_lr.training.resume import STATE
 from plans import extract_words, plan, train_words, write_noise
 
@@ -57,7 +59,7 @@ def study(whole, tmp_path):
 
 
 def ensemble(study):
-    return runs.open_ensemble([study / folder for folder in BLOCKS], 4)
+    return open_ensemble([study / folder for folder in BLOCKS], 4)
 
 
 def read_data(study):
@@ -72,19 +74,14 @@ def go_on(study):
     train.main(command(study, STOPPED[0], 0))
 
 
-def partial(folder):
-    (found,) = folder.glob(".checkpoints*.tmp")
-    return found
-
-
 # For each kind of file: where it lies, where another of its kind does, and a reader of it.
 KINDS = {
-    "checkpoints": (runs.CHECKPOINTS, lambda study: ensemble(study).weights(STEPS)),
+    "checkpoints": (step_file(runs.CHECKPOINTS, STEPS), lambda study: ensemble(study).weights(STEPS)),
     "history": (runs.HISTORY, lambda study: ensemble(study).history()),
     "trace": (runs.TRACE, lambda study: ensemble(study).trace()),
-    "predictions": (runs.PREDICTIONS, lambda study: ensemble(study).predictions(STEPS)),
-    "labels": (runs.PREDICTIONS, lambda study: ensemble(study).labels(STEPS)),
-    "statistics": (runs.STATISTICS, lambda study: runs.member(study / BLOCKS[0], STEPS, 0)),
+    "predictions": (step_file(runs.PREDICTIONS, STEPS), lambda study: ensemble(study).predictions(STEPS)),
+    "labels": (step_file(runs.PREDICTIONS, STEPS), lambda study: ensemble(study).labels(STEPS)),
+    "statistics": (step_file(runs.STATISTICS, STEPS), lambda study: member(study / BLOCKS[0], STEPS, 0)),
     "run.json": (runs.RUN, lambda study: ensemble(study).history()),
     "extract.json": (runs.EXTRACT, lambda study: ensemble(study).labels(STEPS)),
     "data": (".safetensors", read_data),
@@ -92,7 +89,7 @@ KINDS = {
     "description": (".json", read_data),
     "description for labels": (".json", read_labels),
     "resume state": (STATE, go_on),
-    "checkpoints of a stopped run": ("partial", go_on),
+    "checkpoints of a stopped run": (f"{runs.RESUME}/{step_file(runs.CHECKPOINTS, 0)}", go_on),
 }
 
 
@@ -102,7 +99,7 @@ def place(study, kind, number):
     if reader in (read_data, read_labels):
         return study / f"data/{'de'[number]}{name}"
     if reader is go_on:
-        return partial(study / STOPPED[number]) if name == "partial" else study / STOPPED[number] / name
+        return study / STOPPED[number] / name
     return study / BLOCKS[number] / name
 
 
@@ -144,14 +141,8 @@ def test_damage_is_named(study, kind, way):
 def test_every_flipped_bit_is_named(study, kind):
     path, read, generator = place(study, kind, 0), KINDS[kind][1], random.Random(kind)
     content = path.read_bytes()
-    if kind == "checkpoints of a stopped run":
-        # What is checked, and gone on from, are the pieces that were written: of these, the first checkpoint's.
-        start = 8 + int.from_bytes(content[:8], "little")
-        head, content = content[:start], content[start : start + 100]
-    else:
-        head = b""
     for _ in range(FLIPS):
-        path.write_bytes(head + flipped(content, generator))
+        path.write_bytes(flipped(content, generator))
         refused(read, study, path)
 
 

@@ -95,7 +95,7 @@ def at_work(project):
 
 def left_over(project):
     """Return what only a run that is at work or was stopped has: states, half files, locks, unfinished jobs."""
-    results = [path for path in (project / "results").rglob("*") if path.name.endswith((".tmp", ".state"))]
+    results = [path for pattern in ("*.tmp", "resume") for path in (project / "results").rglob(pattern)]
     held = [path for name in ("locks", "incomplete") for path in (project / ".snakemake" / name).glob("*")]
     return [str(path.relative_to(project)) for path in results + held]
 
@@ -104,7 +104,7 @@ def arrays(project):
     """Return the checksums of all that trainings and extractions wrote but their records, which have times."""
     return {
         str(path.relative_to(project)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in (project / "results/runs").glob("*/*/*")
+        for path in (project / "results/runs").rglob("*")
         if path.suffix in (".safetensors", ".parquet")
     }
 

@@ -78,7 +78,7 @@ def test_many_trainings(tmp_path, pytestconfig, capsys):
     assert last[1] - first[1] <= GROWTH_BYTES_PER_TRAINING * (last[0] - first[0]) + 2_000_000
     assert max(handles for _, _, handles in steady) <= first[2] + SPARE_HANDLES
     blocks = {path.name for path in project.glob("results/runs/*/*/*")}
-    assert blocks == {"checkpoints.safetensors", "history.parquet", "trace.parquet", "run.json"}
+    assert blocks == {"checkpoints", "history.parquet", "trace.parquet", "run.json"}
     assert list(temporary.iterdir()) == []
     ours = ("intrinsic", "snakemake", "torch", "tmp")
     new = [path for path in entries("/tmp", "/dev/shm") - shared if path.name.startswith(ours)]

@@ -132,18 +132,26 @@ def all_blocks():
     ]
 
 
+# Folders with a file for each checkpoint. Snakemake compares no contents of folders, and run.json and extract.json,
+# whose contents it does compare, carry the checksums of these files: folders are waited for, and remake nothing.
+FOLDERS = (paths.CHECKPOINTS, paths.PREDICTIONS)
+
+
 def files_of_experiment(name, patterns):
-    """These files of every block that an experiment's replicates lie in."""
+    """These files and folders of every block that an experiment's replicates lie in."""
     experiment = STUDY.experiments[name]
     size = {
         point.name: STUDY.trainings[point.name].block_size
         for point in experiment.points
     }
-    return [
-        pattern.format(point=point, block=paths.block_name(block))
+    files = [
+        (pattern, pattern.format(point=point, block=paths.block_name(block)))
         for pattern in patterns
         for point in size
         for block in range(-(-experiment.replicates // size[point]))
+    ]
+    return [
+        ancient(file) if pattern in FOLDERS else file for pattern, file in files
     ]
 
 

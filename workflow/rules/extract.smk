@@ -2,11 +2,11 @@ rule extract:
     input:
         data=ancient(dataset_of_point(paths.DATA)),
         info=dataset_of_point(paths.DATA_INFO),
-        checkpoints=paths.CHECKPOINTS,
+        checkpoints=ancient(paths.CHECKPOINTS),
         run=paths.RUN,
     output:
-        predictions=paths.PREDICTIONS,
-        statistics=paths.STATISTICS,
+        predictions=directory(paths.PREDICTIONS),
+        statistics=directory(paths.STATISTICS),
         extract=paths.EXTRACT,
     log:
         "results/logs/extract/{point}/block_{block}.log",

@@ -5,7 +5,7 @@ rule train:
         data=ancient(dataset_of_point(paths.DATA)),
         info=dataset_of_point(paths.DATA_INFO),
     output:
-        checkpoints=paths.CHECKPOINTS,
+        checkpoints=directory(paths.CHECKPOINTS),
         history=paths.HISTORY,
         trace=paths.TRACE,
         run=paths.RUN,

@@ -1,7 +1,5 @@
 """Checkpoint by checkpoint: disagreement and cosine, within a trajectory and across two (Fort et al. 2019)."""
 
-from contextlib import ExitStack
-
 import numpy as np
 import pandas as pd
 import torch
@@ -29,15 +27,11 @@ def pairs(spec):
 
 
 def trajectories(point, partner, ensembles, members):
-    """Yield the trajectories of each pair of replicates, open while they are looked at."""
+    """Yield the trajectories of each pair of replicates."""
     for i, j in members:
-        with ExitStack() as opened:
-            a = opened.enter_context(trajectory(ensembles[point["name"]], i, point["steps"]))
-            same = point is partner and i == j
-            yield (
-                a,
-                a if same else opened.enter_context(trajectory(ensembles[partner["name"]], j, partner["steps"])),
-            )
+        a = trajectory(ensembles[point["name"]], i, point["steps"])
+        same = point is partner and i == j
+        yield a, a if same else trajectory(ensembles[partner["name"]], j, partner["steps"])
 
 
 def cosines(point, partner, ensembles, members):

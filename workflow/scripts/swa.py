@@ -15,7 +15,7 @@ from intrinsic_lr.runs.ensembles import open_ensemble
 from intrinsic_lr.stats.intervals import summarize
 from intrinsic_lr.study.experiment import Experiment
 from intrinsic_lr.training.evaluation import EvaluationData
-from intrinsic_lr.training.loop import DTYPES
+from intrinsic_lr.training.state import DTYPES
 
 KEYS = ["relation", "partner_point", "average", "normalisation", "step", "delta", "averaged"]
 

@@ -21,7 +21,7 @@ from intrinsic_lr.data.dataset import Dataset, load
 from intrinsic_lr.models.ensemble import EnsembleModel
 from intrinsic_lr.runs.ensembles import Block, Ensemble, member
 from intrinsic_lr.training.evaluation import EvaluationData, evaluate
-from intrinsic_lr.training.loop import DTYPES
+from intrinsic_lr.training.state import DTYPES
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,8 @@ def _affine(data: ClaimData, role: str) -> pd.DataFrame:
     from intrinsic_lr.models.gradients import gradients
     from intrinsic_lr.stats.geometry import squared_norms
     from intrinsic_lr.study.model_spec import ModelSpec
-    from intrinsic_lr.training.loop import State, update
+    from intrinsic_lr.training.loop import update
+    from intrinsic_lr.training.state import State
 
     spec = data.spec
     point = spec.points(role)[0]

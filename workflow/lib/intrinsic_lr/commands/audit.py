@@ -19,11 +19,12 @@ from typing import NamedTuple
 import pandas as pd
 
 from intrinsic_lr.core import paths
-from intrinsic_lr.core.block_files import EXTRACT, RUN
+from intrinsic_lr.core.block_files import EXTRACT, RESUME, RUN
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.locks import is_running
 from intrinsic_lr.core.rerun import rerun_command
 from intrinsic_lr.core.storage import read_json, sha256, written
+from intrinsic_lr.runs.ensembles import checkpoint_sums
 from intrinsic_lr.study.config_files import merged
 from intrinsic_lr.study.study import Study
 
@@ -37,7 +38,7 @@ STALE = {
 }
 """What Snakemake's words for the status of a file mean."""
 UNCHECKED = re.compile(
-    r"results/(README\.md|snakemake-report\.html|logs/.+\.log|benchmarks/.+\.tsv|benchmarks/(engine|analyses|workflow)\.csv)"
+    r"results/(README\.md|.+/\.snakemake_timestamp|snakemake-report\.html|logs/.+\.log|benchmarks/.+\.tsv|benchmarks/(engine|analyses|workflow)\.csv)"
 )
 """Files that nothing is made from, and that differ from one time to the next."""
 
@@ -106,13 +107,20 @@ def audit(study: Study, asked: Mapping[str, str], folder: Path, config: Sequence
     for path, kind, reason in faults.values():
         if kind in ("stale", "missing"):
             repair = rerun_command(path, "", config)
+        elif product := _product(path, asked):
+            repair = rerun_command(product, config=config)
         else:
-            repair = rerun_command(path, config=config) if path in asked else f"rm {shlex.quote(path)}"
+            repair = f"rm {shlex.quote(path)}"
         lines.append(f"{path}: {kind}, {reason}; repair with `{repair}`")
     counts = Counter(fault.kind for fault in faults.values())
-    others = len(known.keys() - asked.keys())
+    others = sum(not _product(path, asked) for path in known)
     more = f"; {others} files that another config or target asked for" if others else ""
     return [*lines, f"{len(asked)} results of the config: {', '.join(f'{counts[k]} {k}' for k in KINDS)}{more}"]
+
+
+def _product(path: str, asked: Mapping[str, str]) -> str | None:
+    """Return what the config asks for that a file is, or that it lies in: a folder of checkpoints."""
+    return next((product for product in (path, str(Path(path).parent)) if product in asked), None)
 
 
 def _of_snakemake(asked: Mapping[str, str]) -> Iterator[Fault]:
@@ -141,7 +149,7 @@ def checksums(folder: Path) -> dict[str, str | None]:
             in_block = path.parent.name.startswith("block_")
             carried = {str(file): None for file in beside if in_block or file.stem == path.stem}
         for file, digest in carried.items():
-            found.setdefault(str(path.with_name(file)), digest)
+            found.setdefault(str(path.parent / file), digest)
     return {path: digest for path, digest in found.items() if (folder / path).is_file()}
 
 
@@ -161,8 +169,9 @@ def _of_files(known: Mapping[str, str | None], asked: Mapping[str, str], folder:
 
 def _unfinished(file: Path) -> bool:
     """Tell whether a file is what a training, which has not ended yet, goes on from."""
-    left = file.name == "resume.state" or (file.name.startswith(".") and file.name.endswith(".tmp"))
-    return left and file.parent.name.startswith("block_") and not file.with_name(RUN).exists()
+    block = next((parent for parent in file.parents if parent.name.startswith("block_")), None)
+    left = RESUME in file.parts or (file.name.startswith(".") and file.name.endswith(".tmp"))
+    return left and block is not None and not (block / RUN).exists()
 
 
 def _of_blocks(study: Study, asked: Mapping[str, str], folder: Path) -> Iterator[Fault]:
@@ -193,10 +202,12 @@ def _wrong_block(folder: Path, planned: Mapping, data: str) -> tuple[str, str] |
             return RUN, f"{key} is {found}, the config asks for {wanted}"
     if record["data"]["sha256"] != data:
         return RUN, "trained on other data than those that are there"
-    if (folder / EXTRACT).is_file():
-        extracted = read_json(folder / EXTRACT)["checkpoints_sha256"]
-        if extracted != record["sha256"]["checkpoints.safetensors"]:
-            return EXTRACT, f"made from other checkpoints than those of {RUN}"
+    extracted = read_json(folder / EXTRACT) if (folder / EXTRACT).is_file() else {"sha256": {}}
+    if extracted["sha256"] and extracted["checkpoints"] != checkpoint_sums(record):
+        return EXTRACT, f"made from other checkpoints than those of {RUN}"
+    for file, sums in ((RUN, record["sha256"]), (EXTRACT, extracted["sha256"])):
+        if missing := [name for name in sums if not (folder / name).is_file()]:
+            return file, f"{missing[0]}, whose checksum it carries, is missing"
     return None
 
 

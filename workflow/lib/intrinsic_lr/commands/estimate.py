@@ -95,8 +95,10 @@ def measure(setting: Setting, device: str, threads: int) -> Speed:
     from intrinsic_lr.data.dataset import Dataset
     from intrinsic_lr.models.devices import resolve
     from intrinsic_lr.models.ensemble import build
+    from intrinsic_lr.training.batches import Batches
     from intrinsic_lr.training.evaluation import EvaluationData, evaluate
-    from intrinsic_lr.training.loop import DTYPES, Batches, State, take_step
+    from intrinsic_lr.training.loop import take_step
+    from intrinsic_lr.training.state import DTYPES, State
 
     torch.set_num_threads(threads)
     place, sizes = resolve(device), setting.sizes

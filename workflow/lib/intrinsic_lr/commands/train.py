@@ -64,28 +64,25 @@ def main(argv: list[str] | None = None) -> None:
     parent = os.getppid()
     arguments = _arguments(argv)
     plan = _plan(arguments)
-    with leased(arguments.device, arguments.jobs_per_device) as device:
-        _run(plan, arguments, device, parent if arguments.stop_with_parent else None)
+    # A GPU is chosen before torch is imported.
+    with leased(arguments.device, arguments.jobs_per_device) as device_name:
+        with gc_disabled():
+            import torch
 
+            from intrinsic_lr.data.dataset import load
+            from intrinsic_lr.models.devices import resolve
+            from intrinsic_lr.training.blocks import train_block
+            from intrinsic_lr.training.resume import Watch
+            from intrinsic_lr.training.state import DTYPES
 
-def _run(plan: TrainingPlan, arguments: argparse.Namespace, device_name: str, parent: int | None) -> None:
-    with gc_disabled():
-        import torch
-
-        from intrinsic_lr.data.dataset import load
-        from intrinsic_lr.models.devices import resolve
-        from intrinsic_lr.training.blocks import train_block
-        from intrinsic_lr.training.loop import DTYPES
-        from intrinsic_lr.training.resume import Watch
-    watch = Watch(arguments.save_every, arguments.stop_after, parent)
-    device = resolve(device_name)
-    torch.set_num_threads(arguments.threads)
-    data = load(arguments.data, arguments.info, device, DTYPES[plan.dtype])
-    record = train_block(plan, data, device, arguments.out, watch, arguments.note)
-    lost = record["non_finite"]
+        watch = Watch(arguments.save_every, arguments.stop_after, parent if arguments.stop_with_parent else None)
+        device = resolve(device_name)
+        torch.set_num_threads(arguments.threads)
+        data = load(arguments.data, arguments.info, device, DTYPES[plan.dtype])
+        lost = train_block(plan, data, device, arguments.out, watch, arguments.note)["non_finite"]
     if lost and arguments.diverged == "fail":
         steps = ", ".join(f"{replicate} at step {step}" for replicate, step in lost.items())
         raise InputError(
-            f"{plan.point}: found {len(lost)} of {len(plan.members)} replicates not finite any more ({steps}); "
-            "with diverged: fail none is allowed, diverged: keep marks them as missing"
+            f"{plan.point}: {len(lost)} of {len(plan.members)} replicates are not finite any more ({steps}); "
+            "diverged must be keep, which marks them as missing, for this to pass"
         )

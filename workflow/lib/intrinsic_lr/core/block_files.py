@@ -1,9 +1,12 @@
-"""The files in a block's folder, and the names of the tensors in them."""
+"""The files in a block's folder: what a training writes, and what `extract` adds."""
 
-CHECKPOINTS, HISTORY, TRACE, RUN = "checkpoints.safetensors", "history.parquet", "trace.parquet", "run.json"
-PREDICTIONS, STATISTICS, EXTRACT = "predictions.safetensors", "statistics.safetensors", "extract.json"
+RUN, HISTORY, TRACE, EXTRACT = "run.json", "history.parquet", "trace.parquet", "extract.json"
+CHECKPOINTS, PREDICTIONS, STATISTICS = "checkpoints", "predictions", "statistics"
+"""Folders with a file for each checkpoint."""
+RESUME = "resume"
+"""Folder of a training that has not ended: its state, and the checkpoints so far."""
 
 
-def key(step: int, name: str) -> str:
-    """Return the name of a tensor in a file of checkpoints, predictions or statistics."""
-    return f"{step:08d}/{name}"
+def step_file(folder: str, step: int) -> str:
+    """Return the path, in the block's folder, of what one of its folders holds of a step."""
+    return f"{folder}/{step:08d}.safetensors"

@@ -2,13 +2,12 @@
 
 import hashlib
 import json
-import math
 import os
 import platform
 import re
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,19 +15,11 @@ from typing import Any
 from intrinsic_lr.core.errors import InputError, format_os_error
 from intrinsic_lr.core.rerun import rerun_command
 
-_CHUNK = 1 << 20
 _CHECKSUM = "checksum"
-_DTYPES = {
-    "torch.float32": "F32",
-    "torch.float64": "F64",
-    "torch.uint8": "U8",
-    "torch.int16": "I16",
-    "torch.int64": "I64",
-}
 
 
 @contextmanager
-def named(path: Path) -> Iterator[None]:
+def write_errors(path: Path) -> Iterator[None]:
     """Turn what the system refuses while `path` is written, such as room on the disk, into an `InputError`."""
     try:
         yield
@@ -43,30 +34,25 @@ def named(path: Path) -> Iterator[None]:
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces `path` once the block has succeeded.
 
-    The content is flushed to disk before the rename, so that a crash leaves the old file or the new
-    one, never a part. On an exception the temporary file is removed and `path` stays untouched; what processes of
-    this machine left behind that were killed meanwhile is removed too.
+    The content is flushed to disk before the rename, so that a crash leaves the old file or the new one, never a
+    part. On an exception the temporary file is removed and `path` stays untouched; so are temporary files of
+    processes of this machine that were killed.
 
     Raises:
         InputError: the system refuses to write.
     """
     path = Path(path)
-    with named(path):
+    with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(path)
+        _remove_abandoned(path)
         temporary = _temporary(path)
         try:
             yield temporary
-            publish(temporary, path)
+            with open(temporary, "rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-
-
-def publish(temporary: Path, path: Path) -> None:
-    """Flush a file to disk and give it its name."""
-    with open(temporary, "rb") as handle:
-        os.fsync(handle.fileno())
-    os.replace(temporary, path)
 
 
 def _temporary(path: Path) -> Path:
@@ -74,7 +60,7 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
 
 
-def remove_abandoned(path: Path) -> None:
+def _remove_abandoned(path: Path) -> None:
     """Remove temporary files of `path` whose process, on this machine, is no more."""
     pattern = re.compile(re.escape(f".{path.name}.{platform.node()}.") + r"(\d+)\.[0-9a-f]{8}\.tmp")
     for other in path.parent.iterdir():
@@ -89,17 +75,34 @@ def _alive(process: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass
+        return True
     return True
 
 
 def sha256(path: Path | str) -> str:
     """Return the hexadecimal SHA-256 of a file's content."""
-    digest = hashlib.sha256()
     with open(path, "rb") as handle:
-        while chunk := handle.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Any]) -> str:
+    """Write torch tensors to a safetensors file, flushed to disk, and return its SHA-256.
+
+    The file may be left half written: its checksum is what makes it count.
+
+    Raises:
+        InputError: the system refuses to write.
+    """
+    from safetensors.torch import save
+
+    content = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+    return hashlib.sha256(content).hexdigest()
 
 
 def write_json(path: Path | str, value: dict[str, Any]) -> None:
@@ -159,123 +162,3 @@ def verify(path: Path | str, expected_sha256: str, repair: str) -> None:
             f"{path}: damaged or replaced (sha256 {found[:12]}…, recorded {expected_sha256[:12]}…); "
             f"repair with `{repair}`"
         )
-
-
-class TensorWriter:
-    """Write one safetensors file tensor by tensor, without holding them all in memory.
-
-    The safetensors library can only save a complete dictionary. Its file format is a length, a JSON
-    header with the offset of each tensor, and the raw bytes; as every shape is known beforehand, the
-    header is written first and the tensors, or rows of them, follow as they come. Use as a context manager: the
-    file appears under its name only after every declared tensor was written whole.
-
-    Args:
-        path: the file to write.
-        layout: for each tensor name its torch dtype and shape, in file order.
-        metadata: strings kept in the file's header.
-
-    Attributes:
-        temporary: where the file grows.
-        keep: leave it there on an exception, for another writer to go on from.
-        written: for each piece written its name, first row, number of rows and SHA-256.
-    """
-
-    def __init__(
-        self,
-        path: Path | str,
-        layout: dict[str, tuple[Any, tuple[int, ...]]],
-        metadata: dict[str, str] | None = None,
-    ) -> None:
-        header: dict[str, Any] = {"__metadata__": metadata or {}}
-        offset = 0
-        self._offsets: dict[str, int] = {}
-        self._layout = {name: (dtype, tuple(shape)) for name, (dtype, shape) in layout.items()}
-        for name, (dtype, shape) in self._layout.items():
-            size = dtype.itemsize * math.prod(shape)
-            header[name] = {
-                "dtype": _DTYPES[str(dtype)],
-                "shape": list(shape),
-                "data_offsets": [offset, offset + size],
-            }
-            self._offsets[name] = offset
-            offset += size
-        text = json.dumps(header).encode()
-        text += b" " * (-len(text) % 8)
-        self._start = 8 + len(text)
-        self._prefix = len(text).to_bytes(8, "little") + text
-        self._path = Path(path)
-        self.temporary = _temporary(self._path)
-        self.keep = False
-        self.written: list[tuple[str, int, int, str]] = []
-
-    def __enter__(self) -> "TensorWriter":
-        with named(self._path):
-            self.temporary.parent.mkdir(parents=True, exist_ok=True)
-            self._handle = open(self.temporary, "w+b")
-            self._handle.write(self._prefix)
-        return self
-
-    def write(self, name: str, tensor: Any, first: int = 0) -> None:
-        """Write rows of one declared tensor from `first` on, all of them unless told otherwise.
-
-        Dtype and shape of a row must be the declared ones.
-        """
-        dtype, shape = self._layout[name]
-        count = len(tensor)
-        if tensor.dtype != dtype or tuple(tensor.shape[1:]) != shape[1:] or first + count > shape[0]:
-            raise ValueError(
-                f"{name}: {tensor.dtype} {tuple(tensor.shape)} from {first} is not within {dtype} {shape}"
-            )
-        self._put(name, first, count, tensor.detach().cpu().contiguous().numpy().tobytes())
-
-    def adopt(self, source: Path, pieces: list[tuple[str, int, int, str]]) -> None:
-        """Take over pieces that another writer of the same layout has `written` to its temporary file.
-
-        Raises:
-            InputError: when one of them is damaged.
-        """
-        with open(source, "rb") as handle:
-            for name, first, count, digest in pieces:
-                start, size = self._place(name, first, count)
-                handle.seek(start)
-                content = handle.read(size)
-                if hashlib.sha256(content).hexdigest() != digest:
-                    raise InputError(f"{source}: damaged; train from the beginning after `rm {source}`")
-                self._put(name, first, count, content)
-
-    def flush(self) -> None:
-        """Bring all that was written to the disk."""
-        with named(self._path):
-            self._handle.flush()
-            os.fsync(self._handle.fileno())
-
-    def _place(self, name: str, first: int, count: int) -> tuple[int, int]:
-        """Return offset and length in bytes of rows of a tensor."""
-        dtype, shape = self._layout[name]
-        row = dtype.itemsize * math.prod(shape[1:])
-        return self._start + self._offsets[name] + first * row, count * row
-
-    def _put(self, name: str, first: int, count: int, content: bytes) -> None:
-        with named(self._path):
-            self._handle.seek(self._place(name, first, count)[0])
-            self._handle.write(content)
-        self.written.append((name, first, count, hashlib.sha256(content).hexdigest()))
-
-    def _missing(self) -> list[str]:
-        rows = dict.fromkeys(self._layout, 0)
-        for name, _, count in {(name, first, count) for name, first, count, _ in self.written}:
-            rows[name] += count
-        return [name for name, (_, shape) in self._layout.items() if rows[name] != shape[0]]
-
-    def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
-        missing = [] if kind else self._missing()
-        with named(self._path):
-            try:
-                self._handle.close()
-                if kind is None and not missing:
-                    publish(self.temporary, self._path)
-            finally:
-                if not (kind and self.keep):
-                    self.temporary.unlink(missing_ok=True)
-        if missing:
-            raise ValueError(f"never written: {missing[:3]}")

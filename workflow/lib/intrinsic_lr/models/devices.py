@@ -1,12 +1,17 @@
 """The device that a computation runs on."""
 
 import os
+import sys
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.leases import VISIBLE
 from intrinsic_lr.models.precision import use_full_precision
+
+Result = TypeVar("Result")
 
 
 def resolve(text: str) -> torch.device:
@@ -44,3 +49,39 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an exception says that a device's memory did not suffice: PyTorch's own, or a library's."""
     libraries = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
     return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in libraries)
+
+
+class MemberLimit:
+    """How many members of an ensemble are computed at once; halved where the device's memory does not suffice.
+
+    A member does not depend on those computed beside it.
+
+    Attributes:
+        members: the limit.
+    """
+
+    def __init__(self, members: int = sys.maxsize) -> None:
+        self.members = members
+
+    def map(self, compute: Callable[[slice], Result], count: int, most: int = sys.maxsize) -> list[Result]:
+        """Return what `compute` makes of slices of `count` members, each of `most` members at the most.
+
+        Raises:
+            RuntimeError: of PyTorch, where memory does not suffice for a single member.
+        """
+        results: list[Result] = []
+        start = 0
+        while start < count:
+            size = min(self.members, most, count - start)
+            try:
+                results.append(compute(slice(start, start + size)))
+                start += size
+                continue
+            except RuntimeError as error:
+                if size == 1 or not is_out_of_memory(error):
+                    raise
+            # Only here, after the exception and the tensors in its frames are gone, is there memory to give back.
+            torch.cuda.empty_cache()
+            self.members = size // 2
+            print(f"out of device memory: going on with {self.members} members at a time", file=sys.stderr)
+        return results

@@ -7,17 +7,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from intrinsic_lr.models import explicit
+from intrinsic_lr.models.devices import MemberLimit
 from intrinsic_lr.models.ensemble import EnsembleModel
 from intrinsic_lr.models.normalisation import BatchStatistics
 from intrinsic_lr.models.precision import products_in
 
 
 def gradients(
-    model: EnsembleModel, params: dict[str, Tensor], images: Tensor, labels: Tensor, precision: str = "float32"
+    model: EnsembleModel,
+    params: dict[str, Tensor],
+    images: Tensor,
+    labels: Tensor,
+    precision: str = "float32",
+    limit: MemberLimit | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return each member's mean loss (R,) and its gradients, under the batch's own statistics.
 
-    The loss differentiated is the sum over members, whose gradients are therefore independent.
+    The loss differentiated is the sum over members, whose gradients are therefore independent. At most `limit`
+    members are computed at once.
     """
     members = len(next(iter(params.values())))
     labels = labels.expand(members, -1)
@@ -25,14 +32,15 @@ def gradients(
     if plain and (found := explicit.compiled(model, params, images, labels)):
         return found
     compute = explicit.gradients if plain else _autograd
-    size = _members_at_once(model, images)
+
+    def of_part(part: slice) -> tuple[Tensor, dict[str, Tensor]]:
+        held = {name: value[part] for name, value in params.items()}
+        return compute(model, held, images if images.dim() == 4 else images[part], labels[part])
+
     with products_in(precision, images.device):
-        if size >= members:
-            return compute(model, params, images, labels)
-        parts = []
-        for part in (slice(start, start + size) for start in range(0, members, size)):
-            held = {name: value[part] for name, value in params.items()}
-            parts.append(compute(model, held, images if images.dim() == 4 else images[part], labels[part]))
+        parts = (limit or MemberLimit()).map(of_part, members, _members_at_once(model, images))
+    if len(parts) == 1:
+        return parts[0]
     losses, found = zip(*parts, strict=True)
     return torch.cat(losses), {name: torch.cat([part[name] for part in found]) for name in found[0]}
 

@@ -11,9 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from safetensors import safe_open
 
-from intrinsic_lr.core.block_files import CHECKPOINTS, EXTRACT, HISTORY, PREDICTIONS, RUN, STATISTICS, TRACE, key
+from intrinsic_lr.core.block_files import (
+    CHECKPOINTS,
+    EXTRACT,
+    HISTORY,
+    PREDICTIONS,
+    RUN,
+    STATISTICS,
+    TRACE,
+    step_file,
+)
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.rerun import rerun_command
 from intrinsic_lr.core.storage import read_json, verify
@@ -26,10 +34,14 @@ if TYPE_CHECKING:
 
 
 class Block:
-    """One block's folder.
+    """One block's folder. Every path it returns is that of a file whose checksum was verified.
 
     Args:
         folder: the folder that holds `run.json`.
+
+    Attributes:
+        record: what `run.json` says.
+        plan: what was trained.
 
     Raises:
         InputError: from every reader, when a file is missing, damaged, or not the one recorded.
@@ -39,53 +51,75 @@ class Block:
         self.folder = Path(folder)
         self.record: dict[str, Any] = read_json(self.folder / RUN)
         self.plan = self._read_plan()
+        self._verified: set[str] = set()
 
     @property
     def replicates(self) -> range:
         """The replicates that the block holds."""
         return self.plan.members
 
-    @cached_property
-    def checkpoints(self) -> Path:
-        """Path of the verified checkpoint file."""
-        return self._verified(CHECKPOINTS, self.record["sha256"])
+    def table(self, name: str) -> pd.DataFrame:
+        """Return the table in `HISTORY` or `TRACE`."""
+        return pd.read_parquet(self._verify(name, self.record, RUN))
 
-    @cached_property
-    def history(self) -> Path:
-        """Path of the verified history."""
-        return self._verified(HISTORY, self.record["sha256"])
+    def checkpoint(self, step: int) -> Path:
+        """Return the path of the parameters at a step, tensors of shape (R, ...)."""
+        return self._of_step(CHECKPOINTS, step, self.record, RUN)
 
-    @cached_property
-    def trace(self) -> Path:
-        """Path of the verified trace."""
-        return self._verified(TRACE, self.record["sha256"])
+    def predictions(self, step: int) -> Path:
+        """Return the path of the predictions at a step: `logits`, `labels` and `losses`."""
+        return self._of_step(PREDICTIONS, step, self._extracted, EXTRACT)
 
-    @cached_property
-    def predictions(self) -> Path:
-        """Path of the verified predictions."""
-        return self._verified(PREDICTIONS, self._extracted["sha256"])
+    def statistics(self, step: int) -> Path:
+        """Return the path of the batch-norm statistics at a step."""
+        return self._of_step(STATISTICS, step, self._extracted, EXTRACT)
 
-    @cached_property
-    def statistics(self) -> Path:
-        """Path of the verified batch-norm statistics."""
-        return self._verified(STATISTICS, self._extracted["sha256"])
+    def weights(self, step: int) -> "dict[str, Tensor]":
+        """Return the parameters of the block's replicates at a step, tensors of shape (R, ...)."""
+        from safetensors.torch import load_file
+
+        return load_file(self.checkpoint(step))
+
+    def build_model(self) -> "EnsembleModel":
+        """Return the model that the block's weights belong to."""
+        from intrinsic_lr.models.ensemble import build
+
+        data = self.record["data"]
+        return build(self.plan.model, tuple(data["shape"]), data["classes"])
 
     @cached_property
     def _extracted(self) -> dict[str, Any]:
         extracted = read_json(self.folder / EXTRACT)
-        if extracted["checkpoints_sha256"] != self.record["sha256"][CHECKPOINTS]:
+        if extracted.get("checkpoints") != checkpoint_sums(self.record):
             raise InputError(
                 f"{self.folder / EXTRACT}: made from other checkpoints than those of {RUN}; "
                 f"repair with `{rerun_command(self.folder / EXTRACT)}`"
             )
         return extracted
 
+    def _of_step(self, kind: str, step: int, record: dict[str, Any], source: str) -> Path:
+        if step not in self.plan.checkpoints:
+            known = ", ".join(map(str, self.plan.checkpoints))
+            raise InputError(f"{self.folder}: step must be one of {known}, got {step}")
+        return self._verify(step_file(kind, step), record, source)
+
+    def _verify(self, name: str, record: dict[str, Any], source: str) -> Path:
+        """Return the path of a file whose checksum stands in a record; to make the record again repairs it."""
+        path = self.folder / name
+        if name not in self._verified:
+            verify(path, record["sha256"][name], rerun_command(self.folder / source))
+            self._verified.add(name)
+        return path
+
     def _read_plan(self) -> TrainingPlan:
         """Refuse a record that is no training's, or of another block than the folder's name says."""
         file = self.folder / RUN
         try:
-            plan, _ = TrainingPlan.from_json(self.record["plan"]), self.record["sha256"]
+            plan = TrainingPlan.from_json(self.record["plan"])
+            missing = {step_file(CHECKPOINTS, step) for step in plan.checkpoints} - self.record["sha256"].keys()
         except (KeyError, InputError):
+            missing = {"its plan"}
+        if missing:
             raise InputError(
                 f"{file}: describes no training of this version; repair with `{rerun_command(file)}`"
             ) from None
@@ -99,21 +133,10 @@ class Block:
             )
         return plan
 
-    def _verified(self, name: str, sums: dict[str, str]) -> Path:
-        path = self.folder / name
-        verify(path, sums[name], rerun_command(path))
-        return path
 
-    def weights(self, step: int) -> "dict[str, Tensor]":
-        """Return the parameters of the block's replicates at a step, tensors of shape (R, ...)."""
-        return _read(self.checkpoints, step, "pt")
-
-    def build_model(self) -> "EnsembleModel":
-        """Return the model that the block's weights belong to."""
-        from intrinsic_lr.models.ensemble import build
-
-        data = self.record["data"]
-        return build(self.plan.model, tuple(data["shape"]), data["classes"])
+def checkpoint_sums(record: dict[str, Any]) -> dict[str, str]:
+    """Return the SHA-256 of each checkpoint of a training's record, by its path in the block's folder."""
+    return {name: value for name, value in record["sha256"].items() if name.startswith(f"{CHECKPOINTS}/")}
 
 
 class Ensemble:
@@ -130,7 +153,7 @@ class Ensemble:
         held = [replicate for block in self.blocks for replicate in block.replicates]
         if held[:replicates] != list(range(replicates)):
             raise InputError(
-                f"{self.blocks[0].folder.parent}: found the replicates {held}; wanted are 0 to {replicates - 1}"
+                f"{self.blocks[0].folder.parent}: expected the replicates 0 to {replicates - 1}, got {held}"
             )
         if len({block.record["data"]["sha256"] for block in self.blocks}) > 1:
             raise InputError(
@@ -166,27 +189,31 @@ class Ensemble:
 
     def history(self) -> pd.DataFrame:
         """Return the histories, one row per replicate and logged step."""
-        return self._joined([block.history for block in self.blocks])
+        return self._joined(HISTORY)
 
     def trace(self) -> pd.DataFrame:
         """Return the traces, one row per replicate and traced step."""
-        return self._joined([block.trace for block in self.blocks])
+        return self._joined(TRACE)
 
-    def _joined(self, paths: Sequence[Path]) -> pd.DataFrame:
-        frame = pd.concat(map(pd.read_parquet, paths), ignore_index=True)
+    def _joined(self, name: str) -> pd.DataFrame:
+        frame = pd.concat([block.table(name) for block in self.blocks], ignore_index=True)
         return frame[frame["replicate"] < self.replicates].reset_index(drop=True)
 
     def predictions(self, step: int) -> dict[str, np.ndarray]:
         """Return `logits` (R, N, K), `labels` (R, N; -1 where not finite) and `losses` (R, N) on the test set."""
-        parts = [_read(block.predictions, step, "np") for block in self.blocks]
+        from safetensors.numpy import load_file
+
+        parts = [load_file(block.predictions(step)) for block in self.blocks]
         return {name: np.concatenate([part[name] for part in parts])[: self.replicates] for name in parts[0]}
 
     def labels(self, step: int) -> np.ndarray:
         """Return the predicted labels on the test set (R, N); -1 where a member is not finite."""
+        from safetensors import safe_open
+
         parts = []
         for block in self.blocks:
-            with safe_open(block.predictions, framework="np") as tensors:
-                parts.append(tensors.get_tensor(key(step, "labels")))
+            with safe_open(block.predictions(step), framework="np") as tensors:
+                parts.append(tensors.get_tensor("labels"))
         return np.concatenate(parts)[: self.replicates]
 
 
@@ -207,26 +234,15 @@ def member(folder: Path | str, step: int, replicate: int) -> "nn.Module":
         A module from images (B, C, H, W), normalised as the data set's description says, to logits (B, K).
         Batch-norm statistics are those that `extract` recomputed on the training set.
     """
+    from safetensors.torch import load_file
+
     block = Block(folder)
     if replicate not in block.replicates:
-        raise InputError(
-            f"{folder}: found replicate {replicate}; allowed: {block.replicates.start} to "
-            f"{block.replicates.stop - 1}"
-        )
+        first, last = block.replicates.start, block.replicates.stop - 1
+        raise InputError(f"{folder}: replicate must be from {first} to {last}, got {replicate}")
     index = replicate - block.replicates.start
     network = block.build_model().module()
-    tensors = block.weights(step) | _read(block.statistics, step, "pt")
+    tensors = block.weights(step) | load_file(block.statistics(step))
     network.to(next(iter(tensors.values())).dtype)
     network.load_state_dict({name: value[index] for name, value in tensors.items()})
     return network.eval()
-
-
-def _read(path: Path, step: int, framework: str) -> dict[str, Any]:
-    """Read the tensors of one step."""
-    prefix = key(step, "")
-    with safe_open(path, framework=framework) as tensors:
-        names = [name for name in tensors.keys() if name.startswith(prefix)]  # noqa: SIM118 - not a mapping
-        if not names and path.name != STATISTICS:
-            steps = sorted({int(name.split("/")[0]) for name in tensors.keys()})  # noqa: SIM118
-            raise InputError(f"{path}: found no step {step}; allowed: {', '.join(map(str, steps))}")
-        return {name.removeprefix(prefix): tensors.get_tensor(name) for name in names}

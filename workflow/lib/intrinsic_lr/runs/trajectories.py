@@ -1,18 +1,16 @@
 """Single replicates along their checkpoints, read from disk in the parts that are asked for.
 
-`runs` reads all replicates at one step; here it is one replicate at all steps. Nothing is kept: an analysis of any
-number of checkpoints and replicates needs the memory of the part in hand.
+`ensembles` reads all replicates at one step; here it is one replicate at all steps. Nothing is kept: an analysis
+of any number of checkpoints and replicates needs the memory of the part in hand.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors import safe_open
 
-from intrinsic_lr.core.block_files import key
-from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.runs.ensembles import Block, Ensemble
 
 if TYPE_CHECKING:
@@ -22,60 +20,56 @@ if TYPE_CHECKING:
 
 
 class StoredParameter:
-    """One replicate's parameter in an open file of checkpoints.
+    """One replicate's parameter in a checkpoint.
 
     Args:
-        stored: the slice of all replicates' tensor (R, ...) that `safe_open` gives.
+        file: the checkpoint, with tensors of shape (R, ...).
+        name: the parameter's.
         index: the replicate's place in it.
+        shape: of the parameter.
     """
 
-    def __init__(self, stored: Any, index: int) -> None:
-        self._stored, self._index = stored, index
-        self.shape = tuple(stored.get_shape()[1:])
+    def __init__(self, file: Path, name: str, index: int, shape: tuple[int, ...]) -> None:
+        self._file, self._name, self._index, self.shape = file, name, index, shape
 
     def __getitem__(self, rows: slice) -> "Tensor":
         """Read a part of the parameter along its first axis."""
-        return self._stored[self._index, rows]
+        with safe_open(self._file, framework="pt") as tensors:
+            return tensors.get_slice(self._name)[self._index, rows]
 
 
-@contextmanager
-def trajectory(ensemble: Ensemble, replicate: int, steps: Sequence[int]) -> "Iterator[list[Network]]":
-    """Open the networks of one replicate at the given steps, in their order; they are readable within the block.
+def trajectory(ensemble: Ensemble, replicate: int, steps: Sequence[int]) -> "list[Network]":
+    """Return the networks of one replicate at the given steps, in their order, to be read in parts.
 
     Raises:
-        InputError: a step was not kept, or the file is damaged.
+        InputError: a step was not kept, or a file is damaged.
     """
-    block, index = _held(ensemble, replicate, steps)
-    names = list(ensemble.model().shapes)
-    with safe_open(block.checkpoints, framework="pt") as tensors:
-        yield [
-            {name: StoredParameter(tensors.get_slice(key(step, name)), index) for name in names} for step in steps
-        ]
+    block, index = _held(ensemble, replicate)
+    shapes = ensemble.model().shapes.items()
+    files = [block.checkpoint(step) for step in steps]
+    return [{name: StoredParameter(file, name, index, tuple(shape)) for name, shape in shapes} for file in files]
 
 
 def trajectories(ensemble: Ensemble, steps: Sequence[int]) -> "Iterator[list[Network]]":
-    """Yield the networks of each replicate as `trajectory` opens them, readable until the next is asked for."""
-    for replicate in range(ensemble.replicates):
-        with trajectory(ensemble, replicate, steps) as networks:
-            yield networks
+    """Yield the networks of each replicate as `trajectory` returns them."""
+    return (trajectory(ensemble, replicate, steps) for replicate in range(ensemble.replicates))
 
 
 def label_trajectory(ensemble: Ensemble, replicate: int, steps: Sequence[int]) -> np.ndarray:
     """Return the labels that one replicate predicts at the given steps, (T, N); -1 where it is not finite.
 
     Raises:
-        InputError: a step was not kept, or the file is damaged.
+        InputError: a step was not kept, or a file is damaged.
     """
-    block, index = _held(ensemble, replicate, steps)
-    with safe_open(block.predictions, framework="np") as tensors:
-        return np.stack([tensors.get_slice(key(step, "labels"))[index] for step in steps])
+    block, index = _held(ensemble, replicate)
+    rows = []
+    for step in steps:
+        with safe_open(block.predictions(step), framework="np") as tensors:
+            rows.append(tensors.get_slice("labels")[index])
+    return np.stack(rows)
 
 
-def _held(ensemble: Ensemble, replicate: int, steps: Sequence[int]) -> tuple[Block, int]:
+def _held(ensemble: Ensemble, replicate: int) -> tuple[Block, int]:
     """Return the block that holds a replicate, and the replicate's place in it."""
     block = next(block for block in ensemble.blocks if replicate in block.replicates)
-    kept = block.plan.checkpoints
-    for step in steps:
-        if step not in kept:
-            raise InputError(f"{block.folder}: found no step {step}; allowed: {', '.join(map(str, kept))}")
     return block, replicate - block.replicates.start

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from intrinsic_lr.data.dataset import Dataset
-from intrinsic_lr.models.devices import in_float64, is_out_of_memory
+from intrinsic_lr.models.devices import MemberLimit, in_float64
 from intrinsic_lr.models.ensemble import EnsembleModel
 from intrinsic_lr.models.normalisation import CollectedStatistics, FixedStatistics, Statistics
 
@@ -89,28 +89,12 @@ def losses(logits: Tensor, labels: Tensor) -> Tensor:
 def by_members(
     model: EnsembleModel, params: Mapping[str, Tensor], compute: Callable[[dict[str, Tensor]], Result]
 ) -> list[Result]:
-    """Return what `compute` makes of parts of the ensemble, each of as many members as its device takes at once.
-
-    Where the device's memory does not suffice, parts are halved from there on.
-    """
+    """Return what `compute` makes of parts of the ensemble, of as many members as its device takes at once."""
     first = next(iter(params.values()))
-    pixels = prod(model.image_shape[1:])
-    limit = CPU_PIXELS // pixels if first.device.type == "cpu" else MEMBER_IMAGES
-    size = min(len(first), max(1, limit // EVALUATION_BATCH))
-    results: list[Result] = []
-    start = 0
-    while start < len(first):
-        try:
-            results.append(compute({name: value[start : start + size] for name, value in params.items()}))
-            start += size
-            continue
-        except RuntimeError as error:
-            if size == 1 or not is_out_of_memory(error):
-                raise
-        # Only here, after the exception and the tensors in its frames are gone, is there memory to give back.
-        torch.cuda.empty_cache()
-        size //= 2
-    return results
+    limit = CPU_PIXELS // prod(model.image_shape[1:]) if first.device.type == "cpu" else MEMBER_IMAGES
+    return MemberLimit(max(1, limit // EVALUATION_BATCH)).map(
+        lambda part: compute({name: value[part] for name, value in params.items()}), len(first)
+    )
 
 
 def evaluate(model: EnsembleModel, params: Mapping[str, Tensor], data: EvaluationData) -> Evaluation:

@@ -1,114 +1,132 @@
 """Long trainings go on where they were stopped: what is saved meanwhile, and when a training stops by itself.
 
-The state of all parts lies in one file that the workflow does not declare and hence does not delete. It carries
-the SHA-256 of its own content, and those of the checkpoints written so far, which grow in a file of their own.
+While a training runs, its checkpoints and its state lie in the folder `resume` of the block, which the workflow
+does not declare and hence does not delete. The folder of checkpoints gets its place when all of them are there.
 """
 
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors.torch import load, save
 
+from intrinsic_lr.core.block_files import CHECKPOINTS, RESUME, step_file
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.core.storage import TensorWriter, atomic_path
-from intrinsic_lr.core.version import TRAINING_VERSION
-from intrinsic_lr.study.plan import TrainingPlan
-from intrinsic_lr.training.parts import Part, Setting
+from intrinsic_lr.core.storage import atomic_path, sha256, write_tensors
+from intrinsic_lr.models.devices import MemberLimit
+from intrinsic_lr.training.state import State
 
-STATE = "resume.state"
+if TYPE_CHECKING:
+    from intrinsic_lr.training.recorder import Recorder
+
+STATE = f"{RESUME}/state"
 STOPPED = 75
 """Exit status of a training that stopped with its state saved, `EX_TEMPFAIL`: starting it again goes on."""
 
 
-@dataclass
-class Saved:
-    """What a stopped training left.
+class Store:
+    """The checkpoints and the saved state of a training that has not ended, in the folder of its block.
+
+    Args:
+        folder: the block's folder.
+        planned: steps at which a checkpoint is written.
+        identity: all that decides the training's numbers, as plain data; a state of another one is no use.
 
     Attributes:
-        parts: the parts, as far as they were.
-        partial: the file that the checkpoints were growing in.
-        written: its pieces, as `TensorWriter.written`.
-        seconds: wall time that the training had taken.
+        sums: SHA-256 of each checkpoint written so far, by its path in the block's folder.
+        seconds: wall time of the training up to the last start.
     """
 
-    parts: list[Part]
-    partial: Path
-    written: list[tuple[str, int, int, str]]
-    seconds: float
+    def __init__(self, folder: Path, planned: tuple[int, ...], identity: Mapping[str, Any]) -> None:
+        self._folder, self._identity = folder, dict(identity)
+        self.planned = frozenset(planned)
+        self.sums: dict[str, str] = {}
+        self.seconds = 0.0
 
+    def write_checkpoint(self, state: State) -> None:
+        """Write the parameters of a state."""
+        name = step_file(CHECKPOINTS, state.step)
+        self.sums[name] = write_tensors(self._folder / RESUME / name, state.params)
 
-def fingerprint(plan: TrainingPlan, data_sha256: str) -> str:
-    """Return a checksum of all that decides a training's numbers; a state of another one is no use."""
-    meaning = {"plan": plan.to_dict(), "data": data_sha256, "version": TRAINING_VERSION}
-    return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
-
-
-def save_state(path: Path, mark: str, parts: Sequence[Part], writer: TensorWriter, seconds: float) -> None:
-    """Save all parts, after the checkpoints that they have written are on the disk; the writer's file stays."""
-    writer.flush()
-    about = {
-        "fingerprint": mark,
-        "parts": [{"replicates": part.plan.replicates, "step": part.state.step} for part in parts],
-        "partial": writer.temporary.name,
-        "written": writer.written,
-        "seconds": seconds,
-    }
-    tensors = {
-        f"{place}/{name}": value for place, part in enumerate(parts) for name, value in part.tensors().items()
-    }
-    content = save(
-        {name: value.cpu().contiguous() for name, value in tensors.items()}, {"about": json.dumps(about)}
-    )
-    with atomic_path(path) as temporary, open(temporary, "wb") as handle:
-        handle.write(hashlib.sha256(content).hexdigest().encode() + b"\n")
-        handle.write(content)
-    writer.keep = True
-
-
-def load_state(path: Path, mark: str, plan: TrainingPlan, setting: Setting) -> Saved | None:
-    """Return what a stopped training of this fingerprint left in a state file, or None where there is no such.
-
-    Raises:
-        InputError: when the file is damaged.
-    """
-    if not path.exists():
-        return None
-    digest, _, content = path.read_bytes().partition(b"\n")
-    if hashlib.sha256(content).hexdigest().encode() != digest:
-        raise InputError(f"{path}: damaged; train from the beginning after `rm {path}`")
-    about = _about(content)
-    partial = path.with_name(about["partial"])
-    if about["fingerprint"] != mark or not partial.exists():
-        print(
-            f"{path}: of another training, or without its checkpoints; beginning anew",
-            file=sys.stderr,
+    def save(self, state: State, recorder: "Recorder", limit: MemberLimit, seconds: float) -> None:
+        """Save the state with its rows; `seconds` is the wall time since this start."""
+        about = {
+            "identity": self._identity,
+            "step": state.step,
+            "checkpoints": self.sums,
+            "members_at_once": limit.members,
+            "seconds": self.seconds + seconds,
+        }
+        tensors = {**state.to_tensors(), **recorder.to_tensors()}
+        content = save(
+            {name: value.cpu().contiguous() for name, value in tensors.items()}, {"about": json.dumps(about)}
         )
-        return None
-    tensors = load(content)
-    parts = []
-    for place, entry in enumerate(about["parts"]):
-        prefix = f"{place}/"
-        held = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        first, end = entry["replicates"]
-        parts.append(Part.restored(replace(plan, replicates=(first, end)), setting, entry["step"], held))
-    return Saved(parts, partial, [tuple(piece) for piece in about["written"]], about["seconds"])
+        with atomic_path(self._folder / STATE) as temporary, open(temporary, "wb") as handle:
+            handle.write(hashlib.sha256(content).hexdigest().encode() + b"\n")
+            handle.write(content)
+
+    def load(self, recorder: "Recorder", limit: MemberLimit, device: torch.device) -> State | None:
+        """Return the state that a stopped training of this identity saved, its rows given to the recorder.
+
+        None where there is no such; what another training left is removed.
+
+        Raises:
+            InputError: a file is damaged.
+        """
+        path = self._folder / STATE
+        if not path.exists():
+            self.remove()
+            return None
+        digest, _, content = path.read_bytes().partition(b"\n")
+        if hashlib.sha256(content).hexdigest().encode() != digest:
+            raise InputError(f"{path}: damaged; train from the beginning after `rm {path}`")
+        about = _about(content)
+        other = [key for key, value in self._identity.items() if about["identity"].get(key) != value]
+        missing = [name for name in about["checkpoints"] if not (self._folder / RESUME / name).exists()]
+        if other or missing:
+            why = f"of another training (other {', '.join(other)})" if other else f"without {missing[0]}"
+            print(f"{path}: {why}; the training begins anew", file=sys.stderr)
+            self.remove()
+            return None
+        for name, expected in about["checkpoints"].items():
+            file = self._folder / RESUME / name
+            if sha256(file) != expected:
+                raise InputError(f"{file}: damaged; train from the beginning after `rm {file}`")
+        self.sums, self.seconds, limit.members = about["checkpoints"], about["seconds"], about["members_at_once"]
+        for file in (self._folder / RESUME / CHECKPOINTS).glob("*"):
+            if f"{CHECKPOINTS}/{file.name}" not in self.sums:
+                file.unlink()
+        tensors = load(content)
+        recorder.restore(tensors, device)
+        return State.from_tensors(about["step"], tensors, device)
+
+    def publish(self) -> None:
+        """Give the folder of checkpoints its place."""
+        place = self._folder / CHECKPOINTS
+        shutil.rmtree(place, ignore_errors=True)
+        os.replace(self._folder / RESUME / CHECKPOINTS, place)
+
+    def remove(self) -> None:
+        """Remove what a training that has not ended left."""
+        shutil.rmtree(self._folder / RESUME, ignore_errors=True)
 
 
-def _about(content: bytes) -> dict:
+def _about(content: bytes) -> dict[str, Any]:
     """Return the description in the header of a safetensors file's content."""
     length = int.from_bytes(content[:8], "little")
     return json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["about"])
 
 
 class Watch:
-    """Tells when to save the state, and when to stop: on a signal, after a time limit, or with the parent gone.
+    """Says when to save the state, and when to stop: on a signal, after a time limit, or with the parent gone.
 
     A workflow that was killed leaves its trainings running; started again it would train the same block beside
     them.
@@ -134,16 +152,16 @@ class Watch:
         """Seconds since the start."""
         return time.monotonic() - self._started
 
-    def stops(self) -> bool:
-        """Tell whether to stop; `reason` then says why."""
+    def should_stop(self) -> bool:
+        """Return whether to stop; `reason` then says why."""
         if not self.reason and self._limit is not None and self.seconds > self._limit:
             self.reason = f"the time limit of {self._limit:g} s"
         if not self.reason and self._parent not in (None, os.getppid()):
             self.reason = "the end of the process that started it"
         return bool(self.reason)
 
-    def saves(self) -> bool:
-        """Tell whether it is time to save, and count from now on where it is."""
+    def should_save(self) -> bool:
+        """Return whether it is time to save, and count from now on where it is."""
         now = time.monotonic()
         due = now - self._saved >= self._every
         if due:

@@ -1,0 +1,71 @@
+"""Mini-batches: which images each member sees at which step, and how they are changed."""
+
+import torch
+from torch import Tensor
+
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.data.augmentation import Augmentation
+from intrinsic_lr.data.dataset import Dataset
+from intrinsic_lr.study.plan import TrainingPlan
+
+
+class Batches:
+    """Supplies the mini-batches of each step: shuffles without replacement, the last incomplete batch dropped.
+
+    Args:
+        plan: names the random streams.
+        data: the data set on its device.
+    """
+
+    def __init__(self, plan: TrainingPlan, data: Dataset) -> None:
+        self._plan = plan
+        self._data = data
+        self._augmentation = Augmentation.parse(plan.augmentation)
+        count = len(data.train_labels)
+        self.full = plan.batch_size == "full"
+        self.size = count if self.full else int(plan.batch_size)
+        if self.size > count:
+            raise InputError(f"batch size: found {self.size}; allowed are 2 to {count} training images, or full")
+        self.steps_per_epoch = plan.steps_per_epoch(count)
+        # Without augmentation the images are normalised once; a row of (N, C*H*W) is gathered per image.
+        self._images = None if self._augmentation else data.normalize(data.train_images)
+        self._epoch = -1
+        self._order = torch.empty(0)
+        self._draws: Tensor | None = None
+
+    def at(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return images (R, B, C, H, W) and labels (R, B) of a step; (N, C, H, W), (N,) where all share them."""
+        if self.full and self._images is not None:
+            return self._images, self._data.train_labels
+        epoch, position = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            self._shuffle(epoch)
+        chosen = slice(position * self.size, (position + 1) * self.size)
+        shape = (len(self._order), self.size)
+        index = self._order[:, chosen].flatten()
+        labels = self._data.train_labels.index_select(0, index).view(shape)
+        if self._images is not None:
+            return self._images.index_select(0, index).unflatten(0, shape), labels
+        images = self._data.train_images.index_select(0, index).unflatten(0, shape)
+        return self._data.normalize(self._augmentation.apply(images, self._draws[:, chosen])), labels
+
+    def _shuffle(self, epoch: int) -> None:
+        device, count = self._data.train_labels.device, len(self._data.train_labels)
+        if self.full:
+            order = [torch.arange(count) for _ in self._plan.members]
+        else:
+            order = [_permutation(seed, count) for seed in self._plan.epoch_seeds("order", epoch)]
+        self._order = _sent(torch.stack(order), device)
+        if self._augmentation:
+            seeds = self._plan.epoch_seeds("augmentation", epoch)
+            self._draws = _sent(self._augmentation.draws(seeds, count), device)
+        self._epoch = epoch
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on its device; a GPU goes on with the steps in its queue meanwhile."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def _permutation(seed: int, count: int) -> Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))

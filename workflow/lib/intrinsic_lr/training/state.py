@@ -1,0 +1,73 @@
+"""The state of a training: what it carries from one step to the next."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from intrinsic_lr.models.ensemble import EnsembleModel
+from intrinsic_lr.stats.geometry import squared_norms
+from intrinsic_lr.study.plan import TrainingPlan
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass
+class State:
+    """All that a training carries from step to step: random draws depend on names and the step alone.
+
+    Attributes:
+        step: number of updates done.
+        params: tensors of shape (R, ...).
+        buffers: momentum buffers of the trained parameters; empty before the first step with momentum, unless
+            the timeline gives them.
+        radii: under the sphere constraint the norm (R,) that each scale group keeps, in float64.
+        lost: the first step whose batch loss was not finite, int64 (R,), or `NEVER`.
+    """
+
+    step: int
+    params: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    radii: dict[str, Tensor]
+    lost: Tensor
+
+    NEVER: ClassVar[int] = -1
+
+    @staticmethod
+    def of_params(params: dict[str, Tensor]) -> "State":
+        """Return the state of these parameters before any step, without momentum and constraint."""
+        first = next(iter(params.values()))
+        return State(0, params, {}, {}, torch.full((len(first),), State.NEVER, device=first.device))
+
+    @staticmethod
+    def initial(plan: TrainingPlan, model: EnsembleModel, device: torch.device) -> "State":
+        """Return the state before the first step."""
+        drawn = model.initialize(plan.init_seeds(), plan.init_scale, DTYPES[plan.dtype], plan.head_seed())
+        state = State.of_params({name: value.to(device) for name, value in drawn.items()})
+        if factor := plan.timeline.first_buffer:
+            scaled = {name for names in model.scale_groups.values() for name in names}
+            state.buffers = {
+                name: state.params[name] * (factor if name in scaled else 0.0) for name in model.trainable
+            }
+        if plan.constraint == "sphere":
+            norms = squared_norms(state.params, model.scale_groups)
+            state.radii = {group: norm.sqrt() for group, norm in norms.items()}
+        return state
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Return all that the state holds but its step, in one flat mapping that `from_tensors` reads."""
+        kinds = {"params": self.params, "buffers": self.buffers, "radii": self.radii}
+        named = {f"{kind}/{name}": value for kind, values in kinds.items() for name, value in values.items()}
+        return {**named, "lost": self.lost}
+
+    @staticmethod
+    def from_tensors(step: int, tensors: Mapping[str, Tensor], device: torch.device) -> "State":
+        """Return the state that `to_tensors` was taken of, on a device; other tensors are ignored."""
+        kinds: dict[str, dict[str, Tensor]] = {"params": {}, "buffers": {}, "radii": {}}
+        for key, value in tensors.items():
+            kind, _, name = key.partition("/")
+            if kind in kinds:
+                kinds[kind][name] = value.to(device)
+        return State(step, **kinds, lost=tensors["lost"].to(device))
