@@ -13,8 +13,9 @@ from torch import nn
 
 import intrinsic_lr
 from intrinsic_lr import InputError, load_run, predicted_labels, stacked, swa
+from intrinsic_lr.data import dataset
+from projects import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[1]
 NAME = "digits-mlp-b32-lr0.1-wd0.01"
 
 
@@ -106,13 +107,10 @@ def test_damaged_files_are_named(trained, tmp_path, file, read):
 
 def test_data_of_another_training_are_refused(trained, tmp_path):
     results = shutil.copytree(trained, tmp_path / "results")
-    for kind in ("safetensors", "json"):
-        (results / f"data/digits.{kind}").unlink()
-    from intrinsic_lr.data import dataset as data
-
-    data.write({"kind": "digits", "subset": 50}, "digits", *(
-        results / f"data/digits.{kind}" for kind in ("safetensors", "json")
-    ))  # fmt: skip
+    files = [results / f"data/digits.{kind}" for kind in ("safetensors", "json")]
+    for file in files:
+        file.unlink()
+    dataset.write({"kind": "digits", "subset": 50}, "digits", *files)
     with pytest.raises(InputError, match="found other data than"):
         load_run(NAME, results).data()
 
@@ -139,18 +137,8 @@ def test_it_installs_and_works_outside_the_repository(trained, tmp_path):
     source, target = tmp_path / "source", tmp_path / "installed"
     shutil.copytree(REPOSITORY / "workflow/lib", source / "workflow/lib")
     shutil.copy2(REPOSITORY / "pyproject.toml", source)
-    install = [
-        "-m",
-        "pip",
-        "install",
-        "-q",
-        "--no-deps",
-        "--no-build-isolation",
-        "--target",
-        str(target),
-        str(source),
-    ]
-    subprocess.run([sys.executable, *install], check=True)
+    install = ["-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", str(target)]
+    subprocess.run([sys.executable, *install, str(source)], check=True)
     code = f"import intrinsic_lr as i; print(i.__file__, i.load_run({NAME!r}, {str(trained)!r}).network(8, 0))"
     # Isolated from the folder at hand, and from PYTHONPATH but for the installed package.
     words = [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(target)!r}); {code}"]
