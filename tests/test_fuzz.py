@@ -344,11 +344,11 @@ LISTED = {
     ),
     "two tables of one name": (
         {"experiments": {"summary_one": small()["experiments"]["one"]}},
-        "config: experiments.summary_one: found a name by which 'swa_summary_one' would be made twice",
+        "config: experiments.summary_one: 'swa_summary_one' would be made twice",
     ),
     "a table named as a claim's": (
         {"experiments": {"grows": small()["experiments"]["one"]}},
-        "config: experiments.grows: found a name by which 'distance_grows' would be made twice",
+        "config: experiments.grows: 'distance_grows' would be made twice",
     ),
 }
 

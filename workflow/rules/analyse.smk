@@ -1,159 +1,63 @@
-rule curves:
-    input:
-        ensemble(paths.HISTORY, paths.RUN),
-    output:
-        table=paths.TABLE.format(name="curves_{experiment}"),
-    log:
-        "results/logs/curves/{experiment}.log",
-    benchmark:
-        "results/benchmarks/curves/{experiment}.tsv"
-    wildcard_constraints:
-        experiment=one_of(STUDY.with_analysis("curves")),
-    conda:
-        "../../envs/intrinsic-lr.yaml"
-    params:
-        code=code("curves.py"),
-        spec=lambda w: STUDY.describe(w.experiment),
-        analysis=config["analysis"],
-    script:
-        "../scripts/curves.py"
+# One rule for each analysis that measures, and one that draws all its figures of an experiment. A new analysis is a
+# module of intrinsic_lr.analyses and its line in intrinsic_lr.study.analyses.
+for analysis, spec in ANALYSES.items():
 
+    rule:
+        name:
+            analysis
+        input:
+            analysis_files(analysis),
+        output:
+            **{
+                table: paths.TABLE.format(name=f"{table}_{{experiment}}")
+                for table in spec.tables
+            },
+        log:
+            f"results/logs/{analysis}/{{experiment}}.log",
+        benchmark:
+            f"results/benchmarks/{analysis}/{{experiment}}.tsv"
+        wildcard_constraints:
+            experiment=one_of(STUDY.with_analysis(analysis)),
+        conda:
+            CONDA
+        threads: config["threads"] if spec.threads else 1
+        resources:
+            device=config["device"] if spec.device else "cpu",
+        params:
+            analysis=analysis,
+            experiment=lambda w: STUDY.describe(w.experiment),
+            settings={name: SETTINGS[name] for name in spec.settings},
+            code=code("analysis.py", f"intrinsic_lr.analyses.{analysis}"),
+        script:
+            "../scripts/analysis.py"
 
-rule grid:
-    input:
-        ensemble(paths.HISTORY, paths.RUN),
-    output:
-        table=paths.TABLE.format(name="grid_{experiment}"),
-    log:
-        "results/logs/grid/{experiment}.log",
-    benchmark:
-        "results/benchmarks/grid/{experiment}.tsv"
-    wildcard_constraints:
-        experiment=one_of(STUDY.with_analysis("grid")),
-    conda:
-        "../../envs/intrinsic-lr.yaml"
-    params:
-        code=code("grid.py"),
-        spec=lambda w: STUDY.describe(w.experiment),
-        analysis=config["analysis"],
-    script:
-        "../scripts/grid.py"
-
-
-rule phase:
-    input:
-        ensemble(paths.TRACE, paths.RUN),
-    output:
-        table=paths.TABLE.format(name="phase_{experiment}"),
-    log:
-        "results/logs/phase/{experiment}.log",
-    benchmark:
-        "results/benchmarks/phase/{experiment}.tsv"
-    wildcard_constraints:
-        experiment=one_of(STUDY.with_analysis("phase")),
-    conda:
-        "../../envs/intrinsic-lr.yaml"
-    params:
-        code=code("phase.py"),
-        spec=lambda w: STUDY.describe(w.experiment),
-        analysis=config["analysis"],
-    script:
-        "../scripts/phase.py"
-
-
-rule swa:
-    input:
-        ensemble(paths.CHECKPOINTS, paths.RUN),
-        data=ancient(datasets_of_experiment(paths.DATA)),
-        info=datasets_of_experiment(paths.DATA_INFO),
-    output:
-        table=paths.TABLE.format(name="swa_{experiment}"),
-        summary=paths.TABLE.format(name="swa_summary_{experiment}"),
-    log:
-        "results/logs/swa/{experiment}.log",
-    benchmark:
-        "results/benchmarks/swa/{experiment}.tsv"
-    wildcard_constraints:
-        experiment=one_of(STUDY.with_analysis("swa")),
-    conda:
-        "../../envs/intrinsic-lr.yaml"
-    threads: config["threads"]
-    resources:
-        device=config["device"],
-    params:
-        code=code("swa.py"),
-        spec=lambda w: STUDY.describe(w.experiment),
-        analysis=config["analysis"],
-    script:
-        "../scripts/swa.py"
-
-
-rule distance:
-    input:
-        ensemble(paths.CHECKPOINTS, paths.RUN),
-    output:
-        table=paths.TABLE.format(name="distance_{experiment}"),
-        across=paths.TABLE.format(name="distance_across_{experiment}"),
-        summary=paths.TABLE.format(name="distance_summary_{experiment}"),
-    log:
-        "results/logs/distance/{experiment}.log",
-    benchmark:
-        "results/benchmarks/distance/{experiment}.tsv"
-    wildcard_constraints:
-        experiment=one_of(STUDY.with_analysis("distance")),
-    conda:
-        "../../envs/intrinsic-lr.yaml"
-    threads: config["threads"]
-    params:
-        code=code("distance.py"),
-        spec=lambda w: STUDY.describe(w.experiment),
-        analysis=config["analysis"],
-    script:
-        "../scripts/distance.py"
-
-
-rule epochs:
-    input:
-        ensemble(paths.CHECKPOINTS, paths.PREDICTIONS, paths.EXTRACT, paths.RUN),
-        data=ancient(datasets_of_experiment(paths.DATA)),
-        info=datasets_of_experiment(paths.DATA_INFO),
-    output:
-        table=paths.TABLE.format(name="epochs_{experiment}"),
-    log:
-        "results/logs/epochs/{experiment}.log",
-    benchmark:
-        "results/benchmarks/epochs/{experiment}.tsv"
-    wildcard_constraints:
-        experiment=one_of(STUDY.with_analysis("epochs")),
-    conda:
-        "../../envs/intrinsic-lr.yaml"
-    threads: config["threads"]
-    params:
-        code=code("epochs.py"),
-        spec=lambda w: STUDY.describe(w.experiment),
-    script:
-        "../scripts/epochs.py"
-
-
-rule disagreement:
-    input:
-        ensemble(paths.PREDICTIONS, paths.EXTRACT, paths.RUN),
-        data=ancient(datasets_of_experiment(paths.DATA)),
-        info=datasets_of_experiment(paths.DATA_INFO),
-    output:
-        table=paths.TABLE.format(name="disagreement_{experiment}"),
-    log:
-        "results/logs/disagreement/{experiment}.log",
-    benchmark:
-        "results/benchmarks/disagreement/{experiment}.tsv"
-    wildcard_constraints:
-        experiment=one_of(STUDY.with_analysis("disagreement")),
-    conda:
-        "../../envs/intrinsic-lr.yaml"
-    params:
-        code=code("disagreement.py"),
-        spec=lambda w: STUDY.describe(w.experiment),
-        analysis=config["analysis"],
-        seed=config["seed"],
-    script:
-        "../scripts/disagreement.py"
+    rule:
+        name:
+            f"figure_{analysis}"
+        input:
+            **{
+                table: paths.TABLE.format(name=f"{table}_{{experiment}}")
+                for table in spec.draws_from
+            },
+        output:
+            **{
+                figure: reported_figure(
+                    f"{figure}_{{experiment}}", "experiment.rst", "Analyses"
+                )
+                for figure in spec.figures
+            },
+        log:
+            f"results/logs/figure_{analysis}/{{experiment}}.log",
+        benchmark:
+            f"results/benchmarks/figure_{analysis}/{{experiment}}.tsv"
+        wildcard_constraints:
+            experiment=one_of(STUDY.with_analysis(analysis)),
+        conda:
+            CONDA
+        params:
+            analysis=analysis,
+            experiment=lambda w: STUDY.describe(w.experiment),
+            look=STUDY.look,
+            code=code("figures.py", f"intrinsic_lr.analyses.{analysis}"),
+        script:
+            "../scripts/figures.py"

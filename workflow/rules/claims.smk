@@ -9,10 +9,10 @@ rule claim:
     benchmark:
         "results/benchmarks/claim/{claim}.tsv"
     conda:
-        "../../envs/intrinsic-lr.yaml"
+        CONDA
     threads: config["threads"]
     resources:
-        device=config["device"],
+        device=lambda w: config["device"] if RESULTS.computes(w.claim) else "cpu",
     params:
         plan=lambda w: STUDY.describe_claim(w.claim),
         analysis=config["analysis"],
@@ -22,28 +22,43 @@ rule claim:
         "../scripts/claim.py"
 
 
+rule figure_claim:
+    input:
+        table=paths.TABLE.format(name="{claim}"),
+        findings=paths.FINDINGS,
+    output:
+        reported_figure("{claim}", "claim.rst", "Claims"),
+    log:
+        "results/logs/figure_claim/{claim}.log",
+    benchmark:
+        "results/benchmarks/figure_claim/{claim}.tsv"
+    conda:
+        CONDA
+    params:
+        plan=lambda w: STUDY.describe_claim(w.claim),
+        analysis=config["analysis"],
+        seed=config["seed"],
+        statement=lambda w: CLAIMS[w.claim].statement,
+        look=STUDY.look,
+        code=lambda w: code("figure_claim.py", f"intrinsic_lr.claims.{w.claim}"),
+    script:
+        "../scripts/figure_claim.py"
+
+
 rule scorecard:
     input:
-        wanted_findings(),
+        RESULTS.findings,
     output:
-        claims=report(
-            paths.SCORECARD,
-            caption="../report/scorecard.rst",
-            category="Scorecard",
-            labels={"table": "claims"},
-        ),
-        controls=report(
-            paths.CONTROLS,
-            caption="../report/scorecard.rst",
-            category="Scorecard",
-            labels={"table": "controls"},
+        claims=reported(paths.SCORECARD, "scorecard.rst", "Scorecard", table="claims"),
+        controls=reported(
+            paths.CONTROLS, "scorecard.rst", "Scorecard", table="controls"
         ),
     log:
         "results/logs/scorecard.log",
     benchmark:
         "results/benchmarks/scorecard.tsv"
     conda:
-        "../../envs/intrinsic-lr.yaml"
+        CONDA
     params:
         statements={claim: CLAIMS[claim].statement for claim in STUDY.claims},
         code=code("scorecard.py"),
@@ -51,10 +66,29 @@ rule scorecard:
         "../scripts/scorecard.py"
 
 
+rule figure_scorecard:
+    input:
+        claims=paths.SCORECARD,
+        controls=paths.CONTROLS,
+    output:
+        reported_figure("scorecard", "scorecard.rst", "Scorecard"),
+    log:
+        "results/logs/figure_scorecard.log",
+    benchmark:
+        "results/benchmarks/figure_scorecard.tsv"
+    conda:
+        CONDA
+    params:
+        look=STUDY.look,
+        code=code("figure_scorecard.py"),
+    script:
+        "../scripts/figure_scorecard.py"
+
+
 rule paper_vs_here:
     input:
-        tables=[paths.TABLE.format(name=claim) for claim in compared_claims()],
-        findings=[paths.FINDINGS.format(claim=claim) for claim in compared_claims()],
+        tables=[paths.TABLE.format(name=claim) for claim in RESULTS.compared],
+        findings=[paths.FINDINGS.format(claim=claim) for claim in RESULTS.compared],
     output:
         paths.PAPER,
     log:
@@ -62,9 +96,9 @@ rule paper_vs_here:
     benchmark:
         "results/benchmarks/paper_vs_here.tsv"
     conda:
-        "../../envs/intrinsic-lr.yaml"
+        CONDA
     params:
-        plans={claim: STUDY.describe_claim(claim) for claim in compared_claims()},
+        plans={claim: STUDY.describe_claim(claim) for claim in RESULTS.compared},
         datasets={name: STUDY.dataset_spec(name) for name in STUDY.datasets},
         models={name: STUDY.model_text(name) for name in config["models"]},
         analysis=config["analysis"],

@@ -7,9 +7,10 @@ rule prepare_data:
     benchmark:
         "results/benchmarks/prepare_data/{dataset}.tsv"
     conda:
-        "../../envs/intrinsic-lr.yaml"
+        CONDA
     params:
         spec=lambda w: STUDY.dataset_spec(w.dataset),
+        version=DATA_VERSION,
     shell:
         "intrinsic-lr prepare --name {wildcards.dataset} --spec {params.spec:q}"
         " --data {output.data:q} --info {output.info:q} 2> {log:q}"

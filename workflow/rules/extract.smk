@@ -13,7 +13,7 @@ rule extract:
     benchmark:
         "results/benchmarks/extract/{point}/block_{block}.tsv"
     conda:
-        "../../envs/intrinsic-lr.yaml"
+        CONDA
     threads: config["threads"]
     resources:
         device=config["device"],

@@ -26,5 +26,7 @@ rule tensorboard:
         "results/benchmarks/tensorboard/{point}/block_{block}.tsv"
     conda:
         "../../envs/intrinsic-lr-tensorboard.yaml"
+    params:
+        code=closure.checksum("intrinsic_lr.commands.tensorboard"),
     shell:
         "intrinsic-lr tensorboard --run $(dirname {input.run:q}) --out {output:q} 2> {log:q}"

@@ -16,7 +16,7 @@ rule train:
     # A training that was stopped has saved its state, and goes on when it is started again.
     retries: RETRIES
     conda:
-        "../../envs/intrinsic-lr.yaml"
+        CONDA
     threads: config["threads"]
     resources:
         device=config["device"],

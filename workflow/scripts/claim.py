@@ -7,13 +7,8 @@ from intrinsic_lr.claims.shared.spec import ClaimData
 from intrinsic_lr.claims.shared.verdicts import findings_table
 from intrinsic_lr.core.job_log import reported
 from intrinsic_lr.core.leases import leased
-from intrinsic_lr.study.claims import CLAIMS
 
-# Only tests of networks compute on a device; the others read tables.
-needed = CLAIMS[snakemake.wildcards.claim].reads_data or "checkpoints" in CLAIMS[snakemake.wildcards.claim].files
-device = snakemake.resources.device if needed else "cpu"
-
-with reported(snakemake.log[0]), leased(device, snakemake.config["jobs_per_device"]) as held:
+with reported(snakemake.log[0]), leased(snakemake.resources.device, snakemake.config["jobs_per_device"]) as held:
     data = ClaimData.read(
         snakemake.params.plan,
         snakemake.params.analysis,

@@ -1,13 +1,18 @@
-"""What the tables of all analyses have in common: columns that name a point, pairs of points, writing."""
+"""What all analyses share: what they are given, columns that name a point, pairs of points, writing of tables."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from intrinsic_lr.core.storage import atomic_path, note_written
+from intrinsic_lr.data.prepared import true_labels
+from intrinsic_lr.runs.ensembles import Ensemble, open_ensemble
+from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 
 POINT_COLUMNS = (
     "lr", "weight_decay", "intrinsic_lr", "momentum", "batch_size",
@@ -22,23 +27,64 @@ ACROSS_INITIALISATIONS = "across_initialisations"
 ACROSS_REPLICATES = "across_replicates"
 
 
-def with_point(frame: pd.DataFrame, point: dict[str, Any]) -> pd.DataFrame:
+@dataclass(frozen=True)
+class AnalysisData:
+    """What an analysis is given.
+
+    Attributes:
+        experiment: the experiment.
+        ensembles: for each point's name its trained replicates.
+        datasets: for each data set's name its data file and its description.
+        settings: the entries of the config's `analysis` that the registry names for this analysis.
+        device: where to compute, as the config names it.
+        threads: CPU threads.
+    """
+
+    experiment: Experiment
+    ensembles: Mapping[str, Ensemble]
+    datasets: Mapping[str, tuple[Path, Path]] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+    threads: int = 1
+
+    @staticmethod
+    def read(
+        experiment: str, files: Iterable[str], settings: Mapping[str, Any], device: str, threads: int
+    ) -> "AnalysisData":
+        """Read what the workflow passes: `experiment` as `Experiment.to_json` writes it, and the input files."""
+        known, folders = Experiment.from_json(experiment), block_folders(files)
+        ensembles = {point.name: open_ensemble(folders[point.name], known.replicates) for point in known.points}
+        return AnalysisData(known, ensembles, dataset_files(files), settings, device, threads)
+
+    def truth(self, dataset: str) -> tuple[np.ndarray, int]:
+        """Return the true test labels (N,) of a data set and its number of classes."""
+        info, labels = true_labels(*self.datasets[dataset])
+        return labels, len(info["classes"])
+
+
+def block_folders(files: Iterable[str]) -> dict[str, list[Path]]:
+    """Group the folders of `run.json` files by point: {point: block folders in order}."""
+    folders: dict[str, list[Path]] = {}
+    for path in map(Path, files):
+        if path.name == "run.json":
+            folders.setdefault(path.parent.parent.name, []).append(path.parent)
+    return {point: sorted(blocks) for point, blocks in folders.items()}
+
+
+def dataset_files(files: Iterable[str]) -> dict[str, tuple[Path, Path]]:
+    """Return data file and description of each data set among some files, by its name."""
+    infos = [path for path in map(Path, files) if path.suffix == ".json" and path.parent.name == "data"]
+    return {info.stem: (info.with_suffix(".safetensors"), info) for info in infos}
+
+
+def with_point(frame: pd.DataFrame, point: PlannedPoint) -> pd.DataFrame:
     """Put the columns that name a point (its name and base values) in front of a table."""
     named = {"point": point["name"]} | {column: point[column] for column in POINT_COLUMNS}
     front = pd.DataFrame({column: [value] * len(frame) for column, value in named.items()}, index=frame.index)
     return pd.concat([front, frame], axis=1)
 
 
-def block_folders(run_files: Iterable[str]) -> dict[str, list[Path]]:
-    """Group the folders of `run.json` files by point: {point: block folders in order}."""
-    folders: dict[str, list[Path]] = {}
-    for path in map(Path, run_files):
-        if path.name == "run.json":
-            folders.setdefault(path.parent.parent.name, []).append(path.parent)
-    return {point: sorted(blocks) for point, blocks in folders.items()}
-
-
-def differing_axes(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+def differing_axes(a: PlannedPoint, b: PlannedPoint) -> list[str]:
     """Return the axes in which two points differ.
 
     A learning rate and a weight decay that differ at equal intrinsic rate count as `lr` alone; where the
@@ -52,29 +98,29 @@ def differing_axes(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
     return axes
 
 
-def same_intrinsic_lr(a: dict[str, Any], b: dict[str, Any]) -> bool:
+def same_intrinsic_lr(a: PlannedPoint, b: PlannedPoint) -> bool:
     """Tell whether two points have one intrinsic learning rate, to the digits that names carry."""
     return abs(a["intrinsic_lr"] - b["intrinsic_lr"]) <= 1e-9 * a["intrinsic_lr"]
 
 
 def across_pairs(
-    spec: dict[str, Any],
-) -> Iterator[tuple[dict[str, Any], dict[str, Any], str, list[tuple[int, int]]]]:
+    experiment: Experiment,
+) -> Iterator[tuple[PlannedPoint, PlannedPoint, str, list[tuple[int, int]]]]:
     """Yield the pairs whose weights are compared across trajectories: (point, partner, relation, members).
 
     Replicates k and k + 1 of one point start at different weights when initialisations are independent, and
     differ in their data order alone when they are shared. Points that differ in the initialisation seed
     alone are paired replicate by replicate.
     """
-    replicates = spec["replicates"]
-    neighbours = [(k, (k + 1) % replicates) for k in range(replicates if replicates > 2 else replicates - 1)]
-    for point in spec["points"]:
-        independent = point["init_sharing"] == "independent"
+    count = experiment.replicates
+    neighbours = [(k, (k + 1) % count) for k in range(count if count > 2 else count - 1)]
+    for point in experiment.points:
+        independent = point.init_sharing == "independent"
         if neighbours:
             yield point, point, ACROSS_INITIALISATIONS if independent else ACROSS_REPLICATES, neighbours
-    for a, b in combinations(spec["points"], 2):
+    for a, b in combinations(experiment.points, 2):
         if differing_axes(a, b) == ["init_seed"]:
-            yield a, b, ACROSS_INITIALISATIONS, [(k, k) for k in range(replicates)]
+            yield a, b, ACROSS_INITIALISATIONS, [(k, k) for k in range(count)]
 
 
 def write_table(frame: pd.DataFrame, path: str) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from intrinsic_lr.core.errors import InputError
+
 PACKAGE = Path(__file__).parents[1]
 SOURCES = ("*.c", "*.h")
 """Files beside a module that it compiles."""
@@ -51,6 +53,19 @@ def tree(folder: Path) -> str:
         if file.is_file() and file.suffix != ".pyc":
             digest.update(f"{file.relative_to(folder).as_posix()}\n{_content_checksum(file)}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def check_installed(sources: Path) -> None:
+    """Refuse to run with a package other than the one beside the workflow, where there is one.
+
+    Raises:
+        InputError: naming both.
+    """
+    if sources != PACKAGE and sources.exists() and tree(PACKAGE) != tree(sources):
+        raise InputError(
+            f"expected the package intrinsic_lr of {sources}, got {PACKAGE} with other code; install it by "
+            f"`pip install --no-deps --editable {sources.parents[2]}`"
+        )
 
 
 def _files(module: str) -> Iterator[Path]:

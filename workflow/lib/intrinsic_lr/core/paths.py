@@ -1,6 +1,7 @@
 """Where each result lies, relative to the working directory: the one module that spells it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 BLOCK = "results/runs/{point}/block_{block}"
 DATA = "results/data/{dataset}.safetensors"
@@ -22,6 +23,15 @@ EVENTS = "results/tensorboard/{point}/block_{block}/events.out.tfevents"
 LOG = "results/logs/{rule}/{job}.log"
 REPORT = "results/report.html"
 
+KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "history": (HISTORY,),
+        "trace": (TRACE,),
+        "checkpoints": (CHECKPOINTS,),
+        "predictions": (PREDICTIONS, EXTRACT),
+    }
+)
+"""What an analysis or a claim may read of each block, besides `run.json`: the files to wait for."""
 
 MAX_BLOCKS = 10_000
 """Blocks of a point that `block_name` has names for, and the workflow's wildcard."""

@@ -1,63 +1,88 @@
-"""What the analyses of an experiment make. Read by every job of the workflow, so nothing heavy is imported."""
+"""The analyses: what each makes of an experiment, and from what. One line a module of `intrinsic_lr.analyses`.
 
-from collections.abc import Callable, Mapping, Sequence
+Read by every job of the workflow, so nothing heavy is imported.
+"""
+
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.study.claims import CLAIMS
+from intrinsic_lr.study.experiment import Experiment
 
 
-class Products(NamedTuple):
-    """The tables and the figures of an analysis, each called <product>_<experiment>."""
+class Analysis(NamedTuple):
+    """What an analysis reads and makes. A table or figure of an experiment is called <name>_<experiment>.
 
+    Attributes:
+        reads: kinds of files of each block: keys of `paths.KINDS`.
+        tables: names of the tables that its `measure` returns.
+        figures: names of the figures that its `draw` returns.
+        draws_from: the tables that its `draw` takes.
+        settings: the entries of the config's `analysis` that it takes; `seed` is the study's.
+        data: whether it reads the data sets.
+        threads: whether it computes in several threads.
+        device: whether it computes on the device of the config.
+    """
+
+    reads: tuple[str, ...]
     tables: tuple[str, ...]
     figures: tuple[str, ...]
+    draws_from: tuple[str, ...]
+    settings: tuple[str, ...] = ("confidence",)
+    data: bool = False
+    threads: bool = False
+    device: bool = False
 
 
-ANALYSES: Mapping[str, Products] = MappingProxyType(
+def _one(name: str, *reads: str, **options: object) -> Analysis:
+    """Return an analysis with one table and one figure, both named as itself."""
+    return Analysis(**{"reads": reads, "tables": (name,), "figures": (name,), "draws_from": (name,), **options})
+
+
+ANALYSES: Mapping[str, Analysis] = MappingProxyType(
     {
-        "curves": Products(("curves",), ("curves",)),
-        "swa": Products(("swa", "swa_summary"), ("swa",)),
-        "distance": Products(("distance", "distance_across", "distance_summary"), ("distance",)),
-        "epochs": Products(("epochs",), ("epochs",)),
-        "disagreement": Products(("disagreement",), ("total_variation", "disagreement")),
-        "grid": Products(("grid",), ("grid",)),
-        "phase": Products(("phase",), ("phase",)),
+        "curves": _one("curves", "history"),
+        "swa": Analysis(
+            ("checkpoints",), ("swa", "swa_summary"), ("swa",), ("swa_summary",), ("confidence", "interpolation"),
+            data=True, threads=True, device=True,
+        ),
+        "distance": Analysis(
+            ("checkpoints",), ("distance", "distance_across", "distance_summary"), ("distance",),
+            ("distance_summary",), threads=True,
+        ),
+        "epochs": _one("epochs", "checkpoints", "predictions", settings=(), data=True, threads=True),
+        "disagreement": _one(
+            "disagreement", "predictions", figures=("total_variation", "disagreement"), data=True,
+            settings=("confidence", "permutations", "bootstrap", "seed"),
+        ),
+        "grid": _one("grid", "history"),
+        "phase": _one("phase", "trace"),
     }
-)
+)  # fmt: skip
 
 
-def tables(analyses: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, str]]:
-    """Return analysis and experiment of every table, by the table's name.
+def product_names(experiments: Collection[Experiment], kind: str) -> dict[str, tuple[str, str]]:
+    """Return analysis and experiment of every table or figure, by its name.
 
     Args:
-        analyses: the names of each experiment's analyses.
+        experiments: those of the study.
+        kind: `tables` or `figures`.
 
     Raises:
-        InputError: when two experiments' tables would have one name.
+        InputError: when two of them would have one name.
     """
-    return _named(analyses, lambda made: made.tables)
-
-
-def figures(analyses: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, str]]:
-    """Return analysis and experiment of every figure, as `tables` does."""
-    return _named(analyses, lambda made: made.figures)
-
-
-def _named(
-    analyses: Mapping[str, Sequence[str]], kind: Callable[[Products], tuple[str, ...]]
-) -> dict[str, tuple[str, str]]:
     named: dict[str, tuple[str, str]] = {}
-    for analysis, made in ANALYSES.items():
-        for experiment in (name for name, wanted in analyses.items() if analysis in wanted):
-            for product in kind(made):
+    for analysis, spec in ANALYSES.items():
+        for experiment in (each.name for each in experiments if analysis in each.analyses):
+            for product in getattr(spec, kind):
                 name = f"{product}_{experiment}"
                 if name in named or name in CLAIMS:
                     other = f"experiment {named[name][1]!r}" if name in named else f"claim {name!r}"
                     raise InputError(
-                        f"config: experiments.{experiment}: found a name by which {name!r} would be made twice, "
-                        f"also for the {other}; allowed is another name"
+                        f"config: experiments.{experiment}: {name!r} would be made twice, also for the {other}; "
+                        "expected another name"
                     )
                 named[name] = (analysis, experiment)
     return named

@@ -19,7 +19,7 @@ from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.kinds import check_options
 from intrinsic_lr.core.paths import MAX_BLOCKS
 from intrinsic_lr.data import dataset_sizes
-from intrinsic_lr.study import analyses as products
+from intrinsic_lr.study.analyses import product_names
 from intrinsic_lr.study.claims import CLAIMS
 from intrinsic_lr.study.config_files import check_plain
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
@@ -121,12 +121,12 @@ class Study:
     @cached_property
     def tables(self) -> dict[str, tuple[str, str]]:
         """Analysis and experiment of every table of an analysis, by its name."""
-        return products.tables({name: experiment.analyses for name, experiment in self.experiments.items()})
+        return product_names(self.experiments.values(), "tables")
 
     @cached_property
     def figures(self) -> dict[str, tuple[str, str]]:
         """Analysis and experiment of every figure of an analysis, by its name."""
-        return products.figures({name: experiment.analyses for name, experiment in self.experiments.items()})
+        return product_names(self.experiments.values(), "figures")
 
     @cached_property
     def claims(self) -> list[str]:

@@ -1,0 +1,151 @@
+"""Checkpoint by checkpoint: disagreement and cosine, within a trajectory and across two (Fort et al. 2019)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from intrinsic_lr.analyses.drawing import first_point
+from intrinsic_lr.analyses.tables import AnalysisData, across_pairs, with_point
+from intrinsic_lr.figures.style import HEAT, Look, legend_below, panels, spread, styled
+from intrinsic_lr.runs.trajectories import label_trajectory, trajectory
+from intrinsic_lr.stats.disagreement import label_changes
+from intrinsic_lr.study.experiment import Experiment, PlannedPoint
+
+PAIR = ["step", "partner_step", "replicate", "partner"]
+Members = Sequence[tuple[int, int]]
+"""Pairs of replicates: of the point, and of its partner."""
+
+
+def measure(data: AnalysisData) -> dict[str, pd.DataFrame]:
+    """Return the table `epochs`."""
+    import torch
+
+    torch.set_num_threads(data.threads)
+    truth = {name: data.truth(name)[0] for name in data.datasets}
+    tables = []
+    for point, partner, relation, members in _pairs(data.experiment):
+        table = _disagreements(data, point, partner, members, truth[point.dataset])
+        table = table.merge(_cosines(data, point, partner, members), on=PAIR)
+        tables.append(with_point(table.assign(relation=relation, partner_point=partner.name), point))
+    return {"epochs": pd.concat(tables)}
+
+
+def _pairs(experiment: Experiment) -> Iterator[tuple[PlannedPoint, PlannedPoint, str, Members]]:
+    """Yield (point, partner, relation, members): every trajectory with itself, then with another."""
+    for point in experiment.points:
+        yield point, point, "within", [(k, k) for k in range(experiment.replicates)]
+    for point, partner, relation, members in across_pairs(experiment):
+        if point.dataset == partner.dataset:
+            yield point, partner, relation, members
+
+
+def _cosines(data: AnalysisData, point: PlannedPoint, partner: PlannedPoint, members: Members) -> pd.DataFrame:
+    """Return the cosines of all pairs of checkpoints, raw and with every layer at unit norm."""
+    from intrinsic_lr.stats.distance import ALL, ALL_LAYER_NORMALISED, between
+
+    names = {ALL: "cosine", ALL_LAYER_NORMALISED: "cosine_layer_normalised"}
+    groups = data.ensembles[point.name].scale_groups
+    table = between(_trajectories(data, point, partner, members), members, point.steps, partner.steps, groups)
+    wide = table[table["layer"].isin(names)].pivot(index=PAIR, columns="layer", values="cosine")
+    return wide.rename(columns=names)[list(names.values())].rename_axis(columns=None).reset_index()
+
+
+def _trajectories(data: AnalysisData, point: PlannedPoint, partner: PlannedPoint, members: Members) -> Iterator:
+    """Yield the trajectories of each pair of replicates."""
+    for i, j in members:
+        a = trajectory(data.ensembles[point.name], i, point.steps)
+        same = point is partner and i == j
+        yield a, a if same else trajectory(data.ensembles[partner.name], j, partner.steps)
+
+
+def _disagreements(
+    data: AnalysisData, point: PlannedPoint, partner: PlannedPoint, members: Members, truth: np.ndarray
+) -> pd.DataFrame:
+    """Return the disagreement and the errors of all pairs of checkpoints."""
+    parts = []
+    for i, j in members:
+        a = label_trajectory(data.ensembles[point.name], i, point.steps)
+        b = label_trajectory(data.ensembles[partner.name], j, partner.steps)
+        changes = label_changes(a, b)
+        error, partner_error = (label_changes(side, truth[None])[:, 0] for side in (a, b))
+        mean_error = (error[:, None] + partner_error) / 2
+        columns = {
+            "step": np.array(point.steps)[:, None],
+            "partner_step": np.array(partner.steps),
+            "replicate": i,
+            "partner": j,
+            "disagreement": changes,
+            "error": error[:, None],
+            "partner_error": partner_error,
+            "disagreement_over_error": np.divide(
+                changes, mean_error, out=np.full(changes.shape, np.nan), where=mean_error > 0
+            ),
+        }
+        parts.append(pd.DataFrame({k: np.broadcast_to(v, changes.shape).ravel() for k, v in columns.items()}))
+    return pd.concat(parts)
+
+
+def draw(tables: Mapping[str, pd.DataFrame], experiment: Experiment, look: Look) -> dict[str, Figure]:
+    """Return the figure."""
+    return {"epochs": epochs_figure(tables["epochs"], experiment, look=look)}
+
+
+@styled
+def epochs_figure(table: pd.DataFrame, experiment: Experiment) -> Figure:
+    """Draw the checkpoint-by-checkpoint matrices of Fort et al. 2019, within a trajectory and across two."""
+    table = first_point(table)
+    relations = ["within", *(name for name in table["relation"].unique() if name.startswith("across"))][:2]
+    figure, axes = panels(len(relations), len(_EPOCHS), 2.15 * len(relations) + 0.3)
+    for column, (quantity, title, factor) in enumerate(_EPOCHS):
+        means = [
+            factor * table[table["relation"] == name].groupby(["step", "partner_step"])[quantity].mean().unstack()
+            for name in relations
+        ]
+        values = np.concatenate([mean.to_numpy(dtype=float).ravel() for mean in means])
+        values = values[np.isfinite(values)]
+        limits = {"vmin": values.min(), "vmax": values.max()} if len(values) else {"vmin": 0, "vmax": 1}
+        for row, mean in enumerate(means):
+            image = _matrix(axes[row, column], mean, experiment, limits)
+            axes[row, column].set(title=title if row == 0 else "")
+            if row == len(relations) - 1:
+                axes[row, column].set_xlabel(r"$\lambda_e t$ of the " + ("other" if row else "second"))
+        bar = figure.colorbar(image, ax=list(axes[:, column]), location="bottom", aspect=22, pad=0.03)
+        bar.ax.tick_params(labelsize="x-small")
+    for row, relation in enumerate(relations):
+        axes[row, 0].set_ylabel(f"{_RELATIONS[relation]}\n" + r"$\lambda_e t$ of the one")
+    within = table[table["relation"] == "within"]
+    note = f"means over {within['replicate'].nunique()} trajectories or pairs of them; axes go from checkpoint to "
+    legend_below(figure, [], 1, note + "checkpoint, not in proportion to time")
+    figure.suptitle(f"Checkpoint by checkpoint: weights and predictions ({experiment.name})")
+    return figure
+
+
+_EPOCHS = (
+    ("cosine", "cosine of weights", 1.0),
+    ("disagreement", "disagreement (% of test images)", 100.0),
+    ("disagreement_over_error", "disagreement / error", 1.0),
+)
+
+
+_RELATIONS = {
+    "within": "one trajectory",
+    "across_initialisations": "two initialisations",
+    "across_replicates": "two trajectories of\none initialisation",
+}
+
+
+def _matrix(axes: Axes, mean: pd.DataFrame, experiment: Experiment, limits: dict[str, float]):
+    """Draw one matrix of checkpoints (rows) by checkpoints (columns), labelled with their times."""
+    values = np.ma.masked_invalid(mean.to_numpy(dtype=float).reshape(mean.shape))
+    image = axes.pcolormesh(values if mean.size else np.ma.masked_all((1, 1)), cmap=HEAT, **limits)
+    rate = experiment.points[0]["intrinsic_lr"] or 1.0
+    for axis, steps in ((axes.xaxis, mean.columns), (axes.yaxis, mean.index)):
+        shown = spread(range(len(steps)), 6)
+        axis.set_ticks(np.array(shown) + 0.5, [f"{steps[place] * rate:.3g}" for place in shown])
+        axis.set_tick_params(labelsize="x-small")
+    axes.grid(visible=False)
+    axes.set_aspect("equal")
+    return image

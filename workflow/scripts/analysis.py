@@ -1,0 +1,17 @@
+"""Measure: the tables of one analysis of one experiment."""
+
+from importlib import import_module
+
+from intrinsic_lr.analyses.tables import AnalysisData, write_table
+from intrinsic_lr.core.job_log import reported
+from intrinsic_lr.core.leases import leased
+
+with (
+    reported(snakemake.log[0]),
+    leased(snakemake.resources.device, snakemake.config["jobs_per_device"]) as device,
+):
+    params = snakemake.params
+    data = AnalysisData.read(params.experiment, snakemake.input, params.settings, device, snakemake.threads)
+    tables = import_module(f"intrinsic_lr.analyses.{params.analysis}").measure(data)
+    for name, file in snakemake.output.items():
+        write_table(tables[name], file)
