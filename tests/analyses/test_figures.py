@@ -7,11 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from intrinsic_lr.analyses.curves import curves_figure
+from intrinsic_lr.analyses.disagreement import disagreement_figure, total_variation_figure
+from intrinsic_lr.analyses.distance import distance_figure
+from intrinsic_lr.analyses.epochs import epochs_figure
+from intrinsic_lr.analyses.grid import grid_figure
+from intrinsic_lr.analyses.swa import swa_figure
 from intrinsic_lr.analyses.tables import with_point
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.figures import plots, style
+from intrinsic_lr.figures import style
 from intrinsic_lr.figures.style import Look
-from intrinsic_lr.study.points import Point
+from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 
 
 @pytest.fixture(autouse=True)
@@ -25,12 +31,11 @@ INTERVAL = ("mean", "low", "high")
 
 def described(**changes):
     rates = {"lr": 0.1, "weight_decay": 0.01, **changes}
-    point = Point(**{"dataset": "digits", "model": "mlp", "batch_size": 32, **rates})
-    return {**vars(point), "name": point.name, "intrinsic_lr": point.intrinsic_lr, "steps": [100, 200]}
+    return PlannedPoint(**{"dataset": "digits", "model": "mlp", "batch_size": 32, **rates}, steps=(100, 200))
 
 
 POINTS = [described(weight_decay=w, init_seed=seed) for w, seed in itertools.product((0.1, 0.01), (0, 1))]
-SPEC = {"experiment": "example", "replicates": 8, "compare": "all", "points": POINTS}
+EXPERIMENT = Experiment("example", tuple(POINTS), 8)
 
 
 def with_intervals(keys, quantities, spread=0.1):
@@ -46,8 +51,8 @@ def curves():
     steps = np.arange(0, 1001, 100)
     parts = []
     for point in POINTS:
-        norm = 200 * np.exp(-2 * point["intrinsic_lr"] * steps) + 20
-        keys = {"step": steps, "intrinsic_time": steps * point["intrinsic_lr"]}
+        norm = 200 * np.exp(-2 * point.intrinsic_lr * steps) + 20
+        keys = {"step": steps, "intrinsic_time": steps * point.intrinsic_lr}
         gradient = np.where(steps == 0, np.nan, 50.0)
         quantities = {"squared_norm": norm, "effective_lr": 0.1 / norm, "unit_gradient_squared_norm": gradient}
         parts.append(with_point(with_intervals(keys, quantities), point))
@@ -58,7 +63,7 @@ def lagged(quantities):
     keys = [(step, delta) for step in (100, 200, 300) for delta in (100, 200, 400)]
     frame = pd.DataFrame(keys, columns=["step", "delta"]).assign(relation="within")
     across = pd.DataFrame({"step": [300], "delta": [0], "relation": ["across_initialisations"]})
-    keys = pd.concat([frame, across], ignore_index=True).assign(partner_point=POINTS[0]["name"])
+    keys = pd.concat([frame, across], ignore_index=True).assign(partner_point=POINTS[0].name)
     return with_point(
         with_intervals(keys, {name: value + 0 * keys["step"] for name, value in quantities.items()}), POINTS[0]
     )
@@ -82,8 +87,8 @@ def disagreement():
     for weight_decay, checkpoint in itertools.product((0.1, 0.01), (0, 1)):
         a, b = (described(weight_decay=weight_decay, init_seed=seed) for seed in (0, 1))
         rows.append({
-            "point_a": a["name"], "point_b": b["name"], "differs": "init_seed", "same_intrinsic_lr": True,
-            "intrinsic_lr_a": a["intrinsic_lr"], "checkpoint": checkpoint, "intrinsic_time_a": checkpoint + 1,
+            "point_a": a.name, "point_b": b.name, "differs": "init_seed", "same_intrinsic_lr": True,
+            "intrinsic_lr_a": a.intrinsic_lr, "checkpoint": checkpoint, "intrinsic_time_a": checkpoint + 1,
             "replicates_a": 8, "permutations": 99, "total_variation": 0.1, "total_variation_low": 0.08,
             "total_variation_high": 0.12, "null_mean": 0.02, "null_q95": 0.03, "p_value": 0.01,
             "within_a": 0.05, "within_b": 0.05,
@@ -103,20 +108,20 @@ def grid():
 def epochs():
     keys = itertools.product(("within", "across_initialisations"), (100, 200), (100, 200), (0, 1))
     frame = pd.DataFrame(keys, columns=["relation", "step", "partner_step", "replicate"])
-    frame = frame.assign(partner=frame["replicate"], partner_point=POINTS[0]["name"])
+    frame = frame.assign(partner=frame["replicate"], partner_point=POINTS[0].name)
     apart = (frame["relation"] != "within") | (frame["step"] != frame["partner_step"])
     quantities = {"cosine": 1 - 0.3 * apart, "disagreement": 0.02 * apart, "disagreement_over_error": 1.1 * apart}
     return with_point(frame.assign(**quantities), POINTS[0])
 
 
 FIGURES = {
-    "curves": (plots.curves_figure, curves),
-    "swa": (plots.swa_figure, swa),
-    "distance": (plots.distance_figure, distance),
-    "epochs": (plots.epochs_figure, epochs),
-    "total_variation": (plots.total_variation_figure, disagreement),
-    "disagreement": (plots.disagreement_figure, disagreement),
-    "grid": (plots.grid_figure, grid),
+    "curves": (curves_figure, curves),
+    "swa": (swa_figure, swa),
+    "distance": (distance_figure, distance),
+    "epochs": (epochs_figure, epochs),
+    "total_variation": (total_variation_figure, disagreement),
+    "disagreement": (disagreement_figure, disagreement),
+    "grid": (grid_figure, grid),
 }
 
 
@@ -125,7 +130,7 @@ def test_figures_have_titles_labels_and_the_same_bytes_twice(name, tmp_path):
     draw, table = FIGURES[name]
     written = []
     for attempt in ("first", "second"):
-        figure = draw(table(), SPEC)
+        figure = draw(table(), EXPERIMENT)
         assert "example" in figure.get_suptitle()
         assert all(axes.get_xlabel() or axes.get_xticklabels() for axes in figure.axes)
         assert any(axes.get_ylabel() for axes in figure.axes)
@@ -142,7 +147,7 @@ def test_another_look_gives_the_same_bytes_twice_and_another_size(look, tmp_path
     written = []
     for attempt in ("first", "second"):
         paths = [tmp_path / f"{attempt}.{extension}" for extension in ("svg", "pdf", "png")]
-        style.save(plots.curves_figure(curves(), SPEC, look=look), paths, look)
+        style.save(curves_figure(curves(), EXPERIMENT, look=look), paths, look)
         written.append([path.read_bytes() for path in paths])
     assert written[0] == written[1]
     width = int.from_bytes(written[0][2][16:20], "big")
@@ -151,7 +156,7 @@ def test_another_look_gives_the_same_bytes_twice_and_another_size(look, tmp_path
 
 def test_text_stays_text_in_vector_formats(tmp_path):
     paths = [tmp_path / "figure.svg", tmp_path / "figure.pdf"]
-    style.save(plots.curves_figure(curves(), SPEC), paths)
+    style.save(curves_figure(curves(), EXPERIMENT), paths)
     svg, pdf = (path.read_bytes() for path in paths)
     assert b"Norm of the weights" in svg
     assert b"/FontFile2" in pdf
@@ -159,7 +164,7 @@ def test_text_stays_text_in_vector_formats(tmp_path):
 
 
 def test_panels_of_a_column_stand_below_each_other():
-    wide, narrow = (plots.curves_figure(curves(), SPEC, look=Look(width)) for width in (6.75, 3.25))
+    wide, narrow = (curves_figure(curves(), EXPERIMENT, look=Look(width)) for width in (6.75, 3.25))
     rows = [len({axes.get_subplotspec().rowspan.start for axes in figure.axes}) for figure in (wide, narrow)]
     assert rows == [1, 2]
     assert narrow.get_figwidth() == 3.25
@@ -168,7 +173,7 @@ def test_panels_of_a_column_stand_below_each_other():
 @pytest.mark.parametrize("name", FIGURES)
 def test_no_text_is_clipped_or_overlaps_another_in_a_column(name):
     draw, table = FIGURES[name]
-    assert collisions(draw(table(), SPEC, look=Look(3.25, size=7))) == []
+    assert collisions(draw(table(), EXPERIMENT, look=Look(3.25, size=7))) == []
 
 
 def test_lines_break_between_words_and_never_in_a_formula():
@@ -191,14 +196,14 @@ def test_colours_of_ordered_quantities_are_told_apart_in_grey_print():
 @pytest.mark.parametrize("name", [*FIGURES])
 def test_one_row_is_enough(name, tmp_path):
     draw, table = FIGURES[name]
-    style.save(draw(table().head(1), SPEC), [tmp_path / "one.svg"])
+    style.save(draw(table().head(1), EXPERIMENT), [tmp_path / "one.svg"])
     assert (tmp_path / "one.svg").is_file()
 
 
 def test_no_pair_of_equal_intrinsic_rate_leaves_an_empty_figure(tmp_path):
     table = disagreement().assign(same_intrinsic_lr=False)
-    for draw in (plots.total_variation_figure, plots.disagreement_figure):
-        style.save(draw(table, SPEC), [tmp_path / "none.png"])
+    for draw in (total_variation_figure, disagreement_figure):
+        style.save(draw(table, EXPERIMENT), [tmp_path / "none.png"])
 
 
 def test_numbers_are_spelt_for_readers():
@@ -237,21 +242,21 @@ def many_pairs():
 
 
 @pytest.mark.parametrize(
-    ("draw", "table"), [*FIGURES.values(), (plots.disagreement_figure, many_pairs)], ids=[*FIGURES, "many pairs"]
+    ("draw", "table"), [*FIGURES.values(), (disagreement_figure, many_pairs)], ids=[*FIGURES, "many pairs"]
 )
 def test_no_text_is_clipped_or_overlaps_another(draw, table):
-    assert collisions(draw(table(), SPEC)) == []
+    assert collisions(draw(table(), EXPERIMENT)) == []
 
 
 @pytest.mark.parametrize("name", [name for name in FIGURES if name != "grid"])
 def test_an_empty_table_gives_an_empty_figure(name):
     draw, table = FIGURES[name]
-    assert collisions(draw(table().head(0), SPEC)) == []
+    assert collisions(draw(table().head(0), EXPERIMENT)) == []
 
 
 def test_an_empty_grid_is_refused():
     with pytest.raises(InputError, match="empty table"):
-        plots.grid_figure(grid().head(0), SPEC)
+        grid_figure(grid().head(0), EXPERIMENT)
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -260,41 +265,41 @@ def test_runs_that_all_diverged_are_drawn_without_complaint(name):
     frame = table()
     quantities = [c for c in frame if c.endswith(("_mean", "_low", "_high", "_q95")) or c.startswith("total_var")]
     quantities += [c for c in ("cosine", "disagreement_over_error") if c in frame]
-    assert collisions(draw(frame.assign(**dict.fromkeys(quantities, np.nan)), SPEC)) == []
+    assert collisions(draw(frame.assign(**dict.fromkeys(quantities, np.nan)), EXPERIMENT)) == []
 
 
 def test_a_rate_whose_runs_all_diverged_keeps_its_row_of_the_grid():
     table = grid()
     quantities = [c for c in table if c.startswith("test_accuracy")]
     table.loc[table["lr"] == 1.0, quantities] = np.nan
-    heat = plots.grid_figure(table, SPEC).axes[0]
+    heat = grid_figure(table, EXPERIMENT).axes[0]
     assert [label.get_text() for label in heat.get_yticklabels()] == ["0.1", "1"]
     assert sum(bool(patch.get_hatch()) for patch in heat.patches) == 2
 
 
 def test_diagonals_of_the_grid_carry_their_intrinsic_rate():
     table = grid().fillna(0.9).assign(intrinsic_lr=[1e-3, 1e-2, 1e-2, 1e-1])
-    texts = [text.get_text() for text in plots.grid_figure(table, SPEC).axes[0].texts]
+    texts = [text.get_text() for text in grid_figure(table, EXPERIMENT).axes[0].texts]
     assert "$10^{-2}$" in texts
 
 
 def test_a_weight_decay_of_zero_has_cells_but_no_diagonal():
     table = grid().replace({"weight_decay": {0.01: 0.0}})
     table["intrinsic_lr"] = table["lr"] * table["weight_decay"]
-    labels = plots.grid_figure(table, SPEC).axes[0].get_xticklabels()
+    labels = grid_figure(table, EXPERIMENT).axes[0].get_xticklabels()
     assert [label.get_text() for label in labels] == ["0", "0.1"]
 
 
 def test_pairs_with_fewer_checkpoints_are_shown_at_their_own_last():
     table = disagreement()
     shorter = table[(table["intrinsic_lr_a"] < 0.005) | (table["checkpoint"] == 0)]
-    labels = plots.disagreement_figure(shorter, SPEC).axes[0].get_xticklabels()
+    labels = disagreement_figure(shorter, EXPERIMENT).axes[0].get_xticklabels()
     assert len(labels) == 2
 
 
 def test_open_markers_say_what_is_not_above_the_floor():
     table = disagreement().assign(p_value=[0.001, 0.5, 0.001, 0.001])
-    lines = plots.total_variation_figure(table, SPEC).axes[0].get_lines()
+    lines = total_variation_figure(table, EXPERIMENT).axes[0].get_lines()
     open_points = sum(len(line.get_xdata()) for line in lines if line.get_markerfacecolor() == "white")
     assert open_points == 1
 
@@ -302,5 +307,5 @@ def test_open_markers_say_what_is_not_above_the_floor():
 def test_rates_equal_to_two_digits_share_a_colour():
     table = curves()
     table.loc[table["intrinsic_lr"] == 1e-3, "intrinsic_lr"] = 0.00099856
-    labels = [text.get_text() for text in plots.curves_figure(table, SPEC).legends[0].get_texts()]
+    labels = [text.get_text() for text in curves_figure(table, EXPERIMENT).legends[0].get_texts()]
     assert r"$\lambda_e$ = $10^{-3}$" in labels

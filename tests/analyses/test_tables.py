@@ -4,14 +4,13 @@ import pandas as pd
 import pytest
 
 from intrinsic_lr.analyses import tables
-from intrinsic_lr.study.points import Point
+from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 
 BASE = {"dataset": "digits", "model": "mlp", "batch_size": 32, "lr": 0.1, "weight_decay": 0.01}
 
 
 def described(**changes):
-    point = Point(**{**BASE, **changes})
-    return {**vars(point), "name": point.name, "intrinsic_lr": point.intrinsic_lr, "steps": [1, 2]}
+    return PlannedPoint(**{**BASE, **changes}, steps=(1, 2))
 
 
 def test_point_columns_stand_in_front():
@@ -31,21 +30,20 @@ def test_axes_that_differ():
 
 
 def test_independent_initialisations_are_paired_within_a_point():
-    spec = {"points": [described()], "replicates": 3}
-    ((_, _, relation, pairs),) = tables.across_pairs(spec)
+    ((_, _, relation, pairs),) = tables.across_pairs(Experiment("one", (described(),), 3))
     assert (relation, pairs) == ("across_initialisations", [(0, 1), (1, 2), (2, 0)])
 
 
 @pytest.mark.parametrize(("replicates", "pairs"), [(1, []), (2, [(0, 1)])])
 def test_few_replicates(replicates, pairs):
-    found = list(tables.across_pairs({"points": [described()], "replicates": replicates}))
+    found = list(tables.across_pairs(Experiment("one", (described(),), replicates)))
     assert [pair for _, _, _, members in found for pair in members] == pairs
 
 
 def test_shared_initialisations_are_paired_across_points():
-    points = [described(init_sharing="shared"), described(init_sharing="shared", init_seed=1), described(lr=0.3)]
-    found = list(tables.across_pairs({"points": points, "replicates": 2}))
-    assert [(a["init_seed"], b["init_seed"], relation) for a, b, relation, _ in found] == [
+    points = (described(init_sharing="shared"), described(init_sharing="shared", init_seed=1), described(lr=0.3))
+    found = list(tables.across_pairs(Experiment("one", points, 2)))
+    assert [(a.init_seed, b.init_seed, relation) for a, b, relation, _ in found] == [
         (0, 0, "across_replicates"),
         (1, 1, "across_replicates"),
         (0, 0, "across_initialisations"),
