@@ -1,10 +1,14 @@
 """The workflow as its user runs it: end to end, what is made again, determinism, and mistakes."""
 
 import re
+import shutil
+import subprocess
+from contextlib import contextmanager
 
 import pandas as pd
 import pytest
 
+from intrinsic_lr.study.analyses import ANALYSES
 from projects import SMOKE, experiments, new_project, overlay, planned, ran, snakemake, tables
 
 pytestmark = pytest.mark.workflow
@@ -69,82 +73,152 @@ def test_same_config_twice_gives_the_same_tables(finished, tmp_path):
     assert tables(again) == tables(finished)
 
 
-class TestReruns:
-    """Counts of the jobs that a dry run plans after a change."""
+LIBRARY = "workflow/lib/intrinsic_lr"
+SUMMARIES = ("scorecard", "figure_scorecard", "paper_vs_here", "report", "all")
 
-    def test_nothing_changed_or_moved(self, project):
-        assert planned(project) == {}
 
-    def test_other_cores_and_device(self, project):
-        assert planned(project, "--cores", "1", config=overlay(project, device="cpu")) == {}
+@pytest.fixture(scope="module")
+def study(finished, tmp_path_factory):
+    """A copy of the finished project elsewhere, for dry runs; tests leave its files as they found them."""
+    return shutil.copytree(finished, tmp_path_factory.mktemp("study") / "elsewhere", symlinks=True)
 
-    def test_event_files_asked_for(self, project):
-        assert planned(project, config=overlay(project, tensorboard=True)) == {"all": 1, "tensorboard": 5}
 
-    def test_config_respelt_reordered_commented(self, project):
+@contextmanager
+def edited(study, *names):
+    """Add a line to files of a project, for a while; yield their texts before."""
+    before = {study / name: (study / name).read_bytes() for name in names}
+    for file, content in before.items():
+        file.write_bytes(content + b"\n")
+    yield before
+    for file, content in before.items():
+        file.write_bytes(content)
+
+
+class TestEdits:
+    """What is made again after an edit: the stage whose code it is, what lies below it, and nothing else."""
+
+    @pytest.mark.parametrize(
+        ("file", "remade"),
+        [
+            ("analyses/averaging.py", ["swa", "figure_swa"]),
+            ("analyses/phase.py", ["phase", "figure_phase"]),
+            ("stats/distance.py", ["distance", "figure_distance", "epochs", "figure_epochs"]),
+            ("report/embed.py", []),
+        ],
+    )
+    def test_of_an_analysis_or_the_page(self, study, file, remade):
+        with edited(study, f"{LIBRARY}/{file}"):
+            assert planned(study) == dict.fromkeys([*remade, "report", "all"], 1)
+
+    def test_of_a_claim(self, study):
+        with edited(study, f"{LIBRARY}/claims/gd_toy.py"):
+            jobs = planned(study)
+        assert (jobs.pop("claim"), jobs.pop("figure_claim")) == (1, 1)
+        assert set(jobs) <= set(SUMMARIES)
+        assert "scorecard" in jobs
+
+    def test_of_a_kernel(self, study):
+        with edited(study, f"{LIBRARY}/models/kernels/chain.c"):
+            jobs = planned(study)
+        assert not {"train", "extract", "prepare_data"} & set(jobs)
+        assert jobs.keys() >= {*ANALYSES, *(f"figure_{name}" for name in ANALYSES), "claim", *SUMMARIES}
+
+    def test_of_operations(self, study):
+        with edited(study, *(f"{LIBRARY}/commands/{name}.py" for name in ("status", "estimate", "audit"))):
+            assert planned(study) == {}
+
+    def test_another_branch_and_back_with_every_date_new(self, study):
+        def git(*words):
+            names = ["-c", "user.name=a", "-c", "user.email=a@b"]
+            subprocess.run(["git", *names, *words], cwd=study, check=True, capture_output=True)
+
+        for words in (
+            ["init"],
+            ["add", "workflow", "config", "envs"],
+            ["commit", "-m", "one"],
+            ["checkout", "-b", "two"],
+        ):
+            git(*words)
+        files = [file for file in (study / "workflow").rglob("*") if file.suffix in (".py", ".smk", ".c", ".rst")]
+        with edited(study, *files):
+            git("commit", "-am", "two")
+            git("checkout", "-")
+            assert planned(study) == {}
+        shutil.rmtree(study / ".git")
+
+    def test_of_the_page_s_template(self, study):
+        with edited(study, "workflow/report/page.css"):
+            assert planned(study) == {"all": 1, "report": 1}
+
+    @pytest.mark.parametrize(
+        ("version", "jobs"),
+        [("TRAINING", {"train": 5}), ("EXTRACT", {"extract": 3}), ("DATA", {"prepare_data": 1})],
+    )
+    def test_of_a_version(self, study, version, jobs):
+        file = study / LIBRARY / "core/version.py"
+        with edited(study, file):
+            file.write_text(re.sub(rf"{version}_VERSION = ", r"\g<0>1", file.read_text()))
+            assert planned(study).items() >= jobs.items()
+
+
+class TestSettings:
+    """What is made again after a change of the config."""
+
+    def test_nothing_changed_or_moved(self, study):
+        assert planned(study) == {}
+
+    def test_other_cores_and_device(self, study):
+        assert planned(study, "--cores", "1", config=overlay(study, device="cpu")) == {}
+
+    def test_event_files_asked_for(self, study):
+        assert planned(study, config=overlay(study, tensorboard=True)) == {"all": 1, "tensorboard": 5}
+
+    def test_config_respelt_reordered_commented(self, study):
         settings = experiments(smoke_trajectory={"grid": {"intrinsic_lr": 2.0e-2, "lr": [1e-1], "momentum": 0.0}})
-        name = overlay(project, experiments=dict(reversed(settings.items())))
-        (project / name).write_text("# a comment\n" + (project / name).read_text())
+        name = overlay(study, experiments=dict(reversed(settings.items())))
+        (study / name).write_text("# a comment\n" + (study / name).read_text())
         # The page tells of the experiments in their order.
-        assert set(planned(project, config=name)) <= {"report", "all"}
+        assert set(planned(study, config=name)) <= {"report", "all"}
 
-    def test_library_edited_and_touched(self, project):
-        for path in (project / "workflow/lib/intrinsic_lr").rglob("*.py"):
-            path.write_text(path.read_text() + "\n# a comment\n")
-        assert set(planned(project)) <= {
-            "claim", "figure_claim", "scorecard", "figure_scorecard", "paper_vs_here", "report", "all",
-        }  # fmt: skip
-        assert planned(project)["claim"] == 2
-
-    def test_more_replicates(self, project):
-        name = overlay(project, experiments=experiments(smoke_mixing={"replicates": 8}))
-        jobs = planned(project, config=name)
+    def test_more_replicates(self, study):
+        name = overlay(study, experiments=experiments(smoke_mixing={"replicates": 8}))
+        jobs = planned(study, config=name)
         assert (jobs["train"], jobs["extract"], jobs["disagreement"]) == (2, 2, 1)
         assert not {"swa", "distance", "grid", "curves", "prepare_data"} & set(jobs)
 
-    def test_new_grid_value(self, project):
+    def test_new_grid_value(self, study):
         grid = {"lr": 0.1, "weight_decay": [0.01, 0.1, 0.2], "schedule": "late_decay"}
-        jobs = planned(project, config=overlay(project, experiments=experiments(smoke_grid={"grid": grid})))
+        jobs = planned(study, config=overlay(study, experiments=experiments(smoke_grid={"grid": grid})))
         expected = {"all", "train", "grid", "figure_grid", "phase", "figure_phase", "report"}
         assert jobs == dict.fromkeys(expected, 1)
 
-    def test_new_experiment_that_shares_a_point(self, project):
+    def test_new_experiment_that_shares_a_point(self, study):
         shared = {**SMOKE["experiments"]["smoke_mixing"], "analyses": ["curves"], "grid": {"lr": 0.1}}
         shared["grid"] = {"lr": 0.1, "weight_decay": [0.2, 0.3], "init_sharing": "shared"}
-        name = overlay(project, run="all", experiments={**experiments(), "added": shared})
-        jobs = planned(project, "results/tables/curves_added.csv", config=name)
+        name = overlay(study, run="all", experiments={**experiments(), "added": shared})
+        jobs = planned(study, "results/tables/curves_added.csv", config=name)
         assert jobs == {"train": 1, "curves": 1}
 
-    def test_figure_script_edited(self, project):
-        script = project / "workflow/scripts/figure_grid.py"
-        script.write_text(script.read_text() + "\n# a comment\n")
-        assert planned(project) == {"all": 1, "figure_grid": 1, "report": 1}
+    def test_a_setting_of_some_analyses(self, study):
+        jobs = planned(study, config=overlay(study, analysis={**SMOKE.get("analysis", {}), "interpolation": 5}))
+        assert "swa" in jobs
+        assert not {"curves", "epochs", "disagreement", "train"} & set(jobs)
 
-    def test_look_of_the_figures_changed(self, project):
-        name = overlay(project, figures={"width": "column", "font": {"family": "serif", "size": 8}})
-        jobs = planned(project, config=name)
+    def test_look_of_the_figures_changed(self, study):
+        name = overlay(study, figures={"width": "column", "font": {"family": "serif", "size": 8}})
+        jobs = planned(study, config=name)
         assert jobs["figure_claim"] == 2
         assert all(rule in ("all", "report") or rule.startswith("figure_") for rule in jobs)
-        assert sum(jobs.values()) == 2 + 11  # every figure once
+        assert sum(jobs.values()) == 2 + 10  # every drawing once
 
-    def test_caption_or_template_of_the_page_edited(self, project):
-        template = project / "workflow/report/page.css"
-        template.write_text(template.read_text() + "/* a comment */")
-        assert planned(project) == {"all": 1, "report": 1}
-
-    def test_formats_reordered_or_fewer(self, project):
-        name = overlay(project, figures={"formats": ["pdf", "svg"]})
+    def test_formats_reordered_or_fewer(self, study):
+        name = overlay(study, figures={"formats": ["pdf", "svg"]})
         # The page holds the figures that there are.
-        assert set(planned(project, config=name)) <= {"report", "all"}
+        assert set(planned(study, config=name)) <= {"report", "all"}
 
-    def test_training_version_raised(self, project):
-        version = project / "workflow/lib/intrinsic_lr/core/version.py"
-        version.write_text(re.sub(r"TRAINING_VERSION = (\d+)", r"TRAINING_VERSION = 1\1", version.read_text()))
-        assert planned(project)["train"] == 5
-
-    def test_definition_of_the_model_changed(self, project):
+    def test_definition_of_the_model_changed(self, study):
         models = {**SMOKE["models"], "small": {**SMOKE["models"]["small"], "width": 17}}
-        assert planned(project, config=overlay(project, models=models))["train"] == 3
+        assert planned(study, config=overlay(study, models=models))["train"] == 3
 
     def test_data_prepared_again_with_the_same_content(self, project):
         done = snakemake(project, "--force", "results/data/digits_300.safetensors")
@@ -156,6 +230,14 @@ class TestReruns:
         done = snakemake(project, "results/figures/swa_smoke_trajectory.svg")
         assert done.returncode == 0, done.stdout
         assert (project / "results/figures/swa_smoke_trajectory.svg").is_file()
+
+    def test_the_body_is_a_workflow_of_its_own(self, study):
+        assert planned(study, "--snakefile", "workflow/Snakefile") == {}
+
+    def test_the_rules_are_read_without_torch_pandas_and_numpy(self, study):
+        done = snakemake(study, "--dry-run", PYTHONPROFILEIMPORTTIME="1")
+        assert not re.findall(r"\| +(torch|pandas|numpy)$", done.stdout, re.MULTILINE)
+        assert "intrinsic_lr.study.study" in done.stdout
 
 
 class TestMistakes:
