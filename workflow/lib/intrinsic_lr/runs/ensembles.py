@@ -115,11 +115,9 @@ class Block:
         """Refuse a record that is no training's, or of another block than the folder's name says."""
         file = self.folder / RUN
         try:
-            plan = TrainingPlan.from_json(self.record["plan"])
-            missing = {step_file(CHECKPOINTS, step) for step in plan.checkpoints} - self.record["sha256"].keys()
-        except (KeyError, InputError):
-            missing = {"its plan"}
-        if missing:
+            plan, sums = TrainingPlan.from_json(self.record["plan"]), self.record["sha256"]
+            _ = [sums[step_file(CHECKPOINTS, step)] for step in plan.checkpoints]
+        except (KeyError, TypeError, InputError):
             raise InputError(
                 f"{file}: describes no training of this version; repair with `{rerun_command(file)}`"
             ) from None

@@ -5,8 +5,7 @@ of any number of checkpoints and replicates needs the memory of the part in hand
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import safe_open
@@ -23,19 +22,17 @@ class StoredParameter:
     """One replicate's parameter in a checkpoint.
 
     Args:
-        file: the checkpoint, with tensors of shape (R, ...).
-        name: the parameter's.
+        stored: the slice of all replicates' tensor (R, ...) that `safe_open` gives.
         index: the replicate's place in it.
-        shape: of the parameter.
     """
 
-    def __init__(self, file: Path, name: str, index: int, shape: tuple[int, ...]) -> None:
-        self._file, self._name, self._index, self.shape = file, name, index, shape
+    def __init__(self, stored: Any, index: int) -> None:
+        self._stored, self._index = stored, index
+        self.shape = tuple(stored.get_shape()[1:])
 
     def __getitem__(self, rows: slice) -> "Tensor":
         """Read a part of the parameter along its first axis."""
-        with safe_open(self._file, framework="pt") as tensors:
-            return tensors.get_slice(self._name)[self._index, rows]
+        return self._stored[self._index, rows]
 
 
 def trajectory(ensemble: Ensemble, replicate: int, steps: Sequence[int]) -> "list[Network]":
@@ -45,9 +42,10 @@ def trajectory(ensemble: Ensemble, replicate: int, steps: Sequence[int]) -> "lis
         InputError: a step was not kept, or a file is damaged.
     """
     block, index = _held(ensemble, replicate)
-    shapes = ensemble.model().shapes.items()
-    files = [block.checkpoint(step) for step in steps]
-    return [{name: StoredParameter(file, name, index, tuple(shape)) for name, shape in shapes} for file in files]
+    # The files are mapped into memory, which takes no open file, for as long as the networks are in use.
+    files = [safe_open(block.checkpoint(step), framework="pt") for step in steps]
+    names = list(ensemble.model().shapes)
+    return [{name: StoredParameter(file.get_slice(name), index) for name in names} for file in files]
 
 
 def trajectories(ensemble: Ensemble, steps: Sequence[int]) -> "Iterator[list[Network]]":

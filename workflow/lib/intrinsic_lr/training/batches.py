@@ -50,22 +50,18 @@ class Batches:
         return self._data.normalize(self._augmentation.apply(images, self._draws[:, chosen])), labels
 
     def _shuffle(self, epoch: int) -> None:
-        device, count = self._data.train_labels.device, len(self._data.train_labels)
+        count, seeds = len(self._data.train_labels), self._plan.epoch_seeds
         if self.full:
-            order = [torch.arange(count) for _ in self._plan.members]
+            order = torch.arange(count).expand(len(self._plan.members), -1).contiguous()
         else:
-            order = [_permutation(seed, count) for seed in self._plan.epoch_seeds("order", epoch)]
-        self._order = _sent(torch.stack(order), device)
+            streams = [torch.Generator().manual_seed(seed) for seed in seeds("order", epoch)]
+            order = torch.stack([torch.randperm(count, generator=stream) for stream in streams])
+        self._order = self._to_device(order)
         if self._augmentation:
-            seeds = self._plan.epoch_seeds("augmentation", epoch)
-            self._draws = _sent(self._augmentation.draws(seeds, count), device)
+            self._draws = self._to_device(self._augmentation.draws(seeds("augmentation", epoch), count))
         self._epoch = epoch
 
-
-def _sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor on its device; a GPU goes on with the steps in its queue meanwhile."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
-
-
-def _permutation(seed: int, count: int) -> Tensor:
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        """Return a tensor beside the data; a GPU goes on with the steps in its queue meanwhile."""
+        device = self._data.train_labels.device
+        return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

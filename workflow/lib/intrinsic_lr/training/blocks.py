@@ -68,19 +68,14 @@ def _train_alone(
     """Train a block in a folder that nobody else writes into; otherwise as `train_block`."""
     provenance = _provenance(plan, data, device, note)
     # Everything that decides the numbers, the arithmetic among it: a stopped training never changes its sums.
-    identity = {
-        "plan": plan.to_dict(),
-        "data": data.info["sha256"],
-        "training_version": TRAINING_VERSION,
-        "kernels": provenance["kernels"],
-    }
+    identity = {key: provenance[key] for key in ("plan", "training_version", "kernels")}
+    identity["data"] = data.info["sha256"]
     store, limit = Store(out, plan.checkpoints, identity), MemberLimit()
     recorder = Recorder(plan, model, EvaluationData.of(data))
     state = store.load(recorder, limit, device)
     if state:
         print(f"going on from step {state.step} of {plan.steps}", file=sys.stderr)
-    else:
-        state = State.initial(plan, model, device)
+    state = state or State.initial(plan, model, device)
     try:
         train(plan, model, Batches(plan, data), recorder, state, store, watch, limit)
     except RuntimeError as error:
@@ -147,11 +142,7 @@ def _provenance(plan: TrainingPlan, data: Dataset, device: torch.device, note: s
         "device": describe(device),
         "threads": torch.get_num_threads(),
         "kernels": "compiled" if kernels.load() else "PyTorch",
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-        },
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "git_commit": current_commit(),
         "command": shlex.join(["intrinsic-lr", *sys.argv[1:]]),
     }

@@ -40,8 +40,8 @@ def train(
         batches: its mini-batches.
         recorder: takes the rows of the history and of the trace; holds those up to the state where it is resumed.
         state: where to begin; it is changed in place.
-        store: keeps checkpoints and saved states; None to keep none.
-        watch: says when to save the state and when to stop; None for never.
+        store: keeps checkpoints and saved states, or None.
+        watch: says when to save the state and when to stop; comes with the store.
         limit: how many members are computed at once.
 
     Raises:
@@ -49,22 +49,22 @@ def train(
     """
     limit = limit or MemberLimit()
     before = done = None
+    # The state that a training is resumed from has its checkpoint and its rows already.
     resumed = len(recorder.history) > 0
-    members, total = len(plan.members), plan.steps * len(plan.members)
-    with progress(total, state.step * members, plan.point, unit="member-step") as bar:
+    members = len(plan.members)
+    with progress(plan.steps * members, state.step * members, plan.point, unit="member-step") as bar:
         while True:
             if not resumed:
                 if store and state.step in store.planned:
                     store.write_checkpoint(state)
                 recorder.record(state, before, done)
-                stop = watch and watch.should_stop()
+                # Asked once: a signal may come at any moment, and nothing stops without its state saved.
+                stop = watch is not None and watch.should_stop()
                 if store and watch and (stop or watch.should_save()):
                     store.save(state, recorder, limit, watch.seconds)
                 if stop:
-                    print(
-                        f"stopped after step {state.step} of {plan.steps} by {watch.reason}; state saved",
-                        file=sys.stderr,
-                    )
+                    step = f"{state.step} of {plan.steps}"
+                    print(f"stopped after step {step} by {watch.reason}; state saved", file=sys.stderr)
                     raise SystemExit(STOPPED)
             if state.step == plan.steps:
                 return
