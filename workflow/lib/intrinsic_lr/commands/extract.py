@@ -9,7 +9,7 @@ from intrinsic_lr.runs.ensembles import Block
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m intrinsic_lr.commands.extract", description=__doc__)
+    parser = argparse.ArgumentParser(prog="intrinsic-lr extract", description=__doc__)
     add = parser.add_argument
     add("--run", type=Path, required=True, help="folder of a block")
     add("--data", type=Path, required=True, help="data file of prepare_data")
