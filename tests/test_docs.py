@@ -40,7 +40,7 @@ def run_page(name, *more):
 def fresh(tmp_path, monkeypatch):
     """A project without results, the environment of the tests as its own, as the current folder."""
     monkeypatch.chdir(install_make(new_project(tmp_path / "project")))
-    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "project/workflow/lib"))
     monkeypatch.delenv("MAKEFLAGS", raising=False)
 
 

@@ -272,7 +272,7 @@ class TestMistakes:
 
     def test_missing_device(self, tmp_path):
         project = new_project(tmp_path / "project")
-        done = snakemake(project, "trainings", config=overlay(project, device="cuda:99"))
+        done = snakemake(project, "trainings", "--retries", "0", config=overlay(project, device="cuda:99"))
         assert done.returncode != 0
         assert "Traceback" not in done.stdout
         assert re.search(r"error: .*cuda:99", done.stdout), done.stdout
@@ -283,7 +283,7 @@ class TestMistakes:
         content = bytearray(data.read_bytes())
         content[-1] ^= 1
         data.write_bytes(content)
-        done = snakemake(project, "--forcerun", "train")
+        done = snakemake(project, "--forcerun", "train", "--retries", "0")
         assert done.returncode != 0
         assert "Traceback" not in done.stdout
         assert re.search(r"error: .*digits_300\.safetensors.*damaged", done.stdout), done.stdout
@@ -291,7 +291,7 @@ class TestMistakes:
     def test_damaged_checkpoints(self, project):
         path, *_ = project.glob("results/runs/digits_300-small-*wd0.2/block_0000/checkpoints/*.safetensors")
         path.write_bytes(path.read_bytes()[:-10])
-        done = snakemake(project, "--forcerun", "distance")
+        done = snakemake(project, "--forcerun", "distance", "--retries", "0")
         assert done.returncode != 0
         assert "Traceback" not in done.stdout
         assert re.search(r"error: .*/checkpoints/\d+\.safetensors.*snakemake", done.stdout), done.stdout

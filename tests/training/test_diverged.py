@@ -50,7 +50,8 @@ def spoilt(made_once):
             experiments={**SMOKE["experiments"], "spoilt": SPOILT},
             claims={claim: {"experiments": experiments} for claim, experiments in CLAIMS.items()},
         )
-        return snakemake(project, config=name)
+        figures = (f"results/figures/{claim}.svg" for claim in CLAIMS)
+        return snakemake(project, "tables", "results/claims.csv", *figures, config=name)
 
     return made_once("spoilt", make) / "project"
 
