@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from benchmarks.cases import CLASSES, LR, WEIGHT_DECAY, Case, synthetic
 from intrinsic_lr.data.dataset import Dataset
 from intrinsic_lr.models.ensemble import build
-from intrinsic_lr.models.module import Norm, build_module
+from intrinsic_lr.models.networks import Norm, build_network
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.study.schedules import Segment, Timeline
@@ -67,10 +67,10 @@ def network(case: Case, seed: int = 0) -> nn.Module:
     """Return one of the case's nets on its device: the library's architecture with torch's own batch norms."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = build_module(ModelSpec.parse(case.net.spec), case.net.image, CLASSES)
+        net = build_network(ModelSpec.parse(case.net.spec), case.net.image, CLASSES)
     kind = nn.BatchNorm1d if case.model == "mlp" else nn.BatchNorm2d
     for name, module in list(net.named_modules()):
         if isinstance(module, Norm):
-            net.set_submodule(name, kind(len(module.running_mean), affine=False))
-    net.head.weight.requires_grad_(False)
+            norm = kind(module.channels, affine=False)
+            net.set_submodule(name, nn.Sequential(norm, nn.ReLU()) if module.rectify else norm)
     return net.to(case.device).train()

@@ -1,11 +1,16 @@
-"""What a study will take before anything is trained: member-steps, and bytes on the disk. Imports no torch."""
+"""What a study will take before anything is trained: member-steps, and bytes on the disk.
+
+Torch is imported only where a network is built: the Snakefile imports this module.
+"""
 
 import contextlib
 import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from intrinsic_lr.core import paths
 from intrinsic_lr.core.disk import check_disk, format_bytes
@@ -13,10 +18,12 @@ from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.storage import read_json
 from intrinsic_lr.data import dataset_sizes
 from intrinsic_lr.data.dataset_sizes import Sizes
-from intrinsic_lr.models.architecture import Architecture, describe
 from intrinsic_lr.study.claims import CLAIMS
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.study import Study, Training
+
+if TYPE_CHECKING:
+    from intrinsic_lr.models.ensemble import EnsembleModel
 
 ITEM_BYTES = {"float32": 4, "float64": 8}
 LABEL_BYTES, LOSS_BYTES, LOGIT_BYTES = 2, 4, 4
@@ -76,6 +83,9 @@ def predicted_points(study: Study) -> set[str]:
 
 def budgets(study: Study) -> tuple[list[Budget], list[str]]:
     """Return what every training of a study takes, and the points whose data set's sizes are not known yet."""
+    from intrinsic_lr.models.ensemble import build
+
+    build_once = cache(build)
     predicted = predicted_points(study)
     found, unknown = [], []
     for name, training in study.trainings.items():
@@ -84,27 +94,27 @@ def budgets(study: Study) -> tuple[list[Budget], list[str]]:
             unknown.append(name)
             continue
         spec = ModelSpec.from_config(study.config["models"][training.point.model])
-        found.append(_budget(training, describe(spec, sizes.shape, sizes.classes), sizes, name in predicted))
+        found.append(_budget(training, build_once(spec, sizes.shape, sizes.classes), sizes, name in predicted))
     return found, unknown
 
 
-def _budget(training: Training, architecture: Architecture, sizes: Sizes, predicted: bool) -> Budget:
+def _budget(training: Training, model: "EnsembleModel", sizes: Sizes, predicted: bool) -> Budget:
     members = len(training.blocks) * training.block_size
     item, steps = ITEM_BYTES[training.point.dtype], training.timeline.steps
     # The regular rows, and those of checkpoints and of the last step that do not fall on one.
     between = {step for step in (*training.checkpoints, steps) if step % training.log_every}
     rows = steps // training.log_every + 1 + len(between)
-    columns = 13 + 2 * len(architecture.scale_groups)
+    columns = 13 + 2 * len(model.scale_groups)
     traced = steps // training.trace_every + 2
     checkpoints = members * len(training.checkpoints)
     per_image = LOGIT_BYTES * sizes.classes + LABEL_BYTES + LOSS_BYTES
-    statistics = 2 * sum(architecture.norms.values()) * item if architecture.spec.norm == "batch" else 0
+    statistics = 2 * sum(model.norms.values()) * item if model.spec.norm == "batch" else 0
     return Budget(
         training,
         sizes,
         members,
         rows,
-        checkpoints * architecture.size * item,
+        checkpoints * model.size * item,
         members * 8 * (rows * columns + traced * 9),
         checkpoints * (sizes.test * per_image + statistics) if predicted else 0,
     )

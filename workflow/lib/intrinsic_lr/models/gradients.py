@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from intrinsic_lr.models import explicit
 from intrinsic_lr.models.devices import MemberLimit
 from intrinsic_lr.models.ensemble import EnsembleModel
+from intrinsic_lr.models.kernels import chain
 from intrinsic_lr.models.normalisation import BatchStatistics
 from intrinsic_lr.models.precision import products_in
 
@@ -25,17 +25,23 @@ def gradients(
 
     The loss differentiated is the sum over members, whose gradients are therefore independent. At most `limit`
     members are computed at once.
+
+    Args:
+        model: the network.
+        params: tensors of shape (R, ...).
+        images: (R, B, C, H, W), or (B, C, H, W) shared by all members.
+        labels: (R, B), or (B,) shared by all members.
+        precision: of the products, `float32`, `tf32` or `bfloat16`.
+        limit: most members at once, halved where the memory does not suffice.
     """
     members = len(next(iter(params.values())))
     labels = labels.expand(members, -1)
-    plain = precision != "bfloat16" and explicit.applies(model)
-    if plain and (found := explicit.compiled(model, params, images, labels)):
-        return found
-    compute = explicit.gradients if plain else _autograd
+    if precision != "bfloat16" and (compiled := chain.gradients(model, params, images, labels)):
+        return compiled
 
     def of_part(part: slice) -> tuple[Tensor, dict[str, Tensor]]:
         held = {name: value[part] for name, value in params.items()}
-        return compute(model, held, images if images.dim() == 4 else images[part], labels[part])
+        return _autograd(model, held, images if images.dim() == 4 else images[part], labels[part])
 
     with products_in(precision, images.device):
         parts = (limit or MemberLimit()).map(of_part, members, _members_at_once(model, images))

@@ -2,42 +2,29 @@
 
 PyTorch computes layer by layer for all members, and passes over memory some ten times for what is no product. In
 `chain.c` a core computes the gradients of one member after the other from what stays in its cache; other
-networks have batch norm with ReLU in three passes (docs/performance.md). The kernels are compiled when first
-needed, in two seconds, into the user's cache, under a name that stands for their text, the compiler and the
-processor. Without `gcc`, or with `INTRINSIC_LR_KERNELS=off` in the environment, PyTorch's own operations are used.
-The two round differently; run.json says which it was.
+networks have batch norm with ReLU in three passes (docs/performance.md). Without `gcc`, or with
+`INTRINSIC_LR_KERNELS=off` in the environment, PyTorch's own operations are used. The two round differently:
+`arithmetic` says which it is.
 """
 
 import ctypes
-import hashlib
+import itertools
+import math
 import os
-import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from functools import cache
-from itertools import chain
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.core.storage import atomic_path
+from intrinsic_lr.models.kernels import library
 
-SOURCES = Path(__file__).parent
 SWITCH = "INTRINSIC_LR_KERNELS"
-FLAGS = (
-    "-O3",
-    "-mprefer-vector-width=512",
-    "-march=native",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-fopenmp",
-    "-fPIC",
-    "-shared",
-)
-COMPILE_SECONDS = 60
 
 PARTS = 32
 """Parts that norm.c splits a column into."""
@@ -60,14 +47,15 @@ class Kernels:
     """The kernels of one compiled library; they take contiguous float32 tensors on the CPU.
 
     Args:
-        library: the file.
+        path: the library's file.
 
     Raises:
         OSError: it cannot be loaded.
+        AttributeError: it lacks a function.
     """
 
-    def __init__(self, library: Path) -> None:
-        self._library = ctypes.CDLL(str(library))
+    def __init__(self, path: Path) -> None:
+        self._library = ctypes.CDLL(str(path))
         for name, arguments in _SIGNATURES.items():
             function = getattr(self._library, name)
             function.argtypes, function.restype = arguments, _COUNT if name == "chain_bytes" else None
@@ -172,28 +160,58 @@ def is_supported_weight(x: Tensor) -> bool:
 
 @cache
 def load() -> Kernels | None:
-    """Return the kernels, compiled if need be, or None where they cannot be had or are switched off."""
+    """Return the kernels, compiled if need be, or None where they cannot be had or are switched off.
+
+    What goes wrong is said once on stderr.
+
+    Raises:
+        InputError: for a switch that is neither `on` nor `off`.
+    """
+    switch = os.environ.get(SWITCH, "on")
+    if switch not in ("on", "off"):
+        raise InputError(f"{SWITCH}: must be on or off, got {switch!r}")
     compiler = shutil.which("gcc")
-    if compiler is None or os.environ.get(SWITCH) == "off":
+    if compiler is None or switch == "off":
         return None
     try:
-        library = _cache_folder() / f"kernels-{_fingerprint(compiler)}.so"
-        if not library.exists():
-            _compile(compiler, library)
-        return Kernels(library)
-    except (InputError, OSError, RuntimeError, subprocess.SubprocessError):
+        kernels = Kernels(library.build(compiler))
+        _test(kernels)
+        return kernels
+    except (AttributeError, InputError, OSError, RuntimeError, subprocess.SubprocessError) as error:
+        reason = getattr(error, "stderr", None) or error
+        print(f"warning: compiled kernels are not used, PyTorch computes instead: {reason}", file=sys.stderr)
         return None
 
 
-def _compile(compiler: str, library: Path) -> None:
-    library.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(library) as temporary:
-        command = [compiler, *FLAGS, *map(str, sorted(SOURCES.glob("*.c"))), "-o", str(temporary), "-lm"]
-        subprocess.run(command, check=True, capture_output=True, timeout=COMPILE_SECONDS)
+def arithmetic() -> str:
+    """Return `compiled` where the kernels are used on a CPU, else `pytorch`."""
+    return "compiled" if load() else "pytorch"
+
+
+def _test(kernels: Kernels) -> None:
+    """Compute cases known by heart; raise `RuntimeError` where a kernel returns something else."""
+    weight = torch.tensor([[3.0, -1.0]])
+    kernels.step(weight, torch.tensor([[2.0, 2.0]]), 0.5, 0.25)
+    expected, found = [1.0, -1.0], [weight]
+    for x in (torch.tensor([[[1.0, 5.0]]]), torch.tensor([1.0, 5.0]).view(2, 1, 1, 1)):
+        x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+        y, mean, inverse = kernels.normalize(x, 0.0, True)
+        found += [y, mean, inverse, kernels.normalize_backward(torch.ones_like(x), x, y, mean, inverse)]
+        # Two numbers become -1 and 1 whatever they are: the gradient in them is 0.
+        expected += [0.0, 1.0, 3.0, 0.5, 0.0, 0.0]
+    # Equal images are a constant, which becomes 0: every class is as likely as the other.
+    shapes, images = [(1, 1, 1, 1, 1, 1)], torch.ones(1, 3, 1, 1, 1)
+    weights, labels = [torch.ones(1, 1, 1), torch.ones(1, 4, 1)], torch.tensor([[0, 1, 3]])
+    loss, gradient = kernels.gradients(shapes, weights, images, labels, 1e-12, False, kernels.space(shapes, 3, 4))
+    found += [loss, *gradient]
+    expected += [math.log(4), 0.0, 0.0, 0.0, 0.0, 0.0]
+    values = torch.cat([value.flatten() for value in found])
+    if not torch.allclose(values, torch.tensor(expected), rtol=0, atol=1e-6):
+        raise RuntimeError(f"their self-test gave {values.tolist()}, expected {expected}")
 
 
 def _flat(shapes: Sequence[Shape]) -> ctypes.Array[ctypes.c_int64]:
-    return (_COUNT * (6 * len(shapes)))(*chain.from_iterable(shapes))
+    return (_COUNT * (6 * len(shapes)))(*itertools.chain.from_iterable(shapes))
 
 
 def _sizes(x: Tensor) -> tuple[int, int]:
@@ -202,21 +220,3 @@ def _sizes(x: Tensor) -> tuple[int, int]:
 
 def _pointers(*tensors: Tensor) -> list[int]:
     return [tensor.data_ptr() for tensor in tensors]
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "intrinsic_lr"
-
-
-def _fingerprint(compiler: str) -> str:
-    """Return a name for the source, its compilation and this machine's processor: a shared home serves many."""
-    processor = platform.processor() or platform.machine()
-    described = Path("/proc/cpuinfo")
-    if described.exists():
-        lines = described.read_text().splitlines()
-        processor += "".join(
-            sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})
-        )
-    texts = [source.read_text() for source in sorted(SOURCES.glob("*.[ch]"))]
-    text = "\n".join([*texts, " ".join(FLAGS), compiler, processor])
-    return hashlib.sha256(text.encode()).hexdigest()[:20]

@@ -1,25 +1,27 @@
 """Compiled kernels against the formulas in float64, and training with and without them."""
 
+import hashlib
 import math
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from intrinsic_lr.models import explicit, kernels
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.models import gradients, kernels
 from intrinsic_lr.models.ensemble import EnsembleModel, build
-from intrinsic_lr.models.gradients import gradients
-from intrinsic_lr.models.kernels import Kernels
+from intrinsic_lr.models.kernels import Kernels, chain, library
 from intrinsic_lr.models.normalisation import inverse_deviation, moments
 from intrinsic_lr.study.model_spec import ModelSpec
 
 LIMIT = (16 * torch.finfo(torch.float32).eps) ** 2
-LIBRARY = Path(__file__).parents[1] / "workflow" / "lib"
+LIBRARY = Path(__file__).parents[2] / "workflow" / "lib"
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +132,7 @@ Chain = tuple[EnsembleModel, dict[str, Tensor], Tensor, Tensor]
 
 
 @pytest.fixture(params=CHAINS)
-def chain(request: pytest.FixtureRequest) -> Chain:
+def case(request: pytest.FixtureRequest) -> Chain:
     spec, shape, classes, batch = CHAINS[request.param]
     model = build(ModelSpec.parse(spec), shape, classes)
     generator = torch.Generator().manual_seed(4)
@@ -139,20 +141,20 @@ def chain(request: pytest.FixtureRequest) -> Chain:
     return model, model.initialize(range(5), 1.0, torch.float32), images, labels
 
 
-def _gradients(chain: Chain) -> tuple[Tensor, dict[str, Tensor]]:
-    found = explicit.compiled(*chain)
+def _gradients(case: Chain) -> tuple[Tensor, dict[str, Tensor]]:
+    found = chain.gradients(*case)
     assert found is not None
     return found
 
 
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.usefixtures("compiled")
-def test_gradients_of_a_chain(chain: Chain, shared: bool) -> None:
-    model, params, images, labels = chain
+def test_gradients_of_a_chain(case: Chain, shared: bool) -> None:
+    model, params, images, labels = case
     images = images[0] if shared else images
     loss, found = _gradients((model, params, images, labels))
     exact = {name: value.double() for name, value in params.items()}
-    wanted_loss, wanted = explicit.gradients(model, exact, images.double(), labels)
+    wanted_loss, wanted = gradients.gradients(model, exact, images.double(), labels)
     torch.testing.assert_close(loss.double(), wanted_loss, rtol=1e-5, atol=1e-6)
     assert list(found) == list(wanted)
     for name, gradient in wanted.items():
@@ -161,14 +163,14 @@ def test_gradients_of_a_chain(chain: Chain, shared: bool) -> None:
 
 
 @pytest.mark.usefixtures("compiled")
-def test_bits_of_a_chain_depend_on_neither_the_threads_nor_the_other_members(chain: Chain) -> None:
-    model, params, images, labels = chain
+def test_bits_of_a_chain_depend_on_neither_the_threads_nor_the_other_members(case: Chain) -> None:
+    model, params, images, labels = case
     part = slice(3, 4)
     alone = (model, {name: value[part] for name, value in params.items()}, images[part], labels[part])
     before = torch.get_num_threads()
     results = []
     try:
-        for threads, given, member in ((1, chain, 3), (2, chain, 3), (2, alone, 0)):
+        for threads, given, member in ((1, case, 3), (2, case, 3), (2, alone, 0)):
             torch.set_num_threads(threads)
             loss, found = _gradients(given)
             results.append([loss[member], *(value[member] for value in found.values())])
@@ -180,9 +182,9 @@ def test_bits_of_a_chain_depend_on_neither_the_threads_nor_the_other_members(cha
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.usefixtures("compiled")
-def test_what_is_not_finite_stays_in_its_member(chain: Chain, value: float) -> None:
-    model, params, images, labels = chain
-    expected_loss, expected = _gradients(chain)
+def test_what_is_not_finite_stays_in_its_member(case: Chain, value: float) -> None:
+    model, params, images, labels = case
+    expected_loss, expected = _gradients(case)
     spoilt = images.clone()
     spoilt[1, 2] = value
     loss, found = _gradients((model, params, spoilt, labels))
@@ -194,9 +196,9 @@ def test_what_is_not_finite_stays_in_its_member(chain: Chain, value: float) -> N
 
 
 @pytest.mark.usefixtures("compiled")
-def test_constant_channels_of_a_chain_pass_nothing_on(chain: Chain) -> None:
+def test_constant_channels_of_a_chain_pass_nothing_on(case: Chain) -> None:
     """Black images: every channel is constant, hence 0, and no weight but the head's could change anything."""
-    model, params, images, labels = chain
+    model, params, images, labels = case
     loss, found = _gradients((model, params, torch.zeros_like(images), labels))
     assert loss.tolist() == pytest.approx([math.log(model.classes)] * 5)
     assert not any(gradient.any() for gradient in found.values())
@@ -210,7 +212,7 @@ def test_large_logits_have_a_finite_loss() -> None:
     images, labels = torch.randn(1, 50, 1, 4, 4), torch.randint(3, (1, 50))
     loss, found = _gradients((model, params, images, labels))
     exact = {name: value.double() for name, value in params.items()}
-    wanted, _ = explicit.gradients(model, exact, images.double(), labels)
+    wanted, _ = gradients.gradients(model, exact, images.double(), labels)
     torch.testing.assert_close(loss.double(), wanted, rtol=1e-5, atol=1e-5)
     assert all(gradient.isfinite().all() for gradient in found.values())
 
@@ -221,7 +223,7 @@ def test_large_networks_are_left_to_pytorch(spec: str, side: int) -> None:
     model = build(ModelSpec.parse(spec), (1, side, side), 10)
     params = model.initialize([1], 1.0, torch.float32)
     images, labels = torch.randn(1, 32, 1, side, side), torch.randint(10, (1, 32))
-    assert explicit.compiled(model, params, images, labels) is None
+    assert chain.gradients(model, params, images, labels) is None
 
 
 def test_the_step_of_sgd(compiled: Kernels) -> None:
@@ -240,29 +242,102 @@ def test_gradients_with_and_without_kernels_agree(
     generator = torch.Generator().manual_seed(7)
     images = torch.randn(3, 16, 1, 8, 8, generator=generator)
     labels = torch.randint(10, (3, 16), generator=generator)
-    loss, found = gradients(network, params, images, labels)
+    loss, found = gradients.gradients(network, params, images, labels)
     monkeypatch.setattr(kernels, "load", lambda: None)
-    loss_without, found_without = gradients(network, params, images, labels)
+    loss_without, found_without = gradients.gradients(network, params, images, labels)
     torch.testing.assert_close(loss, loss_without, rtol=1e-5, atol=1e-6)
     for name, gradient in found_without.items():
         assert (found[name] - gradient).norm() < 1e-4 * gradient.norm(), name
 
 
-@pytest.mark.parametrize(("name", "value"), [(kernels.SWITCH, "off"), ("PATH", "/nowhere")])
-def test_without_kernels_there_are_none(name: str, value: str) -> None:
-    code = "from intrinsic_lr.models import kernels; print(kernels.load())"
-    environment = {**os.environ, "PYTHONPATH": str(LIBRARY), name: value}
+@pytest.mark.parametrize(
+    "text",
+    [
+        "mlp:norm=layer", "mlp:norm=group", "mlp:affine=true", "cnn4:affine=true", "preresnet:blocks=1",
+        "preresnet:blocks=1,final_relu=false",
+    ],
+)  # fmt: skip
+def test_what_is_no_chain_of_batch_norms_is_left_to_pytorch(text: str) -> None:
+    model = build(ModelSpec.parse(text), (1, 8, 8), 10)
+    assert chain.describe(model.network, model.image_shape) == ()
+
+
+def load_in_a_process(**environment: str) -> tuple[str, str]:
+    """Return the arithmetic of a fresh process and what it writes to stderr."""
+    code = "from intrinsic_lr.models import kernels; print(kernels.arithmetic(), kernels.arithmetic())"
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(LIBRARY), **environment},
+        capture_output=True,
+        text=True,
     )
-    assert done.stdout.strip() == "None"
+    return done.stdout.strip(), done.stderr
+
+
+@pytest.mark.parametrize(("name", "value"), [(kernels.SWITCH, "off"), ("PATH", "/nowhere")])
+def test_without_kernels_pytorch_computes(name: str, value: str) -> None:
+    assert load_in_a_process(**{name: value}) == ("pytorch pytorch", "")
+
+
+def test_a_switch_that_is_neither_on_nor_off_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(kernels.SWITCH, "0")
+    with pytest.raises(InputError, match=rf"{kernels.SWITCH}.* on or off.*'0'"):
+        kernels.load.__wrapped__()
 
 
 def test_a_cache_that_cannot_be_written_leaves_pytorch_at_work(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    code = "from intrinsic_lr.models import kernels; print(kernels.load())"
-    environment = {**os.environ, "PYTHONPATH": str(LIBRARY), "XDG_CACHE_HOME": str(tmp_path / "file")}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "None"
+    arithmetic, message = load_in_a_process(XDG_CACHE_HOME=str(tmp_path / "file"), **{kernels.SWITCH: "on"})
+    assert arithmetic == "pytorch pytorch"
+    assert len(message.splitlines()) == 1
+    assert str(tmp_path / "file") in message
+
+
+@pytest.fixture
+def loaded_afresh(compiled, tmp_path, monkeypatch) -> Callable[[], Kernels | None]:
+    """Load the kernels with an empty cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return kernels.load.__wrapped__
+
+
+def test_the_library_is_private_and_compiled_again_where_it_was_altered(loaded_afresh, tmp_path) -> None:
+    assert loaded_afresh()
+    (file,) = (tmp_path / "intrinsic_lr").glob("*.so")
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+    before = file.stat().st_mtime_ns
+    assert library.build(shutil.which("gcc")) == file
+    assert file.stat().st_mtime_ns == before
+    content = file.read_bytes()
+    file.unlink()
+    file.write_bytes(content[:-1] + b"x")
+    library.build(shutil.which("gcc"))
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == file.with_suffix(".sha256").read_text()
+    assert file.read_bytes() != content[:-1] + b"x"
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("void step(", "error"),
+        ("", "step"),
+        ("void step(float *w, const float *g, long n, float keep, float lr, int t) { w[0] = 0; }", "self-test"),
+    ],
+    ids=["not C", "function missing", "wrong result"],
+)
+def test_a_library_that_fails_is_not_used_and_said_why(
+    loaded_afresh, source: str, said: str, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    sources = tmp_path / "sources"
+    shutil.copytree(library.SOURCES, sources)
+    (sources / "step.c").write_text(source)
+    monkeypatch.setattr(library, "SOURCES", sources)
+    assert loaded_afresh() is None
+    message = capsys.readouterr().err
+    assert "not used" in message
+    assert said in message
+
+
+def test_a_cache_of_another_user_is_not_used(loaded_afresh, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: -1)
+    assert loaded_afresh() is None
+    assert "must belong to" in capsys.readouterr().err

@@ -1,0 +1,73 @@
+"""Gradients of a plain chain of products, batch norms and ReLUs by the compiled kernels."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from intrinsic_lr.models import kernels
+from intrinsic_lr.models.ensemble import EnsembleModel
+from intrinsic_lr.models.networks import Norm
+from intrinsic_lr.models.normalisation import constant_limit
+
+LINEAR_BYTES, CONVOLUTION_BYTES = 3 << 18, 16 << 20
+"""Space of one member up to which the kernels are faster than PyTorch's products. Those of matrices are soon the
+faster ones, those of convolutions where a core's cache is exceeded several times over (docs/performance.md)."""
+
+
+@torch.no_grad()
+def gradients(
+    model: EnsembleModel, params: Mapping[str, Tensor], images: Tensor, labels: Tensor
+) -> tuple[Tensor, dict[str, Tensor]] | None:
+    """Return each member's mean loss (R,) and its gradients, or None where PyTorch has to compute them.
+
+    That is where the network is no chain, where there are no kernels, or where they would be slower. A member's
+    bits depend neither on the members beside it nor on the number of threads.
+
+    Args:
+        model: the network.
+        params: tensors of shape (R, ...).
+        images: (R, B, C, H, W), or (B, C, H, W) shared by all members.
+        labels: (R, B).
+    """
+    weights = [params[name] for name in model.shapes]
+    loaded = kernels.load() if all(map(kernels.is_supported_weight, [*weights, images])) else None
+    shapes = _shapes_of(model) if loaded else ()
+    if not loaded or not shapes:
+        return None
+    bytes_each = loaded.space(shapes, labels.shape[1], model.classes)
+    if bytes_each > (LINEAR_BYTES if shapes[0][2] == 1 else CONVOLUTION_BYTES):
+        return None
+    fixed = "head.weight" in model.frozen
+    loss, gradient = loaded.gradients(
+        shapes, weights, images, labels, constant_limit(images.dtype), fixed, bytes_each
+    )
+    return loss, dict(zip(model.trainable, gradient, strict=True))
+
+
+def describe(network: nn.Module, image_shape: tuple[int, int, int]) -> tuple[kernels.Shape, ...]:
+    """Return the products below the head, none where the network is not what the kernels compute.
+
+    A linear layer is a convolution of images of one pixel.
+    """
+    layers = list(network) if isinstance(network, nn.Sequential) else []
+    kinds = [type(layer) for layer in layers]
+    norms = [layer for layer in layers if isinstance(layer, Norm)]
+    if not all(norm.kind == "batch" and norm.rectify and not norm.affine for norm in norms):
+        return ()
+    if kinds == [nn.Flatten, *[nn.Linear, Norm] * len(norms), nn.Linear]:
+        return tuple((layer.in_features, layer.out_features, 1, 1, 1, 1) for layer in layers[1:-1:2])
+    if kinds != [*[nn.Conv2d, Norm] * len(norms), nn.AdaptiveAvgPool2d, nn.Flatten, nn.Linear]:
+        return ()
+    shapes, (_, height, width) = [], image_shape
+    for layer in layers[:-3:2]:
+        (kernel, _), (stride, _) = layer.kernel_size, layer.stride
+        shapes.append((layer.in_channels, layer.out_channels, kernel, stride, height, width))
+        height, width = -(-height // stride), -(-width // stride)
+    return tuple(shapes)
+
+
+@lru_cache(maxsize=8)
+def _shapes_of(model: EnsembleModel) -> tuple[kernels.Shape, ...]:
+    return describe(model.network, model.image_shape)

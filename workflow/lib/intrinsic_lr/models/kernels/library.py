@@ -1,0 +1,79 @@
+"""The compiled library of the kernels: in the user's cache, and never loaded unless it is what was compiled.
+
+Its name stands for the C sources, the compiler and the processor. Its SHA-256 lies beside it; a library that has
+another one is compiled again.
+"""
+
+import hashlib
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.storage import atomic_path
+
+SOURCES = Path(__file__).parent
+FLAGS = (
+    "-O3",
+    "-mprefer-vector-width=512",
+    "-march=native",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fopenmp",
+    "-fPIC",
+    "-shared",
+)
+COMPILE_SECONDS = 60
+
+
+def build(compiler: str) -> Path:
+    """Return the file of the library, compiled by `compiler` where the cache does not hold it.
+
+    Raises:
+        InputError: the cache cannot be written, or belongs to another user.
+        OSError: likewise.
+        subprocess.CalledProcessError: the compiler refuses the sources; `stderr` holds its message.
+        subprocess.TimeoutExpired: it takes longer than `COMPILE_SECONDS`.
+    """
+    folder = _private(user_cache_path("intrinsic_lr"))
+    file = folder / f"kernels-{_fingerprint(compiler)}.so"
+    checksum = file.with_suffix(".sha256")
+    if not (file.exists() and checksum.exists() and checksum.read_text() == _sha256(file)):
+        with atomic_path(file) as temporary:
+            command = [compiler, *FLAGS, *map(str, sorted(SOURCES.glob("*.c"))), "-o", str(temporary), "-lm"]
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=COMPILE_SECONDS)
+            compiled = _sha256(temporary)
+        with atomic_path(checksum) as temporary:
+            temporary.write_text(compiled)
+    return file
+
+
+def _private(folder: Path) -> Path:
+    """Make a folder that none but its owner may enter; raise `InputError` where that is another user."""
+    folder.mkdir(parents=True, exist_ok=True)
+    owner = folder.stat().st_uid
+    if owner != os.getuid():
+        raise InputError(f"{folder}: must belong to the user {os.getuid()}, got {owner}")
+    folder.chmod(0o700)
+    return folder
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _fingerprint(compiler: str) -> str:
+    """Return a name for the source, its compilation and this machine's processor: a shared home serves many."""
+    processor = platform.processor() or platform.machine()
+    described = Path("/proc/cpuinfo")
+    if described.exists():
+        lines = described.read_text().splitlines()
+        processor += "".join(
+            sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})
+        )
+    texts = [source.read_text() for source in sorted(SOURCES.glob("*.[ch]"))]
+    text = "\n".join([*texts, " ".join(FLAGS), compiler, processor])
+    return hashlib.sha256(text.encode()).hexdigest()[:20]

@@ -1,0 +1,167 @@
+"""What each network is: a plain `torch.nn.Module` from images (B, C, H, W) to logits (B, K).
+
+The ensemble is derived from this module (ensemble.py), and a trained member is read back as this very module.
+Layers are registered in the order of the forward pass, which is the order of the parameters in checkpoints and of
+the random draws of an initialisation. A new network is one class here, named in `NETWORKS`, and its options in
+`study.model_spec`.
+"""
+
+from collections import OrderedDict
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from intrinsic_lr.models.normalisation import standardize
+from intrinsic_lr.study.model_spec import ModelSpec
+
+ImageShape = tuple[int, int, int]
+
+
+class Norm(nn.Module):
+    """Batch, group or layer norm with eps = 0, then ReLU where asked; batch norm keeps no running average.
+
+    In training mode a batch norm uses the batch's statistics; in evaluation mode its buffers, which are to be
+    loaded from statistics recomputed on the training set (variance inf marks a constant channel).
+    """
+
+    def __init__(self, spec: ModelSpec, channels: int, rectify: bool = True) -> None:
+        super().__init__()
+        self.kind, self.groups, self.affine = spec.norm, spec.group_count, spec.affine
+        self.channels, self.rectify = channels, rectify
+        if spec.affine:
+            self.weight = nn.Parameter(torch.ones(channels))
+            self.bias = nn.Parameter(torch.zeros(channels))
+        if spec.norm == "batch":
+            self.register_buffer("running_mean", torch.zeros(channels))
+            self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise activations (B, C) or (B, C, H, W)."""
+        shape = (1, -1) + (1,) * (x.dim() - 2)
+        if self.kind == "batch" and not self.training:
+            y = (x - self.running_mean.view(shape)) / self.running_var.view(shape).sqrt()
+        elif self.kind == "batch":
+            y = standardize(x, (0, *range(2, x.dim())))
+        else:
+            y = standardize(x.reshape(x.shape[0], self.groups, -1), (2,)).reshape(x.shape)
+        if self.affine:
+            y = y * self.weight.view(shape) + self.bias.view(shape)
+        return torch.relu(y) if self.rectify else y
+
+
+class Network(nn.Module):
+    """A network whose last layer is `head`, a linear layer without bias.
+
+    Parameters that require no gradient are frozen: they are a part of the architecture and are not trained.
+    """
+
+    head: nn.Linear
+
+    def group_of(self, layer: str) -> str:
+        """Return the scale group of a layer below the head: its weights are scale-invariant together."""
+        return layer
+
+    def scale_groups(self) -> dict[str, tuple[str, ...]]:
+        """Return the names of the weights of each scale group."""
+        groups: dict[str, tuple[str, ...]] = {}
+        for name, layer in self.named_modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d) and layer is not self.head:
+                group = self.group_of(name)
+                groups[group] = (*groups.get(group, ()), f"{name}.weight")
+        return groups
+
+
+class Mlp(Network, nn.Sequential):
+    """Linear layers without bias, each followed by norm and ReLU."""
+
+    def __init__(self, spec: ModelSpec, image_shape: ImageShape, classes: int) -> None:
+        layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
+        fan_in = prod(image_shape)
+        for layer in range(1, (spec.depth or 0) + 1):
+            layers[f"linear{layer}"] = nn.Linear(fan_in, spec.width, bias=False)
+            layers[f"norm{layer}"] = Norm(spec, spec.width)
+            fan_in = spec.width
+        layers["head"] = nn.Linear(fan_in, classes, bias=False)
+        super().__init__(layers)
+
+
+class Cnn4(Network, nn.Sequential):
+    """Four 3x3 convolutions, each followed by norm and ReLU; strides 1, 2, 1, 2; global average pool."""
+
+    def __init__(self, spec: ModelSpec, image_shape: ImageShape, classes: int) -> None:
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        channels = image_shape[0]
+        for layer, (factor, stride) in enumerate(((1, 1), (1, 2), (2, 1), (2, 2)), start=1):
+            width = spec.width * factor
+            layers[f"conv{layer}"] = nn.Conv2d(channels, width, 3, stride, padding=1, bias=False)
+            layers[f"norm{layer}"] = Norm(spec, width)
+            channels = width
+        layers["pool"] = nn.AdaptiveAvgPool2d(1)
+        layers["flatten"] = nn.Flatten()
+        layers["head"] = nn.Linear(channels, classes, bias=False)
+        super().__init__(layers)
+
+
+class Block(nn.Module):
+    """A pre-activation residual block; a shortcut that changes the shape normalises before its 1x1 convolution."""
+
+    def __init__(self, spec: ModelSpec, channels: int, width: int) -> None:
+        super().__init__()
+        self.changes = channels != width
+        stride = 2 if self.changes else 1
+        self.norm1 = Norm(spec, channels)
+        self.conv1 = nn.Conv2d(channels, width, 3, stride, padding=1, bias=False)
+        self.norm2 = Norm(spec, width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        if self.changes:
+            self.shortcut_norm = Norm(spec, channels, rectify=False)
+            self.shortcut = nn.Conv2d(channels, width, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's output."""
+        branch = self.conv2(self.norm2(self.conv1(self.norm1(x))))
+        return (self.shortcut(self.shortcut_norm(x)) if self.changes else x) + branch
+
+
+class PreResNet(Network):
+    """Pre-activation residual network of 6n + 2 layers, as the paper's authors use it in later work.
+
+    All weights that write to the residual stream are scale-invariant together, the first convolution of each block
+    by itself.
+    """
+
+    def __init__(self, spec: ModelSpec, image_shape: ImageShape, classes: int) -> None:
+        super().__init__()
+        channels = spec.width
+        self.conv = nn.Conv2d(image_shape[0], channels, 3, padding=1, bias=False)
+        for stage in (1, 2, 3):
+            width = spec.width * 2 ** (stage - 1)
+            blocks: OrderedDict[str, nn.Module] = OrderedDict()
+            for block in range(1, (spec.blocks or 0) + 1):
+                blocks[f"block{block}"] = Block(spec, channels, width)
+                channels = width
+            self.add_module(f"stage{stage}", nn.Sequential(blocks))
+        self.norm = Norm(spec, channels, rectify=bool(spec.final_relu))
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+        self.head = nn.Linear(channels, classes, bias=False)
+
+    def group_of(self, layer: str) -> str:
+        """Return `stream` for all that writes to the residual stream."""
+        return layer if layer.endswith("conv1") else "stream"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, K)."""
+        x = self.norm(self.stage3(self.stage2(self.stage1(self.conv(x)))))
+        return self.head(self.flatten(self.pool(x)))
+
+
+NETWORKS: dict[str, type[Network]] = {"mlp": Mlp, "cnn4": Cnn4, "preresnet": PreResNet}
+
+
+def build_network(spec: ModelSpec, image_shape: ImageShape, classes: int) -> Network:
+    """Return one network of a spec for images (C, H, W) of `image_shape`."""
+    network = NETWORKS[spec.kind](spec, image_shape, classes)
+    network.head.weight.requires_grad_(spec.head == "trained")
+    return network

@@ -1,0 +1,125 @@
+"""Layers for R members at once: each takes the place of a plain layer whose parameters got a leading axis R.
+
+Activations of linear layers are (R, F, B): with the images last the products `W x` take and give contiguous
+tensors, gradients included. Activations of convolutions are (B, R * C, H, W); on a CPU they lie in memory channels
+last, where normalising costs a quarter (docs/performance.md). Images shared by all members are (F, B) and
+(B, C, H, W) before the first layer.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from intrinsic_lr.models.networks import Norm
+from intrinsic_lr.models.normalisation import BatchStatistics, Normalizer, standardize
+
+
+@dataclass
+class Pass:
+    """What the layers share during one forward pass: the number R of members, and what supplies statistics."""
+
+    members: int = 0
+    normalizer: Normalizer = field(default_factory=BatchStatistics)
+
+
+class Replicated(nn.Module):
+    """Base of the replicated layers.
+
+    Args:
+        layer: the plain layer, whose parameters' names are kept.
+        name: its name in the network.
+        run: what all layers of the network share.
+    """
+
+    def __init__(self, layer: nn.Module, name: str, run: Pass) -> None:
+        super().__init__()
+        self.plain, self.name, self.run = (layer,), name, run  # in a tuple, lest its parameters count twice
+        for key, value in layer.named_parameters(recurse=False):
+            self.register_parameter(key, value)
+
+
+class ReplicatedLinear(Replicated):
+    """The product of weights (R, out, in) and activations (R, in, B), or (in, B) shared by all members."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (R, out, B); a shared batch broadcasts without being copied R times."""
+        return torch.matmul(self.weight, x)
+
+
+class ReplicatedConv2d(Replicated):
+    """The convolution of activations (B, R * C, H, W) by weights (R, out, C, k, k), as one of R groups."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, R * out, H', W')."""
+        (layer,) = self.plain
+        # The input of the first layer may be shared by all members; then one plain convolution serves all.
+        groups = x.shape[1] // self.weight.shape[2]
+        return F.conv2d(x, self.weight.flatten(0, 1), stride=layer.stride, padding=layer.padding, groups=groups)
+
+
+class ReplicatedNorm(Replicated):
+    """A norm of activations (R, C, B) or (B, R * C, H, W); the normalizer of the pass supplies the statistics."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise, then rectify where the plain layer does."""
+        (layer,) = self.plain
+        images_last = x.dim() == 3
+        fused = layer.rectify and layer.kind == "batch" and not layer.affine
+        if layer.kind == "batch" and images_last:
+            x = self.run.normalizer(self.name, x.flatten(0, 1).unsqueeze(0), fused).view(x.shape)
+        elif layer.kind == "batch":
+            x = self.run.normalizer(self.name, x, fused)
+        elif images_last:
+            x = standardize(x.unflatten(1, (layer.groups, -1)), (2,)).flatten(1, 2)
+        else:
+            grouped = x.unflatten(1, (self.run.members, layer.groups, -1))
+            x = standardize(grouped, (3, 4, 5)).flatten(1, 3)
+        if layer.affine:
+            shape = (self.run.members, -1, 1) if images_last else (-1, 1, 1)
+            x = x * self.weight.view(shape) + self.bias.view(shape)
+        return torch.relu(x) if layer.rectify and not fused else x
+
+
+class ReplicatedPool(Replicated):
+    """The mean over all positions."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, R * C, 1, 1)."""
+        return x.mean(dim=(2, 3), keepdim=True)
+
+
+class ReplicatedFlatten(Replicated):
+    """Activations of convolutions as those of linear layers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (R, C * H * W, B); images that are arranged for a linear layer stay as they are."""
+        return x.unflatten(1, (self.run.members, -1)).flatten(2).permute(1, 2, 0) if x.dim() == 4 else x
+
+
+FORMS: dict[type[nn.Module], type[Replicated]] = {
+    nn.Linear: ReplicatedLinear,
+    nn.Conv2d: ReplicatedConv2d,
+    Norm: ReplicatedNorm,
+    nn.AdaptiveAvgPool2d: ReplicatedPool,
+    nn.Flatten: ReplicatedFlatten,
+}
+
+
+def replicate(network: nn.Module) -> Pass:
+    """Put replicated layers in the place of a network's own; return what they share during a forward pass."""
+    run = Pass()
+    for name, layer in list(network.named_modules()):
+        if form := FORMS.get(type(layer)):
+            network.set_submodule(name, form(layer, name, run))
+    return run
+
+
+def arrange(images: Tensor, first: nn.Module) -> Tensor:
+    """Return images (R, B, C, H, W), or (B, C, H, W) shared by all members, as activations of a first layer."""
+    if not isinstance(first, nn.Conv2d):
+        return images.flatten(-3).transpose(-1, -2)
+    last = images.permute(0, 2, 3, 1) if images.dim() == 4 else images.permute(1, 3, 4, 0, 2).flatten(3)
+    x = last.permute(0, 3, 1, 2)
+    return x.contiguous(memory_format=torch.channels_last if x.device.type == "cpu" else torch.contiguous_format)
