@@ -57,9 +57,9 @@ test: $(VENV)/dev.stamp ## run the tests, but for the long ones
 	@echo "== running the tests"
 	@python -m pytest -n 2 --dist worksteal
 
-test-all: $(VENV)/dev.stamp ## run all tests, the long ones among them
-	@echo "== running all tests"
-	@python -m pytest -n 2 --dist worksteal -m "not slurm and not s3"
+test-all: test ## run all tests, the long ones among them
+	@echo "== running the long tests"
+	@python -m pytest -m "long and not slurm and not s3"
 
 test-faults: $(VENV)/dev.stamp ## kill, damage and soak it as often as docs/reliability.md says (about 25 minutes)
 	@echo "== running the tests of faults: $$KILLS kills, $$TRAININGS trainings in one run"
