@@ -61,7 +61,7 @@ def test_a_folder_with_braces_is_refused_in_one_line(tmp_path):
     project = new_project(tmp_path / "a {name}")
     done = snakemake(project, "--dry-run")
     assert done.returncode != 0
-    assert done.stdout.strip().splitlines()[-1].startswith(f"error: found the project in '{project}'; allowed is")
+    assert done.stdout.strip().splitlines()[-1].startswith("error: the project's folder must have no braces")
     assert "Traceback" not in done.stdout
 
 

@@ -74,7 +74,7 @@ def test_same_config_twice_gives_the_same_tables(finished, tmp_path):
 
 
 LIBRARY = "workflow/lib/intrinsic_lr"
-SUMMARIES = ("scorecard", "figure_scorecard", "paper_vs_here", "report", "all")
+SUMMARIES = ("scorecard", "figure_scorecard", "report", "all")
 
 
 @pytest.fixture(scope="module")

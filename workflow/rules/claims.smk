@@ -47,12 +47,14 @@ rule figure_claim:
 
 rule scorecard:
     input:
-        RESULTS.findings,
+        findings=RESULTS.findings,
+        compared=[paths.TABLE.format(name=claim) for claim in RESULTS.compared],
     output:
         claims=reported(paths.SCORECARD, "scorecard.rst", "Scorecard", table="claims"),
         controls=reported(
             paths.CONTROLS, "scorecard.rst", "Scorecard", table="controls"
         ),
+        paper=paths.PAPER,
     log:
         "results/logs/scorecard.log",
     benchmark:
@@ -61,6 +63,11 @@ rule scorecard:
         CONDA
     params:
         statements={claim: CLAIMS[claim].statement for claim in STUDY.claims},
+        plans={claim: STUDY.describe_claim(claim) for claim in RESULTS.compared},
+        datasets={name: STUDY.dataset_spec(name) for name in STUDY.datasets},
+        models={name: STUDY.model_text(name) for name in config["models"]},
+        analysis=config["analysis"],
+        seed=config["seed"],
         code=code("scorecard.py"),
     script:
         "../scripts/scorecard.py"
@@ -83,26 +90,3 @@ rule figure_scorecard:
         code=code("figure_scorecard.py"),
     script:
         "../scripts/figure_scorecard.py"
-
-
-rule paper_vs_here:
-    input:
-        tables=[paths.TABLE.format(name=claim) for claim in RESULTS.compared],
-        findings=[paths.FINDINGS.format(claim=claim) for claim in RESULTS.compared],
-    output:
-        paths.PAPER,
-    log:
-        "results/logs/paper_vs_here.log",
-    benchmark:
-        "results/benchmarks/paper_vs_here.tsv"
-    conda:
-        CONDA
-    params:
-        plans={claim: STUDY.describe_claim(claim) for claim in RESULTS.compared},
-        datasets={name: STUDY.dataset_spec(name) for name in STUDY.datasets},
-        models={name: STUDY.model_text(name) for name in config["models"]},
-        analysis=config["analysis"],
-        seed=config["seed"],
-        code=code("paper_vs_here.py"),
-    script:
-        "../scripts/paper_vs_here.py"

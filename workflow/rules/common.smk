@@ -1,6 +1,5 @@
 import os
 import re
-import shlex
 import sys
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from intrinsic_lr.commands import budget
 from intrinsic_lr.core import closure, disk, paths
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.locks import mark_running
-from intrinsic_lr.core.rerun import CONFIG_FILES, quote_config
+from intrinsic_lr.core.rerun import shell_prefix
 from intrinsic_lr.core.version import DATA_VERSION, EXTRACT_VERSION, TRAINING_VERSION
 from intrinsic_lr.study.analyses import ANALYSES
 from intrinsic_lr.study.claims import CLAIMS
@@ -34,24 +33,13 @@ RETRIES = config["retries"] if workflow.is_main_process else 0
 
 CONDA = "../../envs/intrinsic-lr.yaml"
 
-# glibc hands memory back to the system and fetches it again at every step: up to a quarter of a training's time.
-# It is told to keep what it has (blocks below 256 MB, up to 512 MB of them); other C libraries ignore this.
-ALLOCATOR = "MALLOC_MMAP_THRESHOLD_=268435456 MALLOC_TRIM_THRESHOLD_=536870912"
-
 # For envs/*.post-deploy.sh, which install the library into environments of conda.
 os.environ["INTRINSIC_LR_SOURCE"] = str(ROOT)
 
-# Every job is given the config files, for the commands that repair.
-EXPORTED = f"{CONFIG_FILES}={shlex.quote(quote_config(workflow.overwrite_configfiles, Path.cwd()))}"
-
-# Snakemake formats the prefix, in which the name of a config file may have braces.
-shell.prefix(f"export {ALLOCATOR} {EXPORTED}; ".replace("{", "{{").replace("}", "}}"))
+shell.prefix(shell_prefix(workflow.overwrite_configfiles, Path.cwd()))
 
 try:
-    if set("{}") & set(str(ROOT)):
-        # Snakemake would fill them in as wildcards.
-        raise InputError(f"expected a project folder without braces, got {str(ROOT)!r}")
-    closure.check_installed(ROOT / "workflow" / "lib" / "intrinsic_lr")
+    closure.check_project(ROOT)
     # Snakemake has read these already, but takes the last of two like keys, and forgets that a file held code.
     for given in workflow.overwrite_configfiles:
         read_file(Path(given))

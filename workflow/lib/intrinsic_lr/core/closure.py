@@ -55,16 +55,20 @@ def tree(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def check_installed(sources: Path) -> None:
-    """Refuse to run with a package other than the one beside the workflow, where there is one.
+def check_project(root: Path) -> None:
+    """Refuse a project that cannot be run: with braces in its path, or whose package is not the installed one.
 
     Raises:
-        InputError: naming both.
+        InputError: naming the folder, or both packages.
     """
+    if {"{", "}"} & set(str(root)):
+        # Snakemake would fill them in as wildcards.
+        raise InputError(f"the project's folder must have no braces in its path, got {str(root)!r}")
+    sources = root / "workflow" / "lib" / PACKAGE.name
     if sources != PACKAGE and sources.exists() and tree(PACKAGE) != tree(sources):
         raise InputError(
             f"expected the package intrinsic_lr of {sources}, got {PACKAGE} with other code; install it by "
-            f"`pip install --no-deps --editable {sources.parents[2]}`"
+            f"`pip install --no-deps --editable {root}`"
         )
 
 
