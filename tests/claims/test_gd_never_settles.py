@@ -236,11 +236,11 @@ def test_eigenvalues_do_not_depend_on_how_many_members_there_are(monkeypatch):
     names = [name for group in model.scale_groups.values() for name in group]
     at_once, settings = [], {"iterations": 100, "tolerance": 0.3}
 
-    def spy(model, params, *rest, found=curvature.top_eigenvalue):
+    def spy(model, params, *rest, found=curvature.Derivatives):
         at_once.append(len(params[names[0]]))
         return found(model, params, *rest)
 
-    monkeypatch.setattr(curvature, "top_eigenvalue", spy)
+    monkeypatch.setattr(curvature, "Derivatives", spy)
     two = {name: value[:2] for name, value in weights.items()}
     found = [
         claim._top_eigenvalues(model, w, images, labels, names, settings, ("stream",)) for w in (weights, two)

@@ -318,7 +318,7 @@ def test_spec_round_trip(text):
         ("mlp:blocks=3", ["blocks", "depth"]),
         ("mlp:norm=instance", ["'instance'", "batch, group, layer"]),
         ("mlp:norm=group,groups=7", ["7", "64"]),
-        ("mlp:groups=8", ["groups", "allowed"]),
+        ("mlp:groups=8", ["groups", "depth"]),
         ("mlp:width=0", ["width", "from 1"]),
         ("mlp:affine=maybe", ["affine", "true, false"]),
         ("mlp:affine=1", ["affine", "true, false"]),

@@ -159,15 +159,14 @@ def _top_eigenvalues(
     """
     import torch
 
-    from intrinsic_lr.claims.shared.curvature import top_eigenvalue
+    from intrinsic_lr.claims.shared.curvature import Derivatives
 
     found = []
     for member in range(len(next(iter(weights.values())))):
         one = {name: value[member : member + 1] for name, value in weights.items()}
         generator = torch.Generator().manual_seed(stream_seed(*streams, member))
-        top = top_eigenvalue(
-            model, one, images, labels, names, settings["iterations"], generator, settings["tolerance"]
-        )
+        derivatives = Derivatives(model, one, images, labels, names)
+        top = derivatives.top_eigenvalue(settings["iterations"], generator, settings["tolerance"])
         found.append(top.double().cpu())
     return torch.cat(found)
 

@@ -39,7 +39,7 @@ def measure(data: ClaimData) -> pd.DataFrame:
 def _rows_of_part(part: str, model_spec: ModelSpec, dataset, spec: ClaimSpec) -> list[dict[str, object]]:
     import torch
 
-    from intrinsic_lr.claims.shared.curvature import top_eigenvalue
+    from intrinsic_lr.claims.shared.curvature import Derivatives
     from intrinsic_lr.models.ensemble import build
 
     settings, rows = spec.settings, []
@@ -65,9 +65,8 @@ def _rows_of_part(part: str, model_spec: ModelSpec, dataset, spec: ClaimSpec) ->
         }
         generator = torch.Generator().manual_seed(stream("batch", which))
         batch = dataset.draw(len(replicates), int(settings["batch_size"]), generator)
-        eigenvalue = top_eigenvalue(
-            model, params, *batch, model.trainable, int(settings["iterations"]), generator, settings["tolerance"]
-        )
+        derivatives = Derivatives(model, params, *batch, model.trainable)
+        eigenvalue = derivatives.top_eigenvalue(int(settings["iterations"]), generator, settings["tolerance"])
         norm = torch.cat([params[name].flatten(1) for name in model.trainable], dim=1).norm(dim=1)
         rows += [
             {

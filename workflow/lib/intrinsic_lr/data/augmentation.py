@@ -26,24 +26,19 @@ class Augmentation:
 
     @classmethod
     def parse(cls, text: str) -> "Augmentation | None":
-        """Return the augmentation spelt `flip`, `crop=N` or `crop=N,flip`, or None for `none`.
+        """Return `flip`, `crop=N` or `crop=N,flip` as an augmentation, and None for `none`.
 
         Raises:
-            InputError: when the text is none of these.
+            InputError: for any other text.
         """
         if text == "none":
             return None
         match = _TEXT.fullmatch(text)
         if match is None:
             raise InputError(
-                f"augmentation: found {text!r}; allowed: none, flip, crop=N or crop=N,flip, N from 1 to 99"
+                f"augmentation: must be none, flip, crop=N or crop=N,flip, N from 1 to 99, got {text!r}"
             )
         return cls(crop=int(match[1] or 0), flip=text.endswith("flip"))
-
-    def spell(self) -> str:
-        """Return the text that `parse` reads."""
-        parts = ([f"crop={self.crop}"] if self.crop else []) + (["flip"] if self.flip else [])
-        return ",".join(parts)
 
     def draws(self, seeds: Sequence[int], count: int) -> torch.Tensor:
         """Draw how `count` images of each replicate are to be changed.

@@ -1,21 +1,20 @@
 """Normalisation of ensembles, with eps = 0 and exact scale invariance.
 
-A positive eps inside the square root would break the invariance `L(c w) = L(w)`. Without it a constant
-input divides by zero, and an input that is constant up to rounding has its rounding errors blown up to
-unit variance. Both are caught by a criterion that is itself homogeneous: where the variance is not above
-`(16 * machine epsilon)^2` times the mean square, the input counts as constant and becomes exactly 0, with
-gradient 0. Rounding errors of a constant c are below a few machine epsilons times |c|, so 16 catches them,
-while an input with real variation would need a spread below a millionth of its mean (float32) to be hit.
-Multiplying the input by any factor changes neither side's order, so the invariance stays exact.
+A positive eps inside the square root would break the invariance `L(c w) = L(w)`. Without it a constant input
+divides by zero, and an input that is constant up to rounding has its rounding errors blown up to unit variance.
+Where the variance is not above `(16 * machine epsilon)^2` times the mean square, the input therefore counts as
+constant and becomes exactly 0, with gradient 0. Both sides of this criterion are homogeneous, so the invariance
+stays exact. Rounding errors of a constant c are below a few machine epsilons times |c|, while an input with real
+variation would need a spread below a millionth of its mean (float32) to be hit.
 
 Variances are population variances throughout. A batch norm of an ensemble treats the channels of all members as
-so many channels of one network, which compiled kernels (kernels.py), or else PyTorch's own, normalise in one go:
-three times faster, or more, than the same formula in single operations (docs/performance.md).
+channels of one network. Compiled kernels, or else PyTorch's own, normalise them in one call: three times faster,
+or more, than the same formula in single operations (docs/performance.md).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +25,9 @@ from intrinsic_lr.models.devices import in_float64
 
 CONSTANT_FACTOR = 16.0
 
+Normalizer = Callable[[str, Tensor, bool], Tensor]
+"""From a layer's name, activations (B, R * C, ...) and whether a ReLU follows to the normalised activations."""
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -33,14 +35,6 @@ class Statistics:
 
     mean: Tensor
     variance: Tensor
-
-
-class Normalizer(Protocol):
-    """Supplies the statistics with which batch-norm layers normalise."""
-
-    def __call__(self, name: str, x: Tensor, rectify: bool) -> Tensor:
-        """Normalise activations of layer `name`, (B, R * C, ...), per channel; `rectify` puts a ReLU after it."""
-        ...
 
 
 def standardize(x: Tensor, dims: tuple[int, ...]) -> Tensor:
@@ -60,24 +54,19 @@ def moments(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def constant_limit(dtype: torch.dtype) -> float:
-    """Return the share of its mean square that the variance of a constant has at most (the module's criterion)."""
+    """Return the largest ratio of variance to mean square of a constant (the module's criterion)."""
     return (CONSTANT_FACTOR * torch.finfo(dtype).eps) ** 2
 
 
 def inverse_deviation(mean: Tensor, variance: Tensor) -> Tensor:
-    """Return 1/sqrt(variance), and 0 for what counts as constant (see the module's text)."""
-    threshold = constant_limit(variance.dtype)
+    """Return 1/sqrt(variance), and 0 for what counts as constant."""
     with torch.no_grad():
-        constant = variance <= threshold * (variance + mean.square())
+        constant = variance <= constant_limit(variance.dtype) * (variance + mean.square())
     return torch.where(constant, 0.0, torch.where(constant, 1.0, variance).rsqrt())
 
 
 def normalize_forward(x: Tensor, rectify: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Batch norm with eps = 0, then ReLU where asked; constant channels become 0.
-
-    Args:
-        x: activations (B, channels, ...).
-        rectify: whether a ReLU follows.
+    """Batch norm of activations (B, channels, ...), then ReLU where asked; constant channels become 0.
 
     Returns:
         The result, and mean and inverse deviation of each channel, of which the latter is 0 for a constant.
@@ -92,7 +81,7 @@ def normalize_forward(x: Tensor, rectify: bool) -> tuple[Tensor, Tensor, Tensor]
         # A CPU kernel that adds up N equal numbers one by one is wrong by up to N eps / 4 of their mean (derived).
         limit = (max(CONSTANT_FACTOR, x.numel() / x.shape[1] / 4) * eps) ** -2
         if not bool((ratio < limit).all()):
-            _normalize_carefully(x, y, mean, inverse, ~(ratio < limit))
+            _normalize_exactly(x, y, mean, inverse, (~(ratio < limit)).nonzero().squeeze(1))
     else:
         # A GPU adds up in a tree, and would have to be waited for: the criterion costs it one more pass. 0 * inf,
         # of a channel of zeros, is not below the limit either; a channel that is not finite is not constant.
@@ -102,35 +91,13 @@ def normalize_forward(x: Tensor, rectify: bool) -> tuple[Tensor, Tensor, Tensor]
     return y.relu_() if rectify else y, mean, inverse
 
 
-def _normalize_carefully(x: Tensor, y: Tensor, mean: Tensor, inverse: Tensor, doubtful: Tensor) -> None:
-    """Normalise the doubtful channels again, in place, by exact moments and the module's own criterion."""
-    channels = doubtful.nonzero().squeeze(1)
+def _normalize_exactly(x: Tensor, y: Tensor, mean: Tensor, inverse: Tensor, channels: Tensor) -> None:
+    """Normalise some channels again, in place, by exact moments and the module's own criterion."""
     exact_mean, centred, variance = moments(x.index_select(1, channels), (0, *range(2, x.dim())))
     exact_inverse = inverse_deviation(exact_mean, variance)
     y.index_copy_(1, channels, centred * exact_inverse)
     mean.index_copy_(0, channels, exact_mean.flatten())
     inverse.index_copy_(0, channels, exact_inverse.flatten())
-
-
-def normalize_backward(grad_output: Tensor, x: Tensor, y: Tensor | None, mean: Tensor, inverse: Tensor) -> Tensor:
-    """Return the derivative in `x` of what `normalize_forward` did, given the one in its result.
-
-    Args:
-        grad_output: the derivative in the result (B, channels, ...).
-        x: the activations.
-        y: the result where it was rectified, else None.
-        mean: as returned by `normalize_forward`.
-        inverse: likewise.
-    """
-    # A derivative that is to be differentiated again needs operations that autograd knows.
-    compiled = kernels.load() if kernels.is_supported_activation(x) and not torch.is_grad_enabled() else None
-    if compiled:
-        return compiled.normalize_backward(grad_output, x, y, mean, inverse)
-    if y is not None:
-        grad_output = torch.ops.aten.threshold_backward(grad_output, y, 0)
-    return torch.ops.aten.native_batch_norm_backward(
-        grad_output, x, None, None, None, mean, inverse, True, 0.0, [True, False, False]
-    )[0]
 
 
 class _BatchNorm(torch.autograd.Function):
@@ -150,7 +117,16 @@ class _BatchNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor, *_: Tensor) -> tuple[Tensor, None]:
-        return normalize_backward(grad_output, *ctx.saved_tensors), None
+        x, y, mean, inverse = ctx.saved_tensors
+        # A derivative that is to be differentiated again needs operations that autograd knows.
+        compiled = kernels.load() if kernels.is_supported_activation(x) and not torch.is_grad_enabled() else None
+        if compiled:
+            return compiled.normalize_backward(grad_output, x, y, mean, inverse), None
+        if y is not None:
+            grad_output = torch.ops.aten.threshold_backward(grad_output, y, 0)
+        return torch.ops.aten.native_batch_norm_backward(
+            grad_output, x, None, None, None, mean, inverse, True, 0.0, [True, False, False]
+        )[0], None
 
 
 class BatchStatistics:
@@ -178,14 +154,9 @@ class CollectedStatistics:
 
     def __call__(self, name: str, x: Tensor, rectify: bool) -> Tensor:
         """Normalise by the batch, and remember its statistics."""
-        y, mean, inverse = _BatchNorm.apply(x, rectify)
-        self._like = mean
-        count = x.numel() // mean.numel()
-        deviation = torch.where(inverse == 0, 0.0, in_float64(inverse).reciprocal())
-        self._merge(name, count, in_float64(mean), deviation.square() * count)
-        return y
-
-    def _merge(self, name: str, count: int, mean: Tensor, squares: Tensor) -> None:
+        y, self._like, inverse = _BatchNorm.apply(x, rectify)
+        count, mean = x.numel() // inverse.numel(), in_float64(self._like)
+        squares = torch.where(inverse == 0, 0.0, in_float64(inverse).reciprocal()).square() * count
         if name in self._pooled:
             before, pooled_mean, pooled_squares = self._pooled[name]
             total = before + count
@@ -194,15 +165,17 @@ class CollectedStatistics:
             squares = pooled_squares + squares + shift.square() * (before * count / total)
             count = total
         self._pooled[name] = (count, mean, squares)
+        return y
 
     def result(self) -> dict[str, Statistics]:
         """Return the pooled statistics of every batch-norm layer."""
-        return {name: self._pool(name, *pooled) for name, pooled in self._pooled.items()}
-
-    def _pool(self, name: str, count: int, mean: Tensor, squares: Tensor) -> Statistics:
-        mean, variance = (value.to(self._like).view(-1, self._channels[name]) for value in (mean, squares / count))
-        constant = inverse_deviation(mean, variance) == 0
-        return Statistics(mean, variance.masked_fill(constant, torch.inf))
+        found = {}
+        for name, (count, pooled_mean, squares) in self._pooled.items():
+            pooled = (pooled_mean, squares / count)
+            mean, variance = (value.to(self._like).view(-1, self._channels[name]) for value in pooled)
+            constant = inverse_deviation(mean, variance) == 0
+            found[name] = Statistics(mean, variance.masked_fill(constant, torch.inf))
+        return found
 
 
 class FixedStatistics:

@@ -1,7 +1,7 @@
-"""What a model is: its kind and options, as the config and the command line spell them. Imports no torch."""
+"""What a model is: its kind and options. Imports no torch; the networks themselves are in `models.networks`."""
 
-from collections.abc import Mapping, Set
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from intrinsic_lr.core.errors import InputError
@@ -12,7 +12,12 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "cnn4": {"width": 16, **_COMMON},
     "preresnet": {"width": 16, "blocks": 5, "final_relu": True, **_COMMON},
 }
-_CHOICES = {"norm": ("batch", "group", "layer"), "head": ("fixed", "trained")}
+_CHOICES = {
+    "norm": ("batch", "group", "layer"),
+    "head": ("fixed", "trained"),
+    "affine": (True, False),
+    "final_relu": (True, False),
+}
 DEFAULT_GROUPS = 8
 
 
@@ -47,18 +52,21 @@ class ModelSpec:
         """Fill in the defaults of a model's definition; raise `InputError` for what its kind does not allow."""
         kind = config.get("kind")
         if not isinstance(kind, str) or kind not in _DEFAULTS:
-            raise InputError(f"kind: found the unknown model {kind!r}; allowed: {', '.join(_DEFAULTS)}")
+            raise InputError(f"kind: must be one of {', '.join(_DEFAULTS)}, got {kind!r}")
         options = {key: value for key, value in config.items() if key != "kind"}
-        allowed = dict(_DEFAULTS[kind])
-        if options.get("norm") == "group":
-            allowed["groups"] = DEFAULT_GROUPS
-        for key in options:
+        allowed = _DEFAULTS[kind] | ({"groups": DEFAULT_GROUPS} if options.get("norm") == "group" else {})
+        for key, value in (allowed | options).items():
             if key not in allowed:
-                raise InputError(
-                    f"{key}: found an option that {kind} does not have here; allowed: {', '.join(allowed)}"
-                )
-        spec = ModelSpec(kind=kind, **{**allowed, **options})
-        spec._check(allowed.keys())
+                raise InputError(f"{key}: must be an option of {kind}, one of {', '.join(allowed)}")
+            choices = _CHOICES.get(key)
+            if choices and (type(value) is not type(choices[0]) or value not in choices):
+                expected = ", ".join(str(choice).lower() for choice in choices)
+                raise InputError(f"{key}: must be one of {expected}, got {value!r}")
+            if not choices and (type(value) is not int or value < 1):
+                raise InputError(f"{key}: must be a whole number from 1 on, got {value!r}")
+        spec = ModelSpec(kind=kind, **(allowed | options))
+        if spec.width % spec.group_count:
+            raise InputError(f"groups: must divide the width {spec.width}, got {spec.groups}")
         return spec
 
     @staticmethod
@@ -68,45 +76,24 @@ class ModelSpec:
         options: dict[str, Any] = {}
         for part in filter(None, rest.split(",")):
             key, _, value = part.partition("=")
-            if value in ("true", "false"):
-                options[key] = value == "true"
-            else:
-                options[key] = int(value) if value.isdecimal() else value
+            truth = {"true": True, "false": False}
+            options[key] = truth[value] if value in truth else int(value) if value.isdecimal() else value
         return ModelSpec.from_config({"kind": kind, **options})
 
     def spell(self) -> str:
         """Return the canonical text of the model: its kind and every option it has, sorted."""
-        options = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "kind"}
-        parts = [
-            f"{key}={str(value).lower() if isinstance(value, bool) else value}"
-            for key, value in sorted(options.items())
-            if value is not None
-        ]
-        return f"{self.kind}:{','.join(parts)}"
+        options = sorted(
+            (key, value) for key, value in asdict(self).items() if key != "kind" and value is not None
+        )
+        texts = [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in options]
+        return f"{self.kind}:{','.join(texts)}"
 
     def to_config(self) -> dict[str, Any]:
         """Return the definition that `from_config` reads, options at their default left out."""
-        defaults = {**_DEFAULTS[self.kind], "groups": DEFAULT_GROUPS}
-        options = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "kind"}
-        return {"kind": self.kind} | {
-            key: value for key, value in options.items() if value is not None and value != defaults[key]
-        }
+        defaults = {**_DEFAULTS[self.kind], "groups": DEFAULT_GROUPS, "kind": None}
+        return {key: value for key, value in asdict(self).items() if value is not None and value != defaults[key]}
 
     @property
     def group_count(self) -> int:
         """Groups over which group and layer norm take their statistics."""
-        return self.groups if self.groups is not None else 1
-
-    def _check(self, options: Set[str]) -> None:
-        for key, choices in _CHOICES.items():
-            if getattr(self, key) not in choices:
-                raise InputError(f"{key}: found {getattr(self, key)!r}; allowed: {', '.join(choices)}")
-        for key in sorted(options & {"width", "depth", "blocks", "groups"}):
-            value = getattr(self, key)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise InputError(f"{key}: found {value!r}; allowed: a whole number from 1 on")
-        for key in sorted(options & {"affine", "final_relu"}):
-            if not isinstance(getattr(self, key), bool):
-                raise InputError(f"{key}: found {getattr(self, key)!r}; allowed: true, false")
-        if self.groups is not None and self.width % self.groups:
-            raise InputError(f"groups: found {self.groups}; allowed are divisors of the width {self.width}")
+        return self.groups or 1

@@ -56,39 +56,9 @@ class Derivatives:
         leaves = list(self._leaves.values())
         return _rows(torch.autograd.grad(self._gradient, leaves, grad_outputs=vectors, retain_graph=True))
 
-
-def top_eigenvalue(
-    model: EnsembleModel,
-    params: Mapping[str, Tensor],
-    images: Tensor,
-    labels: Tensor,
-    names: Sequence[str],
-    iterations: int,
-    generator: torch.Generator,
-    tolerance: float,
-) -> Tensor:
-    """Return the largest (algebraic) eigenvalue of each member's mean-loss Hessian, (R,).
-
-    Lanczos' method with full reorthogonalisation, all members at once: unlike power iteration it cannot end at a
-    negative eigenvalue of larger modulus. The residual of a Ritz pair bounds its error (Parlett 1998, section
-    13.2).
-
-    Args:
-        model: the network.
-        params: its parameters, tensors of shape (R, ...).
-        images: (R, B, C, H, W), or (B, C, H, W) shared by all members.
-        labels: (R, B) or (B,).
-        names: the weights to differentiate by.
-        iterations: most Hessian-vector products to take.
-        generator: source of the starting vectors, drawn on the CPU.
-        tolerance: relative residual at which the iteration ends.
-
-    Returns:
-        Eigenvalues in the dtype of the weights; NaN for a member whose loss is not finite or whose residual is
-        above the tolerance after all iterations.
-    """
-    derivatives = Derivatives(model, params, images, labels, names)
-    return largest_eigenvalue(derivatives.hessian_product, derivatives.weights, iterations, generator, tolerance)
+    def top_eigenvalue(self, iterations: int, generator: torch.Generator, tolerance: float) -> Tensor:
+        """Return the largest eigenvalue (R,) of each member's Hessian, as `largest_eigenvalue` does."""
+        return largest_eigenvalue(self.hessian_product, self.weights, iterations, generator, tolerance)
 
 
 def largest_eigenvalue(
@@ -98,20 +68,27 @@ def largest_eigenvalue(
     generator: torch.Generator,
     tolerance: float,
 ) -> Tensor:
-    """Return the largest eigenvalue (R,) of R symmetric matrices given by `product`, as `top_eigenvalue` does.
+    """Return the largest (algebraic) eigenvalue (R,) of R symmetric matrices.
+
+    Lanczos' method with full reorthogonalisation, all members at once: unlike power iteration it cannot end at a
+    negative eigenvalue of larger modulus. The residual of a Ritz pair bounds its error (Parlett 1998, 13.2).
 
     Args:
         product: from vectors (R, P) to the matrices times them.
-        like: a tensor (R, P) that names shape, dtype and device.
+        like: a tensor (R, P) that gives shape, dtype and device.
         iterations: most products to take.
-        generator: source of the starting vectors.
+        generator: source of the starting vectors, drawn on the CPU.
         tolerance: relative residual at which the iteration ends.
+
+    Returns:
+        Eigenvalues; NaN for a member whose loss is not finite or whose residual is above the tolerance after all
+        iterations.
     """
     steps = min(iterations, like.shape[1])
     vector = torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like)
     basis = [vector / vector.norm(dim=1, keepdim=True)]
     diagonal: list[Tensor] = []
-    beside: list[Tensor] = []
+    off_diagonal: list[Tensor] = []
     found = torch.full_like(like[:, 0], torch.nan)
     for step in range(1, steps + 1):
         image = product(basis[-1])
@@ -120,14 +97,14 @@ def largest_eigenvalue(
         for _ in range(2):  # twice is enough (Parlett 1998, section 6.9)
             image = image - torch.einsum("rk,rkp->rp", torch.einsum("rkp,rp->rk", known, image), known)
         length = image.norm(dim=1)
-        # A Krylov space that is used up leaves rounding errors only; its Ritz values are exact by then.
+        # A Krylov space that is exhausted leaves rounding errors only; its Ritz values are exact by then.
         scale = torch.stack(diagonal).abs().amax(dim=0)
-        used_up = length <= 1e3 * torch.finfo(like.dtype).eps * scale
-        length = torch.where(used_up, 0.0, length)
-        beside.append(length)
-        basis.append(torch.where(used_up[:, None], 0.0, image / length[:, None]))
+        exhausted = length <= 1e3 * torch.finfo(like.dtype).eps * scale
+        length = torch.where(exhausted, 0.0, length)
+        off_diagonal.append(length)
+        basis.append(torch.where(exhausted[:, None], 0.0, image / length[:, None]))
         if step % _CHECK_EVERY == 0 or step == steps:
-            found, residual = _largest_ritz(diagonal, beside)
+            found, residual = _largest_ritz(diagonal, off_diagonal)
             converged = (residual <= tolerance * found.abs()) | ~found.isfinite()
             if converged.all():
                 break
@@ -135,9 +112,9 @@ def largest_eigenvalue(
     return found
 
 
-def _largest_ritz(diagonal: list[Tensor], beside: list[Tensor]) -> tuple[Tensor, Tensor]:
+def _largest_ritz(diagonal: list[Tensor], off_diagonal: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Return the largest Ritz value of each member and its residual, from the tridiagonal matrices."""
-    main, side = torch.stack(diagonal, dim=1), torch.stack(beside, dim=1)
+    main, side = torch.stack(diagonal, dim=1), torch.stack(off_diagonal, dim=1)
     # Past the end of a Krylov space the diagonal is 0, which might exceed every eigenvalue; the first Rayleigh
     # quotient never does.
     ended = torch.cat([torch.zeros_like(side[:, :1]), (side[:, :-1] == 0).to(side).cumsum(dim=1)], dim=1) > 0

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from intrinsic_lr.claims.shared.curvature import Derivatives, largest_eigenvalue, top_eigenvalue
+from intrinsic_lr.claims.shared.curvature import Derivatives, largest_eigenvalue
 from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.models.normalisation import BatchStatistics
 from intrinsic_lr.study.model_spec import ModelSpec
@@ -41,8 +41,8 @@ def explicit_hessian(model, params, images, labels, names, member):
 @pytest.mark.parametrize("kind", TINY)
 def test_top_eigenvalue_and_products_are_those_of_the_explicit_hessian(kind):
     setting = tiny(kind)
-    found = top_eigenvalue(*setting, 60, torch.Generator().manual_seed(0), 1e-8)
     derivatives = Derivatives(*setting)
+    found = derivatives.top_eigenvalue(60, torch.Generator().manual_seed(0), 1e-8)
     vectors = torch.randn(derivatives.weights.shape, dtype=torch.float64)
     products = derivatives.hessian_product(vectors)
     for member in range(3):
