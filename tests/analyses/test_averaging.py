@@ -60,7 +60,7 @@ def kept(model, checkpoints, data):
 
 
 def swa_table(model, checkpoints, data, interpolation):
-    return averaging.swa_table(model, kept(model, checkpoints, data), data, interpolation)
+    return averaging.swa_table(kept(model, checkpoints, data), interpolation)
 
 
 def member(weights, index):
@@ -170,8 +170,7 @@ def test_across_equals_naive_loops(data):
     model = ensemble_model(MLP)
     a, b = trajectory(model, [0, 20], seed=1), trajectory(model, [20, 0], seed=2)
     pairs = [(0, 1), (2, 0), (2, 2), (1, 0)]
-    sides = kept(model, a, data), kept(model, b, data)
-    table = averaging.across_table(model, *sides, pairs, data, 3, "across_initialisations")
+    table = averaging.across_table(kept(model, a, data), kept(model, b, data), pairs, 3, "across_initialisations")
     expected = [
         {
             **{"replicate": i, "partner": j, "relation": "across_initialisations", "average": "pair"},
@@ -202,7 +201,7 @@ def test_checkpoints_are_read_when_needed_and_not_kept(data):
         most = max(most, len(in_memory))
         return weights
 
-    averaging.swa_table(model, Checkpoints(model, range(6), read, data), data, 1)
+    averaging.swa_table(Checkpoints(model, range(6), read, data), 1)
     assert most <= 3
 
 

@@ -81,39 +81,38 @@ class Checkpoints:
         data: the data set to evaluate on.
 
     Attributes:
-        steps: of the checkpoints.
         scores: for each normalisation the scores at each step.
     """
 
     def __init__(
-        self,
-        model: EnsembleModel,
-        steps: Sequence[int],
-        read: Callable[[int], Weights],
-        data: EvaluationData,
+        self, model: EnsembleModel, steps: Sequence[int], read: Callable[[int], Weights], data: EvaluationData
     ) -> None:
-        self._groups, self._read = model.scale_groups, read
-        self.steps = steps
+        self.model, self.steps, self._read, self.data = model, steps, read, data
         self.scores: dict[str, dict[int, Evaluation]] = {
-            normalisation: {step: evaluate(model, self.weights(normalisation, step), data) for step in steps}
+            normalisation: {step: self.evaluate(self.weights(normalisation, step)) for step in steps}
             for normalisation in NORMALISATIONS
         }
 
     def weights(self, normalisation: str, step: int) -> Weights:
         """Read the weights at a step, in a normalisation."""
         weights = self._read(step)
-        return weights if normalisation == "raw" else normalised(weights, self._groups)
+        return weights if normalisation == "raw" else normalised(weights, self.model.scale_groups)
+
+    def evaluate(self, weights: Weights) -> Evaluation:
+        """Evaluate weights of the model."""
+        return evaluate(self.model, weights, self.data)
+
+    def segment(self, a: Weights, b: Weights, points: int) -> list[Evaluation]:
+        """Evaluate the inner points alpha = i/(n + 1), i = 1..n, of the segment from a to b."""
+        alphas = np.arange(1, points + 1) / (points + 1)
+        return [self.evaluate(interpolate(a, b, float(alpha))) for alpha in alphas]
 
 
-def swa_table(
-    model: EnsembleModel, checkpoints: Checkpoints, data: EvaluationData, interpolation: int
-) -> pd.DataFrame:
+def swa_table(checkpoints: Checkpoints, interpolation: int) -> pd.DataFrame:
     """Evaluate averages along each replicate's trajectory, for all pairs (T, T + delta) of checkpoints.
 
     Args:
-        model: the ensemble's model.
         checkpoints: of the ensemble; those of two steps are in memory at a time.
-        data: the data set to evaluate on.
         interpolation: odd number of inner points of the segment between two ends at which the barrier is
             looked for; the middle one is the average.
 
@@ -121,8 +120,7 @@ def swa_table(
         One row per replicate, average (`pair` of the ends, `window` of all checkpoints from T to T + delta),
         normalisation, `step` T and `delta`; columns as in results/README.md.
     """
-    steps = checkpoints.steps
-    parts = []
+    steps, parts = checkpoints.steps, []
     for normalisation in NORMALISATIONS:
         scores = checkpoints.scores[normalisation]
         members = np.arange(len(scores[steps[0]].test_loss))
@@ -138,34 +136,25 @@ def swa_table(
                 }
                 last = checkpoints.weights(normalisation, end)
                 both = scores[start], scores[end]
-                inner = _segment(model, begin, last, data, interpolation)
+                inner = checkpoints.segment(begin, last, interpolation)
                 parts.append(_rows(members, members, {**labels, "average": "pair", "averaged": 2}, inner, *both))
                 total = {name: value + in_float64(last[name]) for name, value in total.items()}
                 if count > 2:
                     mean = {name: (value / count).to(last[name]) for name, value in total.items()}
-                    window = [evaluate(model, mean, data)]
                     labels = {**labels, "average": "window", "averaged": count}
-                    parts.append(_rows(members, members, labels, window, *both))
+                    parts.append(_rows(members, members, labels, [checkpoints.evaluate(mean)], *both))
     return pd.concat(parts, ignore_index=True)
 
 
 def across_table(
-    model: EnsembleModel,
-    a: Checkpoints,
-    b: Checkpoints,
-    pairs: Sequence[tuple[int, int]],
-    data: EvaluationData,
-    interpolation: int,
-    relation: str,
+    a: Checkpoints, b: Checkpoints, pairs: Sequence[tuple[int, int]], interpolation: int, relation: str
 ) -> pd.DataFrame:
     """Evaluate averages of replicates i of one trajectory with replicates j of another, checkpoint by checkpoint.
 
     Args:
-        model: the model of both.
         a: checkpoints of the first.
-        b: checkpoints of the second; the n-th of both belong together.
+        b: checkpoints of the second, of the same network; the n-th of both belong together.
         pairs: (i, j), at least one.
-        data: the data set to evaluate on.
         interpolation: as in `swa_table`.
         relation: what the two have in common, a column of the table.
 
@@ -179,22 +168,13 @@ def across_table(
             labels = {"relation": relation, "normalisation": normalisation, "step": step_a, "delta": 0}
             sides = ((a, step_a, first), (b, step_b, second))
             ends = [pick(side.weights(normalisation, step), members) for side, step, members in sides]
-            scores = [_pick_scores(side.scores[normalisation][step], members) for side, step, members in sides]
-            inner = _segment(model, *ends, data, interpolation)
+            scores = [
+                Evaluation(**pick(vars(side.scores[normalisation][step]), members))
+                for side, step, members in sides
+            ]
+            inner = a.segment(*ends, interpolation)
             parts.append(_rows(first, second, {**labels, "average": "pair", "averaged": 2}, inner, *scores))
     return pd.concat(parts, ignore_index=True)
-
-
-def _pick_scores(scores: Evaluation, members: Sequence[int]) -> Evaluation:
-    return Evaluation(**pick(vars(scores), members))
-
-
-def _segment(
-    model: EnsembleModel, a: Weights, b: Weights, data: EvaluationData, interpolation: int
-) -> list[Evaluation]:
-    """Evaluate the inner points alpha = i/(n + 1), i = 1..n, of the segment from a to b."""
-    alphas = np.arange(1, interpolation + 1) / (interpolation + 1)
-    return [evaluate(model, interpolate(a, b, float(alpha)), data) for alpha in alphas]
 
 
 def _rows(

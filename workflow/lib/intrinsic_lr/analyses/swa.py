@@ -17,6 +17,8 @@ from intrinsic_lr.stats.intervals import summarize
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from intrinsic_lr.analyses.averaging import Checkpoints
     from intrinsic_lr.training.evaluation import EvaluationData
 
@@ -50,16 +52,11 @@ def _averages(data: AnalysisData, images: "Mapping[str, EvaluationData]") -> Ite
     from intrinsic_lr.analyses.averaging import across_table, swa_table
 
     inner = data.settings["interpolation"]
-    models = {name: ensemble.model() for name, ensemble in data.ensembles.items()}
     kept = {point.name: _checkpoints(data, point, images[point.name]) for point in data.experiment.points}
     for point in data.experiment.points:
-        name = point.name
-        table = swa_table(models[name], kept[name], images[name], inner)
-        yield with_point(table.assign(partner_point=name), point)
+        yield with_point(swa_table(kept[point.name], inner).assign(partner_point=point.name), point)
     for point, partner, relation, members in across_pairs(data.experiment):
-        name = point.name
-        ends = kept[name], kept[partner.name]
-        table = across_table(models[name], *ends, members, images[name], inner, relation)
+        table = across_table(kept[point.name], kept[partner.name], members, inner, relation)
         yield with_point(table.assign(partner_point=partner.name), point)
 
 
@@ -68,12 +65,11 @@ def _checkpoints(data: AnalysisData, point: PlannedPoint, images: "EvaluationDat
     from intrinsic_lr.analyses.averaging import Checkpoints
 
     ensemble, device = data.ensembles[point.name], images.train_images.device
-    return Checkpoints(
-        ensemble.model(),
-        point.steps,
-        lambda step: {name: value.to(device) for name, value in ensemble.weights(step).items()},
-        images,
-    )
+
+    def read(step: int) -> "dict[str, Tensor]":
+        return {name: value.to(device) for name, value in ensemble.weights(step).items()}
+
+    return Checkpoints(ensemble.model(), point.steps, read, images)
 
 
 def draw(tables: Mapping[str, pd.DataFrame], experiment: Experiment, look: Look) -> dict[str, Figure]:

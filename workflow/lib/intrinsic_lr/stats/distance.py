@@ -1,51 +1,32 @@
 """Distances between checkpoints, per layer and over the whole network.
 
-A layer is a scale group of the model: weights that are scale-invariant together. Other weights, such as a
-fixed head, take no part. Three kinds of vectors are compared:
+A layer is a scale group of the model: weights that are scale-invariant together. Other weights, such as a fixed
+head, take no part. Three kinds of vectors are compared: the weights of one layer, under its name; those of all
+layers, `all`; and those of all layers, each scaled to unit norm and the whole again, `all_layer_normalised`.
 
-- the weights of one layer, under the layer's name;
-- the concatenation of all layers as they are, `all`;
-- the concatenation of all layers after scaling each to unit norm, divided by the square root of their
-  number so that it has unit norm as well, `all_layer_normalised`.
-
-Networks are large and their checkpoints few, so each set of T vectors of P weights is first turned to T
-vectors of at most T coordinates by the QR decomposition, in float64 and block of weights by block, so that
-they are never in memory together. The rotation keeps all distances, and it errs by 1e-15 of the norms, where
-the Gram matrix errs by 1e-15 of their squares: even weights that differ by single float32 roundings keep six
-digits of their distance. It takes twice the time of the Gram matrix, and a tenth of that of T^2 differences.
+Networks are large and their checkpoints few, so each set of T vectors of P weights is first turned to T vectors of
+at most T coordinates by the QR decomposition, in float64 and block of weights by block, so that they are never in
+memory together. It errs by 1e-15 of the norms, where the Gram matrix errs by 1e-15 of their squares: weights that
+differ by single float32 roundings keep six digits of their distance. It takes twice the time of the Gram matrix.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import prod
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-
-class Parameter(Protocol):
-    """A parameter of one network: a tensor, or one on disk, of which a slice is a tensor."""
-
-    @property
-    def shape(self) -> Sequence[int]:
-        """Its shape."""
-        ...
-
-    def __getitem__(self, rows: slice) -> Tensor:
-        """Return a part of it along its first axis."""
-        ...
-
-
-Network = Mapping[str, Parameter]
-"""One network's parameters by name."""
+Network = Mapping[str, Any]
+"""One network's parameters by name: tensors, or what has a `shape` and gives tensors for slices of its rows."""
 Weights = Mapping[str, Tensor]
 """The parameters of an ensemble at one step: tensors of shape (R, ...)."""
 Trajectory = Sequence[Network]
 """One replicate's networks at each of T steps."""
 ScaleGroups = Mapping[str, Sequence[str]]
-"""Layer name to the names of its parameters."""
+"""Layer name to the names of its parameters; at least one layer."""
 Blocks = Callable[[str], Iterator[Tensor]]
 """From a parameter's name to its values in M sets of T networks, in blocks of shape (M, T, C)."""
 
@@ -62,32 +43,26 @@ def pairwise(trajectories: Iterable[Trajectory], steps: Sequence[int], scale_gro
     Args:
         trajectories: one for each replicate, at least one; taken one after another.
         steps: of the networks of each, ascending.
-        scale_groups: the layers, at least one.
+        scale_groups: the layers.
 
     Returns:
-        One row per pair, replicate and layer, sorted by step, delta, replicate: columns `step` (T) and
-        `delta` in steps, `replicate`, `layer`, `l2` (Euclidean distance), `l2_unit_norm` (after scaling both
-        to unit norm), `cosine`. Weights that are not finite give NaN, and zero weights have no direction.
+        One row per pair, replicate and layer, sorted by step, delta, replicate: columns `step` (T) and `delta` in
+        steps, `replicate`, `layer`, `l2` (Euclidean distance), `l2_unit_norm` (both at unit norm), `cosine`.
+        Weights that are not finite give NaN, and zero weights have no direction.
     """
     steps = np.asarray(steps)
     first, second = np.triu_indices(len(steps), 1)
     found = [_compare(_blocks_of(networks), scale_groups)[..., first, second] for networks in trajectories]
     keys = {"step": steps[first], "delta": steps[second] - steps[first]}
-    return _assemble(keys, {"replicate": np.arange(len(found))}, scale_groups, np.concatenate(found, axis=2))
+    return _table(keys, {"replicate": np.arange(len(found))}, scale_groups, np.concatenate(found, axis=2))
 
 
 def across(a: Weights, b: Weights, scale_groups: ScaleGroups, pairs: Sequence[tuple[int, int]]) -> pd.DataFrame:
-    """Compare replicates of two ensembles at one step.
-
-    Args:
-        a: weights of the first ensemble.
-        b: weights of the second ensemble, of the same network (it may be the same ensemble).
-        scale_groups: the layers, at least one.
-        pairs: (replicate of a, replicate of b), at least one.
+    """Compare replicates of two ensembles of one network (or of the same ensemble) at one step.
 
     Returns:
-        One row per pair and layer, in the order of `pairs`: columns `replicate_a`, `replicate_b`, `layer`,
-        and `l2`, `l2_unit_norm`, `cosine` as `pairwise` has them.
+        One row per layer and pair (replicate of a, replicate of b), in the order of `pairs`: columns
+        `replicate_a`, `replicate_b`, `layer`, and `l2`, `l2_unit_norm`, `cosine` as `pairwise` has them.
     """
     first, second = np.array(pairs).T
 
@@ -96,7 +71,7 @@ def across(a: Weights, b: Weights, scale_groups: ScaleGroups, pairs: Sequence[tu
             yield torch.stack([a[name][first, rows].flatten(1), b[name][second, rows].flatten(1)], dim=1)
 
     found = _compare(blocks, scale_groups)[..., 0, 1, None]
-    return _assemble({}, {"replicate_a": first, "replicate_b": second}, scale_groups, found)
+    return _table({}, {"replicate_a": first, "replicate_b": second}, scale_groups, found)
 
 
 def between(
@@ -114,7 +89,7 @@ def between(
         members: (replicate of the first, replicate of the second) of each pair.
         steps: of the networks of the first trajectories.
         partner_steps: of the networks of the second trajectories.
-        scale_groups: the layers, at least one.
+        scale_groups: the layers.
 
     Returns:
         One row per pair of steps, pair of replicates and layer: columns `step` (of the first), `partner_step` (of
@@ -126,10 +101,8 @@ def between(
         matrices = _compare(_blocks_of(networks), scale_groups)[..., : len(steps), -len(partner_steps) :]
         found.append(matrices.reshape(*matrices.shape[:3], -1))
     keys = {"step": np.repeat(steps, len(partner_steps)), "partner_step": np.tile(partner_steps, len(steps))}
-    replicate, partner = np.array(members).T
-    return _assemble(
-        keys, {"replicate": replicate, "partner": partner}, scale_groups, np.concatenate(found, axis=2)
-    )
+    of_members = dict(zip(("replicate", "partner"), np.array(members).T, strict=True))
+    return _table(keys, of_members, scale_groups, np.concatenate(found, axis=2))
 
 
 def coordinates(blocks: Iterable[Tensor]) -> Tensor:
@@ -155,15 +128,11 @@ def coordinates(blocks: Iterable[Tensor]) -> Tensor:
 
 
 def _compare(blocks: Blocks, scale_groups: ScaleGroups) -> np.ndarray:
-    """Return `QUANTITIES` of each of `_layers` between the T members of each of M sets, (3, L, M, T, T)."""
+    """Return `QUANTITIES` of each layer and of all between T members of M sets, (3, L, M, T, T)."""
     layers = [coordinates(block for name in names for block in blocks(name)) for names in scale_groups.values()]
     normalised = torch.cat([_unit(points) for points in layers], dim=-1) / len(layers) ** 0.5
     found = [_quantities(points) for points in (*layers, torch.cat(layers, dim=-1), normalised)]
     return np.stack(found, axis=1)
-
-
-def _layers(scale_groups: ScaleGroups) -> list[str]:
-    return [*scale_groups, ALL, ALL_LAYER_NORMALISED]
 
 
 def _blocks_of(networks: Trajectory) -> Blocks:
@@ -188,29 +157,23 @@ def _unit(points: Tensor) -> Tensor:
 
 def _quantities(points: Tensor) -> np.ndarray:
     """Return distance, distance at unit norm and cosine between all points (M, T, K) as (3, M, T, T)."""
-    unit_distance = _distances(_unit(points))
+    distance, unit_distance = (
+        torch.cdist(each, each, compute_mode="donot_use_mm_for_euclid_dist") for each in (points, _unit(points))
+    )
     # The cosine from the distance, not from the inner product, so that 1 - cos has all its digits too.
-    return torch.stack([_distances(points), unit_distance, 1.0 - unit_distance**2 / 2.0]).cpu().numpy()
+    return torch.stack([distance, unit_distance, 1.0 - unit_distance**2 / 2.0]).cpu().numpy()
 
 
-def _distances(points: Tensor) -> Tensor:
-    return torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
-
-
-def _assemble(
-    pair_keys: Mapping[str, np.ndarray],
-    member_keys: Mapping[str, np.ndarray],
+def _table(
+    pairs: Mapping[str, np.ndarray],
+    members: Mapping[str, np.ndarray],
     scale_groups: ScaleGroups,
     values: np.ndarray,
 ) -> pd.DataFrame:
-    """Lay values of shape (3, L, M, N) out as rows ordered by pair N, member M and layer L.
-
-    `pair_keys` are columns of shape (N,), `member_keys` columns of shape (M,).
-    """
+    """Return values (3, L, M, N) as rows ordered by pair N, member M and layer L, with keys (N,) and (M,)."""
     values = values.transpose(0, 3, 2, 1)
-    shape = values.shape[1:]
-    columns = {name: np.broadcast_to(key[:, None, None], shape) for name, key in pair_keys.items()}
-    columns |= {name: np.broadcast_to(key[None, :, None], shape) for name, key in member_keys.items()}
-    columns["layer"] = np.broadcast_to(np.array(_layers(scale_groups), dtype=object), shape)
-    columns |= dict(zip(QUANTITIES, values, strict=True))
-    return pd.DataFrame({name: column.ravel() for name, column in columns.items()})
+    layers = np.array([*scale_groups, ALL, ALL_LAYER_NORMALISED], dtype=object)
+    columns = {name: key[:, None, None] for name, key in pairs.items()}
+    columns |= {name: key[None, :, None] for name, key in members.items()}
+    columns |= {"layer": layers} | dict(zip(QUANTITIES, values, strict=True))
+    return pd.DataFrame({name: np.broadcast_to(each, values.shape[1:]).ravel() for name, each in columns.items()})
