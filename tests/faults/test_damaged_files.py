@@ -15,7 +15,7 @@ from intrinsic_lr.core.block_files import step_file
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.data import prepared
 from intrinsic_lr.data.dataset import load
-from intrinsic_lr.runs.ensembles import member, open_ensemble
+from intrinsic_lr.runs.ensembles import open_ensemble
 from intrinsic_lr.training.resume import STATE
 from plans import extract_words, plan, train_words, write_noise
 
@@ -81,7 +81,7 @@ KINDS = {
     "trace": (runs.TRACE, lambda study: ensemble(study).trace()),
     "predictions": (step_file(runs.PREDICTIONS, STEPS), lambda study: ensemble(study).predictions(STEPS)),
     "labels": (step_file(runs.PREDICTIONS, STEPS), lambda study: ensemble(study).labels(STEPS)),
-    "statistics": (step_file(runs.STATISTICS, STEPS), lambda study: member(study / BLOCKS[0], STEPS, 0)),
+    "statistics": (step_file(runs.STATISTICS, STEPS), lambda study: ensemble(study).member(STEPS, 0)),
     "run.json": (runs.RUN, lambda study: ensemble(study).history()),
     "extract.json": (runs.EXTRACT, lambda study: ensemble(study).labels(STEPS)),
     "data": (".safetensors", read_data),

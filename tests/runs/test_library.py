@@ -49,7 +49,7 @@ def test_a_run_is_opened_by_name_and_by_folder(trained, run, monkeypatch):
 
 
 def test_what_is_not_there_is_named(trained):
-    with pytest.raises(InputError, match=f"found 'digit', where nothing was trained.*: {NAME}"):
+    with pytest.raises(InputError, match=rf"run: .*\({NAME}\), got 'digit'"):
         load_run("digit", trained)
 
 
@@ -72,7 +72,7 @@ def test_one_replicate_as_a_module_predicts_what_was_extracted(run):
         with torch.no_grad():
             logits = network(data.normalize(data.test_images))
         assert torch.allclose(logits, run.predictions(8).logits[replicate], atol=1e-5)
-    with pytest.raises(InputError, match="replicate must be from 0 to 1, got 4"):
+    with pytest.raises(InputError, match="replicate must be from 0 to 3, got 4"):
         run.network(8, 4)
 
 
@@ -111,7 +111,7 @@ def test_data_of_another_training_are_refused(trained, tmp_path):
     for file in files:
         file.unlink()
     dataset.write({"kind": "digits", "subset": 50}, "digits", *files)
-    with pytest.raises(InputError, match="found other data than"):
+    with pytest.raises(InputError, match="trained on, sha256"):
         load_run(NAME, results).data()
 
 

@@ -400,9 +400,9 @@ def test_blocks_are_joined_and_trimmed(blocks):
     assert ensemble.predictions(7)["logits"].shape == (5, 11, 3)
 
 
-def test_three_lines_load_a_member_that_predicts_as_extract_did(blocks, files):
+def test_a_member_that_predicts_as_extract_did(blocks, files):
     data = dataset(files, torch.float32)
-    member = runs.member(blocks[1], step=7, replicate=4)
+    member = runs.open_ensemble(blocks, 6).member(step=7, replicate=4)
     with torch.no_grad():
         logits = member(data.normalize(data.test_images))
     predictions = runs.open_ensemble(blocks, 6).predictions(7)
@@ -421,8 +421,8 @@ def test_same_command_gives_the_same_bytes(blocks, files, tmp_path):
 def test_what_is_not_there_is_named(blocks, files, tmp_path):
     with pytest.raises(InputError, match="step must be one of 0, 7, got 3"):
         runs.open_ensemble(blocks, 6).weights(3)
-    with pytest.raises(InputError, match="replicate must be from 3 to 5, got 0"):
-        runs.member(blocks[1], 7, 0)
+    with pytest.raises(InputError, match="replicate must be from 0 to 5, got 6"):
+        runs.open_ensemble(blocks, 6).member(7, 6)
     with pytest.raises(InputError, match="expected the replicates 0 to 5"):
         runs.open_ensemble(blocks[:1], 6)
     other = tmp_path / "d.safetensors"

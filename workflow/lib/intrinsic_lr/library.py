@@ -1,6 +1,6 @@
-"""Trained networks as a user of the library takes them in hand: tables, tensors and modules.
+"""Trained networks for a user of the library: tables, tensors and modules.
 
-Every file is held against its recorded checksum before anything of it is returned.
+The checksum of every file is verified before anything of it is returned.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from intrinsic_lr.core.block_files import RUN
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.data.dataset import Dataset, load
 from intrinsic_lr.models.ensemble import EnsembleModel
-from intrinsic_lr.runs.ensembles import Block, Ensemble, member
+from intrinsic_lr.runs.ensembles import Block, Ensemble
 from intrinsic_lr.training.evaluation import EvaluationData, evaluate
 from intrinsic_lr.training.state import DTYPES
 
@@ -40,11 +40,7 @@ class Predictions:
 
 
 class Run:
-    """All replicates of one point, R of them, numbered from 0.
-
-    Args:
-        ensemble: the replicates, joined over blocks.
-    """
+    """All R replicates of one point, numbered from 0, as `load_run` opens them."""
 
     def __init__(self, ensemble: Ensemble) -> None:
         self._ensemble = ensemble
@@ -97,10 +93,11 @@ class Run:
         return Predictions(found["logits"], found["labels"].long(), found["losses"])
 
     def network(self, step: int, replicate: int) -> nn.Module:
-        """Return one replicate at a checkpoint as an ordinary module, as `runs.member` does."""
-        blocks = self._ensemble.blocks
-        held = next((block for block in blocks if replicate in block.replicates), blocks[0])
-        return member(held.folder, step, replicate)
+        """Return one replicate at a checkpoint as an ordinary module, from normalised images to logits.
+
+        Its batch-norm statistics are those that the workflow's rule `extract` recomputed on the training set.
+        """
+        return self._ensemble.member(step, replicate)
 
     def data(self, device: str = "cpu") -> Dataset:
         """Return the data set that the run was trained on, from `data/` beside `runs/`.
@@ -114,8 +111,8 @@ class Run:
         data = load(*files, device, DTYPES[self._ensemble.blocks[0].plan.dtype])
         if data.info["sha256"] != described["sha256"]:
             raise InputError(
-                f"{folder / described['name']}.json: found other data than {self.name} was trained on; allowed "
-                f"are those with the sha256 {described['sha256']}"
+                f"{folder / described['name']}.json: expected the data that {self.name} was trained on, sha256 "
+                f"{described['sha256']}, got {data.info['sha256']}"
             )
         return data
 
@@ -152,8 +149,7 @@ def load_run(run: Path | str, results: Path | str = "results") -> Run:
     known = sorted(path.name for path in runs.glob("*") if _folders(path))
     some = f"{', '.join(known[:3])}{' ...' if known[3:] else ''}" if known else "none"
     raise InputError(
-        f"run: found {str(run)!r}, where nothing was trained to its end; allowed are the folder of a point, or "
-        f"the names of those in {runs}: {some}"
+        f"run: must be the folder of a trained point, or the name of one in {runs} ({some}), got {str(run)!r}"
     )
 
 

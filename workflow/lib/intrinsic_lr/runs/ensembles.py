@@ -214,33 +214,31 @@ class Ensemble:
                 parts.append(tensors.get_tensor("labels"))
         return np.concatenate(parts)[: self.replicates]
 
+    def held(self, replicate: int) -> tuple[Block, int]:
+        """Return the block that holds a replicate, and the replicate's place in it."""
+        if not 0 <= replicate < self.replicates:
+            point = self.blocks[0].folder.parent
+            raise InputError(f"{point}: replicate must be from 0 to {self.replicates - 1}, got {replicate}")
+        block = next(block for block in self.blocks if replicate in block.replicates)
+        return block, replicate - block.replicates.start
+
+    def member(self, step: int, replicate: int) -> "nn.Module":
+        """Return one replicate at a checkpoint as an ordinary network in evaluation mode.
+
+        Returns:
+            A module from images (B, C, H, W), normalised as the data set's description says, to logits (B, K).
+            Batch-norm statistics are those that `extract` recomputed on the training set.
+        """
+        from safetensors.torch import load_file
+
+        block, index = self.held(replicate)
+        network = block.build_model().module()
+        tensors = block.weights(step) | load_file(block.statistics(step))
+        network.to(next(iter(tensors.values())).dtype)
+        network.load_state_dict({name: value[index] for name, value in tensors.items()})
+        return network.eval()
+
 
 def open_ensemble(folders: Sequence[Path | str], replicates: int) -> Ensemble:
     """Open the first `replicates` replicates of a point from the folders of its blocks."""
     return Ensemble([Block(folder) for folder in folders], replicates)
-
-
-def member(folder: Path | str, step: int, replicate: int) -> "nn.Module":
-    """Return one member of a block as an ordinary network in evaluation mode.
-
-    Args:
-        folder: the block's folder.
-        step: one of its checkpoints.
-        replicate: the study's number of the replicate.
-
-    Returns:
-        A module from images (B, C, H, W), normalised as the data set's description says, to logits (B, K).
-        Batch-norm statistics are those that `extract` recomputed on the training set.
-    """
-    from safetensors.torch import load_file
-
-    block = Block(folder)
-    if replicate not in block.replicates:
-        first, last = block.replicates.start, block.replicates.stop - 1
-        raise InputError(f"{folder}: replicate must be from {first} to {last}, got {replicate}")
-    index = replicate - block.replicates.start
-    network = block.build_model().module()
-    tensors = block.weights(step) | load_file(block.statistics(step))
-    network.to(next(iter(tensors.values())).dtype)
-    network.load_state_dict({name: value[index] for name, value in tensors.items()})
-    return network.eval()

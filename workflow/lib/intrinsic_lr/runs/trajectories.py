@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors import safe_open
 
-from intrinsic_lr.runs.ensembles import Block, Ensemble
+from intrinsic_lr.runs.ensembles import Ensemble
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +41,7 @@ def trajectory(ensemble: Ensemble, replicate: int, steps: Sequence[int]) -> "lis
     Raises:
         InputError: a step was not kept, or a file is damaged.
     """
-    block, index = _held(ensemble, replicate)
+    block, index = ensemble.held(replicate)
     # The files are mapped into memory, which takes no open file, for as long as the networks are in use.
     files = [safe_open(block.checkpoint(step), framework="pt") for step in steps]
     names = list(ensemble.model().shapes)
@@ -59,15 +59,9 @@ def label_trajectory(ensemble: Ensemble, replicate: int, steps: Sequence[int]) -
     Raises:
         InputError: a step was not kept, or a file is damaged.
     """
-    block, index = _held(ensemble, replicate)
+    block, index = ensemble.held(replicate)
     rows = []
     for step in steps:
         with safe_open(block.predictions(step), framework="np") as tensors:
             rows.append(tensors.get_slice("labels")[index])
     return np.stack(rows)
-
-
-def _held(ensemble: Ensemble, replicate: int) -> tuple[Block, int]:
-    """Return the block that holds a replicate, and the replicate's place in it."""
-    block = next(block for block in ensemble.blocks if replicate in block.replicates)
-    return block, replicate - block.replicates.start
