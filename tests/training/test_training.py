@@ -438,7 +438,7 @@ def test_what_is_not_there_is_named(blocks, files, tmp_path):
     ("words", "told"),
     [
         (["--plan", "{"], ["plan"]),
-        (["--plan", plans.plan(batch_size=24).to_json()], ["batch size", "24", "23"]),
+        (["--plan", plans.plan(batch_size=24).to_json()], ["batch_size", "24", "23"]),
         (["--plan", plans.plan().to_json(), "--replicates", "3:1"], ["replicates", "3"]),
         (["--plan", plans.plan().to_json(), "--replicates", "3"], ["replicates", "FIRST:END"]),
         (["--plan", plans.plan().to_json(), "--from", "run.json"], ["--plan", "--from"]),

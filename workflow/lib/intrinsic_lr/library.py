@@ -4,10 +4,9 @@ The checksum of every file is verified before anything of it is returned.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -24,14 +23,11 @@ from intrinsic_lr.training.evaluation import EvaluationData, evaluate
 from intrinsic_lr.training.state import DTYPES
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """What every replicate says of the test images.
+class Predictions(NamedTuple):
+    """Predictions of every replicate on the test set.
 
-    Attributes:
-        logits: float32 (R, N, K).
-        labels: int64 (R, N); -1 where a replicate's logits are not finite.
-        losses: float32 (R, N), in nats.
+    Logits are float32 (R, N, K), labels int64 (R, N) with -1 where logits are not finite, losses float32 (R, N) in
+    nats.
     """
 
     logits: Tensor
@@ -127,8 +123,8 @@ class Run:
         Returns:
             One row per member: `train_loss`, `train_accuracy`, `test_loss`, `test_accuracy`.
         """
-        held = {name: value.to(device) for name, value in weights.items()}
-        found = evaluate(self.model, held, EvaluationData.of(self.data(device)))
+        moved = {name: value.to(device) for name, value in weights.items()}
+        found = evaluate(self.model, moved, EvaluationData.of(self.data(device)))
         return pd.DataFrame({name: getattr(found, name).cpu().numpy() for name in QUANTITIES})
 
 

@@ -148,10 +148,10 @@ class Ensemble:
     def __init__(self, blocks: Sequence[Block], replicates: int) -> None:
         self.blocks = sorted(blocks, key=lambda block: block.replicates.start)
         self.replicates = replicates
-        held = [replicate for block in self.blocks for replicate in block.replicates]
-        if held[:replicates] != list(range(replicates)):
+        found = [replicate for block in self.blocks for replicate in block.replicates]
+        if found[:replicates] != list(range(replicates)):
             raise InputError(
-                f"{self.blocks[0].folder.parent}: expected the replicates 0 to {replicates - 1}, got {held}"
+                f"{self.blocks[0].folder.parent}: expected the replicates 0 to {replicates - 1}, got {found}"
             )
         if len({block.record["data"]["sha256"] for block in self.blocks}) > 1:
             raise InputError(
@@ -214,7 +214,7 @@ class Ensemble:
                 parts.append(tensors.get_tensor("labels"))
         return np.concatenate(parts)[: self.replicates]
 
-    def held(self, replicate: int) -> tuple[Block, int]:
+    def locate(self, replicate: int) -> tuple[Block, int]:
         """Return the block that holds a replicate, and the replicate's place in it."""
         if not 0 <= replicate < self.replicates:
             point = self.blocks[0].folder.parent
@@ -231,7 +231,7 @@ class Ensemble:
         """
         from safetensors.torch import load_file
 
-        block, index = self.held(replicate)
+        block, index = self.locate(replicate)
         network = block.build_model().module()
         tensors = block.weights(step) | load_file(block.statistics(step))
         network.to(next(iter(tensors.values())).dtype)

@@ -41,7 +41,7 @@ def trajectory(ensemble: Ensemble, replicate: int, steps: Sequence[int]) -> "lis
     Raises:
         InputError: a step was not kept, or a file is damaged.
     """
-    block, index = ensemble.held(replicate)
+    block, index = ensemble.locate(replicate)
     # The files are mapped into memory, which takes no open file, for as long as the networks are in use.
     files = [safe_open(block.checkpoint(step), framework="pt") for step in steps]
     names = list(ensemble.model().shapes)
@@ -59,7 +59,7 @@ def label_trajectory(ensemble: Ensemble, replicate: int, steps: Sequence[int]) -
     Raises:
         InputError: a step was not kept, or a file is damaged.
     """
-    block, index = ensemble.held(replicate)
+    block, index = ensemble.locate(replicate)
     rows = []
     for step in steps:
         with safe_open(block.predictions(step), framework="np") as tensors:

@@ -25,7 +25,7 @@ class Batches:
         self.full = plan.batch_size == "full"
         self.size = count if self.full else int(plan.batch_size)
         if self.size > count:
-            raise InputError(f"batch size: found {self.size}; allowed are 2 to {count} training images, or full")
+            raise InputError(f"batch_size: must be full, or 1 to {count} training images, got {self.size}")
         self.steps_per_epoch = plan.steps_per_epoch(count)
         # Without augmentation the images are normalised once; a row of (N, C*H*W) is gathered per image.
         self._images = None if self._augmentation else data.normalize(data.train_images)
