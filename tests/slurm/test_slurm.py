@@ -78,7 +78,7 @@ class Training:
 
     def __init__(self, project: Path, cluster: Cluster, point: str, run: subprocess.Popen) -> None:
         self.cluster, self.point = cluster, point
-        saved = project / BLOCK.format(point) / "resume.state"
+        saved = project / BLOCK.format(point) / "resume" / "state"
         wait_for(lambda: is_under_way(saved) or run.poll() is not None, f"{saved}", PATIENCE)
         (self.process,) = [
             number
