@@ -59,6 +59,7 @@ def made_once(tmp_path_factory):
         with FileLock(base / f"{name}.lock"):
             if not outcome.exists():
                 folder.mkdir()
+                outcome.write_text(f"{name}: making it was interrupted")
                 done = make(folder)
                 outcome.write_text("" if done.returncode == 0 else done.stdout)
         assert outcome.read_text() == "", outcome.read_text()
