@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from intrinsic_lr.commands import audit
@@ -94,13 +93,6 @@ def rewrite(project, path, **changes):
     record(project, path)
 
 
-def other_count(project):
-    table = pd.read_csv(project / TABLE)
-    table["replicates"] += 1
-    table.to_csv(project / TABLE, index=False)
-    record(project, TABLE)
-
-
 HISTORY, RUN = f"{FIRST}history.parquet", f"{FIRST}run.json"
 STRAY = ("results/notes.txt", "results/tables/a b.csv", f"{FIRST}.run.json.x.1.0.tmp", f"{FIRST}resume/state")
 
@@ -153,7 +145,6 @@ def forget(project):
 
 CONTENTS = {
     "a log that is gone": (forget, TABLE, "no log records its checksum"),
-    "a table of other replicates": (other_count, TABLE, "it counts 3 replicates, the config asks for 2"),
     "a training of another seed": (
         lambda project: rewrite(project, RUN, plan__seed=7),
         RUN,

@@ -2,7 +2,7 @@
 
 Snakemake says which results are missing, and which are older than what they are made from or were made in another
 way. What Snakemake does not look at is checked here: every byte, by the checksums in the logs of the jobs and in
-the files that carry those of others; and that blocks and tables hold the replicates that the config asks for.
+the files that carry those of others; and that each block was trained as the config says.
 """
 
 import argparse
@@ -14,9 +14,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
-
-import pandas as pd
 
 from intrinsic_lr.core import paths
 from intrinsic_lr.core.block_files import EXTRACT, RESUME, RUN
@@ -42,13 +39,8 @@ UNCHECKED = re.compile(
 )
 """Files that nothing is made from, and that differ from one time to the next."""
 
-
-class Fault(NamedTuple):
-    """What is wrong with one file: its kind, one of `KINDS`, and the reason in words."""
-
-    path: str
-    kind: str
-    reason: str
+Fault = tuple[str, str, str]
+"""What is wrong with one file: its path, one of `KINDS`, and the reason in words."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -95,16 +87,12 @@ def audit(study: Study, asked: Mapping[str, str], folder: Path, config: Sequence
     """
     known = checksums(folder)
     # Of the faults of a file the first says most.
-    faults: dict[str, Fault] = {}
-    for fault in (
-        *_of_snakemake(asked),
-        *_of_files(known, asked, folder),
-        *_of_blocks(study, asked, folder),
-        *_of_tables(study, asked, folder),
-    ):
-        faults.setdefault(fault.path, fault)
+    faults: dict[str, tuple[str, str]] = {}
+    for found in (_of_snakemake(asked), _of_files(known, asked, folder), _of_blocks(study, asked, folder)):
+        for path, kind, reason in found:
+            faults.setdefault(path, (kind, reason))
     lines = []
-    for path, kind, reason in faults.values():
+    for path, (kind, reason) in faults.items():
         if kind in ("stale", "missing"):
             repair = rerun_command(path, "", config)
         elif product := _product(path, asked):
@@ -112,7 +100,7 @@ def audit(study: Study, asked: Mapping[str, str], folder: Path, config: Sequence
         else:
             repair = f"rm {shlex.quote(path)}"
         lines.append(f"{path}: {kind}, {reason}; repair with `{repair}`")
-    counts = Counter(fault.kind for fault in faults.values())
+    counts = Counter(kind for kind, _ in faults.values())
     others = sum(not _product(path, asked) for path in known)
     more = f"; {others} files that another config or target asked for" if others else ""
     return [*lines, f"{len(asked)} results of the config: {', '.join(f'{counts[k]} {k}' for k in KINDS)}{more}"]
@@ -121,14 +109,6 @@ def audit(study: Study, asked: Mapping[str, str], folder: Path, config: Sequence
 def _product(path: str, asked: Mapping[str, str]) -> str | None:
     """Return what the config asks for that a file is, or that it lies in: a folder of checkpoints."""
     return next((product for product in (path, str(Path(path).parent)) if product in asked), None)
-
-
-def _of_snakemake(asked: Mapping[str, str]) -> Iterator[Fault]:
-    for path, status in asked.items():
-        if status == "missing":
-            yield Fault(path, "missing", "the config asks for it")
-        elif status:
-            yield Fault(path, "stale", STALE.get(status, status))
 
 
 def checksums(folder: Path) -> dict[str, str | None]:
@@ -153,21 +133,29 @@ def checksums(folder: Path) -> dict[str, str | None]:
     return {path: digest for path, digest in found.items() if (folder / path).is_file()}
 
 
+def _of_snakemake(asked: Mapping[str, str]) -> Iterator[Fault]:
+    for path, status in asked.items():
+        if status == "missing":
+            yield path, "missing", "the config asks for it"
+        elif status:
+            yield path, "stale", STALE.get(status, status)
+
+
 def _of_files(known: Mapping[str, str | None], asked: Mapping[str, str], folder: Path) -> Iterator[Fault]:
     for file in sorted((folder / "results").rglob("*")):
         path = file.relative_to(folder).as_posix()
-        if file.is_dir() or UNCHECKED.fullmatch(path) or _unfinished(file):
+        if file.is_dir() or UNCHECKED.fullmatch(path) or _is_unfinished(file):
             continue
         if path in known:
             if known[path] is not None and sha256(file) != known[path]:
-                yield Fault(path, "damaged", "its checksum is not the recorded one")
+                yield path, "damaged", "its checksum is not the recorded one"
         elif path in asked:
-            yield Fault(path, "damaged", "no log records its checksum")
+            yield path, "damaged", "no log records its checksum"
         else:
-            yield Fault(path, "foreign", "no job of the workflow wrote it")
+            yield path, "foreign", "no job of the workflow wrote it"
 
 
-def _unfinished(file: Path) -> bool:
+def _is_unfinished(file: Path) -> bool:
     """Tell whether a file is what a training, which has not ended yet, goes on from."""
     block = next((parent for parent in file.parents if parent.name.startswith("block_")), None)
     left = RESUME in file.parts or (file.name.startswith(".") and file.name.endswith(".tmp"))
@@ -187,7 +175,7 @@ def _of_blocks(study: Study, asked: Mapping[str, str], folder: Path) -> Iterator
             except (InputError, KeyError, TypeError, ValueError, OSError) as error:
                 wrong = RUN, f"it cannot be read ({error})"
             if wrong:
-                yield Fault(str(here / wrong[0]), "damaged", wrong[1])
+                yield str(here / wrong[0]), "damaged", wrong[1]
 
 
 def _wrong_block(folder: Path, planned: Mapping, data: str) -> tuple[str, str] | None:
@@ -196,9 +184,8 @@ def _wrong_block(folder: Path, planned: Mapping, data: str) -> tuple[str, str] |
     trained = record["plan"]
     for key in planned | trained:
         if trained.get(key) != planned.get(key):
-            found, wanted = (
-                json.dumps(plan[key]) if key in plan else "the default" for plan in (trained, planned)
-            )
+            plans = trained, planned
+            found, wanted = (json.dumps(plan[key]) if key in plan else "the default" for plan in plans)
             return RUN, f"{key} is {found}, the config asks for {wanted}"
     if record["data"]["sha256"] != data:
         return RUN, "trained on other data than those that are there"
@@ -209,33 +196,3 @@ def _wrong_block(folder: Path, planned: Mapping, data: str) -> tuple[str, str] |
         if missing := [name for name in sums if not (folder / name).is_file()]:
             return file, f"{missing[0]}, whose checksum it carries, is missing"
     return None
-
-
-def _of_tables(study: Study, asked: Mapping[str, str], folder: Path) -> Iterator[Fault]:
-    """Yield tables of analyses whose counts of replicates are not the config's."""
-    for name, (_, experiment) in study.tables.items():
-        path, wanted = paths.TABLE.format(name=name), study.experiments[experiment].replicates
-        if asked.get(path) != "" or not (folder / path).is_file():
-            continue
-        try:
-            counts = replicate_counts(pd.read_csv(folder / path, low_memory=False))
-        except (ValueError, OSError) as error:
-            yield Fault(path, "damaged", f"it is no table ({error})")
-            continue
-        if counts - {wanted}:
-            found = ", ".join(f"{count:g}" for count in sorted(counts - {wanted}))
-            yield Fault(path, "damaged", f"it counts {found} replicates, the config asks for {wanted}")
-
-
-def replicate_counts(table: pd.DataFrame) -> set[float]:
-    """Return the numbers of replicates, missing ones among them, that the rows of a table speak of."""
-    if "relation" in table:
-        # Between trajectories, replicates are paired: their count is that of the pairs.
-        table = table[table["relation"] == "within"]
-    counts: set[float] = set()
-    for suffix in ("", "_a", "_b"):
-        if f"missing{suffix}" in table:
-            counts |= set(table[f"replicates{suffix}"] + table[f"missing{suffix}"])
-    if "replicate" in table:
-        counts |= set(table.groupby("point")["replicate"].nunique())
-    return counts

@@ -33,16 +33,10 @@ PREDICTING = ("disagreement", "epochs")
 
 @dataclass(frozen=True)
 class Budget:
-    """What one point's blocks take.
+    """What one point's blocks take: `members` replicates, each with `rows` of history, and bytes on the disk.
 
-    Attributes:
-        training: the training.
-        sizes: of its data set.
-        members: replicates trained, in whole blocks.
-        rows: rows of the history per member.
-        checkpoint_bytes: of all checkpoints.
-        record_bytes: of histories and traces, uncompressed.
-        prediction_bytes: of predictions and statistics, 0 where nothing reads them.
+    Predictions, statistics among them, take 0 bytes where nothing reads them; histories and traces are counted
+    uncompressed as records.
     """
 
     training: Training
@@ -129,11 +123,12 @@ def announce(study: Study, folder: Path) -> str:
     found, unknown = budgets(study)
     needed = blocks = steps = 0
     for budget in found:
-        missing = _missing_blocks(budget.training)
-        share = missing / len(budget.training.blocks)
+        point, numbers = budget.training.point.name, budget.training.blocks
+        runs = [paths.RUN.format(point=point, block=paths.block_name(number)) for number in numbers]
+        missing = sum(not os.path.exists(run) for run in runs)
         blocks += missing
-        needed += round(budget.bytes * share)
-        steps += round(budget.member_steps * share)
+        needed += round(budget.bytes * missing / len(runs))
+        steps += round(budget.member_steps * missing / len(runs))
     check_disk(folder, needed, f"the checkpoints, records and predictions of {blocks} trainings")
     more = f"; of {len(unknown)} points the size is known only once their data are prepared" if unknown else ""
     free = shutil.disk_usage(folder).free
@@ -141,12 +136,6 @@ def announce(study: Study, folder: Path) -> str:
         f"to be trained: {blocks} blocks, {steps:,} member-steps; to be written: {format_bytes(needed)}, "
         f"{format_bytes(free)} are free{more}"
     )
-
-
-def _missing_blocks(training: Training) -> int:
-    """Return how many blocks of a point are not trained yet, below the working directory."""
-    runs = (paths.RUN.format(point=training.point.name, block=paths.block_name(b)) for b in training.blocks)
-    return sum(not os.path.exists(run) for run in runs)
 
 
 def wall_seconds(blocks: Iterable[float], jobs: int) -> float:

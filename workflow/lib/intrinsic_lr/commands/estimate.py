@@ -50,9 +50,8 @@ class Speed(NamedTuple):
 def main(argv: list[str] | None = None) -> None:
     """Print trainings, member-steps, hours and disk of a study, and refuse one that the disk has no room for."""
     parser = argparse.ArgumentParser(prog="intrinsic-lr estimate", description=__doc__)
-    add = parser.add_argument
-    add("--config", type=Path, nargs="*", default=[], help="files laid over the default config, in this order")
-    add("--cores", default="all", help="cores that the workflow may use, or all")
+    parser.add_argument("--config", type=Path, nargs="*", default=[], help="files laid over the default config")
+    parser.add_argument("--cores", default="all", help="cores that the workflow may use, or all")
     arguments = parser.parse_args(argv)
     if arguments.cores != "all" and not (arguments.cores.isdecimal() and int(arguments.cores)):
         raise InputError(f"--cores: must be all or a whole number from 1 on, got {arguments.cores!r}")
@@ -162,12 +161,7 @@ def report(
 ) -> list[str]:
     """Return the lines of the report: an experiment each, and the sums.
 
-    Args:
-        study: the study.
-        found: what its trainings take.
-        unknown: number of points whose data set's sizes are not known yet.
-        seconds: of one block of each point, by the point's name.
-        jobs: trainings at a time.
+    Of `unknown` points the data set's sizes are not known yet; `seconds` are those of a block of each point.
     """
     by_name = {item.training.point.name: item for item in found}
     lines = [f"{'experiment':32}{'blocks':>8}{'member-steps':>16}{'hours':>10}{'disk':>10}"]

@@ -48,16 +48,10 @@ class State(StrEnum):
 
 
 class Job(NamedTuple):
-    """What is seen of a job of the workflow.
+    """What is seen of a job: its log, which every start of it empties, its state, and the end of the log.
 
-    Attributes:
-        log: its log, which every start of it empties.
-        state: what has become of it.
-        progress: how far it was when it said so last, or None.
-        quiet: seconds since its last sign of life, 0 before it was started.
-        text: the end of its log.
-        total: member-steps of a training.
-        wall: seconds that a training took, once it is done.
+    `quiet` is the seconds since its last sign of life. A training has `total` member-steps and, once it is done,
+    took `wall` seconds.
     """
 
     log: Path
@@ -151,23 +145,23 @@ def seconds_left(study: Study, blocks: Mapping[Key, Job]) -> dict[Key, float | N
     """Return the seconds of training left of each block that is not done; None where nothing like it was timed.
 
     A running training says so itself. Others take as long for a member-step as the median of the trainings with
-    the same network, data, batches and arithmetic that are done or running.
+    the same network, data, batches and arithmetic that are done.
     """
-    kinds, rates = {}, defaultdict(list)
-    for (name, number), job in blocks.items():
-        point = study.trainings[name].point
-        kind = point.model, point.dataset, point.batch_size, point.augmentation, point.dtype, point.precision
-        kinds[name, number] = kind
+
+    def kind(key: Key) -> tuple:
+        point = study.trainings[key[0]].point
+        return point.model, point.dataset, point.batch_size, point.augmentation, point.dtype, point.precision
+
+    rates: dict[tuple, list[float]] = defaultdict(list)
+    for key, job in blocks.items():
         if job.wall is not None:
-            rates[kind].append(job.wall / job.total)
-        elif job.progress and job.progress.seconds and job.progress.done < job.progress.total:
-            rates[kind].append(job.progress.seconds / (job.progress.total - job.progress.done))
+            rates[kind(key)].append(job.wall / job.total)
     left: dict[Key, float | None] = {}
     for key, job in blocks.items():
         if job.state is State.RUNNING and job.progress and job.progress.seconds is not None:
             left[key] = job.progress.seconds
         elif job.state is not State.DONE:
-            known = rates.get(kinds[key])
+            known = rates.get(kind(key))
             left[key] = statistics.median(known) * (job.total - job.done) if known else None
     return left
 

@@ -22,7 +22,6 @@ from intrinsic_lr.core.errors import InputError, format_os_error
 VISIBLE, ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"
 POLL_SECONDS, TELL_SECONDS = 0.2, 60.0
 _UUID = re.compile(r"UUID: ((?:GPU|MIG)-[^)]+)\)")
-
 # Follows no link, waits for no reader of a pipe, and is not inherited by other programs.
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -35,7 +34,7 @@ def leased(device: str, jobs_per_device: int) -> Iterator[str]:
     """Hold a slot of a device, and yield what to call the device within; wait for a slot where all are taken.
 
     Programs are spread over the devices first, and share one only when every device has its program. The slots are
-    those of one user: others on the same machine are kept apart by `CUDA_VISIBLE_DEVICES` or a scheduler.
+    those of one user.
 
     Args:
         device: `auto` (a GPU where there is one, else the CPU), `cpu`, `cuda` (any visible GPU), `cuda:N` (the
@@ -75,13 +74,11 @@ def candidates(device: str) -> list[str]:
     if device in ("cpu", "mps"):
         return []
     present = visible(installed(), os.environ.get(VISIBLE))
-    if device == "auto":
-        return present
-    number = device.partition(":")[2]
-    if not present or (number and int(number) >= len(present)):
-        gpus = ["cuda", *(f"cuda:{index}" for index in range(len(present)))] if present else []
-        raise InputError(f"device: must be one of {', '.join(['auto', 'cpu', *gpus])} here, got {device!r}")
-    return [present[int(number)]] if number else present
+    named = {"auto": present} | {f"cuda:{index}": [uuid] for index, uuid in enumerate(present)}
+    named |= {"cuda": present} if present else {}
+    if device not in named:
+        raise InputError(f"device: must be one of {', '.join(sorted([*named, 'cpu']))} here, got {device!r}")
+    return named[device]
 
 
 def installed() -> list[Gpu]:
@@ -116,8 +113,8 @@ def visible(gpus: Sequence[Gpu], setting: str | None) -> list[str]:
         if entry.isdecimal():
             matches = whole[int(entry) : int(entry) + 1]
         else:
-            matches = [devices for name, devices in named.items() if name.startswith(entry)]
-        if len(matches) != 1 or not entry:
+            matches = [devices for name, devices in named.items() if entry and name.startswith(entry)]
+        if len(matches) != 1:
             break
         found |= dict.fromkeys(matches[0])
     return list(found)
@@ -127,23 +124,21 @@ def _take(folder: Path, devices: Sequence[str], slots: int) -> tuple[int, str] |
     """Return an open, locked slot file and its device, or None where all are taken."""
     for slot in range(slots):
         for uuid in devices:
-            path = folder / f"{re.sub('[^A-Za-z0-9-]', '_', uuid)}.{slot}"
+            path, handle = folder / f"{re.sub('[^A-Za-z0-9-]', '_', uuid)}.{slot}", -1
             try:
                 handle = os.open(path, _FLAGS, 0o600)
-            except OSError as error:
-                raise InputError(f"slot of a GPU: cannot be opened ({format_os_error(error)})") from None
-            try:
                 if not stat.S_ISREG(os.fstat(handle).st_mode):
                     raise OSError(errno.EINVAL, "no ordinary file")
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return handle, uuid
-            except BlockingIOError:
-                os.close(handle)
             except OSError as error:
-                os.close(handle)
-                raise InputError(
-                    f"{path}: cannot be locked ({error.strerror}); expected an ordinary file on a disk with locks"
-                ) from None
+                if handle >= 0:
+                    os.close(handle)
+                if not isinstance(error, BlockingIOError):
+                    raise InputError(
+                        f"{path}: expected a file on a disk with locks, got one that cannot be locked "
+                        f"({error.strerror})"
+                    ) from None
     return None
 
 

@@ -13,20 +13,6 @@ POLL_SECONDS = 0.2
 MARK = "running"
 
 
-def is_held(handle: int) -> bool:
-    """Take an exclusive lock on an open file, and tell whether another program holds one instead.
-
-    Where the file system has no locks, nobody holds any.
-    """
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
 def mark_running(folder: Path) -> TextIO | None:
     """Hold a shared lock on `folder/running` while the returned file is open, in this process alone.
 
@@ -47,7 +33,7 @@ def is_running(folder: Path) -> bool:
     mark = folder / MARK
     # Open to be written as well: network file systems lock exclusively only among those who may write.
     with contextlib.suppress(FileNotFoundError), open(mark, "r+" if os.access(mark, os.W_OK) else "r") as handle:
-        return is_held(handle.fileno())
+        return _is_held(handle.fileno())
     return False
 
 
@@ -56,17 +42,14 @@ def alone(folder: Path, while_waiting: Callable[[], None] = lambda: None) -> Ite
     """Hold an exclusive lock on a folder, made where it is not there; wait while another program holds it.
 
     A workflow that was killed leaves its jobs at work for a moment. Started again, it would write the same files
-    beside them. Where the file system has no such locks, nothing is waited for.
-
-    Args:
-        folder: the folder.
-        while_waiting: called over and over until the lock is held; an exception of it ends the waiting.
+    beside them. Where the file system has no such locks, nothing is waited for. While it waits, `while_waiting` is
+    called over and over; an exception of it ends the waiting.
     """
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         told = False
-        while is_held(handle):
+        while _is_held(handle):
             if not told:
                 print(f"{folder}: waiting for another program that writes there", file=sys.stderr)
                 told = True
@@ -75,3 +58,14 @@ def alone(folder: Path, while_waiting: Callable[[], None] = lambda: None) -> Ite
         yield
     finally:
         os.close(handle)
+
+
+def _is_held(handle: int) -> bool:
+    """Take an exclusive lock on an open file; tell whether another program holds one instead."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
