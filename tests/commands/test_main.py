@@ -1,14 +1,17 @@
 """The console command, and what `make` gives to it."""
 
+import ast
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from intrinsic_lr.commands import __main__ as console
-from projects import environment_of, install_make, new_project
+from projects import REPOSITORY, environment_of, install_make, new_project
 
 PROGRAM = Path(sys.executable).with_name("intrinsic-lr")
 LIBRARY = Path(console.__file__).parents[2]
@@ -40,6 +43,22 @@ def test_modules_in_the_working_folder_are_not_imported(tmp_path, command):
     done = run(command, *([] if command == "check" else ["--help"]), folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert command == "check" or done.stdout.startswith(f"usage: intrinsic-lr {command}")
+
+
+def test_the_package_depends_on_all_that_it_imports():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    named = [*project["dependencies"], *project["optional-dependencies"]["tensorboard"]]
+    distributions = {re.match(r"[\w-]+", name)[0] for name in named}
+    other = {"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml"}
+    imported = set()
+    for file in LIBRARY.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_bytes())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module.split(".")[0])
+    packages = imported - {*sys.stdlib_module_names, "intrinsic_lr"}
+    assert {other.get(package, package) for package in packages} <= distributions
 
 
 @pytest.mark.workflow

@@ -146,3 +146,6 @@ def test_it_installs_and_works_outside_the_repository(trained, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{target}/intrinsic_lr/__init__.py Sequential(")
     assert (target / "intrinsic_lr/models/kernels/chain.c").is_file()
+    console = [target / "bin" / "intrinsic-lr", "--help"]
+    done = subprocess.run(console, cwd=tmp_path, env={"PYTHONPATH": str(target)}, capture_output=True, text=True)
+    assert "train one block of replicates" in done.stdout, done.stderr
