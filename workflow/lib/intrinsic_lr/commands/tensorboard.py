@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from intrinsic_lr.core.block_files import HISTORY
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.storage import atomic_path
 from intrinsic_lr.runs.ensembles import Block
@@ -55,7 +56,7 @@ def write_events(block: Block, path: Path) -> None:
     from tensorboard.summary.writer.record_writer import RecordWriter
 
     time = datetime.fromisoformat(block.record["finished"]).timestamp()
-    history = pd.read_parquet(block.history)
+    history = block.table(HISTORY)
     with atomic_path(path) as temporary, open(temporary, "wb") as handle:
         writer = RecordWriter(handle)
         writer.write(Event(wall_time=time, file_version="brain.Event:2").SerializeToString())
