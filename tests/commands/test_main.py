@@ -61,6 +61,18 @@ def test_the_package_depends_on_all_that_it_imports():
     assert {other.get(package, package) for package in packages} <= distributions
 
 
+@pytest.mark.parametrize("name", ["intrinsic-lr", "intrinsic-lr-tensorboard"])
+def test_environments_of_conda_are_given_the_library(tmp_path, name):
+    program = tmp_path / "python"
+    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > "{tmp_path}/words"\n')
+    program.chmod(0o755)
+    variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "INTRINSIC_LR_SOURCE": "/the project"}
+    subprocess.run(["bash", REPOSITORY / f"envs/{name}.post-deploy.sh"], env=variables, check=True)
+    words = (tmp_path / "words").read_text().splitlines()
+    assert words[:3] == ["-m", "pip", "install"]
+    assert words[-3:] == ["--no-deps", "--editable", "/the project"]
+
+
 @pytest.mark.workflow
 def test_make_takes_its_variables_as_text(tmp_path):
     """A config file's name may have spaces, and neither make nor the shell runs what is in it."""
