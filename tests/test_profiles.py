@@ -7,6 +7,8 @@ import pytest
 import yaml
 import yte
 
+from intrinsic_lr.study.analyses import ANALYSES
+
 REPOSITORY = Path(__file__).parents[1]
 PROFILES = REPOSITORY / "profiles"
 RULES = "".join(path.read_text() for path in sorted((REPOSITORY / "workflow/rules").glob("*.smk")))
@@ -55,7 +57,8 @@ def test_time_and_memory_grow_with_attempts(attempt, minutes, megabytes):
 
 def test_the_rules_that_take_a_device_ask_for_one():
     bodies = re.findall(r"^rule (\w+):\n((?:(?!^rule ).*\n)*)", RULES, re.MULTILINE)
-    with_device = {name for name, body in bodies if "device=config" in body}
+    with_device = {name for name, body in bodies if 'config["device"]' in body}
+    with_device |= {name for name, spec in ANALYSES.items() if spec.device}
     assert set(slurm()["set-resources"]) == with_device
 
 
@@ -63,4 +66,4 @@ def test_the_rules_that_take_a_device_ask_for_one():
 def test_profiles_name_rules_that_exist(path):
     profile = yte.process_yaml(path.read_text(), require_use_yte=True)
     names = {*profile.get("set-resources", {}), *profile.get("groups", {})}
-    assert names <= set(re.findall(r"^rule (\w+):", RULES, re.MULTILINE))
+    assert names <= {*re.findall(r"^rule (\w+):", RULES, re.MULTILINE), *ANALYSES}
