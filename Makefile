@@ -14,7 +14,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 # The environment takes about 6 GB with the CUDA libraries that PyTorch brings, the default results below 0.5 GB.
 NEEDED_MB := 8000
 
-# The values are text: neither make nor the shell, which reads them from its environment, runs what stands in them.
+# The values are text: neither make nor the shell, which reads them from its environment, runs what is in them.
 SETTINGS := PYTHON CORES CONFIG KILLS TRAININGS PROFILE
 $(foreach name,$(SETTINGS),$(eval override $(name) := $$(value $(name))))
 export $(SETTINGS)
@@ -29,7 +29,7 @@ files = set -f; if test -f "$$CONFIG"; then set -- $(1) "$$CONFIG"; elif test -n
 
 help: ## list what can be asked for
 	@grep -hE '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 14
-	@echo "variables:  CORES=$$CORES (cores to use), CONFIG=FILE... (laid over config/config.yaml, in this order), PROFILE=profiles/slurm (run on a cluster), PYTHON=$$PYTHON"
+	@echo "variables:  CORES=$$CORES (cores to use), CONFIG=FILE... (override config/config.yaml, in this order), PROFILE=profiles/slurm (run on a cluster), PYTHON=$$PYTHON"
 
 results: $(VENV)/runtime.stamp ## train everything and draw the figures of the study into results/
 	@$(call files); intrinsic-lr check "$$@"

@@ -88,7 +88,7 @@ def row(lines, name):
 
 @pytest.fixture
 def study(tmp_path, monkeypatch):
-    """An empty project, with the study of `CONFIG` laid over the default."""
+    """An empty project, with the study of `CONFIG` over the default."""
     monkeypatch.chdir(tmp_path)
     Path("watched.yaml").write_text(yaml.safe_dump(CONFIG))
     return status.Study.read(merged([Path("watched.yaml")]))

@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     """Print a line for each fault and one with the counts; exit with status 1 where there are faults."""
     parser = argparse.ArgumentParser(prog="intrinsic-lr audit", description=__doc__)
     add = parser.add_argument
-    add("--config", type=Path, nargs="*", default=[], help="files laid over the default config, in this order")
+    add("--config", type=Path, nargs="*", default=[], help="files that override the default config, in this order")
     add("--directory", type=Path, default=Path("."), help="the folder that holds results/")
     arguments = parser.parse_args(argv)
     study = Study.read(merged(arguments.config))

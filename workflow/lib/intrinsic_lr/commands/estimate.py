@@ -50,7 +50,7 @@ class Speed(NamedTuple):
 def main(argv: list[str] | None = None) -> None:
     """Print trainings, member-steps, hours and disk of a study, and refuse one that the disk has no room for."""
     parser = argparse.ArgumentParser(prog="intrinsic-lr estimate", description=__doc__)
-    parser.add_argument("--config", type=Path, nargs="*", default=[], help="files laid over the default config")
+    parser.add_argument("--config", type=Path, nargs="*", default=[], help="files that override the default")
     parser.add_argument("--cores", default="all", help="cores that the workflow may use, or all")
     arguments = parser.parse_args(argv)
     if arguments.cores != "all" and not (arguments.cores.isdecimal() and int(arguments.cores)):

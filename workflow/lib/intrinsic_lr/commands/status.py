@@ -97,7 +97,7 @@ def look(result: Path, log: Path, now: float) -> Job:
 def main(argv: list[str] | None = None) -> None:
     """Print how far the study is."""
     parser = argparse.ArgumentParser(prog="intrinsic-lr status", description=__doc__)
-    parser.add_argument("--config", type=Path, nargs="*", default=[], help="files laid over the default config")
+    parser.add_argument("--config", type=Path, nargs="*", default=[], help="files that override the default")
     study = Study.read(merged(parser.parse_args(argv).config))
     print("\n".join(report(study, time.time())))
 

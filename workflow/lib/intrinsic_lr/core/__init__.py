@@ -1,1 +1,1 @@
-"""What every room stands on: files, errors, seeds, locks. Imports no torch and nothing of the study."""
+"""What every room uses: files, errors, seeds, locks. Imports no torch and nothing of the study."""

@@ -100,7 +100,7 @@ def visible(gpus: Sequence[Gpu], setting: str | None) -> list[str]:
     """Return the devices that CUDA would show, by UUID, as CUDA_VISIBLE_DEVICES selects them.
 
     It holds indices, UUIDs or unique beginnings of them, of GPUs or MIG instances, joined by commas. As CUDA does,
-    what stands after the first entry that is none of these is left out, and so are repetitions (CUDA C++
+    what comes after the first entry that is none of these is left out, and so are repetitions (CUDA C++
     Programming Guide, section on environment variables). A GPU with instances stands for these.
     """
     whole = [gpu[1:] or gpu for gpu in gpus]

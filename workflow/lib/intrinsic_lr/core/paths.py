@@ -1,4 +1,4 @@
-"""Where each result lies, relative to the working directory: the one module that spells it."""
+"""The path of each result, relative to the working directory; no other module writes these out."""
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
