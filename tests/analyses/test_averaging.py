@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from intrinsic_lr.analyses import averaging
-from intrinsic_lr.analyses.averaging import Checkpoints, interpolate, normalised
+from intrinsic_lr.analyses.averaging import Checkpoints, interpolate, normalize_groups
 from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.training.evaluation import EvaluationData, evaluate
@@ -223,7 +223,7 @@ def test_averages_of_identical_weights_change_nothing(text, data):
 def test_normalised_groups_have_unit_norm_and_the_same_function(text, data):
     model = ensemble_model(text)
     weights = trajectory(model, [0], replicates=3)[0]
-    scaled = normalised(weights, model.scale_groups)
+    scaled = normalize_groups(weights, model.scale_groups)
     inside = {name for names in model.scale_groups.values() for name in names}
     for names in model.scale_groups.values():
         for index in range(3):

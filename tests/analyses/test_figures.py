@@ -188,7 +188,7 @@ def test_a_font_that_is_not_installed_is_refused_by_name():
         Look.read('{"family": "No Such Font", "size": 9, "width": 6.75}')
 
 
-def test_colours_of_ordered_quantities_are_told_apart_in_grey_print():
+def test_colours_of_ordered_quantities_differ_in_grey_print():
     grey = [np.dot(colour[:3], [0.2126, 0.7152, 0.0722]) for colour in style.ordered_colours(range(5)).values()]
     assert (np.diff(grey) > 0.05).all()
 

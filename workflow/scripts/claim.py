@@ -8,13 +8,13 @@ from intrinsic_lr.claims.shared.verdicts import findings_table
 from intrinsic_lr.core.job_log import reported
 from intrinsic_lr.core.leases import leased
 
-with reported(snakemake.log[0]), leased(snakemake.resources.device, snakemake.config["jobs_per_device"]) as held:
+with reported(snakemake.log[0]), leased(snakemake.resources.device, snakemake.config["jobs_per_device"]) as device:
     data = ClaimData.read(
         snakemake.params.plan,
         snakemake.params.analysis,
         snakemake.params.seed,
         snakemake.input,
-        held,
+        device,
         snakemake.threads,
     )
     spec = data.spec

@@ -23,7 +23,7 @@ _HOMES = MappingProxyType(
         "intrinsic_learning_rate": "stats.theory",
         "label_distribution": "stats.disagreement",
         "load_run": "library",
-        "normalised": "analyses.averaging",
+        "normalize_groups": "analyses.averaging",
         "predicted_labels": "stats.disagreement",
         "squared_norms": "stats.geometry",
         "stacked": "library",

@@ -23,7 +23,7 @@ NORMALISATIONS = ("raw", "per_layer")
 QUANTITIES = tuple(field.name for field in fields(Evaluation))
 
 
-def normalised(weights: Weights, scale_groups: Mapping[str, Sequence[str]]) -> dict[str, Tensor]:
+def normalize_groups(weights: Weights, scale_groups: Mapping[str, Sequence[str]]) -> dict[str, Tensor]:
     """Return the ensemble with every scale group of every member at unit norm; other parameters as they are.
 
     Args:
@@ -49,7 +49,7 @@ def swa(checkpoints: Iterable[Weights]) -> dict[str, Tensor]:
 
     Args:
         checkpoints: weights of one network or of one ensemble, at least one; taken one after another. Where
-            weights have free norms, `normalised` brings them to one norm first.
+            weights have free norms, `normalize_groups` brings them to one norm first.
 
     Raises:
         ValueError: when there is none.
@@ -96,7 +96,7 @@ class Checkpoints:
     def weights(self, normalisation: str, step: int) -> Weights:
         """Read the weights at a step, in a normalisation."""
         weights = self._read(step)
-        return weights if normalisation == "raw" else normalised(weights, self.model.scale_groups)
+        return weights if normalisation == "raw" else normalize_groups(weights, self.model.scale_groups)
 
     def evaluate(self, weights: Weights) -> Evaluation:
         """Evaluate weights of the model."""

@@ -49,7 +49,7 @@ def draw(tables: Mapping[str, pd.DataFrame], experiment: Experiment, look: Look)
 def grid_figure(table: pd.DataFrame, experiment: Experiment) -> Figure:
     """Draw test accuracy over learning rate and weight decay, and against the intrinsic learning rate."""
     if not len(table):
-        raise InputError("grid: found an empty table; allowed is at least one point")
+        raise InputError("grid: expected at least one point, got an empty table")
     figure, ((heat, line),) = panels(1, 2, 3.5, width_ratios=[1.25, 1])
     # Every rate keeps its row and column, though all its runs diverged.
     cells = 100 * table.groupby(["lr", "weight_decay"])["test_accuracy_mean"].mean().unstack()

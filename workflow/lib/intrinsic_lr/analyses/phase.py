@@ -60,8 +60,8 @@ def draw(tables: Mapping[str, pd.DataFrame], experiment: Experiment, look: Look)
 def phase_figure(table: pd.DataFrame, experiment: Experiment) -> Figure:
     """Draw effective gradient norm and training loss against the effective learning rate.
 
-    Left, the path of each point over the tenths of its training, with the lines on which the norm is at rest,
-    effective learning rate times gradient norm = sqrt(2 lambda_e). Right, the late training loss.
+    Left, the path of each point over the tenths of its training, with the lines on which the norm is in
+    equilibrium, effective learning rate times gradient norm = sqrt(2 lambda_e). Right, the late training loss.
     """
     figure, ((plane, loss),) = panels(1, 2, 3.3)
     rates = sorted(float(f"{rate:.1e}") for rate in table["intrinsic_lr"].unique())
@@ -102,7 +102,9 @@ def phase_figure(table: pd.DataFrame, experiment: Experiment) -> Figure:
     ]
     if shown:
         handles.append(
-            Line2D([], [], color="0.3", ls=":", label=r"at rest: $\|\hat g\|\,\eta/\|w\|^2 = (2\lambda_e)^{1/2}$")
+            Line2D(
+                [], [], color="0.3", ls=":", label=r"equilibrium: $\|\hat g\|\,\eta/\|w\|^2 = (2\lambda_e)^{1/2}$"
+            )
         )
     note = f"markers: last tenth of the training, mean and 95 % interval over {replicates_text(late)} per setting"
     legend_below(figure, handles, 4, note)

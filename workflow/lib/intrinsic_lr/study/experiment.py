@@ -33,7 +33,7 @@ class Experiment:
         points: the grid.
         replicates: replicates used of each point.
         compare: which pairs of points the disagreement table holds, `all` or `same_intrinsic_lr`.
-        analyses: names of the analyses wanted.
+        analyses: names of its analyses.
     """
 
     name: str
