@@ -1,13 +1,10 @@
-"""What is measured: nets, ensembles of them, and the images that they are trained on."""
+"""Networks, ensembles of them, and the images that they are trained on in the benchmark of the engine."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
-
-from intrinsic_lr.core.seeding import stream_seed
 
 CLASSES = 10
 LR, WEIGHT_DECAY = 0.1, 0.0005
@@ -16,10 +13,10 @@ PRECISIONS = ("float32", "tf32", "bfloat16")
 
 @dataclass(frozen=True)
 class Model:
-    """A net of the study and the size of its images.
+    """A network of the study and the size of its images.
 
     Attributes:
-        spec: the net as the library spells it.
+        spec: the library's canonical text.
         image: shape (C, H, W).
         images: training images. Shuffling takes a time proportional to their number, once an epoch, so that its
             share of a step does not depend on it; fewer images let a short measurement cover whole epochs.
@@ -61,7 +58,7 @@ class Case:
 
     @property
     def net(self) -> Model:
-        """The net and its images."""
+        """The network and its images."""
         return MODELS[self.model]
 
     @property
@@ -70,21 +67,11 @@ class Case:
         return self.device.startswith("cuda")
 
 
-def synthetic(model: Model) -> tuple[Tensor, Tensor]:
-    """Return images (N, C, H, W) of noise in uint8, and labels (N,)."""
-    generator = torch.Generator().manual_seed(stream_seed("benchmark", "images"))
-    shape = (model.images, *model.image)
-    return (
-        torch.randint(256, shape, generator=generator, dtype=torch.uint8),
-        torch.randint(CLASSES, (model.images,), generator=generator),
-    )
-
-
 @contextmanager
 def arithmetic(case: Case) -> Iterator[None]:
     """Set the CPU threads and the arithmetic of float32 products that a case asks for.
 
-    The library sets and resets the latter in its own steps, so it has to be set anew for every other contender.
+    The library sets and resets the latter in its own steps, so it has to be set again for every other contender.
     """
     flags = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = (torch.get_num_threads(), [flag.allow_tf32 for flag in flags])
@@ -106,7 +93,7 @@ def autocast(case: Case) -> torch.autocast:
     return torch.autocast(torch.device(case.device).type, torch.bfloat16, enabled=enabled, cache_enabled=False)
 
 
-def synchronise(device: str) -> None:
-    """Wait until a device has done all it was given."""
+def synchronize(device: str) -> None:
+    """Wait until a device has done all its work."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from benchmarks.cases import CLASSES, LR, WEIGHT_DECAY, Case, synthetic
+from benchmarks.cases import CLASSES, LR, WEIGHT_DECAY, Case, Model
 from intrinsic_lr.data.dataset import Dataset
-from intrinsic_lr.models.ensemble import build
-from intrinsic_lr.models.networks import Norm, build_network
+from intrinsic_lr.models.ensemble import EnsembleModel, build
+from intrinsic_lr.models.module import Norm, build_module
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.study.schedules import Segment, Timeline
@@ -25,14 +25,9 @@ class Engine:
     def __init__(self, case: Case) -> None:
         self.members = case.replicates
         self._plan = plan(case)
-        self.model = build(ModelSpec.parse(case.net.spec), case.net.image, CLASSES)
+        self.model = ensemble(case.net)
         self._batches = Batches(self._plan, dataset(case))
         self.state = State.initial(self._plan, self.model, torch.device(case.device))
-
-    @property
-    def weight_bytes(self) -> int:
-        """Bytes of the weights of all members."""
-        return sum(value.nbytes for value in self.state.params.values())
 
     def step(self) -> None:
         """Advance every member by one update."""
@@ -48,9 +43,17 @@ def plan(case: Case) -> TrainingPlan:
     )  # fmt: skip
 
 
+def ensemble(model: Model) -> EnsembleModel:
+    """Return the model of an ensemble of these networks."""
+    return build(ModelSpec.parse(model.spec), model.image, CLASSES)
+
+
 def dataset(case: Case) -> Dataset:
     """Return the case's images of noise as a data set on its device."""
-    images, labels = (tensor.to(case.device) for tensor in synthetic(case.net))
+    generator = torch.Generator().manual_seed(0)
+    shape = (case.net.images, *case.net.image)
+    images = torch.randint(256, shape, generator=generator, dtype=torch.uint8).to(case.device)
+    labels = torch.randint(CLASSES, shape[:1], generator=generator).to(case.device)
     scaled = images.to(torch.float32).div_(255)
     mean, std = scaled.mean((0, 2, 3)), scaled.std((0, 2, 3))
     info = {"shape": list(case.net.image), "classes": [str(label) for label in range(CLASSES)]}
@@ -64,13 +67,13 @@ def tensors(case: Case) -> tuple[Tensor, Tensor]:
 
 
 def network(case: Case, seed: int = 0) -> nn.Module:
-    """Return one of the case's nets on its device: the library's architecture with torch's own batch norms."""
+    """Return one of the case's networks on its device: the library's architecture with torch's own batch norms."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = build_network(ModelSpec.parse(case.net.spec), case.net.image, CLASSES)
+        net = build_module(ModelSpec.parse(case.net.spec), case.net.image, CLASSES)
     kind = nn.BatchNorm1d if case.model == "mlp" else nn.BatchNorm2d
     for name, module in list(net.named_modules()):
         if isinstance(module, Norm):
-            norm = kind(module.channels, affine=False)
-            net.set_submodule(name, nn.Sequential(norm, nn.ReLU()) if module.rectify else norm)
+            net.set_submodule(name, kind(len(module.running_mean), affine=False))
+    net.head.weight.requires_grad_(False)
     return net.to(case.device).train()

@@ -1,18 +1,15 @@
-"""Command line: numbers to plan a run by, how time and memory grow with the networks and their replicates.
+"""Numbers to plan a run by: how time and memory grow with the networks and their replicates.
 
 Speeds are those that `make estimate` calibrates by, each in a process of its own, whose peak memory counts. As
-many run at a time as in the workflow, since trainings beside each other slow each other down.
+many run at a time as in the workflow, because trainings beside each other slow each other down.
 """
 
-import os
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from benchmarks.child import measure
-from benchmarks.commands import Parser
+from benchmarks.common import Parser, cores, measure
 from intrinsic_lr.analyses.tables import write_table
 from intrinsic_lr.commands import estimate
 from intrinsic_lr.commands.estimate import Setting
@@ -36,11 +33,6 @@ CASES = (
     ("preresnet:width=16,blocks=5", CIFAR10, 128, (2,)),
 )
 """Network, data set, batch size and replicates."""
-COLUMNS = (
-    "model", "image", "batch", "replicates",
-    "member_steps_per_second", "evaluation_seconds", "checkpoint_kb", "peak_mb",
-)  # fmt: skip
-OUT = Path("results/benchmarks/planning.csv")
 
 
 def main(argv: list[str]) -> None:
@@ -49,17 +41,16 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of a training; default 1")
     parser.add_argument("--jobs", type=int, help="trainings at a time; default as many as there are cores for")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N; default cpu")
-    parser.add_argument("--out", type=Path, default=OUT, help=f"default {OUT}")
     options = parser.parse_args(argv)
     settings = [
         Setting(ModelSpec.parse(model), sizes, batch, members)
         for model, sizes, batch, replicates in CASES
         for members in replicates
     ]
-    jobs = options.jobs or max(1, (os.cpu_count() or 1) // options.threads)
+    jobs = options.jobs or max(1, cores() // options.threads)
     with ThreadPoolExecutor(jobs) as pool:
         rows = list(pool.map(lambda setting: row(setting, options.device, options.threads), settings))
-    table = pd.DataFrame(rows, columns=COLUMNS)
+    table = pd.DataFrame(rows)
     print(table.to_string(index=False, float_format="{:.3g}".format))
     write_table(table, options.out)
     print(f"written: {options.out}")

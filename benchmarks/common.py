@@ -1,20 +1,44 @@
-"""One measurement in a process of its own: its time and its peak memory, which is then nobody else's."""
+"""Shared by all parts: command lines, and measurements in a process of their own."""
 
+import argparse
 import multiprocessing
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from time import perf_counter, process_time
-from typing import Any
+from typing import Any, NoReturn
 
 from intrinsic_lr.core.errors import InputError
 
 
+class Parser(argparse.ArgumentParser):
+    """Reads the options of one part, described by its module's text; a wrong option is answered in one line."""
+
+    def __init__(self, part: str, description: str) -> None:
+        super().__init__(
+            prog=f"python -m benchmarks {part}",
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        out = Path(f"results/benchmarks/{part}.csv")
+        self.add_argument("--out", type=Path, default=out, help=f"table to write; default {out}")
+
+    def error(self, message: str) -> NoReturn:
+        """Raise `InputError`."""
+        raise InputError(message)
+
+
+def cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 @dataclass(frozen=True)
 class Measurement:
-    """What a function took, in seconds and, at the peak of its process, in bytes; and what it returned."""
+    """The seconds that a function took, the peak memory of its process in bytes, and its value."""
 
     seconds: float
     cpu_seconds: float
@@ -45,6 +69,6 @@ def _call(sender: Connection, function: Callable[..., Any], arguments: tuple) ->
     started, cpu = perf_counter(), process_time()
     value = function(*arguments)
     seconds, cpu_seconds = perf_counter() - started, process_time() - cpu
-    # Unlike ru_maxrss this does not begin with what the process that started this one had.
+    # Unlike ru_maxrss this does not begin with the peak of the process that started this one.
     peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
     sender.send(Measurement(seconds, cpu_seconds, peak, value))
