@@ -5,11 +5,9 @@ import multiprocessing
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from time import perf_counter, process_time
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from intrinsic_lr.core.errors import InputError
 
@@ -17,12 +15,9 @@ from intrinsic_lr.core.errors import InputError
 class Parser(argparse.ArgumentParser):
     """Reads the options of one part, described by its module's text; a wrong option is answered in one line."""
 
-    def __init__(self, part: str, description: str) -> None:
-        super().__init__(
-            prog=f"python -m benchmarks {part}",
-            description=description,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+    def __init__(self, part: str, text: str) -> None:
+        raw = argparse.RawDescriptionHelpFormatter
+        super().__init__(prog=f"python -m benchmarks {part}", description=text, formatter_class=raw)
         out = Path(f"results/benchmarks/{part}.csv")
         self.add_argument("--out", type=Path, default=out, help=f"table to write; default {out}")
 
@@ -36,18 +31,15 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """The seconds that a function took, the peak memory of its process in bytes, and its value."""
+class Measurement(NamedTuple):
+    """The value of a function and the peak memory of its process."""
 
-    seconds: float
-    cpu_seconds: float
-    peak_bytes: int
     value: Any
+    peak_bytes: int
 
 
 def measure(function: Callable[..., Any], *arguments: Any) -> Measurement:
-    """Call a function of a module in a new process; imports are not timed.
+    """Call a function of a module in a new process.
 
     Raises:
         InputError: when the process ends without a result.
@@ -66,9 +58,7 @@ def measure(function: Callable[..., Any], *arguments: Any) -> Measurement:
 
 
 def _call(sender: Connection, function: Callable[..., Any], arguments: tuple) -> None:
-    started, cpu = perf_counter(), process_time()
     value = function(*arguments)
-    seconds, cpu_seconds = perf_counter() - started, process_time() - cpu
     # Unlike ru_maxrss this does not begin with the peak of the process that started this one.
     peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
-    sender.send(Measurement(seconds, cpu_seconds, peak, value))
+    sender.send(Measurement(value, peak))

@@ -1,16 +1,15 @@
 """The networks of the benchmark in plain PyTorch: what a user would write, and the least that a step costs.
 
-A contender has `members`, the networks that a step advances, and `step()`, which does one update of each; on CUDA the
-work may still be under way when it returns. Contenders that train one network at a time measure one: R of them, one
-after another, take R times as long, and rates per member and step are the same.
+A contender has `members`, the networks that a step advances, and `step()`, which does one update of each; on CUDA
+the work may still be under way when it returns. Where networks are trained one after another, one is measured:
+rates per member and step are the same.
 """
 
-import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import cache, partial
 from math import prod
 from time import perf_counter
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.cases import LR, WEIGHT_DECAY, Case, autocast, synchronize
-from benchmarks.library import network, tensors
+from benchmarks.library import LR, WEIGHT_DECAY, Case, autocast, network, tensors
 
 
 class Plain:
@@ -96,7 +94,7 @@ def _loaded(case: Case) -> Iterator[list[Tensor]]:
 
 
 def _batches(case: Case, members: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images and labels of one batch (B, ...), or of one for each member (R, B, ...), shuffled each epoch."""
+    """Yield images and labels of a batch (B, ...), or of one for each member (R, B, ...), shuffled each epoch."""
     images, labels = tensors(case)
     shape = (members, len(labels)) if members else (len(labels),)
     while True:
@@ -109,25 +107,15 @@ def _batches(case: Case, members: int) -> Iterator[tuple[Tensor, Tensor]]:
 FORWARD, WEIGHT_GRADIENT, INPUT_GRADIENT = "forward", "weight gradient", "input gradient"
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A linear or convolutional layer of one member, for a batch of B.
-
-    Attributes:
-        weight: shape (O, I), or (O, C, k, k).
-        x: shape of its input, (B, I) or (B, C, H, W).
-        y: shape of its output.
-        stride, padding: of a convolution.
-        products: the matrix products that a step needs: forward, gradient of the weight if it is trained, and
-            gradient of the input but for the first layer. Layers that differ in these alone are equal.
-    """
+class Layer(NamedTuple):
+    """Shapes of a linear or convolutional layer: weight (O, I) or (O, C, k, k), input (B, I) or (B, C, H, W)."""
 
     weight: tuple[int, ...]
     x: tuple[int, ...]
     y: tuple[int, ...]
     stride: tuple[int, ...]
     padding: tuple[int, ...]
-    products: tuple[str, ...] = field(compare=False)
+    products: tuple[str, ...]
 
     @property
     def flops(self) -> int:
@@ -136,7 +124,7 @@ class Layer:
 
 
 def layers(case: Case) -> list[Layer]:
-    """Return the layers of the case's network in forward order."""
+    """Return the layers of the case's network in forward order, with the products that a step needs."""
     found: list[Layer] = []
 
     def note(module: nn.Linear | nn.Conv2d, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -161,9 +149,23 @@ class Products:
 
     def __init__(self, case: Case) -> None:
         self.members = case.replicates
-        noise = cache(partial(_noise, case))
-        fastest = cache(lambda layer, product: _fastest(layouts(layer, product, case.replicates, noise), case))
-        self._products = [fastest(layer, product) for layer in layers(case) for product in layer.products]
+        dtype = torch.bfloat16 if case.precision == "bfloat16" else torch.float32
+        noise = cache(lambda *shape: torch.randn(shape, device=case.device, dtype=dtype))
+
+        def seconds(compute: Callable[[], object]) -> float:
+            case.synchronize()
+            started = perf_counter()
+            compute()
+            case.synchronize()
+            return perf_counter() - started
+
+        @cache
+        def fastest(layer: Layer, product: str) -> Callable[[], object]:
+            candidates = layouts(layer, product, case.replicates, noise)
+            return min(candidates, key=lambda compute: min(seconds(compute) for _ in range(4)))
+
+        with torch.no_grad():
+            self._products = [fastest(layer, product) for layer in layers(case) for product in layer.products]
 
     @torch.no_grad()
     def step(self) -> None:
@@ -172,49 +174,23 @@ class Products:
             compute()
 
 
-def _noise(case: Case, shape: tuple[int, ...], channels_last: bool = False) -> Tensor:
-    found = torch.randn(shape, device=case.device, dtype=torch.bfloat16 if case.precision == "bfloat16" else None)
-    return found.contiguous(memory_format=torch.channels_last) if channels_last else found
-
-
-def _fastest(candidates: Iterator[Callable[[], object]], case: Case) -> Callable[[], object]:
-    def seconds(compute: Callable[[], object]) -> float:
-        synchronize(case.device)
-        started = perf_counter()
-        compute()
-        synchronize(case.device)
-        return perf_counter() - started
-
-    with torch.no_grad():
-        return min(candidates, key=lambda compute: min(seconds(compute) for _ in range(4)))
-
-
 def layouts(
     layer: Layer, product: str, members: int, noise: Callable[..., Tensor]
 ) -> Iterator[Callable[[], object]]:
-    """Yield one product of R members in several layouts in memory."""
-    if len(layer.weight) == 2:
+    """Yield one product of R members in several layouts: batched products, or a convolution with R groups."""
+    if not layer.stride:
         (batch, fan_in), out = layer.x, layer.weight[0]
-        rows, inner, columns = {
-            FORWARD: (batch, fan_in, out),
-            WEIGHT_GRADIENT: (out, batch, fan_in),
-            INPUT_GRADIENT: (batch, out, fan_in),
-        }[product]
-        left = noise((members, rows, inner)), noise((members, inner, rows)).mT
-        right = noise((members, inner, columns)), noise((members, columns, inner)).mT
-        for a, b in itertools.product(left, right):
-            yield partial(torch.bmm, a, b)
+        x, weight, y = noise(members, batch, fan_in), noise(members, out, fan_in), noise(members, batch, out)
+        a, b = {FORWARD: (x, weight.mT), WEIGHT_GRADIENT: (y.mT, x), INPUT_GRADIENT: (y, weight)}[product]
+        yield from (partial(torch.bmm, *pair) for pair in ((a, b), (a.contiguous(), b.contiguous())))
         return
-    for channels_last in (False, True):
-        x, y = (noise((shape[0], members * shape[1], *shape[2:]), channels_last) for shape in (layer.x, layer.y))
-        weight = noise((members * layer.weight[0], *layer.weight[1:]), channels_last)
-        yield partial(_convolution, layer, product, members, x, weight, y)
-
-
-def _convolution(layer: Layer, product: str, groups: int, x: Tensor, weight: Tensor, y: Tensor) -> object:
-    if product == FORWARD:
-        return F.conv2d(x, weight, None, layer.stride, layer.padding, groups=groups)
+    x, y = (noise(shape[0], members * shape[1], *shape[2:]) for shape in (layer.x, layer.y))
+    weight = noise(members * layer.weight[0], *layer.weight[1:])
     wanted = (product == INPUT_GRADIENT, product == WEIGHT_GRADIENT, False)
-    return torch.ops.aten.convolution_backward(
-        y, x, weight, None, layer.stride, layer.padding, (1, 1), False, (0, 0), groups, wanted
-    )
+    for layout in (torch.contiguous_format, torch.channels_last):
+        x, y, weight = (tensor.contiguous(memory_format=layout) for tensor in (x, y, weight))
+        if product == FORWARD:
+            yield partial(F.conv2d, x, weight, None, layer.stride, layer.padding, groups=members)
+        else:
+            rest = (None, layer.stride, layer.padding, (1, 1), False, (0, 0), members, wanted)
+            yield partial(torch.ops.aten.convolution_backward, y, x, weight, *rest)

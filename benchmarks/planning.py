@@ -14,7 +14,7 @@ from intrinsic_lr.analyses.tables import write_table
 from intrinsic_lr.commands import estimate
 from intrinsic_lr.commands.estimate import Setting
 from intrinsic_lr.data.dataset_sizes import Sizes
-from intrinsic_lr.models.ensemble import build
+from intrinsic_lr.models.architecture import describe
 from intrinsic_lr.study.model_spec import ModelSpec
 
 DIGITS = Sizes(1437, 360, (1, 8, 8), 10)
@@ -43,31 +43,24 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N; default cpu")
     options = parser.parse_args(argv)
     settings = [
-        Setting(ModelSpec.parse(model), sizes, batch, members)
+        Setting(model, sizes, batch, members, "float32", "float32", "none")
         for model, sizes, batch, replicates in CASES
         for members in replicates
     ]
-    jobs = options.jobs or max(1, cores() // options.threads)
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(options.jobs or max(1, cores() // options.threads)) as pool:
         rows = list(pool.map(lambda setting: row(setting, options.device, options.threads), settings))
     table = pd.DataFrame(rows)
     print(table.to_string(index=False, float_format="{:.3g}".format))
     write_table(table, options.out)
-    print(f"written: {options.out}")
 
 
 def row(setting: Setting, device: str, threads: int) -> dict[str, Any]:
     """Return the speed of one setting, the size of a member's checkpoint and the peak memory of its process."""
-    found = measure(estimate.measure, setting, device, threads)
+    speed, peak = measure(estimate.measure, setting, device, threads)
     sizes = setting.sizes
-    network = build(setting.model, sizes.shape, sizes.classes)
+    network = describe(ModelSpec.parse(setting.model), sizes.shape, sizes.classes)
     return {
-        "model": setting.model.spell(),
-        "image": "x".join(map(str, sizes.shape)),
-        "batch": setting.batch_size,
-        "replicates": setting.members,
-        "member_steps_per_second": setting.members / found.value.step,
-        "evaluation_seconds": found.value.evaluation,
-        "checkpoint_kb": 4 * network.size / 1e3,
-        "peak_mb": found.peak_bytes / 1e6,
-    }
+        "model": setting.model, "image": "x".join(map(str, sizes.shape)), "batch": setting.batch_size,
+        "replicates": setting.members, "member_steps_per_second": setting.members / speed.step,
+        "evaluation_seconds": speed.evaluation, "checkpoint_kb": 4 * network.size / 1e3, "peak_mb": peak / 1e6,
+    }  # fmt: skip
