@@ -12,7 +12,9 @@ from intrinsic_lr.models.module import Norm, build_module
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.study.schedules import Segment, Timeline
-from intrinsic_lr.training.loop import Batches, State, take_step
+from intrinsic_lr.training.batches import Batches
+from intrinsic_lr.training.loop import take_step
+from intrinsic_lr.training.state import State
 
 CLASSES = 10
 LR, WEIGHT_DECAY = 0.1, 0.0005
@@ -76,7 +78,7 @@ class Case:
 
 
 class Engine:
-    """The library's training of an ensemble, step by step as `intrinsic_lr.commands.train` runs it."""
+    """The library's training of an ensemble, step by step as `intrinsic-lr train` runs it."""
 
     def __init__(self, case: Case) -> None:
         self.members = case.replicates

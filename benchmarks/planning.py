@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N; default cpu")
     options = parser.parse_args(argv)
     settings = [
-        Setting(model, sizes, batch, members, "float32", "float32", "none")
+        Setting(ModelSpec.parse(model), sizes, batch, members)
         for model, sizes, batch, replicates in CASES
         for members in replicates
     ]
@@ -58,9 +58,9 @@ def row(setting: Setting, device: str, threads: int) -> dict[str, Any]:
     """Return the speed of one setting, the size of a member's checkpoint and the peak memory of its process."""
     speed, peak = measure(estimate.measure, setting, device, threads)
     sizes = setting.sizes
-    network = describe(ModelSpec.parse(setting.model), sizes.shape, sizes.classes)
+    network = describe(setting.model, sizes.shape, sizes.classes)
     return {
-        "model": setting.model, "image": "x".join(map(str, sizes.shape)), "batch": setting.batch_size,
+        "model": setting.model.spell(), "image": "x".join(map(str, sizes.shape)), "batch": setting.batch_size,
         "replicates": setting.members, "member_steps_per_second": setting.members / speed.step,
         "evaluation_seconds": speed.evaluation, "checkpoint_kb": 4 * network.size / 1e3, "peak_mb": peak / 1e6,
     }  # fmt: skip

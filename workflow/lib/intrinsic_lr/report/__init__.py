@@ -1,1 +1,1 @@
-"""The page `results/report.html`: what came out, claim by claim, in one file that needs no network."""
+"""The page `results/report.html`: the results, claim by claim, in one file that needs no network."""

@@ -1,4 +1,4 @@
-"""Where results come from: what the records of the trainings behind them say, taken together."""
+"""Provenance of results: what the records of the trainings behind them say, taken together."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
@@ -44,14 +44,11 @@ def of_data(infos: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Return what the descriptions of data sets say, by heading."""
     told = [
         f"{info['name']}: {info['train_count']:,} training and {info['test_count']:,} test images of "
-        f"{'x'.join(map(str, info['shape']))}, sha256 {info['sha256']}" + _note(info)
+        f"{'x'.join(map(str, info['shape']))}, sha256 {info['sha256']}"
+        + (f" ({info['note']})" if info.get("note") else "")
         for info in infos
     ]
     return {"Data": "; ".join(told)} if told else {}
-
-
-def _note(info: Mapping[str, Any]) -> str:
-    return f" ({info['note']})" if info.get("note") else ""
 
 
 def of_tools() -> dict[str, str]:
