@@ -77,27 +77,25 @@ def test_an_image_folder_can_be_read_grey_and_small(folder, first):
     assert torch.equal(tensors["train_images"][0, 0], torch.from_numpy(expected))
 
 
-def test_other_modes_of_8_bits_become_the_channels_asked_for(folder, first):
-    grey = pictures(1, 6, 8)[0]
-    colours = np.stack([grey, grey + 1, grey // 2], axis=-1)
-    opaque = np.concatenate([colours, np.full((6, 8, 1), 7, np.uint8)], axis=-1)
-    palette = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(6, 8), mode="P")
-    palette.putpalette(np.repeat(np.arange(256), 3).astype(np.uint8).tobytes())
-    cases = {
-        "L": (Image.fromarray(grey), np.repeat(grey[..., None], 3, axis=-1)),
-        "RGBA": (Image.fromarray(opaque), colours),
-        "LA": (
-            Image.fromarray(np.stack([grey, grey], axis=-1), mode="LA"),
-            np.repeat(grey[..., None], 3, axis=-1),
-        ),
-        "P": (palette, np.repeat(np.arange(48, dtype=np.uint8).reshape(6, 8, 1), 3, axis=-1)),
-        "1": (Image.fromarray(grey > 99), np.repeat((255 * (grey > 99)).astype(np.uint8)[..., None], 3, axis=-1)),
-    }
-    for mode, (image, expected) in cases.items():
-        assert image.mode == mode
-        image.save(first, format="PNG")
-        found = data.prepare(folder, "mine")[0]["train_images"][0]
-        assert torch.equal(found, channels_first(expected[None])[0]), mode
+GREY = pictures(1, 6, 8)[0]
+COLOURS = np.stack([GREY, GREY + 1, GREY // 2], axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("mode", "array", "expected"),
+    [
+        ("L", GREY, np.stack([GREY] * 3, axis=-1)),
+        ("RGBA", np.dstack([COLOURS, np.full((6, 8), 7, np.uint8)]), COLOURS),
+        ("LA", np.dstack([GREY, GREY]), np.stack([GREY] * 3, axis=-1)),
+        ("1", GREY > 99, np.stack([255 * (GREY > 99)] * 3, axis=-1).astype(np.uint8)),
+    ],
+)
+def test_other_modes_of_8_bits_become_the_channels_asked_for(mode, array, expected, folder, first):
+    image = Image.fromarray(array)
+    assert image.mode == mode
+    image.save(first, format="PNG")
+    found = data.prepare(folder, "mine")[0]["train_images"][0]
+    assert torch.equal(found, channels_first(expected[None])[0])
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """Small data sets written in torchvision's own formats, for tests."""
 
-import bz2
-import csv
 import gzip
 import hashlib
 import json
@@ -71,17 +69,6 @@ def write_qmnist(root, train, test, monkeypatch):
         idx(root / f"QMNIST/raw/qmnist-{part}-labels-idx2-int", table, code=12)
 
 
-def write_usps(root, train, test, monkeypatch):
-    for name, (images, labels) in (("usps.bz2", train), ("usps.t.bz2", test)):
-        lines = []
-        for image, label in zip(images, labels, strict=True):
-            values = 2 * (image.ravel() + 0.5) / 255 - 1
-            lines.append(f"{label + 1} " + " ".join(f"{i + 1}:{v:.6f}" for i, v in enumerate(values)))
-        (root / name).write_bytes(bz2.compress("\n".join(lines).encode()))
-    sums = {part: ["", file, md5(root / file)] for part, file in (("train", "usps.bz2"), ("test", "usps.t.bz2"))}
-    monkeypatch.setattr(tv.USPS, "split_list", sums)
-
-
 def write_cifar(cls, key, meta):
     def write(root, train, test, monkeypatch):
         folder = root / cls.base_folder
@@ -113,19 +100,6 @@ def write_svhn(root, train, test, monkeypatch):
     monkeypatch.setattr(tv.SVHN, "split_list", sums)
 
 
-def write_stl10(root, train, test, monkeypatch):
-    folder = root / "stl10_binary"
-    folder.mkdir()
-    for part, (images, labels) in (("train", train), ("test", test)):
-        (folder / f"{part}_X.bin").write_bytes(images.transpose(0, 3, 2, 1).tobytes())
-        (folder / f"{part}_y.bin").write_bytes((labels + 1).astype(np.uint8).tobytes())
-    (folder / "unlabeled_X.bin").write_bytes(b"")
-    (folder / "class_names.txt").write_text("\n".join(NAMES))
-    for name in ("train_list", "test_list"):
-        files = [[file, md5(folder / file)] for file, _ in getattr(tv.STL10, name)]
-        monkeypatch.setattr(tv.STL10, name, files)
-
-
 def write_folders(train_folder, test_folder, suffix="png"):
     def write(root, train, test, monkeypatch):
         for folder, (images, labels) in ((train_folder, train), (test_folder, test)):
@@ -138,17 +112,6 @@ def write_folders(train_folder, test_folder, suffix="png"):
 def write_imagenette(root, train, test, monkeypatch):
     monkeypatch.setattr(tv.Imagenette, "_WNID_TO_CLASS", {name: (name, "alias") for name in NAMES})
     write_folders("imagenette2/train", "imagenette2/val", "JPEG")(root, train, test, monkeypatch)
-
-
-def write_gtsrb(root, train, test, monkeypatch):
-    base = root / "gtsrb"
-    for i, (image, label) in enumerate(zip(*train, strict=True)):
-        save(base / "GTSRB/Training" / f"{label:05d}" / f"{i:03d}.ppm", image)
-    for i, image in enumerate(test[0]):
-        save(base / "GTSRB/Final_Test/Images" / f"{i:05d}.ppm", image)
-    with open(base / "GT-final_test.csv", "w", newline="") as handle:
-        writer = csv.writer(handle, delimiter=";")
-        writer.writerows([("Filename", "ClassId"), *((f"{i:05d}.ppm", c) for i, c in enumerate(test[1]))])
 
 
 def write_food(root, train, test, monkeypatch):
@@ -169,18 +132,13 @@ GREY, RGB = (7, 5), (6, 8, 3)
 FORMATS = {
     "MNIST": (write_mnist("MNIST"), GREY, tv.MNIST.classes),
     "FashionMNIST": (write_mnist("FashionMNIST"), GREY, tv.FashionMNIST.classes),
-    "KMNIST": (write_mnist("KMNIST"), GREY, tv.KMNIST.classes),
     "QMNIST": (write_qmnist, GREY, tv.QMNIST.classes),
     "EMNIST-letters": (write_emnist("letters", 1), GREY, LETTERS),
-    "EMNIST-digits": (write_emnist("digits", 0), GREY, [str(i) for i in range(10)]),
-    "USPS": (write_usps, (16, 16), NUMBERS),
     "CIFAR10": (write_cifar(tv.CIFAR10, "labels", "label_names"), (32, 32, 3), NAMES),
     "CIFAR100": (write_cifar(tv.CIFAR100, "fine_labels", "fine_label_names"), (32, 32, 3), NAMES),
     "SVHN": (write_svhn, (32, 32, 3), NUMBERS),
-    "STL10": (write_stl10, (96, 96, 3), NAMES),
     "Country211": (write_folders("country211/train", "country211/test"), RGB, NAMES),
     "Food101": (write_food, RGB, NAMES),
-    "GTSRB": (write_gtsrb, RGB, NUMBERS),
     "Imagenette": (write_imagenette, RGB, ALIASED),
 }
 

@@ -62,8 +62,7 @@ class Dataset:
 def write(spec: Mapping[str, Any], name: str, data_path: Path | str, info_path: Path | str) -> dict[str, Any]:
     """Prepare a data set and write it: a safetensors file and the JSON that describes and checks it.
 
-    Returns:
-        The description, as `prepare` gives it, with the `sha256` of the data file.
+    Returns the description that `prepare` gives, with the `sha256` of the data file.
     """
     tensors, info = prepare(spec, name)
     with storage.atomic_path(data_path) as temporary:
@@ -139,9 +138,7 @@ def prepare(spec: Mapping[str, Any], name: str) -> tuple[dict[str, torch.Tensor]
 def _classes(train: Split, test: Split, place: str) -> list[str]:
     """Return the names of the classes; check that the labels count them from 0 and that each has images."""
     if train.classes != test.classes:
-        raise InputError(
-            f"{place}: the classes must be the same in train and test, got {train.classes} and {test.classes}"
-        )
+        raise InputError(f"{place}: train and test must have equal classes, got {train.classes}, {test.classes}")
     count = 1 + max(int(split.labels.max()) for split in (train, test))
     classes = train.classes or [str(label) for label in range(count)]
     if len(classes) < 2:
@@ -165,9 +162,8 @@ def _classes(train: Split, test: Split, place: str) -> list[str]:
 def _stratified_subset(labels: np.ndarray, classes: int, count: int, place: str) -> np.ndarray:
     """Return the sorted indices of `count` images, in each class a share in proportion to its size.
 
-    Within a class the images are shuffled. The first of each is taken, then the others in order of (r + 1/2)/n for
-    the r-th of n (Sainte-Laguë's method of apportionment). So every class gives at least one image, and a smaller
-    subset lies within a larger one.
+    The images of a class are shuffled. The first of each is taken, then the others in order of (r + 1/2)/n for the
+    r-th of n (Sainte-Laguë's method). So every class gives an image, and a smaller subset is part of a larger one.
     """
     if not classes <= count <= len(labels):
         raise InputError(

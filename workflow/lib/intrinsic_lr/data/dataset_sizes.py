@@ -23,13 +23,7 @@ _OPTIONS = {
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of a data set.
-
-    Attributes:
-        train, test: numbers of images.
-        shape: of an image, (C, H, W).
-        classes: number of classes.
-    """
+    """Sizes of a data set: numbers of training and test images, shape (C, H, W) of an image, number of classes."""
 
     train: int
     test: int

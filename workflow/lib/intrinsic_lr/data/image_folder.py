@@ -14,12 +14,10 @@ _IGNORED = ("thumbs.db", "desktop.ini")
 
 
 def check(spec: Mapping[str, Any], place: str) -> Path:
-    """Return the folder of a definition; raise `InputError` unless it holds both parts."""
+    """Return the folder of a definition; raise `InputError` unless it has both parts."""
     root = Path(os.path.expanduser(spec["root"]))
     if os.path.isfile(root):
-        raise InputError(
-            f"{place}.root: must be a folder, got the file {str(root)!r}; an archive must be unpacked first"
-        )
+        raise InputError(f"{place}.root: must be a folder, got the file {str(root)!r}; unpack an archive first")
     for part in ("train", "test"):
         if not os.path.isdir(root / part):
             raise InputError(
@@ -29,16 +27,13 @@ def check(spec: Mapping[str, Any], place: str) -> Path:
 
 
 def files(spec: Mapping[str, Any], part: str, place: str) -> dict[str, list[str]]:
-    """List the images of one part, `train` or `test`, by class.
+    """List the images of a part, `train` or `test`: class -> paths, both sorted by the code points of their names.
 
     Hidden files and folders are left out. Anything else that is not an image in the folder of a class is refused,
     because leaving it out might leave out images.
 
-    Returns:
-        Class -> paths; both sorted by the code points of their names, whatever the file system's order.
-
     Raises:
-        InputError: for a folder that is missing, has no classes or a class without images, or holds other things.
+        InputError: for a folder that is missing, has no classes or a class without images, or has other content.
     """
     folder = str(check(spec, place) / part)
     classes = _entries(folder, place)
@@ -53,9 +48,7 @@ def files(spec: Mapping[str, Any], part: str, place: str) -> dict[str, list[str]
 def _images(folder: str, place: str) -> list[str]:
     entries = _entries(folder, place)
     if not entries:
-        raise InputError(
-            f"{place}.root: {folder!r} has no images; expected images of each class in train and test"
-        )
+        raise InputError(f"{place}.root: {folder!r} has no images; expected some of each class in train and test")
     for entry in entries:
         if entry.is_dir():
             raise InputError(f"{place}.root: expected train/<class>/<image>, got the folder {entry.path!r}")

@@ -44,10 +44,8 @@ def decode(
         place: where the data set is defined, for messages.
 
     Returns:
-        uint8 (N, C, H, W) and int64 (N,).
-
-    Raises:
-        InputError: for an image that cannot be read, has no label or another size than the first.
+        uint8 (N, C, H, W) and int64 (N,). Raises `InputError` for an image that cannot be read, has no label or
+        another size than the first.
     """
     import numpy as np
     from PIL import Image, ImageOps
@@ -63,10 +61,7 @@ def decode(
                 raise ValueError(f"pixels of type {pixels.dtype}")
         # Pillow's decoders raise OSError, ValueError, SyntaxError, struct.error and others on damaged files.
         except Exception as error:
-            raise InputError(
-                f"{place}.root: {name_of(index)} cannot be read ({reason(error)}); "
-                "expected whole image files of 8 bits a channel"
-            ) from None
+            raise InputError(f"{place}.root: {name_of(index)} cannot be read ({reason(error)})") from None
         if label is None:
             raise InputError(f"{place}.root: {name_of(index)} has no label; expected labelled images only")
         pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)

@@ -22,16 +22,15 @@ from intrinsic_lr.data.splits import Split, decode, reason
 
 @dataclass(frozen=True)
 class Source:
-    """How torchvision opens a data set, and what a whole one holds.
+    """How torchvision opens a data set, and the sizes of a whole one.
 
     Attributes:
         loader: the class in `torchvision.datasets`.
-        splits: keyword arguments that select the training images, and those that select the test images.
+        splits: keyword arguments that select the training and the test images.
         counts: numbers of training and of test images, by the set's publication or torchvision's documentation.
         archives: the files that torchvision downloads and checks by their MD5, below `root`; empty for sets that
             it cannot download, or (FGVCAircraft) would download unchecked.
-        shape: (C, H, W) of an image, where all have one size.
-        classes: number of classes, where the shape is given.
+        shape, classes: (C, H, W) of an image and number of classes, where all images have one size.
     """
 
     loader: str
@@ -63,12 +62,13 @@ _VALIDATION = ({"split": "train"}, {"split": "val"})
 _GTSRB = _below("gtsrb", "GTSRB-Training_fixed.zip", "GTSRB_Final_Test_Images.zip", "GTSRB_Final_Test_GT.zip")
 _FLOWERS = _below("flowers-102", "102flowers.tgz", "imagelabels.mat", "setid.mat")
 _PETS = _below("oxford-iiit-pet", "images.tar.gz", "annotations.tar.gz")
-_PCAM = [f"camelyonpatch_level_2_split_{part}_{kind}.h5.gz" for part in ("train", "test") for kind in ("x", "y")]
+_PCAM = (f"camelyonpatch_level_2_split_{part}.h5.gz" for part in ("train_x", "train_y", "test_x", "test_y"))
 
 SOURCES: Mapping[str, Source] = {
-    "MNIST": _idx("MNIST", "train", "t10k", "labels-idx1-ubyte", 10_000),
-    "FashionMNIST": _idx("FashionMNIST", "train", "t10k", "labels-idx1-ubyte", 10_000),
-    "KMNIST": _idx("KMNIST", "train", "t10k", "labels-idx1-ubyte", 10_000),
+    **{
+        name: _idx(name, "train", "t10k", "labels-idx1-ubyte", 10_000)
+        for name in ("MNIST", "FashionMNIST", "KMNIST")
+    },
     "QMNIST": _idx("QMNIST", "qmnist-train", "qmnist-test", "labels-idx2-int", 60_000),
     "EMNIST-balanced": _emnist("balanced", (112_800, 18_800), 47),
     "EMNIST-byclass": _emnist("byclass", (697_932, 116_323), 62),
@@ -116,8 +116,8 @@ def read(spec: Mapping[str, Any], place: str) -> tuple[Split, Split, str]:
         if not spec.get("download"):
             raise
         with downloads.lock(root, place):
+            # Another process may have downloaded it while this one waited.
             try:
-                # Another process may have downloaded it while this one waited.
                 opened = _open(spec, root, place)
             except _MissingError:
                 downloads.download(spec["dataset"], source, root, place)
