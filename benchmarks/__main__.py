@@ -10,29 +10,27 @@ import sys
 
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.job_log import run_command
+from intrinsic_lr.core.rerun import ALLOCATOR
 
 PARTS = ("engine", "planning", "analyses", "workflow")
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "268435456", "MALLOC_TRIM_THRESHOLD_": "536870912"}
-"""How the jobs of the workflow keep memory (workflow/rules/common.smk); read when a process starts."""
+# The jobs of the workflow keep memory so; read when a process starts.
+MEMORY = dict(setting.split("=") for setting in ALLOCATOR.split())
 
 
 def main() -> None:
     """Run the part that the command line names, or all."""
-    if not sys.argv[1:]:
-        for part in PARTS:
-            print(f"== {part}", flush=True)
-            importlib.import_module(f"benchmarks.{part}").main([])
-        return
-    part, *options = sys.argv[1:]
-    if part in ("-h", "--help"):
+    parts, options = sys.argv[1:2] or PARTS, sys.argv[2:]
+    if parts[0] in ("-h", "--help"):
         print(__doc__)
         return
-    if part not in PARTS:
-        raise InputError(f"part: must be one of {', '.join(PARTS)}, got {part!r}")
-    importlib.import_module(f"benchmarks.{part}").main(options)
+    if parts[0] not in PARTS:
+        raise InputError(f"part: must be one of {', '.join(PARTS)}, got {parts[0]!r}")
+    for part in parts:
+        print(f"== {part}", flush=True)
+        importlib.import_module(f"benchmarks.{part}").main(options)
 
 
 if __name__ == "__main__":
-    if not ALLOCATOR.items() <= os.environ.items():
-        os.execve(sys.executable, [sys.executable, "-m", "benchmarks", *sys.argv[1:]], {**os.environ, **ALLOCATOR})
+    if not MEMORY.items() <= os.environ.items():
+        os.execve(sys.executable, [sys.executable, "-m", "benchmarks", *sys.argv[1:]], {**os.environ, **MEMORY})
     run_command(main)

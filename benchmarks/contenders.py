@@ -19,6 +19,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.library import LR, WEIGHT_DECAY, Case, autocast, network, tensors
 
+SGD = partial(torch.optim.SGD, lr=LR, weight_decay=WEIGHT_DECAY)
+
 
 class Plain:
     """One network: `torch.nn`, `torch.optim.SGD`, batches from the device's memory or from a `DataLoader`.
@@ -31,7 +33,7 @@ class Plain:
     def __init__(self, case: Case, loader: bool = False, compiled: bool = False) -> None:
         self._case, self._compiled = case, compiled
         self.net = network(case)
-        self._optimizer = _sgd([p for p in self.net.parameters() if p.requires_grad], fused=compiled)
+        self._optimizer = SGD([p for p in self.net.parameters() if p.requires_grad], fused=compiled)
         self.batches = _loaded(case) if loader else _batches(case, 0)
         self._forward = self._loss
         if compiled:
@@ -64,7 +66,7 @@ class Vmap:
         self.params = {name: value for name, value in state.items() if value.requires_grad}
         self._net = nets[0].to("meta")
         self._gradients = vmap(grad(self._loss))
-        self._optimizer = _sgd(list(self.params.values()))
+        self._optimizer = SGD(list(self.params.values()))
         self.batches = _batches(case, case.replicates)
 
     def step(self) -> None:
@@ -79,10 +81,6 @@ class Vmap:
         with autocast(self._case):
             logits = functional_call(self._net, (params, frozen, buffers), (images,))
             return F.cross_entropy(logits, labels)
-
-
-def _sgd(weights: list[Tensor], **options) -> torch.optim.SGD:
-    return torch.optim.SGD(weights, lr=LR, weight_decay=WEIGHT_DECAY, **options)
 
 
 def _loaded(case: Case) -> Iterator[list[Tensor]]:

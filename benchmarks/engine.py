@@ -188,7 +188,6 @@ def row(case: Case, name: str, rates: dict[str, np.ndarray], steps: int) -> Row:
 
 
 def _line(rows: list[Row]) -> str:
-    """Return a line on a case's engine, and contenders left out."""
     case, found = rows[0], {row["contender"]: row for row in rows if "ratio" in row}
     place = f"{case['device']} {case['threads']} thr {case['precision']}"
     line = f"{case['model']:<11} b{case['batch']:<4} R{case['replicates']:<4} {place}".ljust(42)

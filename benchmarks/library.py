@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from intrinsic_lr.data.dataset import Dataset
-from intrinsic_lr.models.ensemble import EnsembleModel, build
-from intrinsic_lr.models.module import Norm, build_module
+from intrinsic_lr.models.ensemble import build
+from intrinsic_lr.models.networks import Norm, build_network
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.study.schedules import Segment, Timeline
@@ -87,18 +87,13 @@ class Engine:
             timeline=Timeline((Segment(10**9, LR, WEIGHT_DECAY),)), checkpoints=(10**9,), log_every=10**9,
             trace_every=10**9, replicates=(0, case.replicates), precision=case.precision,
         )  # fmt: skip
-        self.model = ensemble(case.net)
+        self.model = build(ModelSpec.parse(case.net.spec), case.net.image, CLASSES)
         self._batches = Batches(self._plan, dataset(case))
         self.state = State.initial(self._plan, self.model, torch.device(case.device))
 
     def step(self) -> None:
         """Advance every member by one update."""
         take_step(self.state, self._plan, self.model, self._batches)
-
-
-def ensemble(model: Model) -> EnsembleModel:
-    """Return the model of an ensemble of these networks."""
-    return build(ModelSpec.parse(model.spec), model.image, CLASSES)
 
 
 def dataset(case: Case) -> Dataset:
@@ -122,12 +117,12 @@ def network(case: Case, seed: int = 0) -> nn.Module:
     """Return one of the case's networks on its device: the library's module with torch's own batch norms."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = build_module(ModelSpec.parse(case.net.spec), case.net.image, CLASSES)
+        net = build_network(ModelSpec.parse(case.net.spec), case.net.image, CLASSES)
     kind = nn.BatchNorm1d if case.model == "mlp" else nn.BatchNorm2d
     for name, module in list(net.named_modules()):
         if isinstance(module, Norm):
-            net.set_submodule(name, kind(len(module.running_mean), affine=False))
-    net.head.weight.requires_grad_(False)
+            norm = kind(module.channels, affine=False)
+            net.set_submodule(name, nn.Sequential(norm, nn.ReLU()) if module.rectify else norm)
     return net.to(case.device).train()
 
 

@@ -14,7 +14,7 @@ from intrinsic_lr.analyses.tables import write_table
 from intrinsic_lr.commands import estimate
 from intrinsic_lr.commands.estimate import Setting
 from intrinsic_lr.data.dataset_sizes import Sizes
-from intrinsic_lr.models.architecture import describe
+from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.study.model_spec import ModelSpec
 
 DIGITS = Sizes(1437, 360, (1, 8, 8), 10)
@@ -58,7 +58,7 @@ def row(setting: Setting, device: str, threads: int) -> dict[str, Any]:
     """Return the speed of one setting, the size of a member's checkpoint and the peak memory of its process."""
     speed, peak = measure(estimate.measure, setting, device, threads)
     sizes = setting.sizes
-    network = describe(setting.model, sizes.shape, sizes.classes)
+    network = build(setting.model, sizes.shape, sizes.classes)
     return {
         "model": setting.model.spell(), "image": "x".join(map(str, sizes.shape)), "batch": setting.batch_size,
         "replicates": setting.members, "member_steps_per_second": setting.members / speed.step,

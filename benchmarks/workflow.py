@@ -20,7 +20,6 @@ IMPORTS = {"python alone": "pass", "pandas": "import pandas", "seaborn": "import
 def main(argv: list[str]) -> None:
     """Measure, print a table, and write it."""
     parser = Parser("workflow", __doc__)
-    parser.add_argument("--done", type=Path, help="a folder with the finished default study, for a no-op dry run")
     options = parser.parse_args(argv)
     commands = {f"import: {name}": ["-c", code] for name, code in IMPORTS.items()}
     with tempfile.TemporaryDirectory() as folder:
@@ -28,8 +27,6 @@ def main(argv: list[str]) -> None:
         grid.write_text(yaml.safe_dump(large_grid()))
         commands["dry run of the default config"] = dry_run(folder)
         commands["dry run of 2,000 points"] = [*dry_run(folder), "--configfile", str(grid)]
-        if options.done:
-            commands["no-op dry run of the default config"] = dry_run(options.done)
         table = pd.DataFrame([{"what": what, "seconds": seconds(words)} for what, words in commands.items()])
     print(table.to_string(index=False, float_format="%.3g"))
     write_table(table, options.out)

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import analyses, engine
-from benchmarks.__main__ import ALLOCATOR
 from benchmarks.analyses import CLASSES, Labels
 from benchmarks.common import Measurement, measure
 from benchmarks.contenders import FORWARD, WEIGHT_GRADIENT, Plain, Vmap, layers, layouts
@@ -172,11 +171,6 @@ def test_mistakes_are_named(arguments, words):
     with pytest.raises(InputError) as error:
         engine.main([*arguments.split(), "--out", "/nonexistent/never.csv"])
     assert words in str(error.value)
-
-
-def test_memory_is_kept_as_in_the_jobs_of_the_workflow():
-    text = (ROOT / "workflow/rules/common.smk").read_text()
-    assert " ".join(f"{name}={value}" for name, value in ALLOCATOR.items()) in text
 
 
 def test_an_unknown_part_is_refused():

@@ -8,7 +8,7 @@ from pathlib import Path
 CONFIG_FILES = "INTRINSIC_LR_CONFIG_FILES"
 """Variable of a job's environment: the config files that its workflow was given, quoted for a shell."""
 
-_ALLOCATOR = "MALLOC_MMAP_THRESHOLD_=268435456 MALLOC_TRIM_THRESHOLD_=536870912"
+ALLOCATOR = "MALLOC_MMAP_THRESHOLD_=268435456 MALLOC_TRIM_THRESHOLD_=536870912"
 """glibc hands memory back to the system and fetches it again at every step: up to a quarter of a training's time.
 It is told to keep what it has (blocks below 256 MB, up to 512 MB of them); other C libraries ignore this."""
 
@@ -20,7 +20,7 @@ def quote_config(files: Sequence[Path], folder: Path) -> str:
 
 def shell_prefix(files: Sequence[Path], folder: Path) -> str:
     """Return what precedes every command of a job: it exports `CONFIG_FILES` and the settings of the allocator."""
-    prefix = f"export {_ALLOCATOR} {CONFIG_FILES}={shlex.quote(quote_config(files, folder))}; "
+    prefix = f"export {ALLOCATOR} {CONFIG_FILES}={shlex.quote(quote_config(files, folder))}; "
     # Snakemake formats it, and the name of a config file may have braces.
     return prefix.replace("{", "{{").replace("}", "}}")
 
