@@ -115,7 +115,7 @@ def report(study: Study, now: float) -> list[str]:
         known = [value for value in seconds.values() if value is not None]
         unknown = len(seconds) - len(known)
         more = f"; of {unknown} nothing like them was timed yet (`make estimate` times them)" if unknown else ""
-        expected = format_duration(wall_seconds(known, slots))
+        expected = format_duration(wall_seconds(known, slots)) if known else "unknown"
         lines.append(f"expected: {expected} for the trainings, {slots} at a time{more}")
         if not running:
             lines.append("no training is running; `make results` goes on with what is left")
