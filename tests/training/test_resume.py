@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from intrinsic_lr.commands import train
 from intrinsic_lr.core.block_files import HISTORY, RESUME, TRACE
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.models import explicit, kernels
+from intrinsic_lr.models import kernels
 from intrinsic_lr.models.devices import MemberLimit
 from intrinsic_lr.training.resume import STATE, STOPPED, Watch
 from plans import LIBRARY, contents, plan, timeline, train_words, write_noise
@@ -122,7 +122,6 @@ def test_the_end_of_the_parent_is_a_reason(monkeypatch):
 def uncompiled(monkeypatch):
     """PyTorch's arithmetic: the compiled kernels, which need next to no memory, do not ask for any."""
     monkeypatch.setattr(kernels, "load", lambda: None)
-    monkeypatch.setattr(explicit, "compiled", lambda *_: None)
 
 
 def stopped(files, folder, **changes):
@@ -176,7 +175,7 @@ def test_a_state_of_another_arithmetic_is_not_gone_on_from(files, tmp_path, requ
     for folder in ("alone", "other"):
         train.main(command(files, tmp_path / folder))
     assert "of another training (other kernels)" in capsys.readouterr().err
-    assert json.loads((tmp_path / "other/run.json").read_text())["kernels"] == "PyTorch"
+    assert json.loads((tmp_path / "other/run.json").read_text())["kernels"] == "pytorch"
     assert finished_like(tmp_path / "other", tmp_path / "alone")
 
 

@@ -141,7 +141,7 @@ def _provenance(plan: TrainingPlan, data: Dataset, device: torch.device, note: s
         },
         "device": describe(device),
         "threads": torch.get_num_threads(),
-        "kernels": "compiled" if kernels.load() else "PyTorch",
+        "kernels": kernels.arithmetic(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "git_commit": current_commit(),
         "command": shlex.join(["intrinsic-lr", *sys.argv[1:]]),
