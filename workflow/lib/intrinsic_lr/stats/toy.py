@@ -49,22 +49,6 @@ def smallest_intrinsic_lr(dtype: type = np.float64) -> float:
     return float(DESCENT / -np.log(np.finfo(dtype).smallest_subnormal, dtype=np.float64))
 
 
-def loss(weights: ArrayLike) -> np.ndarray:
-    """Return L (...) of weights (..., 2).
-
-    >>> float(loss([1.0, 3.0]))
-    0.1
-    """
-    x, y = np.moveaxis(np.asarray(weights, np.float64), -1, 0)
-    return x**2 / (x**2 + y**2)
-
-
-def gradient(weights: ArrayLike) -> np.ndarray:
-    """Return the gradient (..., 2) of L, which is 2 x y (y, -x) / ||w||^4."""
-    x, y = np.moveaxis(np.asarray(weights, np.float64), -1, 0)
-    return np.stack([y, -x], axis=-1) * (2 * x * y / (x**2 + y**2) ** 2)[..., None]
-
-
 def two_cycle(lr: ArrayLike, intrinsic_lr: ArrayLike) -> np.ndarray:
     """Return the start (..., 2) of the exact cycle of two steps, along which ||w||^2 = eta and L = lambda_e/2.
 
