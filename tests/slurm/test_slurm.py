@@ -83,7 +83,7 @@ class Training:
         (self.process,) = [
             number
             for number, command, _ in processes()
-            if command[2:3] == ["train"] and f"digits_300-{point}" in command
+            if command[2:3] == ["train"] and f'"point":"digits_300-{point}"' in " ".join(command)
         ]
         self.send(signal.SIGSTOP)
         (self.job,) = jobs_of(cluster.jobs(), point)
