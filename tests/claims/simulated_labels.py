@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+from checks import Point, experiment
 
 from intrinsic_lr.claims.shared.spec import ClaimSpec
 from intrinsic_lr.core.seeding import stream_seed
@@ -21,7 +22,7 @@ def draw(p: np.ndarray, runs: int, generator: np.random.Generator) -> np.ndarray
     return (generator.random((runs, len(p), 1)) > p.cumsum(axis=1)[None, :, :-1]).sum(axis=2)
 
 
-def point(name: str, intrinsic_lr: float, steps: list[int], **axes: object) -> dict:
+def point(name: str, intrinsic_lr: float, steps: list[int], **axes: object) -> Point:
     """Return a point as the workflow describes it."""
     base = {
         "name": name, "dataset": "data", "model": "mlp", "batch_size": 32, "lr": 0.1,
@@ -30,7 +31,7 @@ def point(name: str, intrinsic_lr: float, steps: list[int], **axes: object) -> d
         "dtype": "float32", "data_order": None, "constraint": "none", "precision": "float32", "steps": steps,
         "length": steps[-1],
     }  # fmt: skip
-    return base | axes
+    return Point(**base | axes)
 
 
 class SimulatedData:
@@ -46,19 +47,16 @@ class SimulatedData:
     """
 
     def __init__(self, distribution, name, experiments, runs=40, records=None, **rest):
-        described = {
-            role: {"experiment": role, "replicates": runs, "points": points}
-            for role, points in experiments.items()
-        }
+        described = {role: experiment(role, points, runs) for role, points in experiments.items()}
         self.spec = ClaimSpec(name, experiments=described, analysis=ANALYSIS, **rest)
         self._distribution, self._runs, self._records = distribution, runs, records or {}
 
     def ensemble(self, role, point):
         def labels(step):
-            generator = np.random.default_rng(stream_seed(point["name"], step))
+            generator = np.random.default_rng(stream_seed(point.name, step))
             return draw(self._distribution(point, step), self._runs, generator)
 
-        record = self._records.get(point["name"], {})
+        record = self._records.get(point.name, {})
         block = SimpleNamespace(record=record, plan=record.get("plan"))
         return SimpleNamespace(labels=labels, classes=CLASSES, blocks=[block])
 

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from checks import experiment
 
 from intrinsic_lr.claims import distance_grows as claim
 from intrinsic_lr.claims.shared.spec import ClaimSpec
@@ -19,7 +20,7 @@ STEPS = np.array([200, 400, 410, 430, 450, 500, 600, 800, 1100, 1500, 1900, 2200
 POINT = {"name": "p", "intrinsic_lr": RATE, "steps": list(STEPS)}
 SPEC = ClaimSpec(
     "distance_grows",
-    experiments={"run": {"experiment": "trajectory", "points": [POINT]}},
+    experiments={"run": experiment("trajectory", [POINT])},
     thresholds={"growth": 0.0, "over_ou": 1.1, "slope": 0.1},
     settings={"start": 4, "long_lag": 5, "lag_ratio": 1.25, "short_lags": 1 / 3},
     analysis={"confidence": 0.95, "bootstrap": 200},
@@ -127,7 +128,7 @@ def test_the_plateau_is_judged_from_every_start_with_three_short_lags():
 
 @pytest.mark.parametrize("points", [[], [POINT, POINT | {"name": "q"}]])
 def test_several_points_or_none_are_a_clear_mistake(points):
-    described = {"run": {"experiment": "trajectory", "points": points}}
+    described = {"run": experiment("trajectory", points)}
     inputs = SimpleNamespace(spec=replace(SPEC, experiments=described))
-    with pytest.raises(InputError, match=f"experiment trajectory: found {len(points)} points; needs exactly one"):
+    with pytest.raises(InputError, match=rf"experiment trajectory: found {len(points)} points; .* exactly one"):
         claim.measure(inputs)

@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from checks import experiment
 
 from intrinsic_lr.claims import early_stopping_needed as claim
 from intrinsic_lr.claims.shared.spec import ClaimSpec
@@ -13,7 +14,7 @@ from intrinsic_lr.stats.loss_curves import late_over_best
 SPEC = ClaimSpec(
     "early_stopping_needed",
     experiments={
-        role: {"experiment": role, "points": [{"name": f"{role}-{lr}"} for lr in (0.1, 1.0, 10.0)]}
+        role: experiment(role, [{"name": f"{role}-{lr}"} for lr in (0.1, 1.0, 10.0)])
         for role in ("decay", "no_decay", "sgd")
     },
     thresholds={"ratio": 1.5},

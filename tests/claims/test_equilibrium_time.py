@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from checks import Point, experiment
 from simulated_labels import ANALYSIS, CLASSES, SimulatedData, dirichlet, draw, point
 
 from intrinsic_lr.claims import equilibrium_time as claim
@@ -16,7 +17,7 @@ from intrinsic_lr.stats.theory import relaxed_gamma
 RATES = (0.03, 0.01, 0.003, 0.001)
 SPEC = ClaimSpec(
     "equilibrium_time",
-    experiments={"rates": {"experiment": "mine"}},
+    experiments={"rates": experiment("mine")},
     thresholds={"slope_low": -1.2, "slope_high": -0.8, "spread": 2},
     settings={"levels": [0.2, 0.1, 0.05], "equilibrium": 0.1, "late": 0.25},
     analysis=ANALYSIS,
@@ -29,7 +30,7 @@ def table(power, runs=60, rates=RATES):
     generator = np.random.default_rng(0)
     parts = []
     for rate in rates:
-        point = {"name": f"at {rate}", "intrinsic_lr": rate}
+        point = Point(name=f"at {rate}", intrinsic_lr=rate)
         time = 100 * (rate / 0.01) ** power
         labels = []
         for seed in (1, 2):
@@ -153,7 +154,7 @@ def test_every_rate_counts_once_and_may_have_a_pair_of_its_own():
 
 
 def test_without_a_pair_of_initialisations_the_experiment_is_named():
-    with pytest.raises(InputError, match="experiment rates: found no two points that differ in init_seed alone"):
+    with pytest.raises(InputError, match=r"experiment rates: .* init_seed alone"):
         claim.measure(world({0.1: (0,), 0.05: (0,)}))
 
 
@@ -167,5 +168,5 @@ def test_quantities_without_rows_are_inconclusive_and_not_silent():
 def test_intervals_are_expanded_for_few_runs():
     values = np.concatenate([[0.0], np.linspace(-1, 1, 2001)])
     low, high = expanded_tails(0.95, 5)
-    assert claim._interval(values, 0.95, 5)[1] == pytest.approx((2 * low - 1, 2 * high - 1))
-    assert np.isnan(claim._interval(values, 0.95, 1)[1]).all()
+    assert claim._interval(values, 0.95, 5)[1:3] == pytest.approx((2 * low - 1, 2 * high - 1))
+    assert np.isnan(claim._interval(values, 0.95, 1)[1:3]).all()

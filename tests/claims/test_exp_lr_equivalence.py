@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from checks import experiment
 
 from intrinsic_lr.claims import exp_lr_equivalence
 from intrinsic_lr.claims.exp_lr_equivalence import EXACT, ROUNDED, UNCORRECTED
@@ -31,7 +32,7 @@ def spec():
     points = [{**vars(point), "name": point.name, "intrinsic_lr": point.intrinsic_lr} for point in expand_grid()]
     return ClaimSpec(
         "exp_lr_equivalence",
-        experiments={"runs": {"experiment": "mine", "points": points, "replicates": 3}},
+        experiments={"runs": experiment("mine", points, 3)},
         thresholds={"deviation": 1e-8},
         settings={
             "originals": ["constant", "decay"],
@@ -86,7 +87,7 @@ def test_largest_deviation_in_float64_decides():
     assert verdicts(synthetic(rounded=1.0)) == verdicts(synthetic())
     assert verdicts(synthetic(exact=1e-5))[:2] == ["not reproduced"] * 2
     assert verdicts(synthetic(uncorrected=1e-12))[2:] == ["not rejected"] * 2
-    findings = exp_lr_equivalence.judge(synthetic(), spec())
+    findings = list(exp_lr_equivalence.judge(synthetic(), spec()))
     assert findings[0].estimate == pytest.approx(1e-14)
     assert findings[0].n == 9
     # Of the control the replicate that is closest decides.
@@ -116,7 +117,7 @@ def test_twins_that_the_settings_name_and_no_experiment_holds_are_missing():
     asked = spec()
     asked.settings["twins"].append("twin_of_warmup")
     asked.settings["originals"].append("warmup")
-    findings = exp_lr_equivalence.judge(synthetic(), asked)
+    findings = list(exp_lr_equivalence.judge(synthetic(), asked))
     assert [finding.verdict for finding in findings] == ["inconclusive"] * 2 + ["rejected"] * 2
 
 
@@ -124,7 +125,7 @@ def test_diverged_replicates_leave_it_open():
     table = synthetic()
     bad = (table["replicate"] == 0) & (table["step"] == 100)
     table.loc[bad, ["directions", "logits"]] = np.nan
-    findings = exp_lr_equivalence.judge(table, spec())
+    findings = list(exp_lr_equivalence.judge(table, spec()))
     assert findings[0].n == 6
     assert {finding.verdict for finding in findings} == {"inconclusive"}
     # Three of four that diverged are no agreement of the fourth.

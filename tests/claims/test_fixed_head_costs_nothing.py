@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from checks import experiment
 
 from intrinsic_lr.claims import fixed_head_costs_nothing as claim
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
@@ -15,7 +16,7 @@ from intrinsic_lr.stats.intervals import p_not_worse
 
 SPEC = ClaimSpec(
     "fixed_head_costs_nothing",
-    experiments={role: {"experiment": role} for role in ("fixed", "trained", "convolutional")},
+    experiments={role: experiment(role) for role in ("fixed", "trained", "convolutional")},
     thresholds={"margin": 0.005},
     analysis={"confidence": 0.95},
 )
@@ -77,16 +78,16 @@ def test_p_values_are_those_of_each_comparison():
 @pytest.mark.parametrize(
     ("role", "heads", "message"),
     [
-        ("fixed", ("fixed", "fixed"), "experiment fixed_runs: found points with the heads fixed, fixed; allowed"),
-        ("fixed", ("trained",), "found points with the heads trained"),
-        ("trained", ("trained", "trained"), "experiment trained_runs: found"),
-        ("convolutional", ("fixed",), "experiment convolutional_runs: found .* one point each, fixed, trained"),
+        ("fixed", ("fixed", "fixed"), "experiment fixed_runs: .* got fixed, fixed"),
+        ("fixed", ("trained",), "got trained"),
+        ("trained", ("trained", "trained"), "experiment trained_runs"),
+        ("convolutional", ("fixed",), "experiment convolutional_runs: .* fixed, trained .* got fixed"),
         ("convolutional", ("trained", "fixed"), None),
     ],
 )
 def test_other_points_than_one_of_each_head_are_refused(monkeypatch, role, heads, message):
     points = [{"name": f"{head}-{k}", "head": head} for k, head in enumerate(heads)]
-    experiments = {role: {"experiment": f"{role}_runs", "points": points}}
+    experiments = {role: experiment(f"{role}_runs", points)}
 
     def ensemble(inputs, role, point):
         return SimpleNamespace(model=lambda: SimpleNamespace(spec=SimpleNamespace(head=point["head"])))

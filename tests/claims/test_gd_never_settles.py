@@ -1,9 +1,12 @@
 """Full-batch descent: counts, losses and sharpness of synthetic runs give the verdicts that they should."""
 
+from types import SimpleNamespace
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from checks import Point, experiment
 
 from intrinsic_lr.claims import gd_never_settles as claim
 from intrinsic_lr.claims.shared.spec import ClaimSpec
@@ -17,7 +20,7 @@ THRESHOLDS = {
 SPEC = ClaimSpec(
     "gd_never_settles",
     experiments={
-        role: {"experiment": role, "points": [{"name": f"{role}-{lr}"} for lr in (0.1, 1.0, 10.0)]}
+        role: experiment(role, [{"name": f"{role}-{lr}"} for lr in (0.1, 1.0, 10.0)])
         for role in ("decay", "no_decay")
     },
     thresholds=THRESHOLDS,
@@ -91,11 +94,11 @@ def test_a_run_that_is_not_finite_at_any_step_is_missing_as_a_whole(column, valu
 
 
 def test_every_point_has_its_own_clock():
-    decaying = [{"lr": lr, "intrinsic_lr": rate} for lr, rate in ((1.0, 0.01), (1.0, 0.002), (10.0, 0.05))]
+    decaying = [Point(lr=lr, intrinsic_lr=rate) for lr, rate in ((1.0, 0.01), (1.0, 0.002), (10.0, 0.05))]
     assert [claim._clock(point, decaying) for point in decaying] == [0.01, 0.002, 0.05]
-    assert claim._clock({"lr": 1.0, "intrinsic_lr": 0.0}, decaying) == 0.002
-    assert claim._clock({"lr": 10.0, "intrinsic_lr": 0.0}, decaying) == 0.05
-    assert claim._clock({"lr": 3.0, "intrinsic_lr": 0.0}, decaying) == 0.002
+    assert claim._clock(Point(lr=1.0, intrinsic_lr=0.0), decaying) == 0.002
+    assert claim._clock(Point(lr=10.0, intrinsic_lr=0.0), decaying) == 0.05
+    assert claim._clock(Point(lr=3.0, intrinsic_lr=0.0), decaying) == 0.002
 
 
 def test_curves_keep_every_spike():
@@ -242,9 +245,9 @@ def test_eigenvalues_do_not_depend_on_how_many_members_there_are(monkeypatch):
 
     monkeypatch.setattr(curvature, "Derivatives", spy)
     two = {name: value[:2] for name, value in weights.items()}
-    found = [
-        claim._top_eigenvalues(model, w, images, labels, names, settings, ("stream",)) for w in (weights, two)
-    ]
+    dataset = SimpleNamespace(normalize=lambda images: images, train_images=images, train_labels=labels)
+    spec = ClaimSpec("claim", settings=settings)
+    found = [claim._top_eigenvalues(spec, model, w, dataset, names, ("stream",)) for w in (weights, two)]
     # Equal to the last bit, though the tolerance is coarse.
     assert torch.equal(found[0][:2], found[1])
     assert found[0].isfinite().all()

@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from checks import experiment
 
 from intrinsic_lr.claims import linear_scaling as claim
 from intrinsic_lr.claims.shared.spec import ClaimSpec
@@ -12,7 +13,7 @@ from intrinsic_lr.stats.intervals import root_mean_square_interval
 
 SPEC = ClaimSpec(
     "linear_scaling",
-    experiments={"scaling": {"experiment": "scaled"}},
+    experiments={"scaling": experiment("scaled")},
     thresholds={"norm": 0.1, "loss": 0.2},
     analysis={"confidence": 0.95, "bootstrap": 200},
 )
@@ -38,7 +39,7 @@ def table(apart=(0.0, 0.2, 0.6), replicates=12, seed=0):
 
 
 def judged(frame):
-    findings = claim.judge(frame, SPEC)
+    findings = list(claim.judge(frame, SPEC))
     return pd.DataFrame([vars(finding) for finding in findings], columns=list(Finding.__dataclass_fields__))
 
 

@@ -1,11 +1,13 @@
 """The response to a decay: verdicts on synthetic courses of the effective learning rate."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from checks import experiment
 
 from intrinsic_lr.claims import lr_decay_response as claim
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
@@ -17,10 +19,9 @@ from intrinsic_lr.stats.theory import effective_lr_response
 SPEC = ClaimSpec(
     "lr_decay_response",
     experiments={
-        "decay": {
-            "experiment": "decays",
-            "points": [{"name": name, "schedule": name} for name in ("lr_decay", "wd_decay", "joint")],
-        }
+        "decay": experiment(
+            "decays", [{"name": name, "schedule": name} for name in ("lr_decay", "wd_decay", "joint")]
+        )
     },
     thresholds={"drop": 0.05, "deviation": 0.1, "rest": 1.78},
     settings={"relaxed": 4},
@@ -65,12 +66,12 @@ def as_frame(findings):
 
 
 def criteria(frame):
-    findings = as_frame(claim.judge(frame, SPEC))
+    findings = as_frame(list(claim.judge(frame, SPEC)))
     return findings[findings["role"] == "criterion"].set_index("statement")["verdict"]
 
 
 def test_what_obeys_the_equation_is_reproduced_and_the_controls_are_rejected():
-    findings = as_frame(claim.judge(table(), SPEC))
+    findings = as_frame(list(claim.judge(table(), SPEC)))
     assert set(findings.loc[findings["role"] == "criterion", "verdict"]) == {"reproduced"}
     controls = findings[findings["role"] == "control"]
     assert len(controls) == 4
@@ -98,13 +99,13 @@ def test_the_verdict_flips_where_the_truth_does(wrong, words):
 
 def test_the_closed_form_is_that_of_theory():
     response = claim.responses(table())[0]
-    everyone = response.everyone
-    before = response.rest.mean() ** -0.5
-    found = response.closed_form(response.since, everyone) / before
+    found = response.closed_form() / response.before.mean() ** -0.5
     np.testing.assert_allclose(found, effective_lr_response(10, 0.001, response.since), rtol=1e-12)
-    assert response.closed_form_rest(everyone) == pytest.approx(before * 10**-0.5)
     assert response.k_lr == pytest.approx(10)
-    assert response.drop(everyone) == pytest.approx(10, rel=0.01)
+    everyone = np.arange(response.n)
+    assert response.drop(everyone) == pytest.approx(1, rel=0.01)
+    late = response.gamma[:, response.since >= 0.75 * response.since[-1]].mean() ** -0.5
+    assert response.rise(everyone) == pytest.approx(late / (response.before.mean() ** -0.5 * 10**-0.5))
 
 
 def test_only_what_was_followed_to_its_rest_is_held_against_it():
@@ -137,15 +138,19 @@ def test_a_decay_without_a_finite_replicate_leaves_it_open():
 def test_equal_decays_are_not_taken_for_each_other():
     response = claim.responses(table())[2]
     assert response.k_lr == pytest.approx(response.k_decay)
-    found = claim._controls(response, "joint", claim.Range(high=0.1), SPEC)
-    assert [finding.statement for finding in found] == [
+    found = [
+        finding.statement
+        for finding in claim.judge(table(), replace(SPEC, settings={"relaxed": 0.1}))
+        if finding.role == "control"
+    ]
+    assert [statement for statement in found if statement.startswith("joint")] == [
         "joint: predicted with the rate lambda_e in place of 4 lambda_e"
     ]
 
 
 def test_without_a_response_to_its_rest_the_control_tells_nothing():
     frame = table()
-    findings = as_frame(claim.judge(frame[frame["since"] < 300], SPEC))
+    findings = as_frame(list(claim.judge(frame[frame["since"] < 300], SPEC)))
     assert list(findings.loc[findings["role"] == "control", "verdict"]) == ["inconclusive"]
 
 
@@ -155,8 +160,8 @@ def test_a_schedule_without_a_decay_is_a_mistake(monkeypatch):
     ensemble = SimpleNamespace(history=lambda: rows, trace=lambda: rows)
     monkeypatch.setattr(ClaimData, "ensemble", lambda self, role, point: ensemble)
     point = {"name": "a", "schedule": "constant", "length": 2, "intrinsic_lr": 0.01}
-    experiments = {"decay": {"experiment": "decays", "points": [point]}}
-    with pytest.raises(InputError, match="decays: schedule: found constant"):
+    experiments = {"decay": experiment("decays", [point])}
+    with pytest.raises(InputError, match=r"experiment decays: .* got constant"):
         claim.measure(ClaimData(ClaimSpec(**{**vars(SPEC), "experiments": experiments})))
 
 
@@ -175,7 +180,7 @@ def test_a_degenerate_table_decides_nothing_and_draws(rows):
         frame = frame[frame["replicate"] == 0]
     else:
         frame = frame[frame["since"] <= 0]
-    findings = as_frame(claim.judge(frame, SPEC))
+    findings = as_frame(list(claim.judge(frame, SPEC)))
     assert overall(findings) == "inconclusive"
     plt.close(claim.draw(frame, SPEC, findings))
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from checks import experiment
 
 from intrinsic_lr.claims import noise_anisotropy as claim
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
@@ -18,7 +19,7 @@ from intrinsic_lr.study.model_spec import ModelSpec
 
 SPEC = ClaimSpec(
     "noise_anisotropy",
-    experiments={"equilibrium": {"experiment": "run", "points": [{"name": "p"}]}},
+    experiments={"equilibrium": experiment("run", [{"name": "p"}])},
     thresholds={"share": 0.1, "top": 3},
     settings={"settled": 4, "checkpoints": 2, "batches": 40, "isotropic_draws": 3},
     analysis={"confidence": 0.95},
@@ -40,7 +41,7 @@ def table(directions, replicates=6, seed=0):
 
 
 def judged(frame):
-    findings = claim.judge(frame, SPEC)
+    findings = list(claim.judge(frame, SPEC))
     return pd.DataFrame([vars(finding) for finding in findings], columns=list(Finding.__dataclass_fields__))
 
 
@@ -65,16 +66,15 @@ def test_the_gradients_are_those_of_mini_batches_at_unit_norm():
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(50, 1, 4, 4, generator=generator, dtype=torch.float64)
     labels = torch.randint(3, (50,), generator=generator)
-    found, again = (
-        dict(claim._grams(model, given, names, images, labels, 10, SPEC, 5)) for given in (weights, scaled)
-    )
+    dataset = SimpleNamespace(normalize=lambda images: images, train_images=images, train_labels=labels)
+    found, again = (dict(claim._grams(model, given, names, dataset, 10, SPEC, 5)) for given in (weights, scaled))
     assert list(found) == [0, 1]
     for replicate, gram in found.items():
         assert gram.shape == (40, 40)
         # At unit norm the gradient does not know the norm of the weights.
         np.testing.assert_allclose(again[replicate], gram, rtol=1e-9, atol=1e-9 * np.abs(gram).max())
         assert noise_moments(gram).trace > 0
-    full = dict(claim._grams(model, weights, names, images, labels, 50, SPEC, 5))
+    full = dict(claim._grams(model, weights, names, dataset, 50, SPEC, 5))
     assert noise_moments(full[0]).trace == pytest.approx(0, abs=1e-9 * np.trace(full[0]))
 
 
@@ -115,8 +115,8 @@ def test_a_replicate_that_misses_a_checkpoint_and_a_point_that_misses_are_left_o
     frame.loc[(frame["step"] == 20) & (frame["replicate"] == 2), "participation_ratio"] = np.nan
     assert set(judged(frame)["n"]) == {5}
     points = [{"name": "p"}, {"name": "q"}]
-    experiments = {"equilibrium": {"experiment": "run", "points": points}}
-    findings = claim.judge(table(5), ClaimSpec(**{**vars(SPEC), "experiments": experiments}))
+    experiments = {"equilibrium": experiment("run", points)}
+    findings = list(claim.judge(table(5), ClaimSpec(**{**vars(SPEC), "experiments": experiments})))
     assert {finding.verdict for finding in findings} == {"inconclusive"}
 
 
@@ -125,8 +125,8 @@ def test_no_settled_checkpoint_is_a_mistake(monkeypatch, noise_images):
     ensemble = SimpleNamespace(model=lambda: None, scale_groups={})
     monkeypatch.setattr(ClaimData, "ensemble", lambda self, role, point: ensemble)
     monkeypatch.setattr(ClaimData, "dataset", lambda self, name, dtype: noise_images)
-    experiments = {"equilibrium": {"experiment": "run", "points": [point]}}
-    with pytest.raises(InputError, match="experiment run: checkpoints: found none from 4/lambda_e"):
+    experiments = {"equilibrium": experiment("run", [point])}
+    with pytest.raises(InputError, match=r"experiment run: checkpoints: .* 4/lambda_e"):
         claim.measure(ClaimData(ClaimSpec(**{**vars(SPEC), "experiments": experiments})))
 
 

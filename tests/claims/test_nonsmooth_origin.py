@@ -83,7 +83,7 @@ def test_missing_eigenvalues_decide_nothing(replicates):
     table = synthetic(replicates=replicates)
     if replicates > 1:
         table["top_eigenvalue"] = np.nan
-    findings = nonsmooth_origin.judge(table, SPEC)
+    findings = list(nonsmooth_origin.judge(table, SPEC))
     assert overall(findings_table("nonsmooth_origin", "derived", "", findings)) == "inconclusive"
     plt.close(nonsmooth_origin.draw(table, SPEC, None))
 
@@ -91,7 +91,7 @@ def test_missing_eigenvalues_decide_nothing(replicates):
 @pytest.mark.parametrize("part", [SAME, FRESH, CONTROL])
 def test_a_part_of_a_model_that_is_missing_leaves_it_open(part):
     table = synthetic()
-    found = nonsmooth_origin.judge(table[table["part"] != part], SPEC)
+    found = list(nonsmooth_origin.judge(table[table["part"] != part], SPEC))
     assert [finding.verdict for finding in found].count("inconclusive") == 1
     asked = ClaimSpec(**{**vars(SPEC), "settings": {**SPEC.settings, "models": ["mlp:width=8", "cnn4:width=8"]}})
     assert [finding.n for finding in nonsmooth_origin.judge(table, asked)] == [8, 0] * 3

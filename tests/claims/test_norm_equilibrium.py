@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from checks import Point, experiment
 
 from intrinsic_lr.claims import norm_equilibrium as claim
 from intrinsic_lr.claims.shared.spec import ClaimSpec
@@ -18,9 +19,9 @@ MOMENTUM = [{**point, "name": f"{point['name']}-0.9", "momentum": 0.9} for point
 SPEC = ClaimSpec(
     "norm_equilibrium",
     experiments={
-        "constant": {"experiment": "constant", "points": CONSTANT},
-        "momentum": {"experiment": "momentum", "points": MOMENTUM},
-        "decay": {"experiment": "decay", "points": []},
+        "constant": experiment("constant", CONSTANT),
+        "momentum": experiment("momentum", MOMENTUM),
+        "decay": experiment("decay", []),
     },
     thresholds={"rest": 0.1, "rate": 0.125, "angle": 0.1},
     settings={"settled": 4, "followed": 3, "relaxed": 4, "largest_intrinsic_lr": 0.01},
@@ -78,7 +79,7 @@ def as_frame(findings):
 
 
 def test_what_obeys_the_theory_is_reproduced_and_the_controls_are_rejected():
-    findings = claim.judge(table(), SPEC)
+    findings = list(claim.judge(table(), SPEC))
     assert set(verdicts(findings).values()) == {"reproduced"}
     assert set(verdicts(findings, "control").values()) == {"rejected"}
     assert overall(as_frame(findings)) == "reproduced"
@@ -95,13 +96,13 @@ def test_what_obeys_the_theory_is_reproduced_and_the_controls_are_rejected():
     ],
 )
 def test_the_verdict_flips_where_the_truth_does(wrong, words):
-    found = verdicts(claim.judge(table(**wrong), SPEC))
+    found = verdicts(list(claim.judge(table(**wrong), SPEC)))
     for statement, verdict in found.items():
         assert (verdict == "not reproduced") == (words in statement), statement
 
 
 def test_the_fitted_rate_is_the_true_one():
-    findings = claim.judge(table(rate=1.2), SPEC)
+    findings = list(claim.judge(table(rate=1.2), SPEC))
     rates = [finding for finding in findings if finding.statistic.startswith("fitted")]
     assert len(rates) == 2
     for finding in rates:
@@ -118,7 +119,7 @@ def test_the_relaxation_is_timed_from_the_last_change_of_the_rates():
 def test_replicates_that_are_not_finite_are_left_out_and_counted():
     frame = table()
     frame.loc[frame["replicate"] == 3, ["gamma", "noise", "effective_lr", "angle"]] = np.nan
-    findings = claim.judge(frame, SPEC)
+    findings = list(claim.judge(frame, SPEC))
     assert overall(as_frame(findings)) == "reproduced"
     assert {finding.n for finding in findings if "at rest" in finding.statement} == {REPLICATES - 1}
 
@@ -129,7 +130,7 @@ def test_a_replicate_that_diverges_is_blank_from_its_start():
     frame = frame.assign(effective_lr=1.0, unit_gradient_squared_norm=1.0, **{"angle:first": 1.0})
     frame.loc[frame["step"] == 0, ["unit_gradient_squared_norm", "angle:first"]] = np.nan
     frame.loc[7, "effective_lr"] = np.inf
-    found = claim._until(frame, {"length": 3}).groupby("replicate")[["gamma", "noise", "angle:first"]].count()
+    found = claim._until(frame, Point(length=3)).groupby("replicate")[["gamma", "noise", "angle:first"]].count()
     assert found.loc[0].tolist() == [4, 3, 3]
     assert found.loc[1].tolist() == [0, 0, 0]
 
@@ -137,25 +138,25 @@ def test_a_replicate_that_diverges_is_blank_from_its_start():
 def test_a_point_that_is_missing_leaves_its_rate_open():
     frame = table()
     other = {**CONSTANT[1], "name": "another"}
-    experiments = {**SPEC.experiments, "constant": {"experiment": "constant", "points": [*CONSTANT, other]}}
+    experiments = {**SPEC.experiments, "constant": experiment("constant", [*CONSTANT, other])}
     asked = ClaimSpec(**{**vars(SPEC), "experiments": experiments})
-    found = verdicts(claim.judge(frame, asked))
+    found = verdicts(list(claim.judge(frame, asked)))
     opened = {statement for statement, verdict in found.items() if verdict == "inconclusive"}
     assert opened == {
         "at rest as predicted, lambda_e 0.01",
         "first turns as predicted, momentum 0",
         "second turns as predicted, momentum 0",
     }
-    without = claim.judge(frame[frame["intrinsic_lr"] != 0.001], SPEC)
+    without = list(claim.judge(frame[frame["intrinsic_lr"] != 0.001], SPEC))
     assert set(verdicts(without, "control").values()) == {"inconclusive"}
     assert verdicts(without)["at rest as predicted, lambda_e 0.001"] == "inconclusive"
     assert verdicts(without)["relaxes at 4 lambda_e, after a decay: no such run"] == "inconclusive"
 
 
 def test_controls_of_the_angle_without_momentum_tell_nothing():
-    experiments = {**SPEC.experiments, "momentum": {"experiment": "momentum", "points": []}}
+    experiments = {**SPEC.experiments, "momentum": experiment("momentum", [])}
     asked = ClaimSpec(**{**vars(SPEC), "experiments": experiments})
-    found = verdicts(claim.judge(table(), asked), "control")
+    found = verdicts(list(claim.judge(table(), asked)), "control")
     assert found["with momentum against the formula without: no such run"] == "inconclusive"
 
 
@@ -166,7 +167,7 @@ def test_a_degenerate_table_decides_nothing_and_draws(rows):
         frame[["gamma", "noise", "effective_lr", "angle"]] = np.nan
     else:
         frame = frame[frame["replicate"] == 0]
-    findings = claim.judge(frame, SPEC)
+    findings = list(claim.judge(frame, SPEC))
     assert overall(as_frame(findings)) == "inconclusive"
     plt.close(claim.draw(frame, SPEC, as_frame(findings)))
 
@@ -174,5 +175,5 @@ def test_a_degenerate_table_decides_nothing_and_draws(rows):
 def test_the_figure_draws():
     frame = table()
     figure = claim.draw(frame, SPEC, pd.DataFrame())
-    assert [axes.get_title() for axes in figure.axes] == ["the rest", "the way there", "turning, per layer"]
+    assert [axes.get_title() for axes in figure.axes] == ["the equilibrium", "the way there", "turning, per layer"]
     plt.close(figure)

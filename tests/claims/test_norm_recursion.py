@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from checks import experiment
 
 from intrinsic_lr.claims import norm_recursion
 from intrinsic_lr.claims.norm_recursion import AFFINE, EPSILON, MOMENTUM, PLAIN
@@ -18,16 +19,8 @@ POINT = {
 SPEC = ClaimSpec(
     "norm_recursion",
     experiments={
-        "long": {
-            "experiment": "long_runs",
-            "replicates": 3,
-            "points": [{**POINT, "name": "b", "dtype": "float32"}],
-        },
-        "exact": {
-            "experiment": "exact_runs",
-            "replicates": 3,
-            "points": [POINT, {**POINT, "name": "c", "momentum": 0.9}],
-        },
+        "long": experiment("long_runs", [{**POINT, "name": "b", "dtype": "float32"}], 3),
+        "exact": experiment("exact_runs", [POINT, {**POINT, "name": "c", "momentum": 0.9}], 3),
     },
     thresholds={"epsilons": 100},
     settings={"model": "mlp:width=8,depth=1,affine=true", "steps": 5},
@@ -61,7 +54,7 @@ def test_worst_step_of_the_worst_replicate_decides():
     assert verdicts(synthetic()) == ["reproduced", "reproduced", "rejected", "rejected"]
     assert verdicts(synthetic(float32=200))[:2] == ["not reproduced", "reproduced"]
     assert verdicts(synthetic(float64=200))[:2] == ["reproduced", "not reproduced"]
-    findings = norm_recursion.judge(synthetic(), SPEC)
+    findings = list(norm_recursion.judge(synthetic(), SPEC))
     # Of the controls the run that misses the recursion least decides.
     assert [finding.estimate for finding in findings] == [2, 3, 1e8, 1e11]
     assert [finding.n for finding in findings] == [3] * 4
@@ -80,7 +73,7 @@ def test_every_run_of_a_control_has_to_break_it(part, place):
 def test_a_run_that_is_missing_or_not_finite_leaves_it_open():
     table = synthetic()
     table.loc[(table["replicate"] == 0) & (table["step"] == 9), "epsilons"] = np.nan
-    findings = norm_recursion.judge(table, SPEC)
+    findings = list(norm_recursion.judge(table, SPEC))
     assert [(finding.n, finding.verdict) for finding in findings] == [(2, "inconclusive")] * 4
     assert verdicts(synthetic().query("replicate != 0")) == ["inconclusive"] * 4
     table.loc[(table["replicate"] == 2) & (table["step"] == 9), "epsilons"] = 200
@@ -105,24 +98,16 @@ class Traced:
     def trace(self):
         norm, rows = 4.0, []
         for step in range(8):
-            rows.append(
-                {
-                    "step": step,
-                    "replicate": 0,
-                    "lr": 0.1,
-                    "weight_decay": 0.1,
-                    "squared_norm": norm,
-                    "unit_gradient_squared_norm": 2.0,
-                }
-            )
+            rows.append({"step": step, "squared_norm": norm})
             norm = (0.99**2 * norm + 0.1**2 * 2.0 / norm) * (1 + self.miss)
-        return pd.DataFrame(rows)
+        same = {"replicate": 0, "lr": 0.1, "weight_decay": 0.1, "unit_gradient_squared_norm": 2.0}
+        return pd.DataFrame(rows).assign(**same)
 
 
 @pytest.mark.parametrize("miss", [0.0, 1e-3])
 def test_residual_from_a_trace_is_what_the_norms_miss(monkeypatch, miss):
     monkeypatch.setattr(ClaimData, "ensemble", lambda self, role, point: Traced(miss))
-    found = norm_recursion._with_momentum(ClaimData(SPEC), "exact")
+    (found,) = norm_recursion._with_momentum(ClaimData(SPEC), "exact")
     assert list(found["step"]) == list(range(2, 8))
     assert found["residual"].to_numpy() == pytest.approx(np.full(6, miss / (1 + miss)), abs=1e-12)
 

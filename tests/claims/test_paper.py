@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from checks import Point, experiment
 
 from intrinsic_lr.claims.shared import paper
 from intrinsic_lr.claims.shared.paper import Judged, as_in_paper, setting, side_by_side
@@ -27,12 +28,12 @@ MODELS = {
 
 
 def point(name="a", dataset="cifar", model="resnet32", **values):
-    return {"name": name, "dataset": dataset, "model": model, "batch_size": 128, "lr": 0.8, "weight_decay": 5e-4,
-            "intrinsic_lr": 4e-4, "length": 1000, **values}  # fmt: skip
+    axes = {"name": name, "dataset": dataset, "model": model, "batch_size": 128, "lr": 0.8, "weight_decay": 5e-4}
+    return Point(**{**axes, "intrinsic_lr": 4e-4, "length": 1000, **values})
 
 
 def spec(claim, **roles):
-    experiments = {role: {"experiment": role, "points": points} for role, points in roles.items()}
+    experiments = {role: experiment(role, points) for role, points in roles.items()}
     return ClaimSpec(claim, experiments=experiments, analysis={"confidence": 0.95})
 
 

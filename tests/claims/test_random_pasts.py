@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from checks import experiment
 from scipy import stats
 
 from intrinsic_lr.claims import random_pasts as claim
@@ -13,7 +14,7 @@ from intrinsic_lr.core.errors import InputError
 
 SPEC = ClaimSpec(
     "random_pasts",
-    experiments={"pasts": {"experiment": "pasts", "points": [{"name": f"point_{i}"} for i in range(1, 6)]}},
+    experiments={"pasts": experiment("pasts", [{"name": f"point_{i}"} for i in range(1, 6)])},
     thresholds={"accuracy": 0.01, "ratio": 0.1},
     settings={"stretch": 2, "accuracy_shown": 0.12},
     analysis={"confidence": 0.95},
@@ -46,7 +47,7 @@ def table(remembered=0.0, at_the_end=0.0, replicates=16, seed=0):
 
 
 def judged(frame):
-    findings = claim.judge(frame, SPEC)
+    findings = list(claim.judge(frame, SPEC))
     return pd.DataFrame([vars(finding) for finding in findings], columns=list(Finding.__dataclass_fields__))
 
 
@@ -74,7 +75,7 @@ def test_a_last_accuracy_that_differs_is_not_reproduced():
 def test_the_bounds_are_those_of_tukeys_intervals():
     generator = np.random.default_rng(4)
     groups = [generator.normal(mean, 1, n) for mean, n in ((0.0, 8), (0.4, 12), (3.0, 9))]
-    estimate, (low, high), p_value = claim.spread(groups, 0.9)
+    (estimate, low, high, _), p_value = claim.spread(groups, 0.9)
     reference = stats.tukey_hsd(*groups).confidence_interval(0.9)
     assert estimate == pytest.approx(groups[2].mean() - groups[0].mean())
     assert (low, high) == pytest.approx((reference.low[2, 0], reference.high[2, 0]), rel=1e-3)
@@ -87,7 +88,7 @@ def test_the_interval_covers_the_largest_true_difference():
     covered = 0
     for _ in range(300):
         groups = [generator.normal(mean, 1, 12) for mean in means]
-        _, (low, high), _ = claim.spread(groups, 0.95)
+        (_, low, high, _), _ = claim.spread(groups, 0.95)
         covered += low <= 1.2 <= high
     assert covered >= stats.binom.ppf(1e-4, 300, 0.95)
 
@@ -95,13 +96,13 @@ def test_the_interval_covers_the_largest_true_difference():
 def test_equal_means_give_uniform_p_values_and_an_interval_from_zero():
     generator = np.random.default_rng(2)
     found = [claim.spread([generator.normal(size=10) for _ in range(4)], 0.95) for _ in range(300)]
-    assert stats.kstest([p for *_, p in found], "uniform").pvalue > 1e-3
-    assert np.mean([low > 0 for _, (low, _), _ in found]) < 0.1
+    assert stats.kstest([p for _, p in found], "uniform").pvalue > 1e-3
+    assert np.mean([low > 0 for (_, low, *_), _ in found]) < 0.1
 
 
 def test_constants_have_no_interval():
-    assert claim.spread([np.ones(5), np.ones(5)], 0.95) == (0.0, (0.0, 0.0), 1.0)
-    assert claim.spread([np.ones(5), np.full(5, 3.0)], 0.95) == (2.0, (2.0, 2.0), 0.0)
+    assert claim.spread([np.ones(5), np.ones(5)], 0.95) == ((0.0, 0.0, 0.0, 5), 1.0)
+    assert claim.spread([np.ones(5), np.full(5, 3.0)], 0.95) == ((2.0, 2.0, 2.0, 5), 0.0)
 
 
 def test_the_phases_are_read_off_the_rates():

@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from checks import Point, experiment
 
 from intrinsic_lr.claims import rescaling_equivalence
 from intrinsic_lr.claims.rescaling_equivalence import DIFFERENT, SAME, exact_pairs, label_pairs
@@ -17,7 +18,7 @@ DEFAULTS = {"dataset": "noise", "model": "mlp", "batch_size": 32}
 
 def points(*grid):
     return [
-        {**vars(point), "name": point.name, "intrinsic_lr": point.intrinsic_lr, "steps": [8]}
+        Point(**vars(point), name=point.name, intrinsic_lr=point.intrinsic_lr, steps=[8])
         for point in expand(list(grid), DEFAULTS, "grid")
     ]
 
@@ -34,8 +35,8 @@ EXACT = points(
 SPEC = ClaimSpec(
     "rescaling_equivalence",
     experiments={
-        "pair": {"experiment": "exact", "points": EXACT, "replicates": 4},
-        "mixing": {"experiment": "many", "points": MIXING, "replicates": 40},
+        "pair": experiment("exact", EXACT, 4),
+        "mixing": experiment("many", MIXING, 40),
     },
     thresholds={"deviation": 1e-8, "accuracy_margin": 0.05},
     settings={"settled": 4},
@@ -122,7 +123,7 @@ def verdicts(table):
 def test_all_is_reproduced_where_only_the_intrinsic_rate_matters(measured):
     table = measured(by_intrinsic_rate)
     assert verdicts(table) == [("criterion", "reproduced")] * 6 + [("control", "rejected")] * 2
-    findings = rescaling_equivalence.judge(table, SPEC)
+    findings = list(rescaling_equivalence.judge(table, SPEC))
     assert [finding.n for finding in findings] == [8, 8] + [40] * 6
     assert findings[0].estimate == pytest.approx(1e-13)
 
@@ -140,7 +141,7 @@ def test_diverged_runs_are_left_out(measured):
     assert {finding.n for finding in rescaling_equivalence.judge(table, SPEC)} == {8, 35}
     table = measured(by_intrinsic_rate, diverged=40)
     table[["directions", "logits"]] = np.nan
-    findings = rescaling_equivalence.judge(table, SPEC)
+    findings = list(rescaling_equivalence.judge(table, SPEC))
     assert {finding.verdict for finding in findings} == {"inconclusive"}
     assert overall(findings_table("a", "derived", "", findings)) == "inconclusive"
     plt.close(rescaling_equivalence.draw(table, SPEC, None))
@@ -153,7 +154,7 @@ def test_exact_pairs_that_diverged_or_are_missing_leave_it_open(measured):
     blank = table.copy()
     blank.loc[gone, ["directions", "logits"]] = np.nan
     for missing in (blank, table[~gone]):
-        findings = rescaling_equivalence.judge(missing, SPEC)[:2]
+        findings = list(rescaling_equivalence.judge(missing, SPEC))[:2]
         assert [(finding.n, finding.verdict) for finding in findings] == [(7, "inconclusive")] * 2
     table.loc[table.index[exact][3], "logits"] = np.inf
     assert verdicts(table)[:2] == [("criterion", "reproduced"), ("criterion", "not reproduced")]
@@ -176,7 +177,7 @@ def test_runs_without_a_late_step_have_no_accuracy(measured):
 
 def test_p_values_of_equivalence_are_not_adjusted(measured):
     table = measured(by_intrinsic_rate)
-    findings = rescaling_equivalence.judge(table, SPEC)[2:4]
+    findings = list(rescaling_equivalence.judge(table, SPEC))[2:4]
     pairs = table[table["relation"] == SAME]
     for finding, a, b in zip(findings, pairs["point"], pairs["partner"], strict=True):
         sides = (

@@ -32,13 +32,13 @@ def table(noise_images):
 
 
 def verdict(table):
-    findings = scale_invariance.judge(table, SPEC)
+    findings = list(scale_invariance.judge(table, SPEC))
     return overall(findings_table("scale_invariance", "derived", "", findings))
 
 
 def test_every_norm_and_model_is_invariant_and_the_control_is_not(table):
     assert len(table) == 2 * 3 * 2 * 2 * 2  # models, norms, affine, factors, replicates
-    findings = scale_invariance.judge(table, SPEC)
+    findings = list(scale_invariance.judge(table, SPEC))
     assert [finding.verdict for finding in findings] == ["reproduced"] * 4 + ["rejected"] * 4
     assert {finding.n for finding in findings} == {12}
 
@@ -63,7 +63,7 @@ def test_one_network_that_breaks_the_symmetry_decides(table, quantity):
 def test_members_that_are_not_finite_leave_it_open(table):
     part = table.copy()
     part.loc[part["norm"] == "group", list(scale_invariance.QUANTITIES)] = np.nan
-    findings = scale_invariance.judge(part, SPEC)
+    findings = list(scale_invariance.judge(part, SPEC))
     assert {finding.n for finding in findings} == {8}
     assert {finding.verdict for finding in findings} == {"inconclusive"}
     assert verdict(table[table["norm"] != "group"]) == "inconclusive"

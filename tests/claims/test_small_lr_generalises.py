@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from checks import experiment
 
 from intrinsic_lr.claims import small_lr_generalises as claim
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
@@ -12,7 +13,7 @@ from intrinsic_lr.core.errors import InputError
 
 SPEC = ClaimSpec(
     "small_lr_generalises",
-    experiments={role: {"experiment": role} for role in ("usual", "small", "small_short")},
+    experiments={role: experiment(role) for role in ("usual", "small", "small_short")},
     thresholds={"margin": 0.005},
     analysis={"confidence": 0.95},
 )
@@ -72,13 +73,10 @@ def test_a_short_run_that_is_better_does_not_reject_the_control():
 
 def test_an_experiment_of_several_points_is_refused():
     experiments = {
-        role: {
-            "experiment": f"{role}_runs",
-            "points": [{"name": f"{role}-{k}"} for k in range(1 + (role == "small"))],
-        }
+        role: experiment(f"{role}_runs", [{"name": f"{role}-{k}"} for k in range(1 + (role == "small"))])
         for role in ("usual", "small", "small_short")
     }
-    with pytest.raises(InputError, match="experiment small_runs: found 2 points; allowed in the role small"):
+    with pytest.raises(InputError, match=r"experiment small_runs: found 2 points; .* role small"):
         claim.measure(ClaimData(ClaimSpec("small_lr_generalises", experiments=experiments)))
 
 

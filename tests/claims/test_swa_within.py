@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from checks import experiment
 
 from intrinsic_lr.claims import swa_within as claim
 from intrinsic_lr.claims.shared.gains import COLUMNS
@@ -15,7 +16,7 @@ from intrinsic_lr.claims.shared.verdicts import findings_table, overall
 
 SPEC = ClaimSpec(
     "swa_within",
-    experiments={"run": {"experiment": "trajectory", "points": []}},
+    experiments={"run": experiment("trajectory", [])},
     thresholds={"gain": 0.0},
     settings={"usual_length": 2, "lags": [1, 2]},
     analysis={"confidence": 0.95},
@@ -84,7 +85,7 @@ def test_the_figure_says_how_many_replicates():
 
 
 def test_a_planned_point_without_rows_is_inconclusive():
-    described = {"run": {"experiment": "trajectory", "points": [{"name": "p"}, {"name": "lost"}]}}
+    described = {"run": experiment("trajectory", [{"name": "p"}, {"name": "lost"}])}
     findings = judged(losses(0.02), replace(SPEC, experiments=described))
     lost = findings[findings["statement"].str.contains("(lost)", regex=False)]
     assert set(lost["verdict"]) == {"inconclusive"}

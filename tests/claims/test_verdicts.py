@@ -5,22 +5,14 @@ import math
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+from checks import experiment
 
 from intrinsic_lr.claims.shared.scorecard_figure import scorecard_figure
 from intrinsic_lr.claims.shared.spec import ClaimSpec
-from intrinsic_lr.claims.shared.verdicts import (
-    CONTROL,
-    Range,
-    by_p_value,
-    by_range,
-    controls,
-    findings_table,
-    overall,
-    scorecard,
-)
+from intrinsic_lr.claims.shared.verdicts import Range, controls, findings_table, judge_p_value, overall, scorecard
 from intrinsic_lr.study.claims import CLAIMS
 
-SPEC = ClaimSpec("example", analysis={"confidence": 0.95}, experiments={"run": {"experiment": "mine"}})
+SPEC = ClaimSpec("example", analysis={"confidence": 0.95}, experiments={"run": experiment("mine")})
 
 
 @pytest.mark.parametrize(
@@ -39,33 +31,31 @@ SPEC = ClaimSpec("example", analysis={"confidence": 0.95}, experiments={"run": {
     ],
 )
 def test_an_interval_is_inside_outside_or_astride(low, high, verdict):
-    assert by_range(low, high, Range(0.1, 0.5)) == verdict
+    assert Range(0.1, 0.5).judge(low, high) == verdict
 
 
 def test_a_control_is_judged_by_the_same_range_in_other_words():
-    allowed = Range(low=0)
-    assert by_range(-2, -1, allowed, CONTROL) == "rejected"
-    assert by_range(1, 2, allowed, CONTROL) == "not rejected"
-    assert by_range(-1, 2, allowed, CONTROL) == "inconclusive"
+    verdicts = [control(1.0, ends, allowed=Range(low=0)).verdict for ends in ((-2, -1), (1, 2), (-1, 2))]
+    assert verdicts == ["rejected", "not rejected", "inconclusive"]
 
 
 def test_a_p_value_of_the_claim_as_null_hypothesis():
-    assert by_p_value(0.2, 0.05) == "reproduced"
-    assert by_p_value(0.04, 0.05) == "not reproduced"
-    assert by_p_value(math.nan, 0.05) == "inconclusive"
-    assert by_p_value(0.04, 0.05, CONTROL) == "rejected"
+    assert judge_p_value(0.2, 0.05) == "reproduced"
+    assert judge_p_value(0.04, 0.05) == "not reproduced"
+    assert judge_p_value(math.nan, 0.05) == "inconclusive"
+    assert control(1.0, p_value=0.04).verdict == "rejected"
 
 
 def test_ranges_are_spelt():
     assert [str(Range(low=0)), str(Range(high=1e-9)), str(Range(-0.2, 0.2))] == [">= 0", "<= 1e-09", "-0.2 to 0.2"]
 
 
-def criterion(estimate, interval=None, **rest):
-    return SPEC.criterion("in words", "number", estimate, interval, n=8, roles=["run"], **rest)
+def criterion(estimate, interval=None, judge=SPEC.criterion, **judged_by):
+    return judge("in words", "number", (estimate, *(interval or (estimate, estimate)), 8), "run", **judged_by)
 
 
-def control(estimate, interval=None, **rest):
-    return SPEC.control("in words", "number", estimate, interval, n=8, roles=["run"], **rest)
+def control(estimate, interval=None, **judged_by):
+    return criterion(estimate, interval, SPEC.control, **judged_by)
 
 
 MET = criterion(1.0, (0.5, 1.5), allowed=Range(low=0))

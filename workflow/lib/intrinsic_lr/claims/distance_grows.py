@@ -1,30 +1,26 @@
-"""Distances between checkpoints of a trajectory against their lag, held against processes that level off."""
+"""Distances between checkpoints of a trajectory against their lag, compared with processes that level off."""
+
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from intrinsic_lr.analyses.tables import ACROSS_INITIALISATIONS
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
-from intrinsic_lr.claims.shared.verdicts import Finding, Range
-from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.figures.style import band, legend_below, ordered_colours, panels, scientific, spread, styled
-from intrinsic_lr.stats.intervals import bootstrap_interval, summarize
-from intrinsic_lr.stats.lags import (
-    MIN_LATE,
-    MIN_SHORT,
-    effective_dimension,
-    growth,
-    lag_distances,
-    late_lags_of,
-    over_ou,
-    short_fit,
-    short_lags_of,
-    simulate_ou,
-    simulate_sphere_walk,
-    slope,
+from intrinsic_lr.claims.shared.verdicts import Findings, Range
+from intrinsic_lr.figures.style import (
+    band,
+    handle,
+    legend_below,
+    ordered_colours,
+    panels,
+    scientific,
+    spread,
+    styled,
 )
+from intrinsic_lr.stats import lags
+from intrinsic_lr.stats.intervals import summarize
 from intrinsic_lr.stats.theory import ou_squared_distance, sphere_walk_cosine
 
 RUN = "run"
@@ -33,6 +29,8 @@ CONTROLS = {
     OU: "An Ornstein-Uhlenbeck process as fitted to the short lags",
     WALK: "A walk of noise alone on the sphere",
 }
+_ACROSS = {"color": "#D55E00", "ls": (0, (6, 2)), "lw": 1.2}
+_WALK = {"color": "black", "ls": ":", "lw": 1.4}
 
 
 def measure(data: ClaimData) -> pd.DataFrame:
@@ -45,164 +43,128 @@ def measure(data: ClaimData) -> pd.DataFrame:
     Raises:
         InputError: when the experiment has not exactly one point.
     """
-    spec = data.spec
-    settings = spec.settings
-    if len(spec.points(RUN)) != 1:
-        raise InputError(
-            f"{spec.name}: experiment {spec.experiments[RUN]['experiment']}: found "
-            f"{len(spec.points(RUN))} points; needs exactly one"
-        )
-    (point,) = spec.points(RUN)
-    rate = point["intrinsic_lr"]
-    table = data.table(RUN, "distance")
-    table = table[(table["point"] == point["name"]) & (table["layer"] == "all")]
-    table = table[table["step"] * rate >= settings["start"] - 1e-9]
+    spec, settings = data.spec, data.spec.settings
+    point = spec.single_point(RUN)
+    rate = point.intrinsic_lr
     columns = ["step", "delta", "replicate", "l2", "cosine"]
-    own = table[columns].assign(part=DATA)
-    across = data.table(RUN, "distance_across")
-    across = across[(across["relation"] == ACROSS_INITIALISATIONS) & (across["layer"] == "all")]
-    across = across[across["point"] == point["name"]].rename(columns={"replicate_a": "replicate"})
-    parts = [own, across[columns].assign(part=ACROSS)]
-    steps = np.unique([*own["step"], *(own["step"] + own["delta"])])
-    replicates = own["replicate"].nunique()
-    distances = lag_distances(own).get(steps[0]) if len(steps) else None
+    table, across = data.table(RUN, "distance"), data.table(RUN, "distance_across")
+    table, across = (rows[(rows["point"] == point.name) & (rows["layer"] == "all")] for rows in (table, across))
+    runs = table.loc[table["step"] * rate >= settings["start"] - 1e-9, columns].assign(part=DATA)
+    across = across[across["relation"] == ACROSS_INITIALISATIONS].rename(columns={"replicate_a": "replicate"})
+    parts = [runs, across[columns].assign(part=ACROSS)]
+    steps, replicates = np.unique([*runs["step"], *(runs["step"] + runs["delta"])]), runs["replicate"].nunique()
+    distances = lags.lag_distances(runs).get(steps[0]) if len(steps) else None
     if distances is not None:
-        plateau, relaxation = short_fit(distances, settings["short_lags"])
-        dimension = effective_dimension(distances[distances.columns.max()])
+        plateau, relaxation = lags.short_fit(distances, settings["short_lags"])
+        dimension = lags.effective_dimension(distances[distances.columns.max()])
         if np.isfinite([plateau, relaxation, dimension]).all():
-            generator = spec.generator(OU)
-            parts.append(simulate_ou(steps, plateau, relaxation, dimension, replicates, generator).assign(part=OU))
-            walk = simulate_sphere_walk(steps, rate, dimension, replicates, spec.generator(WALK))
-            parts.append(walk.assign(part=WALK))
+            ou = lags.simulate_ou(steps, plateau, relaxation, dimension, replicates, spec.generator(OU))
+            walk = lags.simulate_sphere_walk(steps, rate, dimension, replicates, spec.generator(WALK))
+            parts += [ou.assign(part=OU), walk.assign(part=WALK)]
     found = pd.concat(parts, ignore_index=True)
-    return found.assign(intrinsic_lr=rate, lag=found["delta"] * rate)[
-        ["part", "intrinsic_lr", "step", "delta", "lag", "replicate", "l2", "cosine"]
-    ]
+    columns = ["part", "intrinsic_lr", "step", "delta", "lag", "replicate", "l2", "cosine"]
+    return found.assign(intrinsic_lr=rate, lag=found["delta"] * rate)[columns]
 
 
-def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
+def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     """Judge growth from lag to lag, the distance over the fitted process, and the slope at long lags.
 
     Each is the least over the starting checkpoints that have the lags for it, which the statement names, with a
     bootstrap interval over replicates, whose trajectories are resampled as wholes. Both nulls have to fail what
     tells growth from a plateau.
     """
-    settings, thresholds = spec.settings, spec.thresholds
-    rate = spec.points(RUN)[0]["intrinsic_lr"]
-    short = settings["short_lags"]
+    settings, rate = spec.settings, spec.points(RUN)[0].intrinsic_lr
+    short, ratio = settings["short_lags"], settings["lag_ratio"]
 
-    def long(d: pd.DataFrame) -> bool:
+    def is_long(d: pd.DataFrame) -> bool:
         return d.columns.max() * rate >= settings["long_lag"]
 
     tests = {
         "growth": (
             "the mean distance grows from each lag to the next",
             "least relative growth of the mean distance from one lag to the next, over all T",
-            lambda d, rows: growth(d, settings["lag_ratio"], rows),
+            lambda d, rows: lags.growth(d, ratio, rows),
             lambda d: len(d.columns) > 1,
         ),
         "over_ou": (
             "the squared distance ends above the plateau that the short lags foretell",
             "squared distance at the longest lag, over the Ornstein-Uhlenbeck process fitted to the short lags, "
             "least over T",
-            lambda d, rows: over_ou(d, short, rows),
-            lambda d: long(d) and short_lags_of(d, short, settings["lag_ratio"]) >= MIN_SHORT,
+            lambda d, rows: lags.over_ou(d, short, rows),
+            lambda d: is_long(d) and lags.short_lags_of(d, short, ratio) >= lags.MIN_SHORT,
         ),
         "slope": (
             "the distance still grows over the last half of the lags",
             "log-log slope of the mean squared distance over the last half of the lags, least over T",
-            slope,
-            lambda d: long(d) and late_lags_of(d) >= MIN_LATE,
+            lags.slope,
+            lambda d: is_long(d) and lags.late_lags_of(d) >= lags.MIN_LATE,
         ),
     }
-    findings = []
     for part in (DATA, *CONTROLS):
         rows = table[table["part"] == part]
-        every = lag_distances(rows) if len(rows) else {}
+        every = lags.lag_distances(rows) if len(rows) else {}
         for name, (words, statistic, estimate, has_lags) in tests.items():
             if part != DATA and name == "growth":
                 continue
             chosen = {start: distances for start, distances in every.items() if has_lags(distances)}
-            value, interval, n = _least(chosen, estimate, spec, (part, name))
-            finding = spec.criterion if part == DATA else spec.control
-            statement = f"{words}, from T = {_times(chosen, rate)}."
-            statement = f"{CONTROLS[part]}: {statement}" if part != DATA else statement[0].upper() + statement[1:]
-            findings.append(
-                finding(
-                    statement, statistic, value, interval, n=n, roles=[RUN], allowed=Range(low=thresholds[name])
-                )
-            )
-    return findings
+            n = min(map(len, chosen.values()), default=0)
+            least = spec.bootstrap(partial(_least, chosen, estimate), [n], part, name)
+            times = ", ".join(f"{start * rate:.4g}" for start in chosen)
+            words = f"{words}, from T = {f'{times}/lambda_e' if chosen else 'none'}."
+            judged = spec.criterion if part == DATA else spec.control
+            words = f"{words[0].upper()}{words[1:]}" if part == DATA else f"{CONTROLS[part]}: {words}"
+            yield judged(words, statistic, least, RUN, allowed=Range(low=spec.thresholds[name]))
 
 
-def _times(starts, rate: float) -> str:
-    """Spell starting checkpoints in units of 1/lambda_e."""
-    return f"{', '.join(f'{start * rate:.4g}' for start in starts)}/lambda_e" if len(starts) else "none"
-
-
-def _least(distances, estimate, spec: ClaimSpec, names) -> tuple[float, tuple[float, float], int]:
-    """Return the least estimate over starting checkpoints (NaN if one is), its bootstrap interval, and n."""
-    n = min((len(d) for d in distances.values()), default=0)
-    if n == 0:
-        return np.nan, (np.nan, np.nan), 0
-
-    def least(rows: np.ndarray) -> float:
-        return float(np.min([estimate(d, rows) for d in distances.values()]))
-
-    interval = bootstrap_interval(least, [n], spec.analysis["bootstrap"], spec.confidence, spec.generator(*names))
-    return least(np.arange(n)), interval, n
+def _least(distances, estimate, rows: np.ndarray) -> float:
+    """Return the least estimate over starting checkpoints, NaN if one is."""
+    return float(np.min([estimate(d, rows) for d in distances.values()]))
 
 
 @styled
 def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw distance and cosine against the lag, with the fitted process and the noise-only walk."""
     figure, ((distance, cosine),) = panels(1, 2, 3.2)
-    data = table[table["part"] == DATA]
-    rate = spec.points(RUN)[0]["intrinsic_lr"]
-    lags = data.groupby("step")["lag"].agg(["max", "nunique"])
-    tested = lags[(lags["max"] >= spec.settings["long_lag"]) & (lags["nunique"] >= lags["nunique"].max() / 2)]
-    starts = spread(tested.index, 3)
+    rate = spec.points(RUN)[0].intrinsic_lr
+    data, across = (table[table["part"] == part] for part in (DATA, ACROSS))
+    by_start = data.groupby("step")["lag"].agg(["max", "nunique"])
+    enough = by_start["nunique"] >= by_start["nunique"].max() / 2
+    starts = spread(by_start.index[(by_start["max"] >= spec.settings["long_lag"]) & enough], 3)
     colours = ordered_colours(starts)
     summary = summarize(data, ["step", "lag"], ["l2", "cosine"], spec.confidence)
     for start in starts:
-        chosen = summary[summary["step"] == start]
-        look = {"color": colours[start], "marker": "o", "ms": 3, "lw": 1.4}
-        band(distance, chosen, "lag", "l2", **look)
-        band(cosine, chosen, "lag", "cosine", **look)
-        distances = lag_distances(data[data["step"] == start]).get(start)
+        for axes, quantity in ((distance, "l2"), (cosine, "cosine")):
+            look = {"color": colours[start], "marker": "o", "ms": 3, "lw": 1.4}
+            band(axes, summary[summary["step"] == start], "lag", quantity, **look)
+        distances = lags.lag_distances(data[data["step"] == start]).get(start)
         if distances is not None:
-            lags = np.linspace(0, distances.columns.max(), 200)
-            fitted = ou_squared_distance(lags, *short_fit(distances, spec.settings["short_lags"])) ** 0.5
-            distance.plot(lags * rate, fitted, color=colours[start], ls="--", lw=1.2)
-    longest = data["lag"].max() if len(data) else 1.0
-    lags = np.linspace(0, longest, 200)
-    cosine.plot(lags, sphere_walk_cosine(rate, lags / rate), color="black", ls=":", lw=1.4)
-    across = table[(table["part"] == ACROSS) & (table["step"] == table.loc[table["part"] == ACROSS, "step"].max())]
+            steps = np.linspace(0, distances.columns.max(), 200)
+            fitted = ou_squared_distance(steps, *lags.short_fit(distances, spec.settings["short_lags"])) ** 0.5
+            distance.plot(steps * rate, fitted, color=colours[start], ls="--", lw=1.2)
+    times = np.linspace(0, data["lag"].max() if len(data) else 1.0, 200)
+    walk = sphere_walk_cosine(rate, times / rate)
+    cosine.plot(times, walk, **_WALK)
+    across = across[across["step"] == across["step"].max()]
     if len(across):
         distance.axhline(across["l2"].mean(), **_ACROSS)
         cosine.axhline(across["cosine"].mean(), **_ACROSS)
         norm = np.sqrt((across["l2"] ** 2 / (2 - 2 * across["cosine"])).mean())
-        distance.plot(
-            lags, norm * np.sqrt(2 - 2 * sphere_walk_cosine(rate, lags / rate)), color="black", ls=":", lw=1.4
-        )
+        distance.plot(times, norm * np.sqrt(2 - 2 * walk), **_WALK)
     distance.set(ylabel=r"$\|w_T - w_{T+\Delta}\|$", title="Distance", ylim=(0, None))
     cosine.set(ylabel=r"$\cos(w_T, w_{T+\Delta})$", title="Cosine")
     for axes in (distance, cosine):
         axes.set_xlabel(r"lag $\Delta$ $(1/\lambda_e)$")
     handles = [
-        Line2D([], [], color=colours[T], marker="o", ms=3, label=f"$T$ = {T * rate:.3g}$/\\lambda_e$")
-        for T in starts
+        handle(f"$T$ = {start * rate:.3g}$/\\lambda_e$", color=colour, marker="o", ms=3)
+        for start, colour in colours.items()
     ]
     handles += [
-        Line2D([], [], color="0.3", ls="--", label="OU process, fitted to the short\nlags where there are enough"),
-        Line2D([], [], color="black", ls=":", label="walk of noise alone, sphere"),
-        Line2D([], [], label="two initialisations", **_ACROSS),
+        handle("OU process, fitted to the short\nlags where there are enough", color="0.3", ls="--"),
+        handle("walk of noise alone, sphere", color="black", ls=":"),
+        handle("two initialisations", **_ACROSS),
     ]
-    n, percent = data["replicate"].nunique(), f"{100 * spec.confidence:g} %"
-    note = f"mean and {percent} band over {n} replicates, $\\lambda_e$ = {scientific(rate)}; all weights, raw"
+    n = data["replicate"].nunique()
+    note = f"mean and {spec.percent} band over {n} replicates, $\\lambda_e$ = {scientific(rate)}; all weights, raw"
     legend_below(figure, handles, 3, note)
     figure.suptitle("Two checkpoints of one trajectory lie the further apart the longer their lag")
     return figure
-
-
-_ACROSS = {"color": "#D55E00", "ls": (0, (6, 2)), "lw": 1.2}

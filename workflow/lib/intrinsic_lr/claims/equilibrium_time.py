@@ -2,14 +2,12 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from intrinsic_lr.claims.shared.sameness import first_of_each_rate, initialisations
-from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec, Interval
-from intrinsic_lr.claims.shared.verdicts import Finding, Range
-from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.core.seeding import stream_seed
+from intrinsic_lr.claims.shared.sameness import first_of_each_rate
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec, Estimate
+from intrinsic_lr.claims.shared.verdicts import Findings, Range
 from intrinsic_lr.figures import style
 from intrinsic_lr.stats.disagreement import bootstrap_resamples, disagreement
 from intrinsic_lr.stats.intervals import expanded_tails
@@ -19,6 +17,10 @@ CURVE, TIME = "curve", "time"
 """Kinds of rows: how far a quantity is from its equilibrium, and the times at which it is that near for good."""
 FUNCTION, NORM = "function space", "norm"
 SLOPE = "log-log slope"
+LABELS = {
+    FUNCTION: "share of disagreement\ncaused by the initialisation",
+    NORM: "effective learning rate\nover its late value",
+}
 
 
 def measure(data: ClaimData) -> pd.DataFrame:
@@ -32,25 +34,18 @@ def measure(data: ClaimData) -> pd.DataFrame:
     Raises:
         InputError: when no two points differ in their initialisation alone.
     """
-    spec = data.spec
-    pairs = first_of_each_rate(initialisations(spec.points("rates")))
-    if not pairs:
-        raise InputError(
-            f"{spec.name}: experiment {spec.experiments['rates']['experiment']}: found no two points that "
-            "differ in init_seed alone; needs two initialisations at each of several intrinsic rates"
-        )
-    trace = data.trace("rates")
+    spec, resamples = data.spec, data.spec.analysis["bootstrap"]
+    pairs, trace = first_of_each_rate(spec, "rates"), data.trace("rates")
     parts = []
     for a, b in pairs:
-        traces = [trace[trace["point"] == point["name"]] for point in (a, b)]
+        traces = [trace[trace["point"] == point.name] for point in (a, b)]
         rates = [rows.pivot(index="replicate", columns="step", values="effective_lr") for rows in traces]
-        resamples = spec.analysis["bootstrap"]
-        seed = stream_seed(spec.seed, "claim", spec.name, a["name"])
         first, second = (data.ensemble("rates", point) for point in (a, b))
-        labels = [[ensemble.labels(step) for step in a["steps"]] for ensemble in (first, second)]
-        shares = share_curves(*labels, first.classes, resamples, seed)
-        parts.append(_rows(spec, a, FUNCTION, np.asarray(a["steps"]), *shares))
-        parts.append(_rows(spec, a, NORM, *norm_curves(rates, spec.settings["late"], resamples, seed)))
+        labels = [[ensemble.labels(step) for step in a.steps] for ensemble in (first, second)]
+        shares = share_curves(*labels, first.classes, resamples, spec.stream(a.name))
+        parts.append(_rows(spec, a, FUNCTION, np.asarray(a.steps), *shares))
+        norms = norm_curves(rates, spec.settings["late"], resamples, spec.stream(a.name))
+        parts.append(_rows(spec, a, NORM, *norms))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -96,48 +91,38 @@ def norm_curves(
     """
     kept = [frame.loc[:, frame.columns > 0] for frame in effective_lr]
     steps = kept[0].columns.to_numpy()
-    logs, missing = [], 0
-    for frame in kept:
-        values = frame.to_numpy(np.float64)
-        usable = (np.isfinite(values) & (values > 0)).all(axis=1)
-        missing += int((~usable).sum())
-        logs.append(np.log(values[usable]))
-    runs = min(map(len, logs))
+    values = [frame.to_numpy(np.float64) for frame in kept]
+    usable = [(np.isfinite(rows) & (rows > 0)).all(axis=1) for rows in values]
+    logs = [np.log(rows[sound]) for rows, sound in zip(values, usable, strict=True)]
+    runs, missing = min(map(len, logs)), int(sum((~sound).sum() for sound in usable))
     if runs < 2:
         return steps, np.full((1 + resamples, len(steps)), np.nan), runs, missing
     generator = np.random.default_rng(seed)
-    measured = np.mean([values.mean(axis=0) for values in logs], axis=0)
-    drawn = np.mean([resampled_means(values, resamples, generator) for values in logs], axis=0)
+    measured = np.mean([rows.mean(axis=0) for rows in logs], axis=0)
+    drawn = np.mean([resampled_means(rows, resamples, generator) for rows in logs], axis=0)
     curves = np.vstack([measured, drawn])
-    rest = curves[:, steps > (1 - late) * steps[-1]].mean(axis=1, keepdims=True)
-    return steps, curves - rest, runs, missing
+    equilibrium = curves[:, steps > (1 - late) * steps[-1]].mean(axis=1, keepdims=True)
+    return steps, curves - equilibrium, runs, missing
 
 
 def _rows(
     spec: ClaimSpec, point, quantity: str, steps: np.ndarray, curves: np.ndarray, runs: int, missing: int
 ) -> pd.DataFrame:
-    same = {
-        "quantity": quantity,
-        "point": point["name"],
-        "intrinsic_lr": point["intrinsic_lr"],
-        "replicates": runs,
-        "missing": missing,
-    }
+    same = {"quantity": quantity, "point": point.name, "intrinsic_lr": point.intrinsic_lr}
+    same |= {"replicates": runs, "missing": missing}
     low, high = np.full((2, curves.shape[1]), np.nan)
     if runs > 1:
         low, high = np.quantile(curves[1:], expanded_tails(spec.confidence, runs), axis=0)
     parts = [pd.DataFrame({"part": CURVE, **same, "step": steps, "value": curves[0], "low": low, "high": high})]
     for level in spec.settings["levels"]:
-        times = time_below(steps, np.abs(curves), level)
-        resample = np.arange(len(times))
-        parts.append(pd.DataFrame({"part": TIME, **same, "level": level, "resample": resample, "step": times}))
+        times = {"resample": np.arange(len(curves)), "step": time_below(steps, np.abs(curves), level)}
+        parts.append(pd.DataFrame({"part": TIME, **same, "level": level, **times}))
     return pd.concat(parts, ignore_index=True)
 
 
-def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
+def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     """Ask for slopes near -1 and for curves that collapse in units of 1/lambda_e, which they must not in steps."""
     equilibrium, bounds = spec.settings["equilibrium"], spec.thresholds
-    findings = []
     for quantity in (FUNCTION, NORM):
         rows = table[(table["part"] == TIME) & (table["quantity"] == quantity)]
         times = {
@@ -149,18 +134,14 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
         at = times.get(equilibrium, nothing)
         rates = at.columns.get_level_values(0).to_numpy()
         n = int(rows["replicates"].min()) if len(rows) else 0
-        same = {"n": n, "roles": ["rates"]}
-        findings.append(
-            spec.criterion(
-                f"{quantity}: time to equilibrium (within {equilibrium:.3g}) against lambda_e, {len(rates)} rates "
-                "(n: runs of each of two initialisations)",
-                SLOPE,
-                *_interval(log_log_slope(rates, at), spec.confidence, n),
-                allowed=Range(bounds["slope_low"], bounds["slope_high"]),
-                **same,
-            )
+        statement = (
+            f"{quantity}: time to equilibrium (within {equilibrium:.3g}) against lambda_e, {len(rates)} rates "
         )
-        for role, unit, scale in (
+        statement += "(n: runs of each of two initialisations)"
+        slope = _interval(log_log_slope(rates, at), spec.confidence, n)
+        near = Range(bounds["slope_low"], bounds["slope_high"])
+        yield spec.criterion(statement, SLOPE, slope, "rates", allowed=near)
+        for judged, unit, scale in (
             (spec.criterion, "in units of 1/lambda_e", rates),
             (spec.control, "in steps", 1.0),
         ):
@@ -168,29 +149,21 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
             worst = np.max(
                 [max_over_min(values.to_numpy() * scale) for values in (times or {0: at}).values()], axis=0
             )
-            findings.append(
-                role(
-                    f"{quantity}: times {unit} agree over the rates, at every level",
-                    "largest ratio of two rates' times",
-                    *_interval(worst, spec.confidence, n),
-                    allowed=Range(high=bounds["spread"]),
-                    **same,
-                )
-            )
-    return findings
+            statement = f"{quantity}: times {unit} agree over the rates, at every level"
+            ratio, allowed = _interval(worst, spec.confidence, n), Range(high=bounds["spread"])
+            yield judged(statement, "largest ratio of two rates' times", ratio, "rates", allowed=allowed)
 
 
-def _interval(values: np.ndarray, confidence: float, n: int) -> tuple[float, Interval]:
-    """Return what was measured, the first value, and the interval of the resamples of n runs, the others.
+def _interval(values: np.ndarray, confidence: float, n: int) -> Estimate:
+    """Return what was measured, the first value, with the interval of the resamples of n runs, the others.
 
     A time that was not seen in the measured curves leaves all NaN, and so does one missing in more resamples than
     the interval leaves out: the rest would be a selection. The levels are those of `intervals.expanded_tails`.
     """
     measured, drawn = float(values[0]), values[1:][np.isfinite(values[1:])]
     if not np.isfinite(measured) or len(drawn) < confidence * (len(values) - 1) or min(len(drawn), n) < 2:
-        return measured, (np.nan, np.nan)
-    low, high = np.quantile(drawn, expanded_tails(confidence, n))
-    return measured, (float(low), float(high))
+        return measured, np.nan, np.nan, n
+    return measured, *np.quantile(drawn, expanded_tails(confidence, n)), n
 
 
 @style.styled
@@ -206,11 +179,17 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
             for _, curve in rows[rows["part"] == CURVE].groupby("point", sort=False):
                 rate = curve["intrinsic_lr"].iloc[0]
                 time = curve["step"] * (rate if in_rates else 1)
-                value, low, high = (_shown(curve[name], quantity) for name in ("value", "low", "high"))
+                value, low, high = (
+                    curve[name] if quantity == FUNCTION else np.exp(curve[name])
+                    for name in ("value", "low", "high")
+                )
                 marker = "o" if quantity == FUNCTION else None
                 panel.plot(time, value, color=colours[rate], lw=1.3, marker=marker, ms=3)
                 panel.fill_between(time, low, high, color=colours[rate], alpha=0.2, lw=0)
-            _draw_levels(panel, quantity, spec.settings)
+            for level in spec.settings["levels"]:
+                look = _EQUILIBRIUM if level == spec.settings["equilibrium"] else _LEVEL
+                for line in [level] if quantity == FUNCTION else [np.exp(level), np.exp(-level)]:
+                    panel.axhline(line, zorder=0, **look)
             style.logarithmic(panel, "x", rows.loc[rows["value"].notna(), "step"])
             panel.set_xlabel(r"steps $\times\ \lambda_e$" if in_rates else "steps")
         scaled.set_ylabel(LABELS[quantity])
@@ -221,48 +200,26 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     axes[0, 2].set_title("the same curves in steps")
     figure.suptitle(r"Function space and norm: time to equilibrium, and its scaling with $1/\lambda_e$")
     handles = [
-        Line2D([], [], color=colours[rate], lw=1.6, label=rf"$\lambda_e$ = {style.scientific(rate)}")
-        for rate in rates
+        style.handle(rf"$\lambda_e$ = {style.scientific(rate)}", color=colours[rate], lw=1.6) for rate in rates
     ]
-    level = spec.settings["equilibrium"]
-    handles.append(Line2D([], [], color="0.3", ls="--", lw=1, label=f"equilibrium: within {level:.3g}"))
-    handles.append(Line2D([], [], color="0.6", ls=":", lw=1, label="other levels compared"))
-    low, high = int(table["replicates"].min()), int(table["replicates"].max())
-    runs = f"{high}" if low == high else f"{low} to {high}"
+    handles.append(style.handle(f"equilibrium: within {spec.settings['equilibrium']:.3g}", **_EQUILIBRIUM))
+    handles.append(style.handle("other levels compared", **_LEVEL))
     note = (
-        f"{runs} runs at each rate and each of two initialisations; "
-        f"{100 * spec.confidence:.3g} % intervals, bootstrap over runs"
+        f"{style.count_text(table['replicates'])} runs at each rate and each of two initialisations; "
+        f"{spec.percent} intervals, bootstrap over runs"
     )
     style.legend_below(figure, handles, 3, note)
     return figure
 
 
-LABELS = {
-    FUNCTION: "share of disagreement\nowed to the initialisation",
-    NORM: "effective learning rate\nover its late value",
-}
-
-
-def _shown(values: pd.Series, quantity: str) -> pd.Series:
-    return values if quantity == FUNCTION else np.exp(values)
-
-
-def _draw_levels(panel, quantity: str, settings) -> None:
-    for level in settings["levels"]:
-        look = (
-            dict(color="0.3", ls="--", lw=1)
-            if level == settings["equilibrium"]
-            else dict(color="0.6", ls=":", lw=1)
-        )
-        for line in [level] if quantity == FUNCTION else [np.exp(level), np.exp(-level)]:
-            panel.axhline(line, zorder=0, **look)
+_EQUILIBRIUM = {"color": "0.3", "ls": "--", "lw": 1}
+_LEVEL = {"color": "0.6", "ls": ":", "lw": 1}
 
 
 def _draw_times(
-    panel, rows: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame, quantity: str, colours
+    panel: Axes, rows: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame, quantity: str, colours
 ) -> None:
-    level = spec.settings["equilibrium"]
-    times = rows[(rows["part"] == TIME) & (rows["level"] == level)]
+    times = rows[(rows["part"] == TIME) & (rows["level"] == spec.settings["equilibrium"])]
     measured = times[times["resample"] == 0].dropna(subset=["step"])
     for point, rate, time, n in measured[["point", "intrinsic_lr", "step", "replicates"]].itertuples(index=False):
         drawn = times.loc[(times["point"] == point) & (times["resample"] > 0), "step"].dropna()
@@ -276,8 +233,8 @@ def _draw_times(
         panel.plot(rates, centre / rates, color="0.4", lw=1, zorder=0)
         found = findings[findings["statistic"].eq(SLOPE) & findings["statement"].str.startswith(quantity)]
         for slope in found.itertuples():
-            told = f"slope {slope.estimate:.2f}\n[{slope.ci_low:.2f}, {slope.ci_high:.2f}]\nline: slope $-1$"
-            panel.text(0.97, 0.95, told, transform=panel.transAxes, ha="right", va="top", fontsize="small")
+            text = f"slope {slope.estimate:.2f}\n[{slope.ci_low:.2f}, {slope.ci_high:.2f}]\nline: slope $-1$"
+            panel.text(0.97, 0.95, text, transform=panel.transAxes, ha="right", va="top", fontsize="small")
     style.logarithmic(panel, "x", measured["intrinsic_lr"])
     style.logarithmic(panel, "y", measured["step"])
     panel.set(xlabel=r"intrinsic rate $\lambda_e$", ylabel=f"{quantity}: steps")

@@ -1,25 +1,21 @@
 """Full-batch descent with weight decay: destabilisations, spherical sharpness, and what ends them."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
-from intrinsic_lr.claims.shared.verdicts import Finding, Range
-from intrinsic_lr.core.seeding import stream_seed
-from intrinsic_lr.figures.style import band, legend_below, logarithmic, panels, scientific, styled
+from intrinsic_lr.claims.shared.verdicts import Findings, Range
+from intrinsic_lr.figures.style import band, handle, legend_below, logarithmic, panels, scientific, styled
 from intrinsic_lr.stats.intervals import largest_mean, outermost_mean, smallest_mean, summarize
 from intrinsic_lr.stats.loss_curves import destabilizations
+from intrinsic_lr.study.experiment import PlannedPoint
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from intrinsic_lr.models.ensemble import EnsembleModel
 
 DECAY, NO_DECAY = "decay", "no_decay"
 RUN, SHARPNESS, CURVE = "run", "sharpness", "curve"
@@ -29,6 +25,7 @@ _SUMMARY = (
     "norm_growth",
 )  # fmt: skip
 _POINT = ["point", "lr", "weight_decay", "intrinsic_lr"]
+_COLOURS = {DECAY: "#0173b2", NO_DECAY: "#de8f05"}
 
 
 def measure(data: ClaimData) -> pd.DataFrame:
@@ -36,38 +33,40 @@ def measure(data: ClaimData) -> pd.DataFrame:
     parts = []
     for role in (DECAY, NO_DECAY):
         trace, history = data.trace(role), data.history(role)
-        clocks = {point["name"]: _clock(point, data.spec.points(DECAY)) for point in data.spec.points(role)}
+        points = data.spec.points(role)
+        clocks = {point.name: _clock(point, data.spec.points(DECAY)) for point in points}
         for keys, run in trace.groupby([*_POINT, "replicate"], sort=False):
-            own = history[(history["point"] == keys[0]) & (history["replicate"] == keys[-1])]
-            rate = clocks[keys[0]]
-            row = _run(run.sort_values("step"), own, rate, data.spec.thresholds)
-            named = dict(zip([*_POINT, "replicate"], keys, strict=True))
-            parts.append(pd.DataFrame([{"part": RUN, "role": role, **named, "clock": rate, **row}]))
-            if keys[-1] == 0:
-                parts.append(_curve(run.sort_values("step")).assign(part=CURVE, role=role, clock=rate, **named))
-        parts += [_sharpness(data, role, point, clocks[point["name"]]) for point in data.spec.points(role)]
+            name, *_, replicate = keys
+            own = history[(history["point"] == name) & (history["replicate"] == replicate)]
+            run = run.sort_values("step")
+            row = _run(run, own, clocks[name], data.spec.thresholds)
+            named = {"role": role, **dict(zip([*_POINT, "replicate"], keys, strict=True)), "clock": clocks[name]}
+            parts.append(pd.DataFrame([{"part": RUN, **named, **row}]))
+            if replicate == 0:
+                parts.append(_curve(run).assign(part=CURVE, **named))
+        parts += [_sharpness(data, role, point).assign(clock=clocks[point.name]) for point in points]
     return pd.concat(parts, ignore_index=True)
 
 
-def _clock(point: Mapping[str, Any], decaying: Sequence[Mapping[str, Any]]) -> float:
+def _clock(point: PlannedPoint, decaying: Sequence[PlannedPoint]) -> float:
     """Return the lambda_e that a point's time is counted with.
 
     Descent without weight decay has none; its clock is the slowest of the runs that it is compared with, those
     at its learning rate. The slowest gives the highest counts, which make the control hardest to reject.
     """
-    if point["intrinsic_lr"] > 0:
-        return point["intrinsic_lr"]
-    alike = [other["intrinsic_lr"] for other in decaying if other["lr"] == point["lr"]]
-    return min(alike or [other["intrinsic_lr"] for other in decaying])
+    if point.intrinsic_lr > 0:
+        return point.intrinsic_lr
+    alike = [other.intrinsic_lr for other in decaying if other.lr == point.lr]
+    return min(alike or [other.intrinsic_lr for other in decaying])
 
 
 def _run(run: pd.DataFrame, history: pd.DataFrame, rate: float, limits: Mapping[str, float]) -> dict[str, float]:
-    """Summarise one run; quantities that it does not have are missing.
+    """Summarize one run; quantities that it does not have are missing.
 
     Row t of a trace holds the loss of the weights before the step, which is the training loss: the batch is full.
     A run that was ever not finite is missing as a whole, and not judged on what came before.
     """
-    before = _with_decay(run)
+    before = (run["weight_decay_now"] == run["weight_decay"]) & (run["step"] > 0)
     off = run.loc[before, "step"].max()
     if not np.isfinite(run["squared_norm"]).all() or not np.isfinite(run.loc[run["step"] > 0, "batch_loss"]).all():
         return {"off_step": off, **dict.fromkeys(_SUMMARY, np.nan)}
@@ -94,64 +93,33 @@ def _run(run: pd.DataFrame, history: pd.DataFrame, rate: float, limits: Mapping[
     return {"off_step": off, **dict(zip(_SUMMARY, summary, strict=True))}
 
 
-def _with_decay(run: pd.DataFrame) -> pd.Series:
-    """Tell the steps before weight decay is switched off; all of them where it never is."""
-    return (run["weight_decay_now"] == run["weight_decay"]) & (run["step"] > 0)
-
-
 def _curve(run: pd.DataFrame) -> pd.DataFrame:
     """Return lowest and highest loss of successive stretches of a run, which keep every excursion."""
     run = run[run["batch_loss"].notna()]
-    stretch = np.arange(len(run)) * _BINS_OF_CURVE // max(len(run), _BINS_OF_CURVE)
-    grouped = run.groupby(stretch)
-    return pd.DataFrame(
-        {
-            "step": grouped["step"].mean(),
-            "loss_low": grouped["batch_loss"].min(),
-            "loss_high": grouped["batch_loss"].max(),
-            "squared_norm": grouped["squared_norm"].last(),
-        }
-    )
+    stretches = run.groupby(np.arange(len(run)) * _BINS_OF_CURVE // max(len(run), _BINS_OF_CURVE))
+    named = {"step": ("step", "mean"), "loss_low": ("batch_loss", "min"), "loss_high": ("batch_loss", "max")}
+    return stretches.agg(**named, squared_norm=("squared_norm", "last"))
 
 
-def _sharpness(data: ClaimData, role: str, point: Mapping[str, Any], rate: float) -> pd.DataFrame:
+def _sharpness(data: ClaimData, role: str, point: PlannedPoint) -> pd.DataFrame:
     """Return the spherical sharpness ||w||^2 lambda_max of every replicate and checkpoint, over 2 / ELR.
 
     With ELR = eta / ||w||^2 that ratio is eta lambda_max / 2 (Lyu, Li, Arora 2022).
     """
-    ensemble, dataset = data.ensemble(role, point), data.dataset(point["dataset"])
-    model = ensemble.model()
-    images, labels = dataset.normalize(dataset.train_images), dataset.train_labels
-    names = tuple(name for group in model.scale_groups.values() for name in group)
+    ensemble, dataset = data.ensemble(role, point), data.dataset(point.dataset)
+    names = tuple(name for group in ensemble.scale_groups.values() for name in group)
     parts = []
-    for step in point["steps"]:
-        weights = {name: value.to(images.device) for name, value in ensemble.weights(step).items()}
-        streams = data.spec.seed, "claim", data.spec.name, point["name"], step
-        top = _top_eigenvalues(model, weights, images, labels, names, data.spec.settings, streams)
+    for step in point.steps:
+        weights = {name: value.to(dataset.mean.device) for name, value in ensemble.weights(step).items()}
+        top = _top_eigenvalues(data.spec, ensemble.model(), weights, dataset, names, (point.name, step))
         norm = sum(weights[name].double().flatten(1).square().sum(dim=1).cpu() for name in names)
-        parts.append(
-            pd.DataFrame(
-                {
-                    **{column: point[column] for column in _POINT[1:]},
-                    "step": step,
-                    "replicate": range(len(top)),
-                    "spherical_sharpness": (norm * top).tolist(),
-                    "sharpness_ratio": (point["lr"] * top / 2).tolist(),
-                }
-            )
-        )
-    return pd.concat(parts).assign(part=SHARPNESS, role=role, point=point["name"], clock=rate)
+        columns = {"spherical_sharpness": (norm * top).numpy(), "sharpness_ratio": (point.lr * top / 2).numpy()}
+        parts.append(pd.DataFrame({"step": step, "replicate": range(len(top)), **columns}))
+    rates = {"lr": point.lr, "weight_decay": point.weight_decay, "intrinsic_lr": point.intrinsic_lr}
+    return pd.concat(parts).assign(**rates, part=SHARPNESS, role=role, point=point.name)
 
 
-def _top_eigenvalues(
-    model: "EnsembleModel",
-    weights: Mapping[str, "Tensor"],
-    images: "Tensor",
-    labels: "Tensor",
-    names: Sequence[str],
-    settings: Mapping[str, Any],
-    streams: Sequence[object],
-) -> "Tensor":
+def _top_eigenvalues(spec: ClaimSpec, model, weights: Mapping[str, "Tensor"], dataset, names, stream) -> "Tensor":
     """Return the top eigenvalue of every member on the full batch (R,), in float64 on the CPU.
 
     One member at a time: its graph of two derivatives of the full batch is what memory has to hold, and start and
@@ -161,80 +129,77 @@ def _top_eigenvalues(
 
     from intrinsic_lr.claims.shared.curvature import Derivatives
 
+    iterations, tolerance = spec.settings["iterations"], spec.settings["tolerance"]
+    batch = dataset.normalize(dataset.train_images), dataset.train_labels
     found = []
-    for member in range(len(next(iter(weights.values())))):
+    for member in range(len(weights[names[0]])):
         one = {name: value[member : member + 1] for name, value in weights.items()}
-        generator = torch.Generator().manual_seed(stream_seed(*streams, member))
-        derivatives = Derivatives(model, one, images, labels, names)
-        top = derivatives.top_eigenvalue(settings["iterations"], generator, settings["tolerance"])
+        generator = torch.Generator().manual_seed(spec.stream(*stream, member))
+        top = Derivatives(model, one, *batch, names).top_eigenvalue(iterations, generator, tolerance)
         found.append(top.double().cpu())
     return torch.cat(found)
 
 
-def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
+def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     """Judge counts, losses and sharpness at every learning rate; control: the counts without weight decay."""
-    limits = spec.thresholds
+    limits, confidence = spec.thresholds, spec.confidence
     runs = {role: table[(table["part"] == RUN) & (table["role"] == role)] for role in (DECAY, NO_DECAY)}
     decay, never = runs[DECAY], runs[NO_DECAY]
 
-    def of_points(role: str, rows: pd.DataFrame, values: pd.Series) -> list[pd.Series]:
+    def of_points(role: str, values: pd.Series) -> list[pd.Series]:
         """Return the values of every point that was planned, none where it is missing."""
-        return [values[rows["point"] == point["name"]] for point in spec.points(role)]
+        return [values[runs[role]["point"] == point.name] for point in spec.points(role)]
 
-    findings = []
     often = Range(low=limits["count"])
     counted = "destabilisations per 1/lambda_e once all training images are right"
-    fewest, low, high, n = smallest_mean(of_points(DECAY, decay, decay["count"]), spec.confidence)
-    findings.append(
-        spec.criterion(
-            "Full-batch descent with weight decay destabilises again and again, at every learning rate.",
-            f"{counted}, fewest over learning rates", fewest, (low, high), n=n, roles=[DECAY], allowed=often,
-        )
-    )  # fmt: skip
+    yield spec.criterion(
+        "Full-batch descent with weight decay destabilises again and again, at every learning rate.",
+        f"{counted}, fewest over learning rates",
+        smallest_mean(of_points(DECAY, decay["count"]), confidence),
+        DECAY,
+        allowed=often,
+    )
     drops = np.log(decay["loss_after"] / decay["loss_before"])
-    highest, low, high, n = largest_mean(of_points(DECAY, decay, drops), spec.confidence)
-    findings.append(
-        spec.criterion(
-            "Once weight decay is off the training loss ends below its mean before.",
-            "training loss after over before, geometric mean, largest over learning rates",
-            np.exp(highest), (np.exp(low), np.exp(high)), n=n, roles=[DECAY], allowed=Range(high=limits["drop"]),
-        )
-    )  # fmt: skip
-    highest, low, high, n = largest_mean(of_points(DECAY, decay, decay["swing"]), spec.confidence)
-    findings.append(
-        spec.criterion(
-            "Once weight decay is off the training loss settles.",
-            "largest over smallest training loss at the end, mean, largest over learning rates",
-            highest, (low, high), n=n, roles=[DECAY], allowed=Range(high=limits["swing"]),
-        )
-    )  # fmt: skip
-    bounds = np.log([limits["sharpness_low"], limits["sharpness_high"]])
-    groups = of_points(DECAY, decay, _sharpness_of_runs(table, decay))
-    extreme, low, high, n = outermost_mean(groups, spec.confidence, *bounds)
-    findings.append(
-        spec.criterion(
-            "With weight decay the spherical sharpness hovers about 2 / effective learning rate.",
-            "spherical sharpness over 2 / effective learning rate, geometric mean, worst learning rate",
-            np.exp(extreme), (np.exp(low), np.exp(high)), n=n, roles=[DECAY],
-            allowed=Range(limits["sharpness_low"], limits["sharpness_high"]),
-        )
-    )  # fmt: skip
-    findings.append(
-        spec.criterion(
-            "Without weight decay the norm never falls.",
-            "largest relative loss of squared norm in a step",
-            never["norm_loss"].max(skipna=False), None, n=int(never["norm_loss"].notna().sum()), roles=[NO_DECAY],
-            allowed=Range(high=limits["norm_loss"]),
-        )
-    )  # fmt: skip
-    most, low, high, n = largest_mean(of_points(NO_DECAY, never, never["count"]), spec.confidence)
-    findings.append(
-        spec.control(
-            "Full-batch descent without weight decay destabilises again and again.",
-            f"{counted}, most over learning rates", most, (low, high), n=n, roles=[NO_DECAY], allowed=often,
-        )
-    )  # fmt: skip
-    return findings
+    *logs, n = largest_mean(of_points(DECAY, drops), confidence)
+    yield spec.criterion(
+        "Once weight decay is off the training loss ends below its mean before.",
+        "training loss after over before, geometric mean, largest over learning rates",
+        (*np.exp(logs), n),
+        DECAY,
+        allowed=Range(high=limits["drop"]),
+    )
+    yield spec.criterion(
+        "Once weight decay is off the training loss settles.",
+        "largest over smallest training loss at the end, mean, largest over learning rates",
+        largest_mean(of_points(DECAY, decay["swing"]), confidence),
+        DECAY,
+        allowed=Range(high=limits["swing"]),
+    )
+    near = Range(limits["sharpness_low"], limits["sharpness_high"])
+    sharpness = of_points(DECAY, _sharpness_of_runs(table, decay))
+    *logs, n = outermost_mean(sharpness, confidence, *np.log([near.low, near.high]))
+    yield spec.criterion(
+        "With weight decay the spherical sharpness hovers about 2 / effective learning rate.",
+        "spherical sharpness over 2 / effective learning rate, geometric mean, worst learning rate",
+        (*np.exp(logs), n),
+        DECAY,
+        allowed=near,
+    )
+    largest = never["norm_loss"].max(skipna=False)
+    yield spec.criterion(
+        "Without weight decay the norm never falls.",
+        "largest relative loss of squared norm in a step",
+        (largest, largest, largest, never["norm_loss"].notna().sum()),
+        NO_DECAY,
+        allowed=Range(high=limits["norm_loss"]),
+    )
+    yield spec.control(
+        "Full-batch descent without weight decay destabilises again and again.",
+        f"{counted}, most over learning rates",
+        largest_mean(of_points(NO_DECAY, never["count"]), confidence),
+        NO_DECAY,
+        allowed=often,
+    )
 
 
 def _sharpness_of_runs(table: pd.DataFrame, runs: pd.DataFrame) -> pd.Series:
@@ -258,6 +223,7 @@ def _sharpness_of_runs(table: pd.DataFrame, runs: pd.DataFrame) -> pd.Series:
 @styled
 def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw the loss of one run at each learning rate, with and without decay, and the sharpness of all."""
+    limits = spec.thresholds
     runs = table[(table["part"] == RUN) & (table["role"] == DECAY)]
     columns = runs.groupby("point").agg({"lr": "first", "clock": "first", "off_step": "max"})
     columns = columns.sort_values(["clock", "lr"])
@@ -265,56 +231,40 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     for (upper, lower), column in zip(axes.T, columns.itertuples(), strict=False):
         compared = (table["role"] == NO_DECAY) & (table["lr"] == column.lr)
         rows = table[(table["point"] == column.Index) | compared].assign(clock=column.clock)
-        _draw_losses(upper, rows[rows["part"] == CURVE], spec)
-        _draw_sharpness(lower, rows[rows["part"] == SHARPNESS], spec)
+        curves, sharpness = rows[rows["part"] == CURVE], rows[rows["part"] == SHARPNESS].copy()
+        for role, colour in _COLOURS.items():
+            for _, curve in curves[curves["role"] == role].sort_values("step").groupby("point"):
+                ends = curve["loss_low"], curve["loss_high"]
+                upper.fill_between(curve["step"] * curve["clock"], *ends, color=colour, lw=0.7, zorder=2)
+        for name in ("low", "high"):
+            upper.axhline(limits[name], color="0.5", ls="--", lw=0.8, zorder=1)
+        logarithmic(upper, "y", curves["loss_low"])
+        lower.axhspan(limits["sharpness_low"], limits["sharpness_high"], color="0.9", lw=0)
+        lower.axhline(1, color="0.3", lw=0.8)
+        sharpness["log"] = np.log(sharpness["sharpness_ratio"].where(sharpness["sharpness_ratio"] > 0))
+        for role, colour in _COLOURS.items():
+            own = sharpness[sharpness["role"] == role]
+            summary = summarize(own, ["step", "clock"], ["log"], spec.confidence)
+            summary["time"] = summary["step"] * summary["clock"]
+            summary[["log_mean", "log_low", "log_high"]] = np.exp(summary[["log_mean", "log_low", "log_high"]])
+            band(lower, summary, "time", "log", color=colour, marker="o", ms=2.5, lw=1.2)
+        logarithmic(lower, "y", sharpness["sharpness_ratio"])
         for panel in (upper, lower):
             panel.axvline(column.off_step * column.clock, color="0.3", ls=":", lw=1)
         upper.set_title(f"$\\eta$ = {scientific(column.lr)}, $\\lambda_e$ = {scientific(column.clock)}")
         lower.set_xlabel(r"time $\lambda_e t$")
     axes[0, 0].set_ylabel("training loss (nats)")
     axes[1, 0].set_ylabel("spherical sharpness\nover 2/ELR")
-    limits = spec.thresholds
-    states = f"settled at {limits['low']:g}, destabilised above {limits['high']:g}"
-    handles = [Line2D([], [], color=colour, label=label) for label, colour, _ in _LOOK.values()]
-    handles += [
-        Line2D([], [], color="0.5", ls="--", label=states),
-        Line2D([], [], color="0.3", ls=":", label="weight decay off"),
-    ]  # fmt: skip
-    percent = f"{100 * spec.confidence:g} %"
-    legend_below(
-        figure, handles, 2,
-        f"losses: one replicate; sharpness: geometric mean and {percent} band over {runs['replicate'].nunique()} "
-        "replicates; shaded: allowed",
-    )  # fmt: skip
+    handles = [
+        handle("with weight decay", color=_COLOURS[DECAY]),
+        handle("without weight decay from the start (same steps)", color=_COLOURS[NO_DECAY]),
+        handle(f"settled at {limits['low']:g}, destabilised above {limits['high']:g}", color="0.5", ls="--"),
+        handle("weight decay off", color="0.3", ls=":"),
+    ]
+    note = (
+        f"losses: one replicate; sharpness: geometric mean and {spec.percent} band over "
+        f"{runs['replicate'].nunique()} replicates; shaded: allowed"
+    )
+    legend_below(figure, handles, 2, note)
     figure.suptitle("Full-batch descent with weight decay, until that is switched off, and without it")
     return figure
-
-
-_LOOK = {
-    DECAY: ("with weight decay", "#0173b2", "-"),
-    NO_DECAY: ("without weight decay from the start (same steps)", "#de8f05", "-"),
-}
-
-
-def _draw_losses(axes: Axes, curves: pd.DataFrame, spec: ClaimSpec) -> None:
-    for role, (_, colour, _) in _LOOK.items():
-        for _, rows in curves[curves["role"] == role].sort_values("step").groupby("point"):
-            time = rows["step"] * rows["clock"]
-            axes.fill_between(time, rows["loss_low"], rows["loss_high"], color=colour, lw=0.7, zorder=2)
-    for name in ("low", "high"):
-        axes.axhline(spec.thresholds[name], color="0.5", ls="--", lw=0.8, zorder=1)
-    logarithmic(axes, "y", curves["loss_low"])
-
-
-def _draw_sharpness(axes: Axes, rows: pd.DataFrame, spec: ClaimSpec) -> None:
-    limits = spec.thresholds
-    axes.axhspan(limits["sharpness_low"], limits["sharpness_high"], color="0.9", lw=0)
-    axes.axhline(1, color="0.3", lw=0.8)
-    for role, (_, colour, _) in _LOOK.items():
-        own = rows[rows["role"] == role].copy()
-        own["log"] = np.log(own["sharpness_ratio"].where(own["sharpness_ratio"] > 0))
-        summary = summarize(own, ["step", "clock"], ["log"], spec.confidence)
-        summary["time"] = summary["step"] * summary["clock"]
-        summary[["log_mean", "log_low", "log_high"]] = np.exp(summary[["log_mean", "log_low", "log_high"]])
-        band(axes, summary, "time", "log", color=colour, marker="o", ms=2.5, lw=1.2)
-    logarithmic(axes, "y", rows["sharpness_ratio"])

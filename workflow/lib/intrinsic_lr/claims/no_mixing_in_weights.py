@@ -2,31 +2,36 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from intrinsic_lr.claims.shared.sameness import first_of_each_rate, initialisations
+from intrinsic_lr.claims.shared.sameness import first_of_each_rate
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
-from intrinsic_lr.claims.shared.verdicts import Finding, Range
-from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.core.seeding import stream_seed
-from intrinsic_lr.figures.style import legend_below, panels, styled
-from intrinsic_lr.stats.disagreement import compare
+from intrinsic_lr.claims.shared.verdicts import Findings, Range
+from intrinsic_lr.figures.style import error_bar, handle, legend_below, panels, styled
 from intrinsic_lr.stats.intervals import holm, mean_interval
 from intrinsic_lr.stats.lags import sphere_walk
 from intrinsic_lr.stats.theory import sphere_walk_cosine
+from intrinsic_lr.study.experiment import PlannedPoint
 
 PAIRS = "pairs"
 LAYERS = {"all": "raw weights", "all_layer_normalised": "every layer at unit norm"}
+WITHIN, REPLICATES, ACROSS = "within", "across_replicates", "across_initialisations"
 RELATIONS = {
-    "within": "one trajectory",
-    "across_replicates": "two trajectories of one initialisation",
-    "across_initialisations": "two initialisations",
+    WITHIN: ("one trajectory", {"color": "#0072B2", "marker": "o"}),
+    REPLICATES: ("two trajectories of one initialisation", {"color": "#E69F00", "marker": "s"}),
+    ACROSS: ("two initialisations", {"color": "#D55E00", "marker": "^"}),
 }
 WEIGHTS, WALK, FUNCTIONS = "weights", "walk", "function_space"
 """Kinds of rows: weights of the runs, weights of simulated walks of noise alone, comparisons of predictions."""
 MAX_DIMENSION = 10_000
 """Of the simulated walk: cosines of independent directions are then within a few hundredths of 0."""
+COLUMNS = [
+    "part", "intrinsic_lr", "delta", "intrinsic_time", "relation", "layer", "replicate", "replicate_b", "l2",
+    "cosine", "replicates_a", "total_variation", "total_variation_low", "total_variation_high",
+    "null_mean", "null_q95", "p_value", "excess_share", "excess_share_low", "excess_share_high",
+]  # fmt: skip
+_FUNCTION = "#CC79A7"
 
 
 def measure(data: ClaimData) -> pd.DataFrame:
@@ -41,38 +46,26 @@ def measure(data: ClaimData) -> pd.DataFrame:
     Raises:
         InputError: when no two points differ in their initialisation alone, or one has a single checkpoint.
     """
-    spec = data.spec
-    named = f"{spec.name}: experiment {spec.experiments[PAIRS]['experiment']}"
-    pairs = first_of_each_rate(initialisations(spec.points(PAIRS)))
-    if not pairs:
-        raise InputError(
-            f"{named}: found no two points that differ in init_seed alone; needs two initialisations at each "
-            "intrinsic rate"
-        )
+    spec, count = data.spec, data.spec.replicates(PAIRS)
     parts = []
-    for a, b in pairs:
-        if len(a["steps"]) < 2:
-            raise InputError(f"{named}: found one checkpoint of {a['name']}; needs one more, a lag earlier")
+    for a, b in first_of_each_rate(spec, PAIRS):
+        if len(a.steps) < 2:
+            raise spec.error(PAIRS, f"expected two checkpoints of {a.name}, one a lag before the last, got one")
         first, second = data.ensemble(PAIRS, a), data.ensemble(PAIRS, b)
-        last, earlier = a["steps"][-1], _earlier(a, spec.settings["lag"])
-        start, end, other = first.weights(earlier), first.weights(last), second.weights(b["steps"][-1])
-        count = spec.experiments[PAIRS]["replicates"]
-        found = _cosines(start, end, other, first.scale_groups, count)
-        parts.append(_labelled(found, a, last - earlier, WEIGHTS))
+        last, rate = a.steps[-1], a.intrinsic_lr
+        wanted = last - spec.settings["lag"] / rate
+        earlier = min(a.steps[:-1], key=lambda step, wanted=wanted: abs(step - wanted))
+        start, end, other = first.weights(earlier), first.weights(last), second.weights(b.steps[-1])
         dimension = sum(end[name][0].numel() for names in first.scale_groups.values() for name in names)
-        walks = _walks(a, earlier, min(dimension, MAX_DIMENSION), count, spec.generator(WALK, a["name"]))
-        parts.append(_labelled(_cosines(*walks, {"w": ("w",)}, count), a, last - earlier, WALK))
-        row = compare(
-            first.labels(last),
-            second.labels(b["steps"][-1]),
-            data.test_labels(a["dataset"]),
-            first.classes,
-            permutations=spec.analysis["permutations"],
-            bootstrap=spec.analysis["bootstrap"],
-            confidence=spec.confidence,
-            seed=stream_seed(spec.seed, "claim", spec.name, a["name"]),
-        )
-        parts.append(_labelled(pd.DataFrame([row]), a, last - earlier, FUNCTIONS))
+        walks = _walks(a, earlier, min(dimension, MAX_DIMENSION), count, spec.generator(WALK, a.name))
+        labels = first.labels(last), second.labels(b.steps[-1])
+        row = spec.compare_labels(*labels, data.test_labels(a.dataset), first.classes, a.name)
+        same = {"intrinsic_lr": rate, "delta": last - earlier, "intrinsic_time": last * rate}
+        parts += [
+            _cosines(start, end, other, first.scale_groups, count).assign(part=WEIGHTS, **same),
+            _cosines(*walks, {"w": ("w",)}, count).assign(part=WALK, **same),
+            pd.DataFrame([row]).assign(part=FUNCTIONS, **same),
+        ]
     found = pd.concat(parts, ignore_index=True)
     return found[[column for column in COLUMNS if column in found]]
 
@@ -83,66 +76,42 @@ def _cosines(start, end, other, scale_groups, count: int) -> pd.DataFrame:
 
     same, shifted = [(k, k) for k in range(count)], [(k, (k + 1) % count) for k in range(count)]
     tables = []
-    for relation, (partner, members) in {
-        "within": (start, same),
-        "across_replicates": (end, shifted),
-        "across_initialisations": (other, same),
-    }.items():
+    for relation, partner, members in ((WITHIN, start, same), (REPLICATES, end, shifted), (ACROSS, other, same)):
         table = across(end, partner, scale_groups, members)
         table = table[table["layer"].isin(LAYERS)].rename(columns={"replicate_a": "replicate"})
         tables.append(table.assign(relation=relation))
     return pd.concat(tables, ignore_index=True)
 
 
-def _walks(point, earlier: int, dimension: int, count: int, generator: np.random.Generator):
+def _walks(point: PlannedPoint, earlier: int, dimension: int, count: int, generator: np.random.Generator):
     """Return simulated weights of one initialisation earlier and at the end, and of the other at the end."""
     import torch
 
     ends = []
     for _ in range(2):
         start = np.tile(generator.standard_normal(dimension), (count, 1))
-        steps = [0, earlier, point["steps"][-1]]
-        ends.append(sphere_walk(start, steps, point["intrinsic_lr"], generator)[1:])
+        ends.append(sphere_walk(start, [0, earlier, point.steps[-1]], point.intrinsic_lr, generator)[1:])
     (first, second), (_, other) = ends
     return [{"w": torch.from_numpy(states)} for states in (first, second, other)]
-
-
-COLUMNS = [
-    "part", "intrinsic_lr", "delta", "intrinsic_time", "relation", "layer", "replicate", "replicate_b", "l2",
-    "cosine", "replicates_a", "total_variation", "total_variation_low", "total_variation_high",
-    "null_mean", "null_q95", "p_value", "excess_share", "excess_share_low", "excess_share_high",
-]  # fmt: skip
-
-
-def _earlier(point, lag: float) -> int:
-    """Return the checkpoint that lies nearest to `lag`/lambda_e before the last one."""
-    wanted = point["steps"][-1] - lag / point["intrinsic_lr"]
-    return min(point["steps"][:-1], key=lambda step: abs(step - wanted))
-
-
-def _labelled(table: pd.DataFrame, point, delta: int, part: str) -> pd.DataFrame:
-    rate = point["intrinsic_lr"]
-    return table.assign(part=part, intrinsic_lr=rate, delta=delta, intrinsic_time=point["steps"][-1] * rate)
 
 
 def gaps(table: pd.DataFrame, layer: str) -> pd.Series:
     """Return each replicate's cosine within less that across initialisations, replicates not finite left out."""
     wide = _by_relation(table, layer, "cosine")
-    difference = wide["within"] - wide["across_initialisations"]
+    difference = wide[WITHIN] - wide[ACROSS]
     return difference[np.isfinite(difference)]
 
 
 def log_distance_ratios(table: pd.DataFrame) -> pd.Series:
     """Return each replicate's log of the distance across over that within, of the raw weights; as `gaps`."""
-    wide = _by_relation(table, "all", "l2")
-    ratio = np.log(wide["across_initialisations"]) - np.log(wide["within"])
+    wide = np.log(_by_relation(table, "all", "l2"))
+    ratio = wide[ACROSS] - wide[WITHIN]
     return ratio[np.isfinite(ratio)]
 
 
 def _by_relation(table: pd.DataFrame, layer: str, quantity: str) -> pd.DataFrame:
-    relations = ["within", "across_initialisations"]
-    rows = table[(table["layer"] == layer) & table["relation"].isin(relations)]
-    return rows.pivot(index="replicate", columns="relation", values=quantity).reindex(columns=relations)
+    rows = table[(table["layer"] == layer) & table["relation"].isin([WITHIN, ACROSS])]
+    return rows.pivot(index="replicate", columns="relation", values=quantity).reindex(columns=[WITHIN, ACROSS])
 
 
 def mixed_rates(table: pd.DataFrame, spec: ClaimSpec) -> list[float]:
@@ -160,112 +129,63 @@ def least_ratio(gap: float) -> float:
     return (1 - gap) ** -0.5
 
 
-def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
+def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     """Judge, where function space has mixed, cosines and distances within a trajectory against those across.
 
     Control: the walks of noise alone, whose weights do mix, judged alike. Where function space has mixed nowhere,
     there is nothing to judge; a rate without predictions to tell is inconclusive.
     """
-    findings = []
+    gap = spec.thresholds["gap"]
     functions = table[table["part"] == FUNCTIONS]
     unknown = list(functions.loc[functions["excess_share_high"].isna(), "intrinsic_lr"])
-    for finding, part, words in (
+    for judged, part, words in (
         (spec.criterion, WEIGHTS, "weights of one trajectory lie closer than those of two initialisations"),
         (spec.control, WALK, "a walk of noise alone on the sphere, from two initial directions"),
     ):
         for rate in [*mixed_rates(table, spec), *unknown] or [np.nan]:
             rows = table[(table["part"] == part) & (table["intrinsic_lr"] == rate) & (rate not in unknown)]
+            words_at = f"At lambda_e = {rate:.3g} {words}"
             for layer, name in LAYERS.items():
-                mean, low, high, n = mean_interval(gaps(rows, layer), spec.confidence)
-                findings.append(
-                    finding(
-                        f"At lambda_e = {rate:.3g} {words}: cosine ({name}).",
-                        "cosine within a trajectory less cosine across initialisations",
-                        mean,
-                        (low, high),
-                        n=n,
-                        roles=[PAIRS],
-                        allowed=Range(low=spec.thresholds["gap"]),
-                    )
-                )
-            mean, low, high, n = mean_interval(log_distance_ratios(rows), spec.confidence)
-            findings.append(
-                finding(
-                    f"At lambda_e = {rate:.3g} {words}: distance (raw weights).",
-                    "distance across initialisations over that within a trajectory, geometric mean",
-                    np.exp(mean),
-                    (np.exp(low), np.exp(high)),
-                    n=n,
-                    roles=[PAIRS],
-                    allowed=Range(low=least_ratio(spec.thresholds["gap"])),
-                )
+                estimate = mean_interval(gaps(rows, layer), spec.confidence)
+                statistic = "cosine within a trajectory less cosine across initialisations"
+                statement = f"{words_at}: cosine ({name})."
+                yield judged(statement, statistic, estimate, PAIRS, allowed=Range(low=gap))
+            *logs, n = mean_interval(log_distance_ratios(rows), spec.confidence)
+            statistic = "distance across initialisations over that within a trajectory, geometric mean"
+            allowed = Range(low=least_ratio(gap))
+            yield judged(
+                f"{words_at}: distance (raw weights).", statistic, (*np.exp(logs), n), PAIRS, allowed=allowed
             )
-    return findings
 
 
 @styled
 def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw the cosines of the weights beside the total variation of the predictions, for every rate."""
     figure, ((cosine, variation),) = panels(1, 2, 3.0, width_ratios=[1.5, 1])
-    weights, functions = table[table["part"] == WEIGHTS], table[table["part"] == FUNCTIONS].assign(p_holm=np.nan)
-    mixed = mixed_rates(table, spec)
-    finite = functions["p_value"].notna()
-    if finite.any():
-        functions.loc[finite, "p_holm"] = holm(functions.loc[finite, "p_value"])
+    weights, functions = (table[table["part"] == part] for part in (WEIGHTS, FUNCTIONS))
     rates = sorted(functions["intrinsic_lr"].unique())
-    places = dict(zip(rates, range(len(rates)), strict=True))
-    for offset, (relation, style) in zip((-0.2, 0, 0.2), _MARKS.items(), strict=True):
-        for layer, shift, face in (("all", -0.04, style["color"]), ("all_layer_normalised", 0.04, "white")):
-            rows = weights[(weights["relation"] == relation) & (weights["layer"] == layer)]
-            for rate, place in places.items():
-                mean, low, high, _ = mean_interval(
-                    rows.loc[rows["intrinsic_lr"] == rate, "cosine"], spec.confidence
-                )
-                error = np.nan_to_num([[mean - low], [high - mean]])
-                at = place + offset + shift
-                cosine.errorbar(at, mean, yerr=error, ls="", ms=5, mfc=face, capsize=2, **style)
-    for rate, place in places.items():
-        delta = weights.loc[weights["intrinsic_lr"] == rate, "delta"].max()
-        walk = sphere_walk_cosine(rate, delta)
-        cosine.plot([place - 0.35, place + 0.35], [walk, walk], color="black", ls=":", lw=1.4)
-        far = weights[(weights["intrinsic_lr"] == rate) & (weights["relation"] == "across_initialisations")]
-        least = far.loc[far["layer"] == "all", "cosine"].mean() + spec.thresholds["gap"]
-        cosine.plot([place - 0.35, place + 0.35], [least, least], color="0.4", ls="--", lw=1.1)
-        row = functions[functions["intrinsic_lr"] == rate].iloc[0]
-        variation.fill_between(
-            [place - 0.3, place + 0.3], 100 * row["null_mean"], 100 * row["null_q95"], color="0.6", alpha=0.5, lw=0
-        )
-        face = _FUNCTION if rate in mixed else "white"
-        variation.plot(place, 100 * row["total_variation"], marker="D", ms=5, color=_FUNCTION, mfc=face)
-        text = (
-            f"{100 * row['excess_share']:.1f} %\np = {row['p_holm']:.2g}"
-            if np.isfinite(row["p_holm"])
-            else "no runs"
-        )
-        top = np.nanmax([100 * row["total_variation"], 100 * row["null_q95"], 0])
-        variation.annotate(text, (place, top), (0, 6), textcoords="offset points", ha="center", fontsize="x-small")
-    labels = [f"{rate:.2g}" for rate in rates]
+    _draw_cosines(cosine, weights, rates, spec)
+    _draw_variations(variation, functions, rates, mixed_rates(table, spec))
     for axes in (cosine, variation):
-        axes.set_xticks(range(len(rates)), labels)
+        axes.set_xticks(range(len(rates)), [f"{rate:.2g}" for rate in rates])
         axes.set(xlabel=r"intrinsic learning rate $\lambda_e$", xlim=(-0.6, max(len(rates), 1) - 0.4))
         axes.grid(axis="x", visible=False)
     cosine.axhline(0, color="0.5", lw=0.8)
     cosine.set(ylabel="cosine of weights", title="Weight space", ylim=(-0.08, 1.05))
     variation.set(ylabel="total variation (% of images)", title="Function space")
     variation.set_ylim(0, 1.3 * max(variation.get_ylim()[1], 1e-9))
-    handles = [Line2D([], [], ls="", ms=5, label=RELATIONS[name], **style) for name, style in _MARKS.items()]
+    handles = [handle(label, ls="", ms=5, **style) for label, style in RELATIONS.values()]
     handles += [
-        Line2D([], [], color="black", ls=":", label="walk of noise alone, at the lag within"),
-        Line2D([], [], color="0.4", ls="--", lw=1.1, label="threshold for one trajectory"),
-        Line2D([], [], color=_FUNCTION, marker="D", ls="", ms=5, label="two initialisations: predictions"),
-        Line2D([], [], color="0.6", alpha=0.5, lw=6, label="their permutation null, mean to 95 %"),
+        handle("walk of noise alone, at the lag within", color="black", ls=":"),
+        handle("threshold for one trajectory", color="0.4", ls="--", lw=1.1),
+        handle("two initialisations: predictions", color=_FUNCTION, marker="D", ls="", ms=5),
+        handle("their permutation null, mean to 95 %", color="0.6", alpha=0.5, lw=6),
     ]
     n = int(functions["replicates_a"].max()) if len(functions) else 0
-    end = functions["intrinsic_time"].max() if len(functions) else np.nan
-    lag = (weights["delta"] * weights["intrinsic_lr"]).max() if len(weights) else np.nan
+    end, lag = functions["intrinsic_time"].max(), (weights["delta"] * weights["intrinsic_lr"]).max()
     note = (
         f"at {end:.3g}$/\\lambda_e$; within a trajectory a lag of {lag:.3g}$/\\lambda_e$; mean and "
-        f"{100 * spec.confidence:g} % interval, {n} runs of each\n"
+        f"{spec.percent} interval, {n} runs of each\n"
         "open circles, squares, triangles: every layer at unit norm; open diamonds: not mixed\n"
         "numbers: excess share of the disagreement, p of the permutation test (Holm)"
     )
@@ -274,9 +194,31 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     return figure
 
 
-_FUNCTION = "#CC79A7"
-_MARKS = {
-    "within": {"color": "#0072B2", "marker": "o"},
-    "across_replicates": {"color": "#E69F00", "marker": "s"},
-    "across_initialisations": {"color": "#D55E00", "marker": "^"},
-}
+def _draw_cosines(axes: Axes, weights: pd.DataFrame, rates: list[float], spec: ClaimSpec) -> None:
+    for offset, (relation, (_, style)) in zip((-0.2, 0, 0.2), RELATIONS.items(), strict=True):
+        for layer, shift, face in (("all", -0.04, style["color"]), ("all_layer_normalised", 0.04, "white")):
+            rows = weights[(weights["relation"] == relation) & (weights["layer"] == layer)]
+            for place, rate in enumerate(rates):
+                estimate = mean_interval(rows.loc[rows["intrinsic_lr"] == rate, "cosine"], spec.confidence)
+                error_bar(axes, place + offset + shift, estimate, ms=5, mfc=face, capsize=2, **style)
+    for place, rate in enumerate(rates):
+        here, ends = weights[weights["intrinsic_lr"] == rate], [place - 0.35, place + 0.35]
+        walk = sphere_walk_cosine(rate, here["delta"].max())
+        axes.plot(ends, [walk, walk], color="black", ls=":", lw=1.4)
+        far = here.loc[(here["relation"] == ACROSS) & (here["layer"] == "all"), "cosine"]
+        least = far.mean() + spec.thresholds["gap"]
+        axes.plot(ends, [least, least], color="0.4", ls="--", lw=1.1)
+
+
+def _draw_variations(axes: Axes, functions: pd.DataFrame, rates: list[float], mixed: list[float]) -> None:
+    adjusted = dict(zip(functions["intrinsic_lr"], holm(functions["p_value"]), strict=True))
+    for place, rate in enumerate(rates):
+        row = functions[functions["intrinsic_lr"] == rate].iloc[0]
+        null, found = 100 * row[["null_mean", "null_q95"]].astype(float), 100 * row["total_variation"]
+        axes.fill_between([place - 0.3, place + 0.3], *null, color="0.6", alpha=0.5, lw=0)
+        face = _FUNCTION if rate in mixed else "white"
+        axes.plot(place, found, marker="D", ms=5, color=_FUNCTION, mfc=face)
+        known = np.isfinite(adjusted[rate])
+        text = f"{100 * row['excess_share']:.1f} %\np = {adjusted[rate]:.2g}" if known else "no runs"
+        top = np.nanmax([found, null["null_q95"], 0])
+        axes.annotate(text, (place, top), (0, 6), textcoords="offset points", ha="center", fontsize="x-small")

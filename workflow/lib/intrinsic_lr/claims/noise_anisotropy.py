@@ -1,23 +1,23 @@
 """The covariance of the gradient noise at equilibrium: over how many directions it spreads."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from intrinsic_lr.analyses.tables import with_point
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
-from intrinsic_lr.claims.shared.verdicts import Finding, Range
-from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.figures.style import legend_below, ordered_colours, panels, styled
+from intrinsic_lr.claims.shared.verdicts import Findings, Range
+from intrinsic_lr.figures.style import handle, legend_below, ordered_colours, panels, styled
 from intrinsic_lr.stats.intervals import mean_interval
 from intrinsic_lr.stats.noise import isotropic_gram, isotropic_top_eigenvalue, noise_moments, top_eigenvalues
 
 if TYPE_CHECKING:
     import torch
 
+    from intrinsic_lr.data.dataset import Dataset
     from intrinsic_lr.models.ensemble import EnsembleModel
 
 MEASURED, ISOTROPIC = "measured", "isotropic"
@@ -30,52 +30,38 @@ _MOMENTS = (
 )  # fmt: skip
 GRADIENT_ELEMENTS = 1 << 26
 """Gradients held at once, in numbers: bounds the memory."""
-_SHARE = "participation ratio / attainable dimension"
-_TOP = "top eigenvalue / that of isotropic noise"
 
 
 def measure(data: ClaimData) -> pd.DataFrame:
-    """Return the moments and the largest eigenvalues of the noise, at each settled checkpoint of each replicate.
+    """Return the moments and the largest eigenvalues of the noise, at each late checkpoint of each replicate.
 
     Gradients are taken at unit norm. The attainable dimension is that of all directions tangent to the spheres of
     the scale-invariant groups, or the number of training images less one where that is smaller. The latter is a
     convention: it bounds the rank of a mean of fixed gradients per image, which batch norm's are not.
     """
-    spec = data.spec
+    spec, settings = data.spec, data.spec.settings
     parts = []
     for point in spec.points("equilibrium"):
-        ensemble, dataset = data.ensemble("equilibrium", point), data.dataset(point["dataset"], point["dtype"])
+        ensemble, dataset = data.ensemble("equilibrium", point), data.dataset(point.dataset, point.dtype)
         model = ensemble.model()
         names = [name for group in ensemble.scale_groups.values() for name in group]
-        images = dataset.normalize(dataset.train_images)
-        settled = spec.settings["settled"] / point["intrinsic_lr"]
-        for step in [step for step in point["steps"] if step >= settled][-int(spec.settings["checkpoints"]) :]:
-            weights = {name: value.to(images.device) for name, value in ensemble.weights(step).items()}
+        settled = [step for step in point.steps if step >= settings["settled"] / point.intrinsic_lr]
+        for step in settled[-int(settings["checkpoints"]) :]:
+            weights = {name: value.to(dataset.mean.device) for name, value in ensemble.weights(step).items()}
             tangent = sum(weights[name][0].numel() for name in names) - len(ensemble.scale_groups)
-            attainable = min(tangent, len(images) - 1)
-            generator = spec.generator("null", point["name"], step)
-            batch = int(point["batch_size"])
+            attainable = min(tangent, len(dataset.train_images) - 1)
+            generator, batch = spec.generator("null", point.name, step), int(point.batch_size)
             rows = []
-            for replicate, gram in _grams(model, weights, names, images, dataset.train_labels, batch, spec, step):
+            for replicate, gram in _grams(model, weights, names, dataset, batch, spec, step):
                 synthetic = isotropic_gram(len(gram), attainable, generator) * noise_moments(gram).trace
                 for part, matrix in ((MEASURED, gram), (ISOTROPIC, synthetic)):
-                    rows.append(
-                        {
-                            "part": part,
-                            "step": step,
-                            "replicate": replicate,
-                            "dimension": attainable,
-                            "tangent_dimension": tangent,
-                            **_row(matrix, attainable, tangent, spec, generator),
-                        }
-                    )
+                    same = {"part": part, "step": step, "replicate": replicate, "dimension": attainable}
+                    row = _row(matrix, attainable, tangent, spec, generator)
+                    rows.append({**same, "tangent_dimension": tangent, **row})
             parts.append(with_point(pd.DataFrame(rows), point))
     if not parts:
-        experiment = spec.experiments["equilibrium"]["experiment"]
-        raise InputError(
-            f"experiment {experiment}: checkpoints: found none from {spec.settings['settled']}/lambda_e on, "
-            "where a run counts as at rest"
-        )
+        problem = f"checkpoints: expected one from {settings['settled']}/lambda_e on, at equilibrium, got none"
+        raise spec.error("equilibrium", problem)
     return pd.concat(parts, ignore_index=True)
 
 
@@ -86,47 +72,41 @@ def _row(
 
     All are NaN where a gradient is not finite.
     """
+    names = [*_MOMENTS, *(f"top_{rank}" for rank in range(1, min(EIGENVALUES, len(gram)) + 1))]
     if not np.isfinite(gram).all():
-        return dict.fromkeys(
-            [*_MOMENTS, *(f"top_{rank}" for rank in range(1, min(EIGENVALUES, len(gram)) + 1))], np.nan
-        )
+        return dict.fromkeys(names, np.nan)
     moments = noise_moments(gram)
     tops = top_eigenvalues(gram, EIGENVALUES) / moments.trace
-    draws = int(spec.settings["isotropic_draws"])
-    gaussian, same_lengths = isotropic_top_eigenvalue(gram, dimension, draws, generator)
-    found = (
+    nulls = isotropic_top_eigenvalue(gram, dimension, int(spec.settings["isotropic_draws"]), generator)
+    values = (
         moments.squared_norm,
         moments.mean_squared_norm,
         moments.trace,
         moments.trace_of_square,
         moments.participation_ratio,
         moments.participation_ratio / tangent,
-        float(gaussian.mean() / moments.trace),
-        float(same_lengths.mean() / moments.trace),
+        *(float(null.mean() / moments.trace) for null in nulls),
     )
-    return {
-        **dict(zip(_MOMENTS, found, strict=True)),
-        **{f"top_{rank}": value for rank, value in enumerate(tops, start=1)},
-    }
+    return dict(zip(names, [*values, *tops], strict=True))
 
 
 def _grams(
-    model: "EnsembleModel", weights: dict[str, "torch.Tensor"], names: list[str], images: "torch.Tensor",
-    labels: "torch.Tensor", batch: int, spec: ClaimSpec, step: int,
-):  # fmt: skip
+    model: "EnsembleModel", weights: dict[str, "torch.Tensor"], names: list[str], dataset: "Dataset", batch: int,
+    spec: ClaimSpec, step: int,
+) -> Iterator[tuple[int, np.ndarray]]:  # fmt: skip
     """Yield (replicate, Gram matrix of its mini-batch gradients at unit norm), a few replicates at a time."""
     import torch
 
-    from intrinsic_lr.core.seeding import stream_seed
     from intrinsic_lr.models.gradients import gradients
 
+    images, labels = dataset.normalize(dataset.train_images), dataset.train_labels
     count, members = int(spec.settings["batches"]), len(weights[names[0]])
     size = sum(weights[name][0].numel() for name in names)
     chunk = max(1, GRADIENT_ELEMENTS // (count * size))
     for start in range(0, members, chunk):
         held = {name: value[start : start + chunk].clone() for name, value in weights.items()}
         here = len(held[names[0]])
-        draw = torch.Generator().manual_seed(stream_seed(spec.seed, "claim", spec.name, step, start))
+        draw = torch.Generator().manual_seed(spec.stream(step, start))
         found = torch.empty(here, count, size, dtype=held[names[0]].dtype, device=images.device)
         for row in range(count):
             index = torch.stack([torch.randperm(len(images), generator=draw)[:batch] for _ in range(here)])
@@ -139,25 +119,23 @@ def _grams(
             yield start + member, ((scaled @ scaled.T) * norms[member] ** 2).numpy()
 
 
-def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
-    """Hold the participation ratio and the top eigenvalue against those of isotropic noise."""
-    share, top = Range(high=spec.thresholds["share"]), Range(low=spec.thresholds["top"])
-    findings = []
-    for part, ask, whose in (
+def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
+    """Compare the participation ratio and the top eigenvalue with those of isotropic noise."""
+    planned = {point.name for point in spec.points("equilibrium")}
+    for part, judged, whose in (
         (MEASURED, spec.criterion, "gradient noise"),
         (ISOTROPIC, spec.control, "synthetic isotropic noise"),
     ):
         rows = replicate_means(table, part)
-        there = set(rows.index.get_level_values("point"))
-        if not there >= {point["name"] for point in spec.points("equilibrium")}:
+        if not planned <= set(rows.index.get_level_values("point")):
             # A point is missing as a whole: what the others say is not what was asked.
             rows = rows[:0]
-        for statistic, column, allowed in ((_SHARE, "share", share), (_TOP, "top_ratio", top)):
-            estimate, low, high, n = mean_interval(rows[column], spec.confidence)
-            findings.append(
-                ask(whose, statistic, estimate, (low, high), n=n, roles=["equilibrium"], allowed=allowed)
-            )
-    return findings
+        for statistic, column, allowed in (
+            ("participation ratio / attainable dimension", "share", Range(high=spec.thresholds["share"])),
+            ("top eigenvalue / that of isotropic noise", "top_ratio", Range(low=spec.thresholds["top"])),
+        ):
+            estimate = mean_interval(rows[column], spec.confidence)
+            yield judged(whose, statistic, estimate, "equilibrium", allowed=allowed)
 
 
 def replicate_means(table: pd.DataFrame, part: str) -> pd.DataFrame:
@@ -166,9 +144,8 @@ def replicate_means(table: pd.DataFrame, part: str) -> pd.DataFrame:
     A replicate that misses a number at one checkpoint is left out.
     """
     rows = table[table["part"] == part]
-    rows = rows.assign(
-        share=rows["participation_ratio"] / rows["dimension"], top_ratio=rows["top_1"] / rows["isotropic_top"]
-    )
+    share, top = rows["participation_ratio"] / rows["dimension"], rows["top_1"] / rows["isotropic_top"]
+    rows = rows.assign(share=share, top_ratio=top)
     columns = ["share", "top_ratio", "participation_ratio", "dimension"]
     finite = np.isfinite(rows[columns]).all(axis=1)
     rows = rows[finite.groupby([rows["point"], rows["replicate"]]).transform("all")]
@@ -178,10 +155,9 @@ def replicate_means(table: pd.DataFrame, part: str) -> pd.DataFrame:
 @styled
 def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw the spectra of the noise and of isotropic noise, and the participation ratios with their threshold."""
-    figure, axes = panels(1, 2, 2.9, width_ratios=[1.5, 1])
-    spectrum, ratio = axes[0]
+    figure, ((spectrum, ratio),) = panels(1, 2, 2.9, width_ratios=[1.5, 1])
     ranks = [column for column in table if column.startswith("top_")]
-    colours = dict(zip((MEASURED, ISOTROPIC), ordered_colours([0, 1]).values(), strict=True))
+    colours = ordered_colours([MEASURED, ISOTROPIC])
     for part, colour in colours.items():
         values = table.loc[table["part"] == part, ranks].dropna()
         if len(values):
@@ -190,38 +166,32 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
             spectrum.plot(x, middle, color=colour, marker=".", lw=1)
             spectrum.fill_between(x, low, high, color=colour, alpha=0.25, lw=0)
             spectrum.set(xscale="log", yscale="log")
-    stricter = table.loc[table["part"] == MEASURED, "isotropic_top_same_lengths"].mean()
-    spectrum.plot(1, stricter, "x", color="0.2", ms=6)
+    measured = table[table["part"] == MEASURED]
+    spectrum.plot(1, measured["isotropic_top_same_lengths"].mean(), "x", color="0.2", ms=6)
     spectrum.set(xlabel="rank of the eigenvalue", ylabel="share of the trace", title="largest eigenvalues")
-    for place, part in enumerate((MEASURED, ISOTROPIC)):
+    for place, (part, colour) in enumerate(colours.items()):
         values = replicate_means(table, part)["share"]
-        jitter = np.linspace(-0.15, 0.15, len(values))
-        ratio.plot(place + jitter, values, ".", color=colours[part], ms=5)
+        ratio.plot(place + np.linspace(-0.15, 0.15, len(values)), values, ".", color=colour, ms=5)
         if len(values):
             ratio.set_yscale("log")
     ratio.axhline(spec.thresholds["share"], color="0.4", ls="--", lw=0.9)
     ratio.axhline(1, color="0.4", ls=":", lw=0.9)
     ratio.set_xticks([0, 1], ["gradient\nnoise", "isotropic\n(synthetic)"])
-    ratio.set(
-        xlim=(-0.5, 1.5), ylabel="participation ratio\n/ attainable dimension", title="directions that take part"
-    )
-    measured = table[table["part"] == MEASURED]
+    ratio.set(xlim=(-0.5, 1.5), ylabel="participation ratio\n/ attainable dimension")
+    ratio.set_title("directions that take part")
     dimension = f"{measured['dimension'].iloc[0]:g}" if len(measured) else "none"
     figure.suptitle(f"Gradient noise at equilibrium lies in few of its {dimension} attainable directions")
     handles = [
-        Line2D([], [], color=colours[MEASURED], marker=".", label="gradient noise"),
-        Line2D([], [], color=colours[ISOTROPIC], marker=".", label="isotropic, same trace"),
-        Line2D([], [], color="0.2", marker="x", ls="", label="top one of even directions, measured lengths"),
-        Line2D([], [], color="0.4", ls="--", label="threshold"),
-        Line2D([], [], color="0.4", ls=":", label="expected of isotropic noise"),
+        handle("gradient noise", color=colours[MEASURED], marker="."),
+        handle("isotropic, same trace", color=colours[ISOTROPIC], marker="."),
+        handle("top one of even directions, measured lengths", color="0.2", marker="x", ls=""),
+        handle("threshold", color="0.4", ls="--"),
+        handle("expected of isotropic noise", color="0.4", ls=":"),
     ]
     n, checkpoints = measured["replicate"].nunique(), measured["step"].nunique()
-    batches = int(spec.settings["batches"])
-    legend_below(
-        figure,
-        handles,
-        3,
-        f"{batches} mini-batches at each of {checkpoints} checkpoints; bands: 5 to 95 % of replicates "
-        f"(n = {n}); second panel: one dot a replicate",
+    note = (
+        f"{int(spec.settings['batches'])} mini-batches at each of {checkpoints} checkpoints; "
+        f"bands: 5 to 95 % of replicates (n = {n}); second panel: one dot a replicate"
     )
+    legend_below(figure, handles, 3, note)
     return figure

@@ -1,4 +1,4 @@
-"""The norm's equilibrium: where it rests, how fast it gets there, and how far each step turns the weights."""
+"""The norm's equilibrium: where it lies, how fast it gets there, and how far each step turns the weights."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,15 +11,15 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from intrinsic_lr.analyses.tables import with_point
-from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec, Interval
-from intrinsic_lr.claims.shared.verdicts import Finding, Range
-from intrinsic_lr.figures.style import MARKERS, legend_below, ordered_colours, panels, scientific, spread, styled
-from intrinsic_lr.stats.intervals import bootstrap_interval
+from intrinsic_lr.claims.shared.spec import NOTHING, ClaimData, ClaimSpec, Estimate
+from intrinsic_lr.claims.shared.verdicts import Findings, Range
+from intrinsic_lr.figures import style
 from intrinsic_lr.stats.relaxation import RelaxationFit, integrated_gamma, thinned
 from intrinsic_lr.stats.theory import angular_update, equilibrium_effective_lr
+from intrinsic_lr.study.experiment import PlannedPoint
 
 REST, EARLY, ANGLE, COURSE = "rest", "early", "angle", "course"
-"""Kinds of rows: means over the settled part, over the beginning, angles of layers, relaxing curves."""
+"""Kinds of rows: means over the equilibrium, over the beginning, angles of layers, relaxing curves."""
 EARLY_SHARE = 0.1
 """The control looks at this share of a run, from its start."""
 COURSE_ROWS = 60
@@ -27,42 +27,37 @@ COURSE_ROWS = 60
 _ANGLE = "angle:"
 _GAMMA = "2 lambda_e gamma / E||g^||^2"
 _ELR = "effective LR / sqrt(2 lambda_e / E||g^||^2)"
+_RATE = "fitted rate / (4 lambda_e)"
 
 
 def measure(data: ClaimData) -> pd.DataFrame:
-    """Return means of settled and of early gamma and noise, angles per layer, and courses of relaxation."""
-    spec = data.spec
+    """Return means of late and of early gamma and noise, angles per layer, and courses of relaxation."""
+    settings = data.spec.settings
     parts = []
     for role in ("constant", "momentum"):
-        for point in spec.points(role):
+        for point in data.spec.points(role):
             ensemble = data.ensemble(role, point)
-            settled = spec.settings["settled"] * (1 - point["momentum"]) / point["intrinsic_lr"]
-            if point["momentum"] == 0:
+            settled = settings["settled"] * (1 - point.momentum) / point.intrinsic_lr
+            if point.momentum == 0:
                 trace = _until(ensemble.trace(), point)
-                parts.append(with_point(_rest(trace[trace["step"] > settled], REST), point))
-                parts.append(
-                    with_point(_rest(trace[trace["step"] <= EARLY_SHARE * point["length"]], EARLY), point)
-                )
-                if point["init_scale"] != 1:
-                    parts.append(with_point(_course(trace, spec), point))
+                late, early = trace[trace["step"] > settled], trace[trace["step"] <= EARLY_SHARE * point.length]
+                parts += [with_point(_means(late, REST), point), with_point(_means(early, EARLY), point)]
+                if point.init_scale != 1:
+                    parts.append(with_point(_course(trace, settings["followed"]), point))
             history = _until(ensemble.history(), point)
             parts.append(with_point(_angles(history[history["step"] > settled]), point))
-    for point in spec.points("decay"):
-        trace = _until(data.ensemble("decay", point).trace(), point)
-        changed = _after_change(trace)
-        if 4 * changed["intrinsic_lr"].iloc[0] * np.ptp(changed["step"]) >= spec.settings["relaxed"]:
-            parts.append(with_point(_course(changed, spec), point))
+    for point in data.spec.points("decay"):
+        changed = _after_change(_until(data.ensemble("decay", point).trace(), point))
+        if 4 * changed["intrinsic_lr"].iloc[0] * np.ptp(changed["step"]) >= settings["relaxed"]:
+            parts.append(with_point(_course(changed, settings["followed"]), point))
     return pd.concat(parts, ignore_index=True)
 
 
-def _until(frame: pd.DataFrame, point: dict) -> pd.DataFrame:
+def _until(frame: pd.DataFrame, point: PlannedPoint) -> pd.DataFrame:
     """Return the rows up to a point's length; those of a replicate that is not finite throughout are blank."""
-    frame = frame[frame["step"] <= point["length"]]
-    frame = frame.assign(
-        intrinsic_lr=frame["lr"] * frame["weight_decay"],
-        gamma=frame["effective_lr"] ** -2.0,
-        noise=frame["unit_gradient_squared_norm"],
-    )
+    frame = frame[frame["step"] <= point.length]
+    rate, gamma = frame["lr"] * frame["weight_decay"], frame["effective_lr"] ** -2.0
+    frame = frame.assign(intrinsic_lr=rate, gamma=gamma, noise=frame["unit_gradient_squared_norm"])
     measured = ["gamma", "noise", "effective_lr", *(column for column in frame if column.startswith(_ANGLE))]
     # At initialisation there is no gradient yet.
     sound = np.isfinite(frame[measured]).all(axis=1) | (frame["step"] == 0)
@@ -70,9 +65,9 @@ def _until(frame: pd.DataFrame, point: dict) -> pd.DataFrame:
     return frame.assign(**frame[measured].where(sound))
 
 
-def _rest(frame: pd.DataFrame, part: str) -> pd.DataFrame:
-    means = frame.groupby("replicate")[["gamma", "noise", "effective_lr"]].mean().reset_index()
-    return means.assign(part=part)
+def _means(frame: pd.DataFrame, part: str) -> pd.DataFrame:
+    means = frame.groupby("replicate")[["gamma", "noise", "effective_lr"]].mean()
+    return means.reset_index().assign(part=part)
 
 
 def _angles(history: pd.DataFrame) -> pd.DataFrame:
@@ -90,123 +85,84 @@ def _after_change(trace: pd.DataFrame) -> pd.DataFrame:
     return trace[trace["step"] > trace.loc[~last, "step"].max()] if (~last).any() else trace
 
 
-def _course(trace: pd.DataFrame, spec: ClaimSpec) -> pd.DataFrame:
+def _course(trace: pd.DataFrame, followed: float) -> pd.DataFrame:
     """Return gamma and noise over the relaxation, thinned evenly."""
     start, rate = trace["step"].min(), trace["intrinsic_lr"].iloc[-1]
-    trace = trace[trace["step"] <= start + spec.settings["followed"] / rate]
-    trace = thinned(trace, spread(trace["step"], COURSE_ROWS))
+    trace = trace[trace["step"] <= start + followed / rate]
+    trace = thinned(trace, style.spread(trace["step"], COURSE_ROWS))
     columns = trace[["replicate", "step", "gamma", "noise"]].rename(columns={"step": "since"})
     return columns.assign(since=columns["since"] - start, part=COURSE, course_intrinsic_lr=rate)
 
 
-def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
-    """Hold the rest against F5, the relaxation against 4 lambda_e, and the angles against their formula."""
-    limits = spec.thresholds
-    rest, angle = Range(1 - limits["rest"], 1 + limits["rest"]), Range(1 - limits["angle"], 1 + limits["angle"])
-    rate = Range(1 - limits["rate"], 1 + limits["rate"])
-    findings = []
-    constant, turning = _judged(spec, ("constant",)), _judged(spec, ("constant", "momentum"))
-    resting = [point for point in constant if point["momentum"] == 0]
-    slow = table[table["intrinsic_lr"] <= spec.settings["largest_intrinsic_lr"] * (1 + 1e-9)]
-    for intrinsic_lr in _rates(resting):
-        rows = _of_points(_part(slow, REST), resting, intrinsic_lr)
+def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
+    """Compare the equilibrium with F5, the relaxation with 4 lambda_e, and the angles with their formula."""
+    rest, rate, angle = (
+        Range(1 - spec.thresholds[key], 1 + spec.thresholds[key]) for key in ("rest", "rate", "angle")
+    )
+    largest = spec.settings["largest_intrinsic_lr"] * (1 + 1e-9)
+    constant, turning = (
+        [point for role in roles for point in spec.points(role) if point.intrinsic_lr <= largest]
+        for roles in (("constant",), ("constant", "momentum"))
+    )
+    resting = [point for point in constant if point.momentum == 0]
+    rates = list(dict.fromkeys(point.intrinsic_lr for point in resting))
+    slow = table[table["intrinsic_lr"] <= largest]
+    for intrinsic_lr in rates:
+        rows = _of_points(_part(slow, REST), [point for point in resting if point.intrinsic_lr == intrinsic_lr])
         for statistic in (_GAMMA, _ELR):
-            findings.append(
-                spec.criterion(
-                    f"at rest as predicted, lambda_e {intrinsic_lr:.3g}",
-                    statistic,
-                    *_ratio(statistic, rows, spec),
-                    n=len(rows),
-                    roles=["constant"],
-                    allowed=rest,
-                )
-            )
-    started: set[bool] = set()
+            statement = f"at rest as predicted, lambda_e {intrinsic_lr:.3g}"
+            yield spec.criterion(statement, statistic, _ratio(statistic, rows, spec), "constant", allowed=rest)
+    started = set()
     for name, intrinsic_lr, decayed, gamma, noise, since in courses(slow):
         started.add(decayed)
-        findings.append(
-            spec.criterion(
-                f"relaxes at 4 lambda_e, {name}, lambda_e {intrinsic_lr:.3g}",
-                "fitted rate / (4 lambda_e)",
-                *_fitted(gamma, noise, since, intrinsic_lr, spec),
-                n=len(gamma),
-                roles=["decay" if decayed else "constant"],
-                allowed=rate,
-            )
-        )
+        fit = RelaxationFit(since, 4 * intrinsic_lr)
+
+        def fitted(index: np.ndarray, fit=fit, gamma=gamma, noise=noise) -> float:
+            return fit.fit(gamma[index].mean(axis=0), noise[index].mean(axis=0))[0]
+
+        statement = f"relaxes at 4 lambda_e, {name}, lambda_e {intrinsic_lr:.3g}"
+        estimate = spec.bootstrap(fitted, [len(gamma)], intrinsic_lr)
+        yield spec.criterion(statement, _RATE, estimate, "decay" if decayed else "constant", allowed=rate)
     for decayed, name, role in ((False, "from a larger start", "constant"), (True, "after a decay", "decay")):
         if decayed not in started:
             statement = f"relaxes at 4 lambda_e, {name}: no such run"
-            nothing = {"n": 0, "roles": [role], "allowed": rate}
-            findings.append(spec.criterion(statement, "fitted rate / (4 lambda_e)", np.nan, None, **nothing))
+            yield spec.criterion(statement, _RATE, NOTHING, role, allowed=rate)
     for momentum, layer, rows in _turns(slow, turning):
-        role = "momentum" if momentum else "constant"
-        findings.append(
-            spec.criterion(
-                f"{layer} turns as predicted, momentum {momentum:g}",
-                "angle / sqrt(2 lambda_e / (1 + mu))",
-                *_turning(rows, rows["momentum"], spec),
-                n=len(rows),
-                roles=[role],
-                allowed=angle,
-            )
+        role, statement = (
+            "momentum" if momentum else "constant",
+            f"{layer} turns as predicted, momentum {momentum:g}",
         )
+        estimate = _turning(rows, rows["momentum"], spec)
+        yield spec.criterion(statement, "angle / sqrt(2 lambda_e / (1 + mu))", estimate, role, allowed=angle)
         if momentum:
-            findings.append(
-                spec.control(
-                    f"{layer} against the formula without momentum",
-                    "angle / sqrt(2 lambda_e)",
-                    *_turning(rows, 0.0, spec),
-                    n=len(rows),
-                    roles=[role],
-                    allowed=angle,
-                )
-            )
-    if not any(point["momentum"] for point in turning):
-        nothing = {"n": 0, "roles": ["momentum"], "allowed": angle}
+            statement = f"{layer} against the formula without momentum"
+            estimate = _turning(rows, 0.0, spec)
+            yield spec.control(statement, "angle / sqrt(2 lambda_e)", estimate, role, allowed=angle)
+    if not any(point.momentum for point in turning):
         statement = "with momentum against the formula without: no such run"
-        findings.append(spec.control(statement, "angle / sqrt(2 lambda_e)", np.nan, None, **nothing))
-    slowest = _of_points(_part(slow, EARLY), resting, min(_rates(resting), default=np.nan))
+        yield spec.control(statement, "angle / sqrt(2 lambda_e)", NOTHING, "momentum", allowed=angle)
+    slowest = [point for point in resting if point.intrinsic_lr == min(rates)]
+    early = _of_points(_part(slow, EARLY), slowest)
     for statistic in (_GAMMA, _ELR):
-        findings.append(
-            spec.control(
-                f"in the first {EARLY_SHARE:.0%} of the run, far from rest",
-                statistic,
-                *_ratio(statistic, slowest, spec),
-                n=len(slowest),
-                roles=["constant"],
-                allowed=rest,
-            )
-        )
-    return findings
+        statement = f"in the first {EARLY_SHARE:.0%} of the run, far from rest"
+        yield spec.control(statement, statistic, _ratio(statistic, early, spec), "constant", allowed=rest)
 
 
-def _judged(spec: ClaimSpec, roles: Sequence[str]) -> list[dict]:
-    """Return the points of some roles whose intrinsic rate is small enough to be judged."""
-    largest = spec.settings["largest_intrinsic_lr"] * (1 + 1e-9)
-    return [point for role in roles for point in spec.points(role) if point["intrinsic_lr"] <= largest]
-
-
-def _rates(points: Sequence[dict]) -> list[float]:
-    return list(dict.fromkeys(point["intrinsic_lr"] for point in points))
-
-
-def _of_points(rows: pd.DataFrame, points: Sequence[dict], intrinsic_lr: float) -> pd.DataFrame:
-    """Return the rows of the points of one intrinsic rate; none if one of these points has no rows."""
-    names = {point["name"] for point in points if point["intrinsic_lr"] == intrinsic_lr}
+def _of_points(rows: pd.DataFrame, points: Sequence[PlannedPoint]) -> pd.DataFrame:
+    """Return the rows of some points; none if one of these points has no rows."""
+    names = {point.name for point in points}
     rows = rows[rows["point"].isin(names)]
     return rows if set(rows["point"]) == names else rows[:0]
 
 
-def _turns(table: pd.DataFrame, points: Sequence[dict]) -> Iterator[tuple[float, str, pd.DataFrame]]:
+def _turns(table: pd.DataFrame, points: Sequence[PlannedPoint]) -> Iterator[tuple[float, str, pd.DataFrame]]:
     """Yield (momentum, layer, rows of angles) of the points; no rows if one of the points has none."""
     layers = table.loc[table["part"] == ANGLE].groupby("momentum", sort=False)["layer"].unique()
     finite = _part(table, ANGLE)
-    for momentum in dict.fromkeys(point["momentum"] for point in points):
-        names = {point["name"] for point in points if point["momentum"] == momentum}
+    for momentum in dict.fromkeys(point.momentum for point in points):
+        chosen = [point for point in points if point.momentum == momentum]
         for layer in layers.get(momentum, ["each layer"]):
-            rows = finite[(finite["layer"] == layer) & finite["point"].isin(names)]
-            yield momentum, layer, rows if set(rows["point"]) == names else rows[:0]
+            yield momentum, layer, _of_points(finite[finite["layer"] == layer], chosen)
 
 
 def _part(table: pd.DataFrame, part: str) -> pd.DataFrame:
@@ -216,7 +172,7 @@ def _part(table: pd.DataFrame, part: str) -> pd.DataFrame:
     return rows[np.isfinite(rows[columns]).all(axis=1)]
 
 
-def _ratio(statistic: str, rows: pd.DataFrame, spec: ClaimSpec) -> tuple[float, Interval]:
+def _ratio(statistic: str, rows: pd.DataFrame, spec: ClaimSpec) -> Estimate:
     """Return measured over predicted: a ratio of means over replicates, with its bootstrap interval."""
     gamma, noise, effective = (rows[column].to_numpy() for column in ("gamma", "noise", "effective_lr"))
     lr, decay = rows["lr"].to_numpy(), rows["weight_decay"].to_numpy()
@@ -224,39 +180,20 @@ def _ratio(statistic: str, rows: pd.DataFrame, spec: ClaimSpec) -> tuple[float, 
     def ratio(index: np.ndarray) -> float:
         # All points of a group share lambda_e, so the first row's rates stand for all.
         predicted = equilibrium_effective_lr(lr[0], decay[0], noise[index].mean())
-        return float(
-            gamma[index].mean() * predicted**2 if statistic == _GAMMA else effective[index].mean() / predicted
-        )
+        measured = gamma[index].mean() * predicted**2
+        return float(measured if statistic == _GAMMA else effective[index].mean() / predicted)
 
-    return _bootstrapped(ratio, len(rows), spec, statistic, *rows["intrinsic_lr"].unique())
+    return spec.bootstrap(ratio, [len(rows)], statistic, *rows["intrinsic_lr"].unique())
 
 
-def _turning(rows: pd.DataFrame, momentum, spec: ClaimSpec) -> tuple[float, Interval]:
+def _turning(rows: pd.DataFrame, momentum, spec: ClaimSpec) -> Estimate:
     """Return the root mean square angle over the predicted one."""
     squares = ((rows["angle"] / angular_update(rows["lr"], rows["weight_decay"], momentum)) ** 2).to_numpy()
-    return _bootstrapped(
-        lambda index: float(squares[index].mean() ** 0.5), len(rows), spec, *rows["layer"].unique()
-    )
 
+    def root_mean_square(index: np.ndarray) -> float:
+        return float(squares[index].mean() ** 0.5)
 
-def _fitted(
-    gamma: np.ndarray, noise: np.ndarray, since: np.ndarray, intrinsic_lr: float, spec: ClaimSpec
-) -> tuple[float, Interval]:
-    fit = RelaxationFit(since, 4 * intrinsic_lr)
-    return _bootstrapped(
-        lambda index: fit.fit(gamma[index].mean(axis=0), noise[index].mean(axis=0))[0],
-        len(gamma),
-        spec,
-        intrinsic_lr,
-    )
-
-
-def _bootstrapped(statistic, n: int, spec: ClaimSpec, *names) -> tuple[float, Interval]:
-    if n == 0:
-        return np.nan, (np.nan, np.nan)
-    resamples = spec.analysis["bootstrap"]
-    interval = bootstrap_interval(statistic, [n], resamples, spec.confidence, spec.generator(*names))
-    return statistic(np.arange(n)), interval
+    return spec.bootstrap(root_mean_square, [len(rows)], *rows["layer"].unique())
 
 
 def courses(table: pd.DataFrame) -> Iterator[tuple[str, float, bool, np.ndarray, np.ndarray, np.ndarray]]:
@@ -264,48 +201,46 @@ def courses(table: pd.DataFrame) -> Iterator[tuple[str, float, bool, np.ndarray,
     rows = table[table["part"] == COURSE]
     for _, course in rows.groupby(["point", "schedule"], sort=False):
         first = course.iloc[0]
-        decayed = first["schedule"] != "constant"
-        larger = f"start {first['init_scale']:g} times larger"
-        name = str(first["schedule"]).replace("_", " ") if decayed else larger
+        decayed, rate = first["schedule"] != "constant", first["course_intrinsic_lr"]
+        name = (
+            str(first["schedule"]).replace("_", " ") if decayed else f"start {first['init_scale']:g} times larger"
+        )
         gamma, noise = (
             course.pivot(index="replicate", columns="since", values=value) for value in ("gamma", "noise")
         )
         # The first row has no interval behind it, and at initialisation no gradient.
         sound = np.isfinite(gamma).all(axis=1) & np.isfinite(noise.iloc[:, 1:]).all(axis=1)
-        since = gamma.columns.to_numpy(np.float64)
         yield (
             name,
-            first["course_intrinsic_lr"],
+            rate,
             decayed,
             gamma[sound].to_numpy(),
             noise[sound].to_numpy(),
-            since,
+            gamma.columns.to_numpy(np.float64),
         )
 
 
-@styled
+@style.styled
 def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
-    """Draw measured over predicted rest, relaxations with their prediction, and angles over predicted ones."""
-    figure, axes = panels(1, 3, 2.6, width_ratios=[1, 1.25, 1.1])
-    rest, way, turning = axes[0]
+    """Draw measured over predicted equilibria, relaxations with their prediction, and angles likewise."""
+    figure, ((equilibrium, relaxation, turning),) = style.panels(1, 3, 2.6, width_ratios=[1, 1.25, 1.1])
     colours = sns.color_palette("colorblind")
-    _draw_rest(rest, table, spec, colours)
+    _draw_equilibria(equilibrium, table, spec, colours)
     handles = [
-        Line2D([], [], color=colours[0], marker="o", ls="", label="at rest"),
-        Line2D([], [], color=colours[1], marker="x", ls="", label=f"first {EARLY_SHARE:.0%} of the run (control)"),
-        *_draw_courses(way, table),
-        Line2D([], [], color="k", ls=":", label="rate $4\\lambda_e$ with the measured noise"),
+        style.handle("at equilibrium", color=colours[0], marker="o", ls=""),
+        style.handle(f"first {EARLY_SHARE:.0%} of the run (control)", color=colours[1], marker="x", ls=""),
+        *_draw_courses(relaxation, table),
+        style.handle("rate $4\\lambda_e$ with the measured noise", color="k", ls=":"),
         *_draw_angles(turning, table, spec, colours),
     ]
-    figure.suptitle("Norm and angle at rest, and the way there, against the equation of the norm")
-    n = table.groupby(["part", "point"])["replicate"].nunique()
-    count = "no" if n.empty else f"{n.min()}" if n.min() == n.max() else f"{n.min()} to {n.max()}"
-    note = f"bars: {spec.confidence:.0%} bootstrap intervals ({count} replicates a setting); grey: allowed"
-    legend_below(figure, handles, 3, note)
+    figure.suptitle("Norm and angle at equilibrium, and the way there, against the equation of the norm")
+    n = style.count_text(table.groupby(["part", "point"])["replicate"].nunique())
+    note = f"bars: {spec.percent} bootstrap intervals ({n} replicates a setting); grey: allowed"
+    style.legend_below(figure, handles, 3, note)
     return figure
 
 
-def _draw_rest(axes: Axes, table: pd.DataFrame, spec: ClaimSpec, colours: Sequence) -> None:
+def _draw_equilibria(axes: Axes, table: pd.DataFrame, spec: ClaimSpec, colours: Sequence) -> None:
     limit = spec.thresholds["rest"]
     axes.axhspan(1 - limit, 1 + limit, color="0.88", lw=0)
     rates = sorted(table.loc[table["part"] == REST, "intrinsic_lr"].unique(), reverse=True)
@@ -313,9 +248,9 @@ def _draw_rest(axes: Axes, table: pd.DataFrame, spec: ClaimSpec, colours: Sequen
         rows = _part(table, part)
         rows = rows[rows["init_scale"] == 1] if part == EARLY else rows
         for place, rate in enumerate(rates):
-            here = rows[rows["intrinsic_lr"] == rate]
-            _point(axes, place, _ratio(_ELR, here, spec) if len(here) else None, marker=marker, color=colour)
-    axes.set(yscale="log", xlim=(-0.5, max(len(rates), 1) - 0.5), xlabel="$\\lambda_e$", title="the rest")
+            estimate = _ratio(_ELR, rows[rows["intrinsic_lr"] == rate], spec)
+            style.error_bar(axes, place, estimate, ms=4.5, lw=1.2, marker=marker, color=colour)
+    axes.set(yscale="log", xlim=(-0.5, max(len(rates), 1) - 0.5), xlabel="$\\lambda_e$", title="the equilibrium")
     axes.set_ylabel("effective LR over predicted")
     axes.set_xticks(range(len(rates)), [f"{rate:.2g}" for rate in rates], fontsize="x-small")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -323,23 +258,14 @@ def _draw_rest(axes: Axes, table: pd.DataFrame, spec: ClaimSpec, colours: Sequen
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def _point(axes: Axes, x: float, found: tuple[float, Interval] | None, **style) -> None:
-    """Draw an estimate with its interval, if there is one."""
-    if found is None or not np.isfinite(found[0]):
-        return
-    value, (low, high) = found
-    bar = [[value - low], [high - value]] if np.isfinite(low) else None
-    axes.errorbar(x, value, bar, ms=4.5, lw=1.2, ls="", **style)
-
-
 def _draw_courses(axes: Axes, table: pd.DataFrame) -> list[Line2D]:
     found = [course for course in courses(table) if len(course[3])]
-    colours = ordered_colours(range(len(found)))
+    colours = style.ordered_colours(range(len(found)))
     handles = []
     for place, (name, rate, _, gamma, noise, since) in enumerate(found):
         mean = gamma.mean(axis=0)
         predicted = integrated_gamma(since, mean[0], 4 * rate, noise.mean(axis=0))
-        label = f"{name}, $\\lambda_e$ = {scientific(rate)}"
+        label = f"{name}, $\\lambda_e$ = {style.scientific(rate)}"
         handles += axes.plot(rate * since, mean**-0.5, color=colours[place], lw=2, label=label)
         axes.plot(rate * since, predicted**-0.5, color="k", lw=1.2, ls=":")
         axes.set_yscale("log")
@@ -351,18 +277,18 @@ def _draw_angles(axes: Axes, table: pd.DataFrame, spec: ClaimSpec, colours: Sequ
     limit = spec.thresholds["angle"]
     axes.axhspan(1 - limit, 1 + limit, color="0.88", lw=0)
     rows = _part(table, ANGLE)
-    layers = list(rows["layer"].unique())
-    styles = {
-        layer: {"marker": MARKERS[1:][i % 5], "color": colours[(2 + i) % 10]} for i, layer in enumerate(layers)
+    looks = {
+        layer: {"marker": style.MARKERS[1:][i % 5], "color": colours[(2 + i) % 10]}
+        for i, layer in enumerate(rows["layer"].unique())
     }
     settings = list(rows[["momentum", "intrinsic_lr"]].drop_duplicates().itertuples(index=False, name=None))
     for place, (momentum, rate) in enumerate(settings):
-        for index, layer in enumerate(layers):
-            here = rows[(rows["momentum"] == momentum) & (rows["intrinsic_lr"] == rate) & (rows["layer"] == layer)]
-            offset = 0.3 * ((index + 0.5) / len(layers) - 0.5)
-            found = _turning(here, here["momentum"], spec) if len(here) else None
-            _point(axes, place + offset, found, **styles[layer])
+        at = rows[(rows["momentum"] == momentum) & (rows["intrinsic_lr"] == rate)]
+        for index, (layer, look) in enumerate(looks.items()):
+            here = at[at["layer"] == layer]
+            offset = 0.3 * ((index + 0.5) / len(looks) - 0.5)
+            style.error_bar(axes, place + offset, _turning(here, here["momentum"], spec), ms=4.5, lw=1.2, **look)
     labels = [f"{rate:.2g}" + (f"\n$\\mu$={momentum:g}" if momentum else "") for momentum, rate in settings]
     axes.set_xticks(range(len(settings)), labels, fontsize="x-small")
     axes.set(xlabel="$\\lambda_e$", ylabel="angle of a step over predicted", title="turning, per layer")
-    return [Line2D([], [], ls="", label=layer, **style) for layer, style in styles.items()]
+    return [style.handle(layer, ls="", **look) for layer, look in looks.items()]

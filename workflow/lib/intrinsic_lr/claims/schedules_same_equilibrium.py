@@ -1,37 +1,25 @@
-"""Schedules that meet at one intrinsic rate, and whether their runs predict alike some time later."""
+"""Schedules that reach one intrinsic rate (matched schedules), and whether their runs predict alike later."""
 
+from functools import partial
 from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from intrinsic_lr.analyses.tables import differing_axes
-from intrinsic_lr.claims.shared.sameness import (
-    MEASURED,
-    SHARE,
-    VARIATION,
-    absent,
-    compare_points,
-    last_checkpoints,
-    strict,
-    up_to_margin,
-)
+from intrinsic_lr.claims.shared import sameness
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
-from intrinsic_lr.claims.shared.verdicts import Finding
-from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.claims.shared.verdicts import Findings
 from intrinsic_lr.figures import style
 
 MEET, APART = "meet", "do not meet"
 """Kinds of pairs: of schedules that end at one intrinsic rate, and with one that ends at another."""
 RATE = "rate"
 """Kind of the rows that tell a schedule's intrinsic rate: `intrinsic_lr_now_a` from `step_a` on."""
-
-
 LEAST_WAIT = 1.0
-"""How long after the meeting a pair has to be compared, in 1/lambda_e: the time that it is given to forget."""
+"""How long after their rates match a pair has to be compared, in 1/lambda_e: the time given to forget."""
 
 
 def measure(data: ClaimData) -> pd.DataFrame:
@@ -47,43 +35,36 @@ def measure(data: ClaimData) -> pd.DataFrame:
         InputError: when `meeting` does not hold two schedules, or a pair has not the same checkpoints.
     """
     spec = data.spec
-    members = [(role, point) for role in ("meeting", "not_meeting") for point in spec.points(role)]
-    epochs = set()
-    rates = {}
-    for role, point in members:
+    meeting, others = ([(role, point) for point in spec.points(role)] for role in ("meeting", "not_meeting"))
+    epochs, rates = set(), {}
+    for role, point in meeting + others:
         block = data.ensemble(role, point).blocks[0]
         epochs.add(block.record["steps_per_epoch"])
-        timeline = block.plan.timeline
-        rates[point["name"]] = np.array([np.prod(timeline.at(step)) for step in range(point["length"])])
-    meeting = [member for member in members if member[0] == "meeting"]
+        rates[point.name] = np.array([np.prod(block.plan.timeline.at(step)) for step in range(point.length)])
     pairs = [(MEET, *pair) for pair in combinations(meeting, 2)]
-    pairs += [(APART, *pair) for pair in product(meeting, members[len(meeting) :])]
+    pairs += [(APART, *pair) for pair in product(meeting, others)]
     # Two initialisations of one schedule are no pair of schedules.
     pairs = [(part, a, b) for part, a, b in pairs if set(differing_axes(a[1], b[1])) - {"init_seed"}]
     if MEET not in {part for part, *_ in pairs}:
-        raise InputError(
-            f"{spec.name}: experiment {spec.experiments['meeting']['experiment']}: found no two "
-            "schedules; needs at least two that meet at one intrinsic rate"
-        )
+        raise spec.error("meeting", "expected at least two schedules that reach one intrinsic rate, got none")
     for _, (_, a), (_, b) in pairs:
-        if a["steps"] != b["steps"] or a["length"] != b["length"]:
-            raise InputError(
-                f"{spec.name}: {a['name']} and {b['name']} differ in checkpoints or length; needs the same"
-            )
-    table = compare_points(data, [(part, a, b, [(t, t) for t in a[1]["steps"]]) for part, a, b in pairs])
+        if a.steps != b.steps or a.length != b.length:
+            raise spec.error("meeting", f"expected the same checkpoints and length of {a.name} and {b.name}")
+    steps = [(part, a, b, [(t, t) for t in a[1].steps]) for part, a, b in pairs]
+    table = sameness.compare_points(data, steps)
     for side in "ab":
         when = zip(table[f"point_{side}"], table[f"step_{side}"], strict=True)
         table[f"intrinsic_lr_now_{side}"] = [rates[point][step - 1] for point, step in when]
     table["met_at"] = [met_at(rates[a], rates[b]) for a, b in zip(table["point_a"], table["point_b"], strict=True)]
-    changes = pd.concat([_changes(point, rates[point["name"]]) for _, point in members])
-    table = pd.concat([table, changes], ignore_index=True)
+    changes = [_changes(point, rates[point.name]) for _, point in meeting + others]
+    table = pd.concat([table, *changes], ignore_index=True)
     return table.assign(epoch=table["step_a"] / min(epochs))
 
 
 def _changes(point, rates: np.ndarray) -> pd.DataFrame:
     """Return a row for the first step, for every step at which the rate changes, and for the end."""
     steps = np.array([0, *(np.flatnonzero(np.diff(rates)) + 1), len(rates) - 1])
-    same = {"part": RATE, "point_a": point["name"], "schedule_a": point["schedule"]}
+    same = {"part": RATE, "point_a": point.name, "schedule_a": point.schedule}
     return pd.DataFrame({**same, "step_a": steps, "intrinsic_lr_now_a": rates[steps]})
 
 
@@ -92,98 +73,93 @@ def met_at(a: np.ndarray, b: np.ndarray) -> float:
 
     Args:
         a: intrinsic rates of every step of one schedule.
-        b: of the other, of equal length; they agree to the digits that rates are spelt with.
+        b: of the other, of equal length; they agree to the digits that rates are written with.
     """
     apart = np.flatnonzero(~np.isclose(a, b, rtol=1e-9, atol=0))
     meets = apart[-1] + 1 if len(apart) else 0
     return float(meets) if meets < len(a) else np.nan
 
 
-def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
-    """Ask for one distribution at the end, strictly and up to the margin; not so before, nor without meeting.
+def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
+    """Ask for one distribution at the end, exactly and up to the margin; not so before, nor at different rates.
 
-    A pair that does not meet, or is compared less than `LEAST_WAIT` after it has, is inconclusive. So is a control
-    that there should be but is not: before the meeting of each pair, and a schedule that does not meet the others.
+    A pair whose rates never match, or that is compared less than `LEAST_WAIT` after they do, is inconclusive. So
+    is a control that is missing: of each pair before its rates match, and of a schedule that ends at another rate.
     """
     table = table[table["part"] != RATE]
     # The least like the claim first, which then stands for it in the scorecard.
-    last = last_checkpoints(table).sort_values("p_value", kind="stable")
+    last = sameness.last_checkpoints(table).sort_values("p_value", kind="stable")
     met, apart = last[last["part"] == MEET].copy(), last[last["part"] == APART]
-    met.loc[~((met["step_a"] - met["met_at"]) * met["intrinsic_lr_now_a"] >= LEAST_WAIT), MEASURED] = np.nan
-    before = last_checkpoints(table[(table["part"] == MEET) & (table["step_a"] <= table["met_at"])])
-    told, roles = [f"{_told(row)}, {_since(row)}" for row in met.itertuples()], [["meeting"]] * len(met)
-    words = "one distribution", "the same up to the margin"
-    findings = strict(spec, spec.criterion, met, [f"{text}: {words[0]}" for text in told], roles)
-    findings += up_to_margin(spec, spec.criterion, met, [f"{text}: {words[1]}" for text in told], roles)
-    if met.empty:
-        findings += [
-            absent(spec.criterion, f"two schedules that meet: {word}", statistic, ["meeting"])
-            for word, statistic in zip(words, (VARIATION, SHARE), strict=True)
-        ]
-    others = pd.concat([before, apart])
-    told = [f"{_told(row)}, just before they meet" for row in before.itertuples()]
-    told += [f"{_told(row)}, which do not meet" for row in apart.itertuples()]
-    roles = [["meeting"]] * len(before) + [["meeting", "not_meeting"]] * len(apart)
-    findings += strict(spec, spec.control, others, told, roles)
+    late = (met["step_a"] - met["met_at"]) * met["intrinsic_lr_now_a"] >= LEAST_WAIT
+    met.loc[~late, sameness.MEASURED] = np.nan
+    before = sameness.last_checkpoints(table[(table["part"] == MEET) & (table["step_a"] <= table["met_at"])])
+    within_margin = partial(sameness.test_within_margin, margin=spec.thresholds["excess_share"])
+    for words, statistic, test in (
+        ("one distribution", sameness.VARIATION, sameness.test_exchangeable),
+        ("the same up to the margin", sameness.SHARE, within_margin),
+    ):
+        yield from test(spec.criterion, met, partial(_at_the_end, words=words), _roles)
+        if met.empty:
+            statement = f"two schedules that meet: {words}"
+            yield sameness.missing_finding(spec.criterion, statement, statistic, "meeting")
+
+    def earlier(row) -> str:
+        end = "which do not meet" if row.part == APART else "just before they meet"
+        return f"{row.schedule_a} and {row.schedule_b}, {end}"
+
+    yield from sameness.test_exchangeable(spec.control, pd.concat([before, apart]), earlier, _roles)
+    missing = partial(sameness.missing_finding, spec.control)
     seen = set(zip(before["point_a"], before["point_b"], strict=True))
-    findings += [
-        absent(spec.control, f"{_told(row)}, just before they meet", VARIATION, ["meeting"])
-        for row in met.itertuples()
-        if (row.point_a, row.point_b) not in seen
-    ]
+    for row in met.itertuples():
+        if (row.point_a, row.point_b) not in seen:
+            yield missing(earlier(row), sameness.VARIATION, "meeting")
     if apart.empty:
-        roles = ["meeting", "not_meeting"]
-        findings.append(absent(spec.control, "a schedule that does not meet the others", VARIATION, roles))
+        yield missing("a schedule that does not meet the others", sameness.VARIATION, "meeting", "not_meeting")
     if before["excess_share"].notna().any():
-        # The margin has to be able to fail: where the pasts differ most.
+        # The margin has to be able to fail: where the histories differ most.
         most = before.loc[[before["excess_share"].idxmax()]]
-        told = [f"{_told(row)}, just before they meet: up to the margin" for row in most.itertuples()]
-        findings += up_to_margin(spec, spec.control, most, told, [["meeting"]])
+        yield from within_margin(spec.control, most, lambda row: f"{earlier(row)}: up to the margin", _roles)
     else:
-        text = "the pair that differs most just before it meets: up to the margin"
-        findings.append(absent(spec.control, text, SHARE, ["meeting"]))
-    return findings
+        statement = "the pair that differs most just before it meets: up to the margin"
+        yield missing(statement, sameness.SHARE, "meeting")
 
 
-def _told(row) -> str:
-    return f"{row.schedule_a} and {row.schedule_b}"
+def _roles(row) -> list[str]:
+    return ["meeting", "not_meeting"] if row.part == APART else ["meeting"]
 
 
-def _since(row) -> str:
+def _at_the_end(row, words: str) -> str:
     since = (row.step_a - row.met_at) * row.intrinsic_lr_now_a
-    if np.isnan(since):
-        return "which were to meet and do not"
-    told = f"{since:.3g}/lambda_e after they met"
-    return told if since >= LEAST_WAIT else f"{told}, too soon to judge"
+    when = "which were to meet and do not" if np.isnan(since) else f"{since:.3g}/lambda_e after they met"
+    too_soon = ", too soon to judge" if since < LEAST_WAIT else ""
+    return f"{row.schedule_a} and {row.schedule_b}, {when}{too_soon}: {words}"
 
 
 @style.styled
 def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw the schedules, and the l1 distance of every pair against time over its sampling floor."""
     figure, axes = style.panels(2, 2, 5.4, height_ratios=[1, 2.2], sharex=True)
-    schedules = list(dict.fromkeys(table.loc[table["part"] == RATE, "schedule_a"]))
-    looks = [
-        {"color": colour, "marker": marker}
-        for colour, marker in zip(sns.color_palette("colorblind", 6), style.MARKERS, strict=True)
-    ]
-    compared = table.loc[table["part"] != RATE, ["schedule_a", "schedule_b"]].drop_duplicates()
-    pairs = list(compared.itertuples(index=False, name=None))
-    shapes = dict(zip(schedules, style.DASHES * len(schedules), strict=False))
+    changes, compared = table[table["part"] == RATE], table[table["part"] != RATE]
+    dashes = {
+        name: style.DASHES[i % len(style.DASHES)] for i, name in enumerate(dict.fromkeys(changes["schedule_a"]))
+    }
+    palette = sns.color_palette("colorblind", 6)
+    pairs = compared[["schedule_a", "schedule_b"]].drop_duplicates().itertuples(index=False, name=None)
+    looks = {
+        pair: {"color": palette[index % 6], "marker": style.MARKERS[index % 6]} for index, pair in enumerate(pairs)
+    }
     for (above, below), part, title in zip(
         axes.T, (MEET, APART), ("schedules that meet", "with one that does not"), strict=True
     ):
         rows = table[table["part"] == part]
         shown = set(rows["schedule_a"]) | set(rows["schedule_b"])
-        for name in schedules:
-            change = table[(table["part"] == RATE) & (table["schedule_a"] == name)].sort_values("step_a")
-            look = dict(color="0.15", lw=1.3) if name in shown else dict(color="0.8", lw=1, zorder=1)
-            above.plot(
-                change["epoch"], change["intrinsic_lr_now_a"], drawstyle="steps-post", ls=shapes[name], **look
-            )
+        for name, dash in dashes.items():
+            change = changes[changes["schedule_a"] == name].sort_values("step_a")
+            look = {"color": "0.15", "lw": 1.3} if name in shown else {"color": "0.8", "lw": 1, "zorder": 1}
+            above.plot(change["epoch"], change["intrinsic_lr_now_a"], drawstyle="steps-post", ls=dash, **look)
         style.logarithmic(above, "y", table["intrinsic_lr_now_a"])
-        for index, pair in enumerate(pairs):
-            chosen = rows[(rows["schedule_a"] == pair[0]) & (rows["schedule_b"] == pair[1])].sort_values("epoch")
-            look = looks[index % len(looks)]
+        for (a, b), look in looks.items():
+            chosen = rows[(rows["schedule_a"] == a) & (rows["schedule_b"] == b)].sort_values("epoch")
             below.plot(chosen["epoch"], chosen["l1"], lw=1.3, ms=3.5, **look)
             # The floor is what two halves of the pooled runs are apart.
             below.plot(chosen["epoch"], 2 * chosen["null_mean"], lw=1, ls=":", color=look["color"])
@@ -199,18 +175,12 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     axes[1, 0].set_ylabel("l1 distance of the label\ndistributions, mean over test images")
     for panel in axes[:, 1]:
         panel.tick_params(labelleft=False)
-    handles = [Line2D([], [], color="0.15", lw=1.3, ls=shapes[name], label=name) for name in schedules]
-    handles += [
-        Line2D([], [], ms=4, label=" | ".join(pair), **looks[index % len(looks)])
-        for index, pair in enumerate(pairs)
-    ]
-    handles += [
-        Line2D([], [], color="0.3", ls=":", lw=1, label="sampling floor: mean of the permutation null"),
-        Line2D([], [], color="0.5", lw=0.9, label="from here on at one intrinsic rate"),
-    ]
+    handles = [style.handle(name, color="0.15", lw=1.3, ls=dash) for name, dash in dashes.items()]
+    handles += [style.handle(" | ".join(pair), ms=4, **look) for pair, look in looks.items()]
+    handles.append(style.handle("sampling floor: mean of the permutation null", color="0.3", ls=":", lw=1))
+    handles.append(style.handle("from here on at one intrinsic rate", color="0.5", lw=0.9))
     runs = table[["replicates_a", "replicates_b"]].dropna()
-    count = f"{int(runs.min().min())}" if len(runs) else "no"
-    permutations = spec.analysis["permutations"]
+    count, permutations = int(runs.min(axis=None)) if len(runs) else "no", spec.analysis["permutations"]
     note = f"{count} runs of each schedule; the floor by {permutations} permutations of the pooled runs"
     style.legend_below(figure, handles, 2, note)
     figure.suptitle("Schedules that meet at one intrinsic rate: distance of the predictions, before and after")

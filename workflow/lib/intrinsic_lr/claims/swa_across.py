@@ -5,47 +5,44 @@ from itertools import product
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from intrinsic_lr.claims import swa_within
 from intrinsic_lr.claims.shared.gains import BOTH_ENDS, RUN_TIMES, mean_gains, whole_runs
 from intrinsic_lr.claims.shared.spec import ClaimSpec
-from intrinsic_lr.claims.shared.verdicts import Finding, Range
-from intrinsic_lr.claims.swa_within import TITLES, points_of
-from intrinsic_lr.figures.style import legend_below, panels, scientific, styled
+from intrinsic_lr.claims.shared.verdicts import Findings, Range
+from intrinsic_lr.claims.swa_within import RUN, TITLES, points_of
+from intrinsic_lr.figures.style import error_bar, handle, legend_below, panels, scientific, styled
 from intrinsic_lr.stats.intervals import mean_interval
 
-RUN = "run"
 NORMALISATIONS = {"raw": "raw weights", "per_layer": "every layer at unit norm first"}
 PARTS = {"across": "two initialisations", "within": "one trajectory"}
-
+_PLACES = (
+    ("across", "raw", "two initial-\nisations,\nraw"),
+    ("across", "per_layer", "two initial-\nisations,\nper layer"),
+    ("within", "raw", "one tra-\njectory,\nraw"),
+    ("within", "per_layer", "one tra-\njectory,\nper layer"),
+)
+_MARKS = {
+    "test_loss_start": ("one end", {"color": "#E69F00", "marker": "s"}),
+    "test_loss": ("their average", {"color": "#0072B2", "marker": "o"}),
+    "test_loss_end": ("the other end", {"color": "#999999", "marker": "^"}),
+}
 
 measure = swa_within.measure
 """One table serves both claims: what is the claim of one is the control of the other."""
 
 
-def judge(table: pd.DataFrame, spec: ClaimSpec) -> list[Finding]:
-    """Judge the mean gain over the mean of both ends, raw and normalised; control: within."""
-    findings = []
+def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
+    """Judge the mean gain over the mean of both ends, raw and normalized; control: within."""
     whole = whole_runs(table)
-    points = points_of(table, spec)
-    for part, point, run_time, normalisation in product(PARTS, points, RUN_TIMES, NORMALISATIONS):
-        gains = mean_gains(_rows(whole, part, point, run_time, normalisation), BOTH_ENDS)
-        mean, low, high, n = mean_interval(gains, spec.confidence)
-        finding = spec.criterion if part == "across" else spec.control
-        findings.append(
-            finding(
-                f"Averages over {PARTS[part]} have no lower test loss than their ends have on average, "
-                f"{TITLES[run_time].lower()}, {NORMALISATIONS[normalisation]} ({point}).",
-                f"gain in test loss over the {BOTH_ENDS} (nats)",
-                mean,
-                (low, high),
-                n=n,
-                roles=[RUN],
-                allowed=Range(high=spec.thresholds["gain"]),
-            )
-        )
-    return findings
+    for part, point, run_time, normalisation in product(PARTS, points_of(table, spec), RUN_TIMES, NORMALISATIONS):
+        rows = _rows(whole, part, point, run_time, normalisation)
+        gain = mean_interval(mean_gains(rows, BOTH_ENDS), spec.confidence)
+        judged = spec.criterion if part == "across" else spec.control
+        statement = f"Averages over {PARTS[part]} have no lower test loss than their ends have on average, "
+        statement += f"{TITLES[run_time].lower()}, {NORMALISATIONS[normalisation]} ({point})."
+        statistic, allowed = f"gain in test loss over the {BOTH_ENDS} (nats)", Range(high=spec.thresholds["gain"])
+        yield judged(statement, statistic, gain, RUN, allowed=allowed)
 
 
 def _rows(table: pd.DataFrame, part: str, point: str, run_time: str, normalisation: str) -> pd.DataFrame:
@@ -64,37 +61,22 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
             rows = _rows(table, part, point, run_time, normalisation)
             rows = rows[rows["delta"] == rows["delta"].min()]
             pairs = max(pairs, rows["replicate"].nunique()) if part == "across" else pairs
-            for offset, (quantity, style) in zip((-0.18, 0, 0.18), _MARKS.items(), strict=True):
-                mean, low, high, _ = mean_interval(rows[quantity], spec.confidence)
-                error = np.nan_to_num([[mean - low], [high - mean]])
-                panel.errorbar(place + offset, mean, yerr=error, ls="", ms=5, capsize=2.5, **style)
+            for offset, (quantity, (_, style)) in zip((-0.18, 0, 0.18), _MARKS.items(), strict=True):
+                estimate = mean_interval(rows[quantity], spec.confidence)
+                error_bar(panel, place + offset, estimate, ms=5, capsize=2.5, **style)
         panel.axvline(1.5, color="0.8", lw=0.8)
-        panel.set_xticks(range(len(_PLACES)), [label for _, _, label in _PLACES], fontsize="small")
+        panel.set_xticks(range(len(_PLACES)), [label for *_, label in _PLACES], fontsize="small")
         panel.set_xlim(-0.5, len(_PLACES) - 0.5)
         panel.grid(axis="x", visible=False)
         panel.set_title(TITLES[run_time])
     axes[0, 0].set(ylabel="test loss (nats)", ylim=(0, None))
-    handles = [Line2D([], [], ls="", ms=5, label=label, **_MARKS[name]) for name, label in _LABELS.items()]
+    handles = [handle(label, ls="", ms=5, **style) for label, style in _MARKS.values()]
     rate = scientific(table["intrinsic_lr"].iloc[0]) if len(table) else ""
     lag = table.loc[table["part"] == "within", "lag"].min() if len(table) else np.nan
     note = (
-        f"mean and {100 * spec.confidence:g} % interval, $\\lambda_e$ = {rate}: {pairs} independent pairs of "
+        f"mean and {spec.percent} interval, $\\lambda_e$ = {rate}: {pairs} independent pairs of "
         f"initialisations;\ncontrol: two checkpoints of one trajectory, {lag:.3g}$/\\lambda_e$ apart"
     )
     legend_below(figure, handles, 3, note)
     figure.suptitle("Averages of two initialisations have a far higher test loss than their ends")
     return figure
-
-
-_PLACES = (
-    ("across", "raw", "two initial-\nisations,\nraw"),
-    ("across", "per_layer", "two initial-\nisations,\nper layer"),
-    ("within", "raw", "one tra-\njectory,\nraw"),
-    ("within", "per_layer", "one tra-\njectory,\nper layer"),
-)
-_MARKS = {
-    "test_loss_start": {"color": "#E69F00", "marker": "s"},
-    "test_loss": {"color": "#0072B2", "marker": "o"},
-    "test_loss_end": {"color": "#999999", "marker": "^"},
-}
-_LABELS = {"test_loss_start": "one end", "test_loss": "their average", "test_loss_end": "the other end"}

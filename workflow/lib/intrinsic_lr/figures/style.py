@@ -1,8 +1,7 @@
 """The look of all figures, and the pieces that they share.
 
-What a paper prescribes, width and font, is a `Look`; all else is the same in every figure: a palette safe for
-colour-blind readers, ordered quantities in a truncated viridis whose lightness rises in grey print too, markers or
-dashes beside colours, intervals as bands or bars, text that stays text in vector formats.
+Width and font are set by a `Look`. All else is the same in every figure: a palette safe for colour-blind readers,
+viridis for ordered quantities, markers or dashes beside colours, and text that stays text in vector formats.
 """
 
 import json
@@ -24,6 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from intrinsic_lr.core.errors import InputError
@@ -77,18 +77,14 @@ class Look:
 
     @staticmethod
     def read(text: str) -> "Look":
-        """Read what `Study.look` spells.
-
-        Raises:
-            InputError: the font is not installed.
-        """
+        """Read the JSON of `Study.look`; InputError if the font is not installed."""
         look = Look(**json.loads(text))
         try:
             findfont(FontProperties(family=[look.family]), fallback_to_default=False)
         except ValueError:
             raise InputError(
-                f"config: figures.font.family: found {look.family!r}, which is not installed; allowed: serif, "
-                "sans-serif, monospace, or the name of an installed font"
+                "config: figures.font.family must be serif, sans-serif, monospace or an installed font, "
+                f"got {look.family!r}"
             ) from None
         return look
 
@@ -117,7 +113,7 @@ def save(figure: Figure, paths: Iterable[str], look: Look = DEFAULT) -> None:
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Make a drawing function draw in the look of all figures, of the width and font of its argument `look`."""
+    """Let a drawing function take the argument `look`, and draw in the style of all figures."""
 
     @wraps(draw)
     def in_style(*arguments: Any, look: Look = DEFAULT, **options: Any) -> Figure:
@@ -225,12 +221,8 @@ def ordered_colours(values: Sequence[Any]) -> dict[Any, Any]:
 
 def bar_style(index: int) -> dict[str, Any]:
     """Return colour and filling of the bars of a kind."""
-    colours = sns.color_palette("colorblind")
-    return {
-        "facecolor": colours[index % len(colours)],
-        "hatch": HATCHES[index % len(HATCHES)],
-        "edgecolor": "white",
-    }
+    colour = sns.color_palette("colorblind")[index % 10]
+    return {"facecolor": colour, "hatch": HATCHES[index % len(HATCHES)], "edgecolor": "white"}
 
 
 def replicates_text(table: pd.DataFrame) -> str:
@@ -239,12 +231,25 @@ def replicates_text(table: pd.DataFrame) -> str:
         return "no replicates"
     low, high = int(table["replicates"].min()), int(table["replicates"].max())
     missing = int(table["missing"].max()) if "missing" in table else 0
-    count = f"{high}" if low == high else f"{low} to {high}"
+    count = count_text([low, high])
     return f"{count} replicates" + (f", up to {missing} not finite and left out" if missing else "")
 
 
+def count_text(counts: Iterable[Any]) -> str:
+    """Return the range of some counts in words: "5", "5 to 8", or "no" where there is none."""
+    counts = [int(count) for count in counts if count == count]
+    if not counts:
+        return "no"
+    return f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+
+
+def handle(label: str, **style: Any) -> Line2D:
+    """Return what a legend shows for a line or a marker of this style."""
+    return Line2D([], [], label=label, **style)
+
+
 def scientific(value: float) -> str:
-    """Spell a rate for mathtext: 0.001 as 10^-3, 0.003 as 3 10^-3, 0.1 as 0.1."""
+    """Return a rate as mathtext: 0.001 as 10^-3, 0.003 as 3 10^-3, 0.1 as 0.1."""
     if value == 0 or 0.01 < abs(value) < 1000:
         return f"{value:.3g}"
     mantissa, exponent = f"{value:.2e}".split("e")
@@ -260,6 +265,18 @@ def band(axes: Axes, table: pd.DataFrame, x: str, quantity: str, **style: Any) -
     axes.fill_between(
         table[x], table[f"{quantity}_low"], table[f"{quantity}_high"], color=line.get_color(), alpha=0.2, lw=0
     )
+
+
+def error_bar(axes: Axes, place: float, estimate: Sequence[float], horizontal: bool = False, **style: Any) -> None:
+    """Draw an estimate (value, low, high, ...) with its interval, as far as they are finite."""
+    value, low, high = estimate[:3]
+    if not np.isfinite(value):
+        return
+    bar = [[max(value - low, 0)], [max(high - value, 0)]] if np.isfinite(low) else None
+    if horizontal:
+        axes.errorbar(value, place, xerr=bar, ls="", **style)
+    else:
+        axes.errorbar(place, value, yerr=bar, ls="", **style)
 
 
 SHORT_SPAN = 30
@@ -289,13 +306,9 @@ def spread(values: Sequence[Any], count: int) -> list[Any]:
 
 
 def legend_below(figure: Figure, handles: list[Any], columns: int, note: str) -> None:
-    """Put the legend under the panels, headed by a note on what the intervals are.
+    """Put the legend under the panels, headed by a note on what the intervals are; the figure grows by its height.
 
-    Args:
-        figure: the figure, which grows by the legend's height.
-        handles: what the legend explains.
-        columns: columns of the legend in a figure of a page's width; narrower ones have fewer.
-        note: the note.
+    Narrow figures have fewer columns than `columns`.
     """
     width, height = figure.get_size_inches()
     columns = max(1, min(round(columns * width / PAGE), columns, len(handles)))
@@ -303,14 +316,8 @@ def legend_below(figure: Figure, handles: list[Any], columns: int, note: str) ->
     note = wrapped(figure, note, "small")
     line = plt.rcParams["font.size"] / 45
     figure.set_size_inches(width, height + line * (rows + note.count("\n") + 1))
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=columns,
-        frameon=False,
-        title=note,
-        title_fontsize="small",
-    )
+    place = {"loc": "outside lower center", "ncols": columns, "frameon": False}
+    figure.legend(handles=handles, title=note, title_fontsize="small", **place)
 
 
 def ticks(axes: Axes, values: Iterable[float]) -> None:

@@ -57,27 +57,19 @@ def deviations(a: Ensemble, b: Ensemble, steps: Iterable[int], data: Dataset) ->
         and `logits`, the largest difference of two test logits relative to the largest logit. Infinite where one
         member is finite and the other is not, NaN where neither is.
     """
-    rows = []
+    parts = []
     for step in steps:
         to_a, to_b = directions(a, step), directions(b, step)
         apart = _where_finite((to_a - to_b).norm(dim=1), to_a, to_b)
         of_a, of_b = (in_float64(predicted_logits(ensemble, step, data)).flatten(1) for ensemble in (a, b))
         logits = _where_finite((of_a - of_b).abs().amax(dim=1) / of_a.abs().amax(dim=1), of_a, of_b)
-        rows.append(
-            pd.DataFrame(
-                {
-                    "step": step,
-                    "replicate": range(len(apart)),
-                    "directions": apart.numpy(),
-                    "logits": logits.numpy(),
-                }
-            )
-        )
-    return pd.concat(rows, ignore_index=True)
+        columns = {"step": step, "replicate": range(len(apart)), "directions": apart, "logits": logits}
+        parts.append(pd.DataFrame(columns))
+    return pd.concat(parts, ignore_index=True)
 
 
-def _where_finite(distance: Tensor, a: Tensor, b: Tensor) -> Tensor:
+def _where_finite(distance: Tensor, a: Tensor, b: Tensor) -> np.ndarray:
     """Return a distance (R,) of rows (R, P): infinite where one of them alone is finite, NaN where neither is."""
     finite_a, finite_b = (side.isfinite().all(dim=1) for side in (a, b))
     distance = distance.masked_fill(finite_a != finite_b, torch.inf)
-    return distance.masked_fill(~(finite_a | finite_b), torch.nan)
+    return distance.masked_fill(~(finite_a | finite_b), torch.nan).numpy()

@@ -11,6 +11,13 @@ from intrinsic_lr.study.model_spec import ModelSpec
 
 FARTHEST = float(np.finfo(np.float64).max)
 """Stands for an infinite deviation, so that it compares as a number."""
+EQUIVALENCE = {
+    "directions": "distance of the weights at unit norm",
+    "logits": "relative difference of test logits",
+}
+"""The deviations of two trainings that ought to be one; see `equivalence.deviations`."""
+SMALLEST = 1e-17
+"""Where an exact zero is drawn on a logarithmic axis."""
 
 
 def worst(table: pd.DataFrame, quantity: str, cells: Sequence[str]) -> pd.Series:
@@ -32,10 +39,9 @@ def worst_finding(
     statement: str,
     statistic: str,
     limit: float,
-    *,
+    *roles: str,
     control: bool = False,
     complete: bool = True,
-    roles: Sequence[str] = (),
 ) -> Finding:
     """Judge a criterion by its worst cell, a control by its best one, so that every single cell has to fail.
 
@@ -49,9 +55,9 @@ def worst_finding(
         statement: what is tested, in words.
         statistic: what `quantity` is.
         limit: largest deviation allowed.
+        roles: of the experiments behind it.
         control: whether this is a control.
         complete: False where something is missing that is no cell, such as a kind of pair.
-        roles: of the experiments behind it.
 
     Returns:
         A finding whose n is the number of cells without a missing value.
@@ -61,10 +67,15 @@ def worst_finding(
     missing = len(found) < max(planned, 1) or not complete
     if missing and (estimate <= limit) != control:
         estimate = np.nan
-    finding = spec.control if control else spec.criterion
-    what = f"{statistic}, where that is smallest" if control else statistic
-    allowed = Range(high=limit)
-    return finding(statement, what, estimate, None, n=len(found), roles=roles, allowed=allowed)
+    judged, what = (
+        (spec.control, f"{statistic}, where that is smallest") if control else (spec.criterion, statistic)
+    )
+    return judged(statement, what, (estimate, estimate, estimate, len(found)), *roles, allowed=Range(high=limit))
+
+
+def largest_by_step(rows: pd.DataFrame, quantity: str) -> pd.Series:
+    """Return the largest finite deviation at each step, to be drawn on a logarithmic axis."""
+    return rows[np.isfinite(rows[quantity])].groupby("step")[quantity].max().clip(lower=SMALLEST)
 
 
 def network_names(texts: Sequence[str]) -> list[str]:

@@ -1,16 +1,15 @@
-"""What averaging two networks gains in test loss, from the table of weight averages. Imports no torch."""
+"""What averaging two networks gains in test loss, from the table of weight averages."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from intrinsic_lr.analyses.tables import ACROSS_INITIALISATIONS
 from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.study.experiment import PlannedPoint
 
-USUAL, LATER = "usual", "ten_times"
-RUN_TIMES = {USUAL: 1, LATER: 10}
+RUN_TIMES = {"usual": 1, "ten_times": 10}
 """Multiples of the usual length of training at which averages are looked at."""
 LOWER_END, BOTH_ENDS = "end with the lower mean loss", "mean of both ends"
 """What the loss of an average is compared with."""
@@ -21,7 +20,7 @@ COLUMNS = [
 
 
 def averages_of(
-    table: pd.DataFrame, points: Sequence[Mapping[str, Any]], usual_length: float, lags: Sequence[float]
+    table: pd.DataFrame, points: Sequence[PlannedPoint], usual_length: float, lags: Sequence[float]
 ) -> pd.DataFrame:
     """Select the two-network averages at the usual length of training and at ten times it.
 
@@ -37,12 +36,12 @@ def averages_of(
         the pairs are independent. `gain_over_better_end` is over the better end of each single pair.
 
     Raises:
-        InputError: when the experiment has no checkpoint where one is wanted.
+        InputError: when the experiment has no checkpoint where one is needed.
     """
     pairs = table[table["average"] == "pair"]
     parts = []
     for point in points:
-        rows = pairs[pairs["point"] == point["name"]]
+        rows = pairs[pairs["point"] == point.name]
         for run_time, multiple in RUN_TIMES.items():
             start = _planned(point, multiple * usual_length)
             deltas = [_planned(point, multiple * usual_length + lag) - start for lag in lags]
@@ -54,27 +53,24 @@ def averages_of(
     return found.assign(lag=found["delta"] * found["intrinsic_lr"])[COLUMNS]
 
 
-def _planned(point: Mapping[str, Any], time: float) -> int:
+def _planned(point: PlannedPoint, time: float) -> int:
     """Return the planned step at a time in 1/lambda_e."""
-    wanted = time / point["intrinsic_lr"]
-    nearest = min(point["steps"], key=lambda step: abs(step - wanted))
+    wanted = time / point.intrinsic_lr
+    nearest = min(point.steps, key=lambda step: abs(step - wanted))
     if abs(nearest - wanted) > 1:
         raise InputError(
-            f"{point['name']}: found no checkpoint at {time:g}/lambda_e, which is step {round(wanted)}; "
-            f"its checkpoints are {', '.join(map(str, point['steps']))}"
+            f"{point.name}: expected a checkpoint at {time:g}/lambda_e, which is step {round(wanted)}; "
+            f"got {', '.join(map(str, point.steps))}"
         )
     return nearest
 
 
 def _disjoint(rows: pd.DataFrame) -> np.ndarray:
     """Mark, from the first on, the pairs none of whose networks is in a pair marked before, shape (rows,)."""
-    used: set[tuple[str, str, int]] = set()
-    kept = []
-    for row in rows[["normalisation", "point", "replicate", "partner_point", "partner"]].itertuples(index=False):
-        ends = {
-            (row.normalisation, row.point, row.replicate),
-            (row.normalisation, row.partner_point, row.partner),
-        }
+    used, kept = set(), []
+    columns = ["normalisation", "point", "replicate", "partner_point", "partner"]
+    for normalisation, point, replicate, partner_point, partner in rows[columns].itertuples(index=False):
+        ends = {(normalisation, point, replicate), (normalisation, partner_point, partner)}
         kept.append(not ends & used)
         if kept[-1]:
             used |= ends
@@ -84,25 +80,19 @@ def _disjoint(rows: pd.DataFrame) -> np.ndarray:
 def whole_runs(rows: pd.DataFrame) -> pd.DataFrame:
     """Leave out the networks of a point whose loss is not finite at one of its checkpoints, in all their averages.
 
-    A run that diverges later would otherwise be judged by its finite beginning.
-
-    Args:
-        rows: `COLUMNS`; the start of an average belongs to `replicate`, the end to `partner`.
+    A run that diverges later would otherwise be judged by its finite beginning. The start of an average belongs to
+    `replicate`, the end to `partner`; `rows` has the columns `COLUMNS`.
     """
-    lost = [
-        set(zip(bad["point"], bad[name], strict=True))
-        for end, name in (("test_loss_start", "replicate"), ("test_loss_end", "partner"))
-        for bad in [rows[~np.isfinite(rows[end])]]
-    ]
-    kept = [
-        not {(point, replicate), (point, partner)} & set.union(*lost)
-        for point, replicate, partner in rows[["point", "replicate", "partner"]].itertuples(index=False)
-    ]
-    return rows[np.array(kept, dtype=bool)]
+    lost = set()
+    for end, name in (("test_loss_start", "replicate"), ("test_loss_end", "partner")):
+        bad = rows[~np.isfinite(rows[end])]
+        lost |= set(zip(bad["point"], bad[name], strict=True))
+    networks = rows[["point", "replicate", "partner"]].itertuples(index=False)
+    return rows[np.array([not {(point, a), (point, b)} & lost for point, a, b in networks], dtype=bool)]
 
 
 def mean_gains(rows: pd.DataFrame, over: str) -> pd.Series:
-    """Return each replicate's gain in test loss over its ends, mean over the lags.
+    """Return each replicate's gain in test loss over its ends in nats, mean over the lags, indexed by replicate.
 
     The ends' loss is, in the same replicate (a paired difference):
 
@@ -114,13 +104,9 @@ def mean_gains(rows: pd.DataFrame, over: str) -> pd.Series:
         rows: `COLUMNS` of one part, point, run time and normalisation. Replicates that are not finite
             somewhere are left out.
         over: `LOWER_END` or `BOTH_ENDS`.
-
-    Returns:
-        Gains in nats, indexed by replicate.
     """
-    losses = rows.pivot_table(
-        index="replicate", columns="delta", values=["test_loss", "test_loss_start", "test_loss_end"], dropna=False
-    )
+    values = ["test_loss", "test_loss_start", "test_loss_end"]
+    losses = rows.pivot_table(index="replicate", columns="delta", values=values, dropna=False)
     losses = losses[np.isfinite(losses).all(axis=1)]
     if losses.empty:
         return pd.Series(dtype=float)

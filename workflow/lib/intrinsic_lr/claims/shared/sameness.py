@@ -1,8 +1,8 @@
 """Whether two settings learn one function: what the claims on function space have in common.
 
-Two questions, kept apart. Strictly: are the runs of both exchangeable? The permutation test of the total
-variation answers, and with enough runs it finds the smallest difference. Up to a margin: is the share of two runs'
-disagreement that their settings cause below a bound? Its interval answers.
+Two questions, kept apart. Are the runs of both exchangeable? The permutation test of the total variation answers,
+and with enough runs it finds the smallest difference. Is the share of two runs' disagreement that their settings
+cause below a margin? Its interval answers.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,13 +13,12 @@ import numpy as np
 import pandas as pd
 
 from intrinsic_lr.analyses.tables import POINT_COLUMNS, differing_axes
-from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
-from intrinsic_lr.claims.shared.verdicts import Finding, Range
-from intrinsic_lr.core.seeding import stream_seed
-from intrinsic_lr.stats.disagreement import compare
+from intrinsic_lr.claims.shared.spec import NOTHING, ClaimData, ClaimSpec, Estimate
+from intrinsic_lr.claims.shared.verdicts import Finding, Findings, Range
 from intrinsic_lr.stats.intervals import holm
+from intrinsic_lr.study.experiment import PlannedPoint as Point
 
-Member = tuple[str, Mapping[str, Any]]
+Member = tuple[str, Point]
 """A point with the role of its experiment."""
 VARIATION = "total variation of predicted labels"
 SHARE = "share of two runs' disagreement in excess of that within a setting"
@@ -29,33 +28,46 @@ MEASURED = [
     "excess", "excess_low", "excess_high", "excess_share", "excess_share_low", "excess_share_high",
 ]  # fmt: skip
 """The columns of a comparison that a verdict is drawn from."""
+_OF_A_SIDE = ("point", "step", "intrinsic_time", "replicates", "within", "error", *POINT_COLUMNS)
+_OF_BOTH = ("part", "paired", "l1", "across", "independent_errors", "null_mean")
+_COLUMNS = [*_OF_BOTH, *(f"{name}_{side}" for side in "ab" for name in _OF_A_SIDE), *MEASURED]
+_PAIRED = " (not judged: replicates of both share their initial weights or batches)"
 
 
-def initialisations(points: Iterable[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+def initialisations(points: Iterable[Point]) -> list[tuple[Point, Point]]:
     """Return all pairs of points that differ in their initialisation alone."""
     return [(a, b) for a, b in combinations(points, 2) if differing_axes(a, b) == ["init_seed"]]
 
 
-def first_of_each_rate(
-    pairs: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]],
-) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    """Return the first pair at each intrinsic rate, so that every rate counts once and no run twice."""
-    first: dict[float, Any] = {}
-    for a, b in pairs:
-        first.setdefault(a["intrinsic_lr"], (a, b))
+def first_of_each_rate(spec: ClaimSpec, role: str) -> list[tuple[Point, Point]]:
+    """Return the first pair of initialisations at each intrinsic rate: every rate counts once and no run twice.
+
+    Raises:
+        InputError: when no two points differ in their initialisation alone.
+    """
+    first: dict[float, tuple[Point, Point]] = {}
+    for a, b in initialisations(spec.points(role)):
+        first.setdefault(a.intrinsic_lr, (a, b))
+    if not first:
+        raise no_initialisations(spec, role)
     return list(first.values())
 
 
-def paired(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+def no_initialisations(spec: ClaimSpec, role: str) -> Exception:
+    """Return the error for an experiment without two initialisations of one setting."""
+    return spec.error(role, "expected two points that differ in init_seed alone at each intrinsic rate, got none")
+
+
+def paired(a: Point, b: Point) -> bool:
     """Tell whether replicate k of both points shares a random draw: initial weights of its own, or batches.
 
     Runs are then not exchangeable between the points one by one: both sides look more alike than two independent
     samples do, and the p-value of a permutation test leans towards 1. One initialisation that *all* runs of
     both sides share pairs nothing.
     """
-    independent = a["init_sharing"] == b["init_sharing"] == "independent"
-    weights = independent and a["init_seed"] == b["init_seed"]
-    return weights or (a["data_order"] is not None and a["data_order"] == b["data_order"])
+    independent = a.init_sharing == b.init_sharing == "independent"
+    weights = independent and a.init_seed == b.init_seed
+    return weights or (a.data_order is not None and a.data_order == b.data_order)
 
 
 def compare_points(
@@ -73,41 +85,26 @@ def compare_points(
         that is not finite at one of its point's planned steps is left out of all of them, and counted as
         missing. The table of no pair has the columns that verdicts need.
     """
-    spec = data.spec
     labels: dict[str, dict[int, np.ndarray]] = {}
     classes: dict[str, int] = {}
     rows = []
-    for part, a, b, steps in pairs:
-        for role, point in (a, b):
-            if point["name"] not in labels:
+    for part, (role_a, a), (role_b, b), steps in pairs:
+        for role, point in ((role_a, a), (role_b, b)):
+            if point.name not in labels:
                 ensemble = data.ensemble(role, point)
-                classes[point["name"]] = ensemble.classes
-                labels[point["name"]] = _whole({step: ensemble.labels(step) for step in point["steps"]})
-        truth = data.test_labels(a[1]["dataset"])
+                classes[point.name] = ensemble.classes
+                labels[point.name] = _whole({step: ensemble.labels(step) for step in point.steps})
+        truth = data.test_labels(a.dataset)
         for step_a, step_b in steps:
-            row: dict[str, Any] = {"part": part, "paired": paired(a[1], b[1])}
-            for side, (_, point), step in (("a", a, step_a), ("b", b, step_b)):
-                row |= {f"point_{side}": point["name"], f"step_{side}": step}
-                row[f"intrinsic_time_{side}"] = step * point["intrinsic_lr"]
+            row: dict[str, Any] = {"part": part, "paired": paired(a, b)}
+            for side, point, step in (("a", a, step_a), ("b", b, step_b)):
+                row |= {f"point_{side}": point.name, f"step_{side}": step}
+                row[f"intrinsic_time_{side}"] = step * point.intrinsic_lr
                 row |= {f"{column}_{side}": point[column] for column in POINT_COLUMNS}
-            names = (a[1]["name"], b[1]["name"], step_a, step_b)
-            row |= compare(
-                labels[a[1]["name"]][step_a],
-                labels[b[1]["name"]][step_b],
-                truth,
-                classes[a[1]["name"]],
-                permutations=spec.analysis["permutations"],
-                bootstrap=spec.analysis["bootstrap"],
-                confidence=spec.confidence,
-                seed=stream_seed(spec.seed, "claim", spec.name, *names),
-            )
-            rows.append(row)
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=[*_NAMES, *MEASURED])
-
-
-_OF_A_SIDE = ("point", "step", "intrinsic_time", "replicates", "within", "error", *POINT_COLUMNS)
-_OF_BOTH = ("part", "paired", "l1", "across", "independent_errors", "null_mean")
-_NAMES = [*_OF_BOTH, *(f"{name}_{side}" for side in "ab" for name in _OF_A_SIDE)]
+            sides = labels[a.name][step_a], labels[b.name][step_b]
+            names = a.name, b.name, step_a, step_b
+            rows.append(row | data.spec.compare_labels(*sides, truth, classes[a.name], *names))
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=_COLUMNS)
 
 
 def _whole(labels: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
@@ -123,89 +120,55 @@ def last_checkpoints(table: pd.DataFrame) -> pd.DataFrame:
     return table.loc[table.groupby(["part", "point_a", "point_b"], sort=False)["step_a"].idxmax()]
 
 
-def strict(
-    spec: ClaimSpec,
-    role: Callable[..., Finding],
-    rows: pd.DataFrame,
-    statements: Sequence[str],
-    roles: Sequence[Sequence[str]],
-) -> list[Finding]:
+Judge = Callable[..., Finding]
+Roles = Callable[[Any], Sequence[str]]
+
+
+def test_exchangeable(judge: Judge, rows: pd.DataFrame, describe: Callable[[Any], str], roles: Roles) -> Findings:
     """Ask of each row whether the runs of both settings are exchangeable; p-values by Holm over these rows.
 
     Args:
-        spec: the claim's.
-        role: `spec.criterion`, or `spec.control`, which sameness has to fail.
+        judge: `spec.criterion`, or `spec.control`, which sameness has to fail.
         rows: rows of `compare_points`.
-        statements: in words, one per row.
-        roles: of the experiments behind each row.
+        describe: from a row to what is tested, in words.
+        roles: from a row to the roles of the experiments behind it.
     """
-    rows, statements = _judgeable(rows, statements)
-    adjusted = holm(rows["p_value"])
-    return [
-        role(
-            statement,
-            VARIATION,
-            row.total_variation,
-            (row.total_variation_low, row.total_variation_high),
-            n=min(row.replicates_a, row.replicates_b),
-            roles=of,
-            p_value=p_value,
-            null=f"one distribution of runs: permutation null of mean {row.null_mean:.4g}"
-            + (f", Holm over {len(rows)}" if len(rows) > 1 else ""),
-        )
-        for row, statement, of, p_value in zip(rows.itertuples(), statements, roles, adjusted, strict=True)
-    ]
+    adjusted = iter(holm(_judgeable(rows)["p_value"]))
+    null = f", Holm over {len(rows)}" if len(rows) > 1 else ""
+    for row, statement, estimate in _estimates(rows, "total_variation", describe):
+        words = f"one distribution of runs: permutation null of mean {row.null_mean:.4g}{null}"
+        yield judge(statement, VARIATION, estimate, *roles(row), p_value=next(adjusted), null=words)
 
 
-def up_to_margin(
-    spec: ClaimSpec,
-    role: Callable[..., Finding],
-    rows: pd.DataFrame,
-    statements: Sequence[str],
-    roles: Sequence[Sequence[str]],
-) -> list[Finding]:
-    """Ask of each row whether the settings cause less of the disagreement than the threshold; see `strict`."""
-    allowed = {"allowed": Range(high=spec.thresholds["excess_share"])}
-    return _by_interval("excess_share", SHARE, allowed, role, rows, statements, roles)
+def test_within_margin(
+    judge: Judge, rows: pd.DataFrame, describe: Callable[[Any], str], roles: Roles, margin: float
+) -> Findings:
+    """Ask of each row if the settings cause at most this share of the disagreement; see `test_exchangeable`."""
+    for row, statement, estimate in _estimates(rows, "excess_share", describe):
+        yield judge(statement, SHARE, estimate, *roles(row), allowed=Range(high=margin))
 
 
-def no_excess(
-    role: Callable[..., Finding],
-    rows: pd.DataFrame,
-    statements: Sequence[str],
-    roles: Sequence[Sequence[str]],
-) -> list[Finding]:
-    """Ask of each row whether the excess disagreement has 0 in its interval; see `strict`."""
-    return _by_interval("excess", EXCESS, {"contains": 0.0}, role, rows, statements, roles)
+def test_no_excess(judge: Judge, rows: pd.DataFrame, describe: Callable[[Any], str], roles: Roles) -> Findings:
+    """Ask of each row whether the excess disagreement has 0 in its interval; see `test_exchangeable`."""
+    for row, statement, estimate in _estimates(rows, "excess", describe):
+        yield judge(statement, EXCESS, estimate, *roles(row), contains=0.0)
 
 
-def absent(role: Callable[..., Finding], statement: str, statistic: str, roles: Sequence[str]) -> Finding:
+def missing_finding(judge: Judge, statement: str, statistic: str, *roles: str) -> Finding:
     """Return the finding, inconclusive, on a comparison that the experiments do not hold."""
-    return role(f"{statement}: no such pair", statistic, np.nan, None, n=0, roles=roles, null="nothing to compare")
+    return judge(f"{statement}: no such pair", statistic, NOTHING, *roles, null="nothing to compare")
 
 
-def _by_interval(column: str, statistic: str, judged_by, role, rows, statements, roles) -> list[Finding]:
-    rows, statements = _judgeable(rows, statements)
-    return [
-        role(
-            statement,
-            statistic,
-            getattr(row, column),
-            (getattr(row, f"{column}_low"), getattr(row, f"{column}_high")),
-            n=min(row.replicates_a, row.replicates_b),
-            roles=of,
-            **judged_by,
-        )
-        for row, statement, of in zip(rows.itertuples(), statements, roles, strict=True)
-    ]
+def _estimates(rows: pd.DataFrame, column: str, describe: Callable) -> Iterable[tuple[Any, str, Estimate]]:
+    for row in _judgeable(rows).itertuples():
+        interval = [getattr(row, name) for name in (column, f"{column}_low", f"{column}_high")]
+        statement = describe(row) + (_PAIRED if getattr(row, "paired", False) else "")
+        yield row, statement, (*interval, min(row.replicates_a, row.replicates_b))
 
 
-def _judgeable(rows: pd.DataFrame, statements: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
-    """Blank what was measured on paired sides, and say so: neither null nor bootstrap knows of pairs."""
-    if "paired" not in rows:
-        return rows, list(statements)
-    told = rows["paired"].eq(True).to_numpy()
-    blank = rows.copy()
-    blank.loc[told, MEASURED] = np.nan
-    words = " (not judged: replicates of both share their initial weights or batches)"
-    return blank, [text + words if pair else text for text, pair in zip(statements, told, strict=True)]
+def _judgeable(rows: pd.DataFrame) -> pd.DataFrame:
+    """Blank what was measured on paired sides: neither null nor bootstrap knows of pairs."""
+    if "paired" in rows:
+        rows = rows.assign(paired=rows["paired"].eq(True))
+        rows.loc[rows["paired"], MEASURED] = np.nan
+    return rows

@@ -4,12 +4,10 @@ from textwrap import fill
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from intrinsic_lr.claims.shared.verdicts import INCONCLUSIVE, NOT_REPRODUCED, REJECTED, REPRODUCED
-from intrinsic_lr.figures.style import PAGE, legend_below, panels, styled
+from intrinsic_lr.figures.style import PAGE, handle, legend_below, panels, styled
 
 # Okabe and Ito's green, vermilion and orange; the markers tell the verdicts apart in print without colour.
 VERDICTS = {
@@ -21,7 +19,6 @@ _ROW = 0.43
 """Height of a row in inches."""
 _MARKER, _CLAIM, _NUMBER, _CONTROLS = 0.012, 0.035, 0.575, 0.998
 """Where the columns stand, as shares of the width; the last one is right-aligned."""
-_FINE = {"size": 6, "color": "0.25", "va": "center", "linespacing": 1.05}
 
 
 @styled
@@ -37,20 +34,26 @@ def scorecard_figure(claims: pd.DataFrame, controls: pd.DataFrame) -> Figure:
     figure.set_size_inches(max(width, PAGE), height)
     axes.set(xlim=(0, 1), ylim=(len(claims), -0.8))
     axes.axis("off")
-    heads = ((_CLAIM, "Claim", "left"), (_NUMBER, "Deciding number", "left"), (_CONTROLS, "Controls", "right"))
-    for place, head, align in heads:
-        _write(axes, place, -0.4, head, size=8, weight="bold", va="center", ha=align)
+
+    def write(x: float, y: float, text: str, **style) -> None:
+        # Formulas in a claim's words are no mathtext, and long words do not narrow the axes.
+        axes.text(x, y, text, parse_math=False, in_layout=False, va="center", **style)
+
+    fine = {"size": 6, "color": "0.25", "linespacing": 1.05}
+    for place, head, align in (
+        (_CLAIM, "Claim", "left"), (_NUMBER, "Deciding number", "left"), (_CONTROLS, "Controls", "right")
+    ):  # fmt: skip
+        write(place, -0.4, head, size=8, weight="bold", ha=align)
     for row, claim in enumerate(claims.itertuples()):
         axes.axhline(row, color="0.85", lw=0.7)
         axes.plot(_MARKER, row + 0.5, ms=7, ls="", clip_on=False, **VERDICTS[claim.verdict])
-        _write(axes, _CLAIM, row + 0.27, claim.claim, size=7.5, weight="bold", va="center")
-        _write(axes, _CLAIM, row + 0.68, fill(claim.statement, 76), **_FINE)
-        _write(axes, _NUMBER, row + 0.27, estimate_text(claim), size=7, va="center")
-        _write(axes, _NUMBER, row + 0.68, fill(f"wanted: {claim.null_or_threshold}", 54), **_FINE)
-        of_claim = controls[controls["claim"] == claim.claim]
-        _write(axes, _CONTROLS, row + 0.5, rejected_text(of_claim), size=7, va="center", ha="right")
+        write(_CLAIM, row + 0.27, claim.claim, size=7.5, weight="bold")
+        write(_CLAIM, row + 0.68, fill(claim.statement, 76), **fine)
+        write(_NUMBER, row + 0.27, estimate_text(claim), size=7)
+        write(_NUMBER, row + 0.68, fill(f"wanted: {claim.null_or_threshold}", 54), **fine)
+        write(_CONTROLS, row + 0.5, rejected_text(controls[controls["claim"] == claim.claim]), size=7, ha="right")
     handles = [
-        Line2D([], [], ls="", ms=7, label=f"{verdict}: {(claims['verdict'] == verdict).sum()}", **style)
+        handle(f"{verdict}: {(claims['verdict'] == verdict).sum()}", ls="", ms=7, **style)
         for verdict, style in VERDICTS.items()
     ]
     note = (
@@ -63,13 +66,8 @@ def scorecard_figure(claims: pd.DataFrame, controls: pd.DataFrame) -> Figure:
     return figure
 
 
-def _write(axes: Axes, x: float, y: float, text: str, **style) -> None:
-    """Write into a row; formulas in a claim's words are no mathtext, and long words do not narrow the axes."""
-    axes.text(x, y, text, parse_math=False, in_layout=False, **style)
-
-
 def estimate_text(claim) -> str:
-    """Spell the number that decides a claim, with its interval, p-value and replicates."""
+    """Return the number that decides a claim as text, with its interval, p-value and replicates."""
     text = f"{claim.estimate:.3g}"
     if np.isfinite([claim.ci_low, claim.ci_high]).all() and claim.ci_low != claim.ci_high:
         text += f" [{claim.ci_low:.3g}, {claim.ci_high:.3g}]"
@@ -79,5 +77,5 @@ def estimate_text(claim) -> str:
 
 
 def rejected_text(rows: pd.DataFrame) -> str:
-    """Say how many of these controls were rejected."""
+    """Return how many of these controls were rejected, in words."""
     return f"{(rows['verdict'] == REJECTED).sum()} of {len(rows)}" if len(rows) else "none"

@@ -1,7 +1,7 @@
 """What a claim's test is given: its settings and thresholds, and the files of its experiments."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,26 +13,31 @@ from intrinsic_lr.analyses.tables import block_folders, with_point
 from intrinsic_lr.claims.shared.verdicts import (
     CONTROL,
     CRITERION,
+    OF_CONTROLS,
     Finding,
     Range,
-    by_containing,
-    by_p_value,
-    by_range,
+    judge_containing,
+    judge_p_value,
 )
+from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.seeding import stream_seed
 from intrinsic_lr.data.prepared import true_labels
 from intrinsic_lr.runs.ensembles import Ensemble, open_ensemble
+from intrinsic_lr.stats.disagreement import compare
+from intrinsic_lr.stats.intervals import bootstrap_interval, root_mean_square_interval
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 
 if TYPE_CHECKING:
     from intrinsic_lr.data.dataset import Dataset
 
-Interval = tuple[float, float]
+Estimate = tuple[float, float, float, int]
+"""A number, the ends of its interval, and how many replicates are behind it."""
+NOTHING: Estimate = (np.nan, np.nan, np.nan, 0)
 
 
 @dataclass(frozen=True)
 class ClaimSpec:
-    """A claim as the config asks it.
+    """A claim as the config asks for it.
 
     Attributes:
         name: the claim's short id.
@@ -54,16 +59,6 @@ class ClaimSpec:
     analysis: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
 
-    @property
-    def confidence(self) -> float:
-        """Coverage of every interval."""
-        return self.analysis["confidence"]
-
-    @property
-    def alpha(self) -> float:
-        """Level of every test, one less the confidence."""
-        return 1 - self.confidence
-
     @staticmethod
     def read(plan: str, analysis: Mapping[str, Any], seed: int) -> "ClaimSpec":
         """Read what the workflow passes: `plan` as `Study.describe_claim` writes it."""
@@ -71,36 +66,95 @@ class ClaimSpec:
         experiments = {role: Experiment.from_json(text) for role, text in known.pop("experiments").items()}
         return ClaimSpec(**known, experiments=experiments, analysis=analysis, seed=seed)
 
+    @property
+    def confidence(self) -> float:
+        """Coverage of every interval."""
+        return self.analysis["confidence"]
+
+    @property
+    def percent(self) -> str:
+        """The confidence in words, such as "95 %"."""
+        return f"{100 * self.confidence:g} %"
+
+    @property
+    def alpha(self) -> float:
+        """Level of every test: 1 - confidence."""
+        return 1 - self.confidence
+
     def points(self, role: str) -> Sequence[PlannedPoint]:
         """Return the points of a role's experiment."""
-        return self.experiments[role]["points"]
+        return self.experiments[role].points
+
+    def replicates(self, role: str) -> int:
+        """Return the number of replicates of each point of a role."""
+        return self.experiments[role].replicates
+
+    def single_point(self, role: str) -> PlannedPoint:
+        """Return the only point of a role.
+
+        Raises:
+            InputError: if its experiment has none or several.
+        """
+        points = self.points(role)
+        if len(points) != 1:
+            raise self.error(role, f"found {len(points)} points; expected exactly one in the role {role}")
+        return points[0]
+
+    def error(self, role: str, problem: str) -> InputError:
+        """Return an error about a role's experiment."""
+        return InputError(f"{self.name}: experiment {self.experiments[role].name}: {problem}")
+
+    def stream(self, *names: object) -> int:
+        """Return the seed of a random stream of this claim."""
+        return stream_seed(self.seed, "claim", self.name, *names)
 
     def generator(self, *names: object) -> np.random.Generator:
         """Return the generator of a random stream of this claim."""
-        return np.random.default_rng(stream_seed(self.seed, "claim", self.name, *names))
+        return np.random.default_rng(self.stream(*names))
 
-    def criterion(
-        self, statement: str, statistic: str, estimate: float, interval: Interval | None, **rest
-    ) -> Finding:
+    def bootstrap(self, statistic: Callable[..., float], groups: Sequence[int], *names: object) -> Estimate:
+        """Return a statistic of groups of replicates with its bootstrap interval; see `bootstrap_interval`.
+
+        Args:
+            statistic: from one index array per group to the number.
+            groups: the number of replicates in each group; if one is 0 the estimate is NaN.
+            names: of the random stream.
+        """
+        if min(groups) == 0:
+            return NOTHING
+        resamples, generator = self.analysis["bootstrap"], self.generator(*names)
+        interval = bootstrap_interval(statistic, groups, resamples, self.confidence, generator)
+        return statistic(*map(np.arange, groups)), *interval, min(groups)
+
+    def root_mean_square(
+        self, mean_square: Callable[..., float], groups: Sequence[int], *names: object
+    ) -> Estimate:
+        """Return a root mean square free of what sampling adds to it; see `root_mean_square_interval`."""
+        resamples, generator = self.analysis["bootstrap"], self.generator(*names)
+        value, interval = root_mean_square_interval(mean_square, groups, resamples, self.confidence, generator)
+        return value, *interval, min(groups)
+
+    def compare_labels(self, a: np.ndarray, b: np.ndarray, truth: np.ndarray, classes: int, *names: object):
+        """Compare the predicted labels of two settings (R, N); see `disagreement.compare`."""
+        options = {key: self.analysis[key] for key in ("permutations", "bootstrap", "confidence")}
+        return compare(a, b, truth, classes, seed=self.stream(*names), **options)
+
+    def criterion(self, statement: str, statistic: str, estimate: Estimate, *roles: str, **judged_by) -> Finding:
         """Return a criterion judged by `allowed`, `contains` or a p-value; see `_finding`."""
-        return self._finding(CRITERION, statement, statistic, estimate, interval, **rest)
+        return self._finding(CRITERION, statement, statistic, estimate, roles, **judged_by)
 
-    def control(
-        self, statement: str, statistic: str, estimate: float, interval: Interval | None, **rest
-    ) -> Finding:
-        """Return a control, judged as a criterion is: it has to fail."""
-        return self._finding(CONTROL, statement, statistic, estimate, interval, **rest)
+    def control(self, statement: str, statistic: str, estimate: Estimate, *roles: str, **judged_by) -> Finding:
+        """Return a control: it is judged as a criterion is, and has to fail."""
+        return self._finding(CONTROL, statement, statistic, estimate, roles, **judged_by)
 
     def _finding(
         self,
-        role: str,
+        kind: str,
         statement: str,
         statistic: str,
-        estimate: float,
-        interval: Interval | None,
+        estimate: Estimate,
+        roles: Sequence[str],
         *,
-        n: int,
-        roles: Sequence[str] = (),
         allowed: Range | None = None,
         contains: float | None = None,
         p_value: float = float("nan"),
@@ -109,12 +163,10 @@ class ClaimSpec:
         """Judge an estimate.
 
         Args:
-            role: criterion or control.
+            kind: criterion or control.
             statement: what is tested, in words.
             statistic: what the estimate is.
-            estimate: the number.
-            interval: its interval; None where nothing is random, so that it is the estimate itself.
-            n: replicates behind it.
+            estimate: the number with its interval and n; where nothing is random the interval is the number.
             roles: the roles of the experiments behind it.
             allowed: the range that the whole interval has to lie in.
             contains: the value that the interval has to contain, where there is no such range.
@@ -122,26 +174,26 @@ class ClaimSpec:
                 under the null hypothesis `null`, which is what the claim says.
             null: the null hypothesis in words; otherwise an addition to the range.
         """
-        low, high = interval or (estimate, estimate)
+        value, low, high, n = estimate
         if allowed is not None:
-            verdict, threshold = by_range(low, high, allowed, role), f"{allowed} {null}".strip()
+            verdict, threshold = allowed.judge(low, high), f"{allowed} {null}".strip()
         elif contains is not None:
-            verdict, threshold = by_containing(low, high, contains, role), f"{contains:.4g} inside {null}".strip()
+            verdict, threshold = judge_containing(low, high, contains), f"{contains:.4g} inside {null}".strip()
         else:
-            verdict, threshold = by_p_value(p_value, self.alpha, role), null
-        names = dict.fromkeys(self.experiments[name]["experiment"] for name in roles)
+            verdict, threshold = judge_p_value(p_value, self.alpha), null
+        names = dict.fromkeys(self.experiments[name].name for name in roles)
         return Finding(
-            role, statement, " + ".join(names), statistic, float(estimate), float(low), float(high), threshold,
-            float(p_value), int(n), verdict,
+            kind, statement, " + ".join(names), statistic, float(value), float(low), float(high), threshold,
+            float(p_value), int(n), verdict if kind == CRITERION else OF_CONTROLS[verdict],
         )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ClaimData:
-    """The claim as the config asks it, with the files behind it.
+    """The claim as the config asks for it, with the files behind it.
 
     Attributes:
-        spec: the claim as the config asks it.
+        spec: the claim as the config asks for it.
         folders: for each point's name the folders of its blocks.
         datasets: for each data set's name its data file and description.
         tables: for each name of an analysis' table, `<table>_<experiment>`, its file.
@@ -169,39 +221,37 @@ class ClaimData:
 
     def ensemble(self, role: str, point: PlannedPoint) -> Ensemble:
         """Open the ensemble of a role's point, with the replicates of that experiment."""
-        return open_ensemble(self.folders[point["name"]], self.spec.experiments[role]["replicates"])
+        return open_ensemble(self.folders[point.name], self.spec.replicates(role))
 
     def history(self, role: str) -> pd.DataFrame:
         """Return the histories of a role's points up to their lengths, headed by the columns that name a point.
 
         The rates at each step are `lr_now`, `weight_decay_now` and `intrinsic_lr_now`.
         """
-        return self._records(role, "history")
+        return self._records(role, Ensemble.history)
 
     def trace(self, role: str) -> pd.DataFrame:
         """Return the traces of a role's points, as `history` does."""
-        return self._records(role, "trace")
+        return self._records(role, Ensemble.trace)
+
+    def _records(self, role: str, read: Callable[[Ensemble], pd.DataFrame]) -> pd.DataFrame:
+        now = {rate: f"{rate}_now" for rate in ("lr", "weight_decay", "intrinsic_lr")}
+        parts = []
+        for point in self.spec.points(role):
+            frame = read(self.ensemble(role, point)).rename(columns=now)
+            parts.append(with_point(frame[frame["step"] <= point.length].reset_index(drop=True), point))
+        return pd.concat(parts, ignore_index=True)
 
     def table(self, role: str, name: str) -> pd.DataFrame:
         """Return a table that an analysis of a role's experiment made (`tables` in the catalogue)."""
-        return pd.read_csv(self.tables[f"{name}_{self.spec.experiments[role]['experiment']}"])
-
-    def _records(self, role: str, kind: str) -> pd.DataFrame:
-        parts = []
-        for point in self.spec.points(role):
-            frame = getattr(self.ensemble(role, point), kind)()
-            frame = frame[frame["step"] <= point["length"]].reset_index(drop=True)
-            now = {rate: f"{rate}_now" for rate in ("lr", "weight_decay", "intrinsic_lr")}
-            frame = with_point(frame.rename(columns=now), point)
-            parts.append(frame)
-        return pd.concat(parts, ignore_index=True)
+        return pd.read_csv(self.tables[f"{name}_{self.spec.experiments[role].name}"])
 
     def test_labels(self, name: str) -> np.ndarray:
         """Return the true labels (N,) of a data set's test images; imports no torch."""
         return true_labels(*self.datasets[name])[1]
 
     def dataset(self, name: str, dtype: str = "float32") -> "Dataset":
-        """Read a data set onto the device; images normalise to `dtype`."""
+        """Read a data set onto the device; images are normalized in `dtype`."""
         import torch
 
         from intrinsic_lr.data.dataset import load

@@ -9,30 +9,27 @@ test, which needs no correction for its number of criteria); not reproduced when
 is inconclusive: a test that its own control passes, or that has none, tells nothing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
-from math import inf, isfinite
+from math import inf, isfinite, isnan
 from typing import Any
 
 import pandas as pd
 
 REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE = "reproduced", "not reproduced", "inconclusive"
 REJECTED, NOT_REJECTED = "rejected", "not rejected"
+OF_CONTROLS = {NOT_REPRODUCED: REJECTED, REPRODUCED: NOT_REJECTED, INCONCLUSIVE: INCONCLUSIVE}
 CRITERION, CONTROL = "criterion", "control"
-SCORECARD_COLUMNS = (
+SCORECARD_COLUMNS = [
     "claim", "statement", "experiment", "statistic", "estimate", "ci_low", "ci_high", "null_or_threshold",
     "p_value", "n", "verdict", "figure", "source",
-)  # fmt: skip
+]  # fmt: skip
 _ORDER = (NOT_REPRODUCED, INCONCLUSIVE, REPRODUCED)
 
 
 @dataclass(frozen=True)
 class Range:
-    """The values that a criterion allows: low <= value <= high.
-
-    Attributes:
-        low, high: bounds; infinite where there is none.
-    """
+    """The values that a criterion allows, low <= value <= high; infinite where there is no bound."""
 
     low: float = -inf
     high: float = inf
@@ -49,6 +46,22 @@ class Range:
         if self.high == inf:
             return f">= {self.low:.4g}"
         return f"<= {self.high:.4g}" if self.low == -inf else f"{self.low:.4g} to {self.high:.4g}"
+
+
+def judge_p_value(p_value: float, alpha: float) -> str:
+    """Return the verdict of a test whose null hypothesis is what the claim says (say, "the same").
+
+    The claim fails where the null is rejected, p < alpha. Not to be rejected is evidence only as far as the
+    test has power, which its controls show.
+    """
+    return INCONCLUSIVE if isnan(p_value) else NOT_REPRODUCED if p_value < alpha else REPRODUCED
+
+
+def judge_containing(low: float, high: float, value: float) -> str:
+    """Return the verdict on an interval that has to contain a value (the claim as null hypothesis)."""
+    if not (isfinite(low) and isfinite(high)):
+        return INCONCLUSIVE
+    return REPRODUCED if low <= value <= high else NOT_REPRODUCED
 
 
 @dataclass(frozen=True)
@@ -81,34 +94,7 @@ class Finding:
     verdict: str
 
 
-def by_range(low: float, high: float, allowed: Range, role: str = CRITERION) -> str:
-    """Return the verdict of an interval against a range, in the words of a criterion or of a control."""
-    return _in_words(allowed.judge(low, high), role)
-
-
-def by_p_value(p_value: float, alpha: float, role: str = CRITERION) -> str:
-    """Return the verdict of a test whose null hypothesis is what the claim says (say, "the same").
-
-    The claim fails where the null is rejected, p < alpha. Not to be rejected is evidence only as far as the
-    test has power, which its controls show.
-    """
-    found = INCONCLUSIVE if p_value != p_value else NOT_REPRODUCED if p_value < alpha else REPRODUCED
-    return _in_words(found, role)
-
-
-def by_containing(low: float, high: float, value: float, role: str = CRITERION) -> str:
-    """Return the verdict on an interval that has to contain a value (the claim as null hypothesis)."""
-    if not (isfinite(low) and isfinite(high)):
-        return INCONCLUSIVE
-    return _in_words(REPRODUCED if low <= value <= high else NOT_REPRODUCED, role)
-
-
-def _in_words(verdict: str, role: str) -> str:
-    return (
-        verdict
-        if role == CRITERION
-        else {NOT_REPRODUCED: REJECTED, REPRODUCED: NOT_REJECTED}.get(verdict, verdict)
-    )
+Findings = Iterator[Finding]
 
 
 def overall(findings: pd.DataFrame) -> str:
@@ -122,7 +108,7 @@ def overall(findings: pd.DataFrame) -> str:
 
 
 def findings_table(claim: str, source: str, figure: str, findings: Iterable[Finding]) -> pd.DataFrame:
-    """Lay out a claim's findings, the criteria first."""
+    """Return a claim's findings as a table, the criteria first."""
     rows = sorted(findings, key=lambda finding: finding.role != CRITERION)
     table = pd.DataFrame([asdict(row) for row in rows], columns=[field.name for field in fields(Finding)])
     table.insert(0, "claim", claim)
@@ -141,17 +127,14 @@ def scorecard(findings: Mapping[str, pd.DataFrame], statements: Mapping[str, str
     """
     rows = []
     for claim, table in findings.items():
-        verdict = overall(table)
-        row = _deciding(table)
+        verdict, row = overall(table), _deciding(table)
         if verdict != row["verdict"]:
-            row["null_or_threshold"] += (
-                "; a control was not rejected" if CONTROL in set(table["role"]) else _NO_CONTROL
+            controlled = CONTROL in set(table["role"])
+            row["null_or_threshold"] += "; " + (
+                "a control was not rejected" if controlled else "there was no control"
             )
         rows.append({**row, "claim": claim, "statement": statements[claim], "verdict": verdict})
-    return pd.DataFrame(rows, columns=list(SCORECARD_COLUMNS))
-
-
-_NO_CONTROL = "; there was no control"
+    return pd.DataFrame(rows, columns=SCORECARD_COLUMNS)
 
 
 def _deciding(table: pd.DataFrame) -> dict[str, Any]:
@@ -165,4 +148,4 @@ def _deciding(table: pd.DataFrame) -> dict[str, Any]:
 def controls(findings: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Return the controls of all claims, with the scorecard's columns."""
     parts = [table[table["role"] == CONTROL] for table in findings.values()]
-    return pd.concat(parts, ignore_index=True)[list(SCORECARD_COLUMNS)]
+    return pd.concat(parts, ignore_index=True)[SCORECARD_COLUMNS]
