@@ -5,6 +5,7 @@ Read by every job of the workflow, so nothing here imports torch, pandas or nump
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 PAPER = "Li, Lyu, Arora 2020 (arXiv:2010.02916)"
 BLOG = "Arora, Li, Lyu 2020, Off the Convex Path, 21 October"
@@ -29,8 +30,8 @@ class PaperNumber:
     quantity: str
     value: str
     source: str
-    dataset: str
-    model: Mapping[str, str | int]
+    dataset: str = "CIFAR10"
+    model: Mapping[str, str | int] = field(default_factory=lambda: {"kind": "preresnet"})
     subset: int | None = None
     rates: tuple[float, float] | None = None
     replicates: int = 1
@@ -67,7 +68,7 @@ class Claim:
         reads_data: whether the test reads the data sets of its experiments, or of its setting `dataset`.
         thresholds: for each number that decides, what it means.
         settings: the other settings that the test takes, by name.
-        paper: numbers that the sources give, by short ids; `claims/paper.py` measures them.
+        paper: numbers that the sources give, by short ids; `claims/shared/paper.py` measures them.
     """
 
     statement: str
@@ -82,44 +83,56 @@ class Claim:
     paper: Mapping[str, PaperNumber] = field(default_factory=dict)
 
 
+_DATASET = Setting("the data set of the mini-batches", "text")
+_BATCH_SIZE = Setting("images in a mini-batch", "count")
+_USUAL_LENGTH = Setting("the usual length of training, in 1/lambda_e", "positive")
+_SETTLED = "from this multiple of 1/lambda_e on a run counts as at equilibrium"
+_FULL_BATCH = f"{BLOG}, experiment on full-batch descent"
+_SMALL_LR = f"{BLOG}, experiment on small learning rates"
+_AVERAGING = f"{BLOG}, experiment on stochastic weight averaging"
+_CAPTION = f"{PAPER}, caption of the figure with random schedules"
 _RESNET32 = {"kind": "preresnet", "blocks": 5}
+_OnMnist = partial(
+    PaperNumber, source=f"{BLOG}, MNIST figure", dataset="MNIST", model={"kind": "cnn4"}, rates=(0.1, 5e-4),
+    replicates=500,
+)  # fmt: skip
 
 CLAIMS: dict[str, Claim] = {
     # The symmetry of the loss, and what follows from it exactly.
     "scale_invariance": Claim(
-        statement="The loss of a normalised network with a fixed head does not depend on the norm of its weights.",
-        source=f"{PAPER}, section 1; derived (F1)",
-        refuted_by="One network, norm or factor with a deviation above the threshold.",
+        "The loss of a normalised network with a fixed head does not depend on the norm of its weights.",
+        f"{PAPER}, section 1; derived (F1)",
+        "One network, norm or factor with a deviation above the threshold.",
         reads_data=True,
         thresholds={"deviation": "largest relative deviation that counts as rounding"},
         settings={
-            "dataset": Setting("the data set of the mini-batches", "text"),
+            "dataset": _DATASET,
             "models": Setting("networks, each of which is tested with batch, group and layer norm", "texts"),
             "factors": Setting("factors c on all trained weights", "positives"),
             "replicates": Setting("initialisations, each with its own mini-batch", "count"),
-            "batch_size": Setting("images in a mini-batch", "count"),
+            "batch_size": _BATCH_SIZE,
         },
     ),
     "nonsmooth_origin": Claim(
-        statement="The loss gets ever less smooth towards the origin: its curvature grows like 1/||w||^2.",
-        source=f"{PAPER}, section 1; derived (F1)",
-        refuted_by="A slope outside the range.",
+        "The loss gets ever less smooth towards the origin: its curvature grows like 1/||w||^2.",
+        f"{PAPER}, section 1; derived (F1)",
+        "A slope outside the range.",
         reads_data=True,
         thresholds={"slope_margin": "how far the log-log slope may lie from -2"},
         settings={
-            "dataset": Setting("the data set of the mini-batches", "text"),
+            "dataset": _DATASET,
             "models": Setting("networks whose curvature is measured", "texts"),
             "factors": Setting("factors on the initial weights, which set the norms", "positives"),
             "replicates": Setting("networks at each norm", "count"),
-            "batch_size": Setting("images in a mini-batch", "count"),
+            "batch_size": _BATCH_SIZE,
             "iterations": Setting("most Lanczos steps", "count"),
             "tolerance": Setting("relative residual at which they end", "positive"),
         },
     ),
     "fixed_head_costs_nothing": Claim(
-        statement="Fixing the last linear layer at its random initialisation costs no test accuracy.",
-        source=BLOG,
-        refuted_by="An interval below the margin.",
+        "Fixing the last linear layer at its random initialisation costs no test accuracy.",
+        BLOG,
+        "An interval below the margin.",
         experiments={
             "fixed": "a network with its head fixed, one point with its initial weights kept",
             "trained": "the same with a trained head, one point",
@@ -130,9 +143,9 @@ CLAIMS: dict[str, Claim] = {
         thresholds={"margin": "largest loss of mean final test accuracy that counts as none"},
     ),
     "norm_recursion": Claim(
-        statement="The norm follows R' = (1 - lambda_e)^2 R + eta^2 ||g^||^2 / R exactly, step by step.",
-        source="derived (F6)",
-        refuted_by="A single step with a residual far above rounding.",
+        "The norm follows R' = (1 - lambda_e)^2 R + eta^2 ||g^||^2 / R exactly, step by step.",
+        "derived (F6)",
+        "A single step with a residual far above rounding.",
         experiments={
             "long": "long runs without momentum",
             "exact": "runs in float64, some with momentum, with a trace of every step",
@@ -146,26 +159,24 @@ CLAIMS: dict[str, Claim] = {
         },
     ),
     "exp_lr_equivalence": Claim(
-        statement="Weight decay, or an exponentially growing learning rate without it, give the same functions.",
-        source=f"{EXP_LR}, theorems 2.1 and 2.2",
-        refuted_by="A deviation above the threshold in float64.",
-        experiments={"runs": "schedules and their exponential twins on the same batches, in float64 and float32"},
+        "Weight decay, or an exponentially growing learning rate without it, give the same functions.",
+        f"{EXP_LR}, theorems 2.1 and 2.2",
+        "A deviation above the threshold in float64.",
+        experiments={"runs": "schedules and their ExpLR equivalents on the same batches, in float64 and float32"},
         files=("checkpoints",),
         reads_data=True,
         thresholds={"deviation": "largest distance at unit norm, and relative difference of logits, in float64"},
         settings={
             "originals": Setting("schedules with weight decay", "texts"),
-            "twins": Setting("the exponential twin of each", "texts", of_each="originals"),
-            "uncorrected": Setting("the twin of the first with a momentum buffer that starts at zero", "text"),
+            "twins": Setting("the ExpLR-equivalent schedule of each", "texts", of_each="originals"),
+            "uncorrected": Setting("that of the first with a momentum buffer that starts at zero", "text"),
         },
     ),
     "rescaling_equivalence": Claim(
-        statement="At equal intrinsic learning rate another learning rate only rescales the initialisation.",
-        source=f"{PAPER}, section 1; derived (F9)",
-        refuted_by=(
-            "A deviation above the threshold; an accuracy difference beyond the margin; label distributions that "
-            "the permutation test tells apart."
-        ),
+        "At equal intrinsic learning rate another learning rate only rescales the initialisation.",
+        f"{PAPER}, section 1; derived (F9)",
+        "A deviation above the threshold; an accuracy difference beyond the margin; label distributions that the "
+        "permutation test tells apart.",
         experiments={
             "pair": "points and their rescaled partners on the same batches, in float64",
             "mixing": "points at one intrinsic rate and several learning rates, and at a tenfold intrinsic rate",
@@ -182,9 +193,9 @@ CLAIMS: dict[str, Claim] = {
     ),
     # Full-batch descent, and what learning rate generalisation needs.
     "gd_toy": Claim(
-        statement="On L = x^2/(x^2+y^2) descent with weight decay ends near lambda_e/2 at every learning rate.",
-        source=f"{BLOG}, toy example; derived (F13)",
-        refuted_by="A late mean that is off at a single pair of rates, or runs that settle.",
+        "On L = x^2/(x^2+y^2) descent with weight decay ends near lambda_e/2 at every learning rate.",
+        f"{BLOG}, toy example; derived (F13)",
+        "A late mean that is off at a single pair of rates, or runs that settle.",
         thresholds={
             "ratio_low": "least late mean loss, over lambda_e/2",
             "ratio_high": "largest late mean loss, over lambda_e/2",
@@ -206,9 +217,9 @@ CLAIMS: dict[str, Claim] = {
         },
     ),
     "gd_never_settles": Claim(
-        statement="Full-batch descent with weight decay never settles, at any learning rate; without it, it does.",
-        source=f"{BLOG}, experiment on full-batch descent; Lyu, Li, Arora 2022 (spherical sharpness)",
-        refuted_by="A learning rate at which the runs stay fitted.",
+        "Full-batch descent with weight decay never settles, at any learning rate; without it, it does.",
+        f"{_FULL_BATCH}; Lyu, Li, Arora 2022 (spherical sharpness)",
+        "A learning rate at which the runs stay fitted.",
         experiments={
             "decay": "full-batch descent at several learning rates, decay off at the end",
             "no_decay": "the same learning rates without weight decay from the start",
@@ -233,25 +244,21 @@ CLAIMS: dict[str, Claim] = {
             "fitted": PaperNumber(
                 "share of runs that reach 100 % training accuracy while weight decay lasts",
                 "1 (the run that is shown)",
-                f"{BLOG}, experiment on full-batch descent",
-                "CIFAR10",
-                {"kind": "preresnet"},
+                _FULL_BATCH,
                 subset=1000,
             ),
             "decay_off": PaperNumber(
                 "step at which weight decay is switched off, from which on the loss settles",
                 "30,000",
-                f"{BLOG}, experiment on full-batch descent",
-                "CIFAR10",
-                {"kind": "preresnet"},
+                _FULL_BATCH,
                 subset=1000,
             ),
         },
     ),
     "early_stopping_needed": Claim(
-        statement="With weight decay, full-batch descent ends far above the best training loss that it has held.",
-        source=f"{BLOG}, experiment on full-batch descent",
-        refuted_by="A ratio near 1 at a single learning rate.",
+        "With weight decay, full-batch descent ends far above the best training loss that it has held.",
+        _FULL_BATCH,
+        "A ratio near 1 at a single learning rate.",
         experiments={
             "decay": "full-batch descent with weight decay, at several learning rates",
             "no_decay": "full-batch descent without weight decay, the control",
@@ -265,9 +272,9 @@ CLAIMS: dict[str, Claim] = {
         },
     ),
     "small_lr_generalises": Claim(
-        statement="A hundred times smaller initial learning rate generalises as well, given more steps.",
-        source=f"{BLOG}, experiment on small learning rates",
-        refuted_by="A difference of more than the margin either way.",
+        "A hundred times smaller initial learning rate generalises as well, given more steps.",
+        _SMALL_LR,
+        "A difference of more than the margin either way.",
         experiments={
             "usual": "the usual learning rate with its decays, one point",
             "small": "a hundred times smaller learning rate, longer and with one more decay, one point",
@@ -277,53 +284,45 @@ CLAIMS: dict[str, Claim] = {
         thresholds={"margin": "largest difference of mean final test accuracies that counts as none"},
         paper={
             "epochs": PaperNumber(
-                "epochs of the small learning rate over those of the usual one",
-                "10 (5,000 epochs)",
-                f"{BLOG}, experiment on small learning rates",
-                "CIFAR10",
-                {"kind": "preresnet"},
+                "epochs of the small learning rate over those of the usual one", "10 (5,000 epochs)", _SMALL_LR
             ),
             "accuracy": PaperNumber(
-                "final test accuracy, small learning rate less usual one",
-                "0 (as well)",
-                f"{BLOG}, experiment on small learning rates",
-                "CIFAR10",
-                {"kind": "preresnet"},
+                "final test accuracy, small learning rate less usual one", "0 (as well)", _SMALL_LR
             ),
         },
     ),
     # Weight space.
     "swa_within": Claim(
-        statement="Averaging two checkpoints of a trajectory lowers the test loss, long after the usual run time.",
-        source=f"{BLOG}, experiment on stochastic weight averaging",
-        refuted_by="A gain of zero or less at either time.",
+        "Averaging two checkpoints of a trajectory lowers the test loss, long after the usual run time.",
+        _AVERAGING,
+        "A gain of zero or less at either time.",
         experiments={"run": "one point with checkpoints at the usual length, at ten times it, and at the lags"},
         tables={"run": ("swa",)},
         thresholds={"gain": "least gain in test loss (nats) over the end with the lower mean loss"},
         settings={
-            "usual_length": Setting("the usual length of training, in 1/lambda_e", "positive"),
+            "usual_length": _USUAL_LENGTH,
             "lags": Setting("lags between the two checkpoints, in 1/lambda_e", "positives"),
         },
     ),
     "swa_across": Claim(
-        statement="Averaging the weights of two initialisations does not help.",
-        source=f"{BLOG}, experiment on stochastic weight averaging",
-        refuted_by="Averages better than their ends are on average.",
+        "Averaging the weights of two initialisations does not help.",
+        _AVERAGING,
+        "Averages better than their ends are on average.",
         experiments={"run": "one point, with checkpoints at the usual length and at ten times it"},
         tables={"run": ("swa",)},
         thresholds={"gain": "largest gain in test loss (nats) over the mean of both ends"},
         settings={
-            "usual_length": Setting("the usual length of training, in 1/lambda_e", "positive"),
+            "usual_length": _USUAL_LENGTH,
             "lags": Setting(
                 "lags, in 1/lambda_e, of the averages within a trajectory that are the control", "positives"
             ),
         },
     ),
     "distance_grows": Claim(
-        statement="The distance between two checkpoints of a trajectory keeps growing with their lag.",
-        source=f"{BLOG}, figure of pairwise distances; derived (F11)",
-        refuted_by="Distances that level off within the run.",
-        experiments={"run": "one point with checkpoints at short and long lags once the norm is at rest"},
+        "The distance between two checkpoints of a trajectory keeps growing with their lag.",
+        f"{BLOG}, figure of pairwise distances; derived (F11)",
+        "Distances that level off within the run.",
+        experiments={"run": "one point with checkpoints at short and long lags once the norm is at equilibrium"},
         tables={"run": ("distance", "distance_across")},
         thresholds={
             "growth": "least relative growth of the mean distance from one lag to the next",
@@ -335,19 +334,14 @@ CLAIMS: dict[str, Claim] = {
             "long_lag": Setting(
                 "T is tested for a plateau where its longest lag is at least this, in 1/lambda_e", "positive"
             ),
-            "lag_ratio": Setting(
-                "lags closer than this ratio are not told apart in the test of growth", "positive"
-            ),
+            "lag_ratio": Setting("lags closer than this ratio count as one in the test of growth", "positive"),
             "short_lags": Setting("share of the longest lag up to which the OU process is fitted", "share"),
         },
     ),
     "no_mixing_in_weights": Claim(
-        statement="Where function space has mixed, weights of two initialisations still lie apart.",
-        source=f"{PAPER}, section 1; {BLOG}",
-        refuted_by=(
-            "A cosine across initialisations as large as that within a trajectory, or one within as small "
-            "as across."
-        ),
+        "Where function space has mixed, weights of two initialisations still lie apart.",
+        f"{PAPER}, section 1; {BLOG}",
+        "A cosine across initialisations as large as that within a trajectory, or one within as small as across.",
         experiments={"pairs": "points that differ in their initialisation alone, at each intrinsic rate"},
         files=("checkpoints", "predictions"),
         reads_data=True,
@@ -359,16 +353,14 @@ CLAIMS: dict[str, Claim] = {
     ),
     # The equilibrium of norm and effective learning rate.
     "norm_equilibrium": Claim(
-        statement="The effective learning rate relaxes to sqrt(2 lambda_e / E||g^||^2) at the rate 4 lambda_e.",
-        source=f"{PAPER}, equation of gamma (F4, F5); Kosson et al. 2024 (angles)",
-        refuted_by=(
-            "A rest outside its range at small lambda_e; a relaxation at, say, 2 lambda_e; an "
-            "angle that depends on the layer."
-        ),
+        "The effective learning rate relaxes to sqrt(2 lambda_e / E||g^||^2) at the rate 4 lambda_e.",
+        f"{PAPER}, equation of gamma (F4, F5); Kosson et al. 2024 (angles)",
+        "An equilibrium outside its range at small lambda_e; a relaxation at, say, 2 lambda_e; an angle that "
+        "depends on the layer.",
         experiments={
-            "constant": "constant rates, well past the rest; some points from a larger initialisation",
+            "constant": "constant rates, well into the equilibrium; some points from a larger initialisation",
             "momentum": "the same with momentum",
-            "decay": "a decay of the learning rate or the weight decay from rest, followed to the new rest",
+            "decay": "a decay of the learning rate or the weight decay at equilibrium, followed to the new one",
         },
         files=("history", "trace"),
         thresholds={
@@ -377,7 +369,7 @@ CLAIMS: dict[str, Claim] = {
             "angle": "how far a layer's angle over the predicted one may lie from 1",
         },
         settings={
-            "settled": Setting("from this multiple of 1/lambda_e on a run counts as at rest", "nonnegative"),
+            "settled": Setting(_SETTLED, "nonnegative"),
             "followed": Setting("relaxations are fitted up to this multiple of 1/lambda_e", "positive"),
             "relaxed": Setting("a decay is fitted if it was followed to this value of 4 lambda_e t", "positive"),
             "largest_intrinsic_lr": Setting(
@@ -386,9 +378,9 @@ CLAIMS: dict[str, Claim] = {
         },
     ),
     "lr_decay_response": Claim(
-        statement="After a decay of the learning rate the effective one drops at once, then climbs to a new rest.",
-        source=f"{PAPER}, equation of gamma; derived (F8)",
-        refuted_by="A drop by another factor, or a course that the measured noise does not explain.",
+        "After a decay of the learning rate the effective one drops at once, then climbs to a new rest.",
+        f"{PAPER}, equation of gamma; derived (F8)",
+        "A drop by another factor, or a course that the measured noise does not explain.",
         experiments={"decay": "one schedule per point, one decay each: learning rate, weight decay, or both"},
         files=("history", "trace"),
         thresholds={
@@ -397,17 +389,19 @@ CLAIMS: dict[str, Claim] = {
             "rest": "largest factor between the final effective learning rate and F8's",
         },
         settings={
-            "relaxed": Setting("an end counts as the new rest from this value of 4 lambda_e t on", "positive")
+            "relaxed": Setting(
+                "an end counts as the new equilibrium from this value of 4 lambda_e t on", "positive"
+            )
         },
     ),
     "random_pasts": Claim(
-        statement="Runs of different random pasts coincide once they share learning rate and weight decay.",
-        source=f"{PAPER}, figure on CIFAR-10 with random schedules",
-        refuted_by="One past whose runs stay apart by more than the margin.",
+        "Runs of different random pasts coincide once they share learning rate and weight decay.",
+        f"{PAPER}, figure on CIFAR-10 with random schedules",
+        "One history whose runs stay apart by more than the margin.",
         experiments={"pasts": "schedules that differ, then share their rates, then end without weight decay"},
         files=("history", "trace"),
         thresholds={
-            "accuracy": "largest difference of accuracy between two pasts that counts as none",
+            "accuracy": "largest difference of accuracy between two histories that counts as none",
             "ratio": "largest log ratio of norms, or of effective learning rates, that counts as none",
         },
         settings={
@@ -420,27 +414,22 @@ CLAIMS: dict[str, Claim] = {
             "end_accuracy": PaperNumber(
                 "test accuracy at the very end, mean over the runs of all pasts",
                 "about 0.95",
-                f"{PAPER}, caption of the figure with random schedules",
-                "CIFAR10",
-                _RESNET32,
+                _CAPTION,
+                model=_RESNET32,
             ),
             "end_spread": PaperNumber(
                 "test accuracy at the very end, largest difference between two pasts",
                 "0 (the same)",
-                f"{PAPER}, caption of the figure with random schedules",
-                "CIFAR10",
-                _RESNET32,
+                _CAPTION,
+                model=_RESNET32,
             ),
         },
     ),
     "noise_anisotropy": Claim(
-        statement="At equilibrium the gradient noise lies in few directions, far from isotropic.",
-        source=f"{PAPER}, the SDE's covariance Sigma; Malladi et al. 2021",
-        refuted_by=(
-            "A participation ratio near the attainable dimension, and a top eigenvalue like that of "
-            "isotropic noise."
-        ),
-        experiments={"equilibrium": "trajectories with checkpoints at rest"},
+        "At equilibrium the gradient noise lies in few directions, far from isotropic.",
+        f"{PAPER}, the SDE's covariance Sigma; Malladi et al. 2021",
+        "A participation ratio near the attainable dimension, and a top eigenvalue like that of isotropic noise.",
+        experiments={"equilibrium": "trajectories with checkpoints at equilibrium"},
         files=("checkpoints",),
         reads_data=True,
         thresholds={
@@ -448,16 +437,16 @@ CLAIMS: dict[str, Claim] = {
             "top": "smallest ratio of the top eigenvalue to that of isotropic noise",
         },
         settings={
-            "settled": Setting("from this multiple of 1/lambda_e on a run counts as at rest", "nonnegative"),
+            "settled": Setting(_SETTLED, "nonnegative"),
             "checkpoints": Setting("so many checkpoints are looked at, the last ones", "count"),
             "batches": Setting("mini-batch gradients per checkpoint and replicate", "count"),
             "isotropic_draws": Setting("simulations of isotropic noise per checkpoint and replicate", "count"),
         },
     ),
     "linear_scaling": Claim(
-        statement="A k times larger batch and learning rate give the same curve while lambda_e is small.",
-        source=f"{PAPER}, SDE view (F2); Goyal et al. 2017",
-        refuted_by="Curves that differ at small lambda_e, or by as much at small as at large k lambda_e.",
+        "A k times larger batch and learning rate give the same curve while lambda_e is small.",
+        f"{PAPER}, SDE view (F2); Goyal et al. 2017",
+        "Curves that differ at small lambda_e, or by as much at small as at large k lambda_e.",
         experiments={"scaling": "pairs with batch size and learning rate in proportion, at several lambda_e"},
         files=("history",),
         thresholds={
@@ -467,12 +456,10 @@ CLAIMS: dict[str, Claim] = {
     ),
     # Function space.
     "equilibrium_time": Claim(
-        statement="The time to equilibrium is inversely proportional to the intrinsic learning rate.",
-        source=f"{PAPER}, abstract; {BLOG}",
-        refuted_by=(
-            "A slope outside the range, or curves that pass the same level at times that differ by more than "
-            "the factor allowed after scaling."
-        ),
+        "The time to equilibrium is inversely proportional to the intrinsic learning rate.",
+        f"{PAPER}, abstract; {BLOG}",
+        "A slope outside the range, or curves that pass the same level at times that differ by more than the "
+        "factor allowed after scaling.",
         experiments={
             "rates": "two initialisations at four or more intrinsic rates, runs long enough to equilibrate"
         },
@@ -493,12 +480,10 @@ CLAIMS: dict[str, Claim] = {
         },
     ),
     "function_space_mixing": Claim(
-        statement="In function space SGD forgets its initialisation within O(1/lambda_e) steps.",
-        source=f"{PAPER}, abstract; {BLOG}",
-        refuted_by=(
-            "A p-value below 0.05 after adjustment (initialisations can be told apart), an excess whose "
-            "interval leaves out 0, or an excess share above the margin."
-        ),
+        "In function space SGD forgets its initialisation within O(1/lambda_e) steps.",
+        f"{PAPER}, abstract; {BLOG}",
+        "A p-value below 0.05 after adjustment (initialisations can be told apart), an excess whose interval "
+        "leaves out 0, or an excess share above the margin.",
         experiments={
             "mixing": "two initialisations at several intrinsic rates, two of them a factor of ten apart",
             "too_short": "two initialisations at a rate at which the run ends before it has mixed",
@@ -509,12 +494,10 @@ CLAIMS: dict[str, Claim] = {
         thresholds={"excess_share": "share of the disagreement of two runs that their initialisations may cause"},
     ),
     "schedules_same_equilibrium": Claim(
-        statement="Schedules that meet at one intrinsic learning rate reach one distribution of predictions.",
-        source=f"{BLOG}, MNIST figure",
-        refuted_by=(
-            "A pair that can still be told apart after the meeting, or that owes more than the margin of its "
-            "disagreement to the schedules."
-        ),
+        "Schedules that meet at one intrinsic learning rate reach one distribution of predictions.",
+        f"{BLOG}, MNIST figure",
+        "A pair that can still be told apart after the rates match, or of whose disagreement the schedules cause "
+        "more than the margin.",
         experiments={
             "meeting": "schedules that from one step on have one intrinsic rate, each with its own init_seed",
             "not_meeting": "a schedule that ends at another intrinsic rate, with the same checkpoints",
@@ -523,24 +506,13 @@ CLAIMS: dict[str, Claim] = {
         reads_data=True,
         thresholds={"excess_share": "share of the disagreement of two runs that their schedules may cause"},
         paper={
-            "meeting": PaperNumber(
-                "epoch from which on all schedules that meet have one intrinsic learning rate",
-                "81",
-                f"{BLOG}, MNIST figure",
-                "MNIST",
-                {"kind": "cnn4"},
-                rates=(0.1, 5e-4),
-                replicates=500,
+            "meeting": _OnMnist(
+                "epoch from which on all schedules that meet have one intrinsic learning rate", "81"
             ),
-            "floor": PaperNumber(
+            "floor": _OnMnist(
                 "epoch from which on the l1 distance of all of them stays at its sampling floor "
                 "(low: the last checkpoint above it)",
                 "after 81",
-                f"{BLOG}, MNIST figure",
-                "MNIST",
-                {"kind": "cnn4"},
-                rates=(0.1, 5e-4),
-                replicates=500,
             ),
         },
     ),
