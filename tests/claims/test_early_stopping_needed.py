@@ -1,5 +1,8 @@
 """Best held against late loss: the verdict follows the truth."""
 
+from functools import partial
+
+import checks
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -8,7 +11,7 @@ from checks import experiment
 
 from intrinsic_lr.claims import early_stopping_needed as claim
 from intrinsic_lr.claims.shared.spec import ClaimSpec
-from intrinsic_lr.claims.shared.verdicts import findings_table, overall
+from intrinsic_lr.claims.shared.verdicts import overall
 from intrinsic_lr.stats.loss_curves import late_over_best
 
 SPEC = ClaimSpec(
@@ -21,6 +24,7 @@ SPEC = ClaimSpec(
     settings={"window": 0.01, "late": 0.3333},
     analysis={"confidence": 0.95},
 )
+judged = partial(checks.judged, claim, spec=SPEC)
 
 
 def runs(decay=2.0, slowest=None, no_decay=1.03, replicates=8, seed=0):
@@ -35,10 +39,6 @@ def runs(decay=2.0, slowest=None, no_decay=1.03, replicates=8, seed=0):
             table = {"part": part, "point": f"{part}-{lr}", "lr": lr, "best_loss": best, "late_loss": late}
             rows.append(pd.DataFrame({**table, "replicate": range(replicates), "log_ratio": np.log(late / best)}))
     return pd.concat(rows, ignore_index=True)
-
-
-def judged(table):
-    return findings_table("early_stopping_needed", "", "", claim.judge(table, SPEC))
 
 
 def test_late_losses_far_above_the_best_are_found():

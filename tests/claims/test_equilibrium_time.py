@@ -1,5 +1,8 @@
 """Times to equilibrium: verdicts on curves with a known power law."""
 
+from functools import partial
+
+import checks
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -9,7 +12,7 @@ from simulated_labels import ANALYSIS, CLASSES, SimulatedData, dirichlet, draw, 
 
 from intrinsic_lr.claims import equilibrium_time as claim
 from intrinsic_lr.claims.shared.spec import ClaimSpec
-from intrinsic_lr.claims.shared.verdicts import findings_table, overall
+from intrinsic_lr.claims.shared.verdicts import overall
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.stats.intervals import expanded_tails
 from intrinsic_lr.stats.theory import relaxed_gamma
@@ -22,6 +25,7 @@ SPEC = ClaimSpec(
     settings={"levels": [0.2, 0.1, 0.05], "equilibrium": 0.1, "late": 0.25},
     analysis=ANALYSIS,
 )
+judged = partial(checks.judged, claim, spec=SPEC)
 STEPS = np.unique(np.geomspace(4, 30_000, 30).round())
 
 
@@ -47,10 +51,6 @@ def table(power, runs=60, rates=RATES):
         ]
         parts.append(claim._rows(SPEC, point, claim.NORM, *claim.norm_curves(noisy, 0.25, 100, 1)))
     return pd.concat(parts, ignore_index=True)
-
-
-def judged(rows):
-    return findings_table("claim", "", "", claim.judge(rows, SPEC))
 
 
 def test_times_inverse_to_the_rate_are_reproduced_and_do_not_collapse_in_steps():

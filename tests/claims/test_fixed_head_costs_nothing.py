@@ -1,7 +1,9 @@
 """Fixed against trained heads: the verdict follows the truth."""
 
+from functools import partial
 from types import SimpleNamespace
 
+import checks
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -10,7 +12,7 @@ from checks import experiment
 
 from intrinsic_lr.claims import fixed_head_costs_nothing as claim
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
-from intrinsic_lr.claims.shared.verdicts import findings_table, overall
+from intrinsic_lr.claims.shared.verdicts import overall
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.stats.intervals import p_not_worse
 
@@ -20,6 +22,7 @@ SPEC = ClaimSpec(
     thresholds={"margin": 0.005},
     analysis={"confidence": 0.95},
 )
+judged = partial(checks.judged, claim, spec=SPEC)
 
 
 def runs(fixed=0.985, head_only=0.92, network="network", replicates=32, seed=0):
@@ -34,10 +37,6 @@ def runs(fixed=0.985, head_only=0.92, network="network", replicates=32, seed=0):
             accuracy = rng.normal(mean, 0.003, replicates)
             rows.append(pd.DataFrame({"network": name, "model": name, "head": head, "test_accuracy": accuracy}))
     return pd.concat(rows, ignore_index=True)
-
-
-def judged(table):
-    return findings_table("fixed_head_costs_nothing", "", "", claim.judge(table, SPEC))
 
 
 def test_equal_accuracies_pass_and_an_untrained_body_does_not():

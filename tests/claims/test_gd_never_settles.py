@@ -1,7 +1,9 @@
 """Full-batch descent: counts, losses and sharpness of synthetic runs give the verdicts that they should."""
 
+from functools import partial
 from types import SimpleNamespace
 
+import checks
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -10,7 +12,7 @@ from checks import Point, experiment
 
 from intrinsic_lr.claims import gd_never_settles as claim
 from intrinsic_lr.claims.shared.spec import ClaimSpec
-from intrinsic_lr.claims.shared.verdicts import findings_table, overall
+from intrinsic_lr.claims.shared.verdicts import overall
 
 RATE, STEPS, OFF = 0.01, 1400, 1200
 THRESHOLDS = {
@@ -26,6 +28,7 @@ SPEC = ClaimSpec(
     thresholds=THRESHOLDS,
     analysis={"confidence": 0.95},
 )
+judged = partial(checks.judged, claim, spec=SPEC)
 
 
 def trace(spikes=(), decay=True, norm_growth=1e-5):
@@ -128,10 +131,6 @@ def runs(count=1.2, never=0.0, sharpness=1.0, drop=0.5, swing=1.03, norm_loss=0.
             curve = claim._curve(trace(spikes=[500] if role == "decay" else []))
             parts.append(curve.assign(part="curve", replicate=0, **named))
     return pd.concat(parts, ignore_index=True)
-
-
-def judged(table):
-    return findings_table("gd_never_settles", "", "", claim.judge(table, SPEC))
 
 
 def test_runs_that_do_as_claimed_are_reproduced():

@@ -1,5 +1,8 @@
 """The linear scaling rule: pairing, the discrepancy of curves, and verdicts on synthetic curves."""
 
+from functools import partial
+
+import checks
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -8,7 +11,7 @@ from checks import experiment
 
 from intrinsic_lr.claims import linear_scaling as claim
 from intrinsic_lr.claims.shared.spec import ClaimSpec
-from intrinsic_lr.claims.shared.verdicts import Finding, overall
+from intrinsic_lr.claims.shared.verdicts import overall
 from intrinsic_lr.stats.intervals import root_mean_square_interval
 
 SPEC = ClaimSpec(
@@ -17,6 +20,7 @@ SPEC = ClaimSpec(
     thresholds={"norm": 0.1, "loss": 0.2},
     analysis={"confidence": 0.95, "bootstrap": 200},
 )
+judged = partial(checks.judged, claim, spec=SPEC)
 DECAYS = (0.01, 0.04, 0.16)
 
 
@@ -36,11 +40,6 @@ def table(apart=(0.0, 0.2, 0.6), replicates=12, seed=0):
                     "intrinsic_time": time, "train_loss": curve, "test_loss": 2 * curve, "squared_norm": 3 * curve,
                 }))  # fmt: skip
     return pd.concat(parts, ignore_index=True)
-
-
-def judged(frame):
-    findings = list(claim.judge(frame, SPEC))
-    return pd.DataFrame([vars(finding) for finding in findings], columns=list(Finding.__dataclass_fields__))
 
 
 def test_equal_curves_are_reproduced_and_broken_ones_rejected():
@@ -94,8 +93,8 @@ def test_the_root_mean_square_is_free_of_what_sampling_adds():
 
 def test_one_pair_alone_has_no_control():
     findings = judged(table().query("weight_decay == 0.01"))
-    assert list(findings["verdict"]) == ["reproduced", "inconclusive"] * 3
-    assert list(findings["role"]) == ["criterion", "control"] * 3
+    assert list(findings["verdict"]) == ["reproduced"] * 3 + ["inconclusive"] * 3
+    assert list(findings["role"]) == ["criterion"] * 3 + ["control"] * 3
 
 
 @pytest.mark.parametrize("rows", ["none finite", "one replicate", "no pair"])
@@ -109,5 +108,5 @@ def test_a_degenerate_table_decides_nothing_and_draws(rows):
         frame = frame[frame["batch_size"] == 32]
     findings = judged(frame)
     assert overall(findings) == "inconclusive"
-    assert list(findings["role"]) == ["criterion", "control"] * 3
+    assert list(findings["role"]) == ["criterion"] * 3 + ["control"] * 3
     plt.close(claim.draw(frame, SPEC, findings))

@@ -182,10 +182,5 @@ def test_a_degenerate_table_decides_nothing_and_draws(rows):
         frame = frame[frame["since"] <= 0]
     findings = as_frame(list(claim.judge(frame, SPEC)))
     assert overall(findings) == "inconclusive"
-    plt.close(claim.draw(frame, SPEC, findings))
-
-
-def test_the_figure_draws_every_response():
-    figure = claim.draw(table(), SPEC, pd.DataFrame())
-    assert len(figure.axes) == 6
-    plt.close(figure)
+    for shown in (frame, table()):
+        plt.close(claim.draw(shown, SPEC, findings))

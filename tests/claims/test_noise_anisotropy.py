@@ -1,7 +1,9 @@
 """Anisotropy of the gradient noise: verdicts on noise of known spectra, and the gradients that are measured."""
 
+from functools import partial
 from types import SimpleNamespace
 
+import checks
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -11,7 +13,7 @@ from checks import experiment
 
 from intrinsic_lr.claims import noise_anisotropy as claim
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
-from intrinsic_lr.claims.shared.verdicts import Finding, overall
+from intrinsic_lr.claims.shared.verdicts import overall
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.stats.noise import noise_moments
@@ -24,6 +26,7 @@ SPEC = ClaimSpec(
     settings={"settled": 4, "checkpoints": 2, "batches": 40, "isotropic_draws": 3},
     analysis={"confidence": 0.95},
 )
+judged = partial(checks.judged, claim, spec=SPEC)
 DIMENSION, TANGENT = 300, 3000
 
 
@@ -38,11 +41,6 @@ def table(directions, replicates=6, seed=0):
             key = {"part": part, "point": "p", "step": 10, "replicate": replicate, "dimension": DIMENSION}
             rows.append({**key, **row})
     return pd.DataFrame(rows)
-
-
-def judged(frame):
-    findings = list(claim.judge(frame, SPEC))
-    return pd.DataFrame([vars(finding) for finding in findings], columns=list(Finding.__dataclass_fields__))
 
 
 def test_noise_in_few_directions_is_reproduced_and_isotropic_noise_is_rejected():
@@ -87,7 +85,8 @@ def test_a_degenerate_table_decides_nothing_and_draws(rows):
         frame = frame[frame["replicate"] == 0]
     findings = judged(frame)
     assert overall(findings) == "inconclusive"
-    plt.close(claim.draw(frame, SPEC, findings))
+    for shown in (frame, table(5)):
+        plt.close(claim.draw(shown, SPEC, findings))
 
 
 def test_gradients_that_are_not_finite_give_a_row_without_numbers():
@@ -128,9 +127,3 @@ def test_no_settled_checkpoint_is_a_mistake(monkeypatch, noise_images):
     experiments = {"equilibrium": experiment("run", [point])}
     with pytest.raises(InputError, match=r"experiment run: checkpoints: .* 4/lambda_e"):
         claim.measure(ClaimData(ClaimSpec(**{**vars(SPEC), "experiments": experiments})))
-
-
-def test_the_figure_draws():
-    figure = claim.draw(table(5), SPEC, pd.DataFrame())
-    assert len(figure.axes) == 2
-    plt.close(figure)

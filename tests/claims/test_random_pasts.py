@@ -1,5 +1,8 @@
 """Random pasts: the spread between groups, its error rates, and verdicts on synthetic tables."""
 
+from functools import partial
+
+import checks
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -9,7 +12,7 @@ from scipy import stats
 
 from intrinsic_lr.claims import random_pasts as claim
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
-from intrinsic_lr.claims.shared.verdicts import Finding, overall
+from intrinsic_lr.claims.shared.verdicts import overall
 from intrinsic_lr.core.errors import InputError
 
 SPEC = ClaimSpec(
@@ -19,6 +22,7 @@ SPEC = ClaimSpec(
     settings={"stretch": 2, "accuracy_shown": 0.12},
     analysis={"confidence": 0.95},
 )
+judged = partial(checks.judged, claim, spec=SPEC)
 NAMES = [f"past_{index}" for index in range(1, 6)]
 
 
@@ -44,11 +48,6 @@ def table(remembered=0.0, at_the_end=0.0, replicates=16, seed=0):
                 })  # fmt: skip
     curves = pd.DataFrame(rows).assign(part=claim.CURVE)
     return pd.concat([curves, pd.DataFrame(rows)], ignore_index=True)
-
-
-def judged(frame):
-    findings = list(claim.judge(frame, SPEC))
-    return pd.DataFrame([vars(finding) for finding in findings], columns=list(Finding.__dataclass_fields__))
 
 
 def test_pasts_that_are_forgotten_are_reproduced_and_their_ends_are_rejected():
@@ -173,10 +172,5 @@ def test_a_degenerate_table_decides_nothing_and_draws(rows):
         frame = frame[frame["replicate"] == 0]
     findings = judged(frame)
     assert set(findings["verdict"]) == {"inconclusive"}
-    plt.close(claim.draw(frame, SPEC, findings))
-
-
-def test_the_figure_has_a_panel_for_every_quantity():
-    figure = claim.draw(table(replicates=3), SPEC, pd.DataFrame())
-    assert [axes.get_ylabel() for axes in figure.axes] == list(claim.QUANTITIES.values())
-    plt.close(figure)
+    for shown in (frame, table(replicates=4)):
+        plt.close(claim.draw(shown, SPEC, findings))

@@ -1,5 +1,8 @@
 """Equivalence of two learning rates: the verdict follows the truth."""
 
+from functools import partial
+
+import checks
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -8,7 +11,7 @@ from checks import experiment
 
 from intrinsic_lr.claims import small_lr_generalises as claim
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
-from intrinsic_lr.claims.shared.verdicts import findings_table, overall
+from intrinsic_lr.claims.shared.verdicts import overall
 from intrinsic_lr.core.errors import InputError
 
 SPEC = ClaimSpec(
@@ -17,6 +20,7 @@ SPEC = ClaimSpec(
     thresholds={"margin": 0.005},
     analysis={"confidence": 0.95},
 )
+judged = partial(checks.judged, claim, spec=SPEC)
 
 
 def runs(usual=0.99, small=0.99, short=0.93, replicates=16, seed=0, deviation=0.003):
@@ -39,10 +43,6 @@ def runs(usual=0.99, small=0.99, short=0.93, replicates=16, seed=0, deviation=0.
                 )
             )  # fmt: skip
     return pd.concat(rows, ignore_index=True)
-
-
-def judged(table):
-    return findings_table("small_lr_generalises", "", "", claim.judge(table, SPEC))
 
 
 def test_equal_accuracies_are_equivalent_and_the_short_run_is_not():

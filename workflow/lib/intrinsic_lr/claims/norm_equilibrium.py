@@ -233,7 +233,7 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         style.handle("rate $4\\lambda_e$ with the measured noise", color="k", ls=":"),
         *_draw_angles(turning, table, spec, colours),
     ]
-    figure.suptitle("Norm and angle at equilibrium, and the way there, against the equation of the norm")
+    figure.suptitle("Norm and angle at equilibrium, and on the way there, against theory")
     n = style.count_text(table.groupby(["part", "point"])["replicate"].nunique())
     note = f"bars: {spec.percent} bootstrap intervals ({n} replicates a setting); grey: allowed"
     style.legend_below(figure, handles, 3, note)
