@@ -107,11 +107,12 @@ def _sharpness(data: ClaimData, role: str, point: PlannedPoint) -> pd.DataFrame:
     With ELR = eta / ||w||^2 that ratio is eta lambda_max / 2 (Lyu, Li, Arora 2022).
     """
     ensemble, dataset = data.ensemble(role, point), data.dataset(point.dataset)
+    model = ensemble.model()
     names = tuple(name for group in ensemble.scale_groups.values() for name in group)
     parts = []
     for step in point.steps:
         weights = {name: value.to(dataset.mean.device) for name, value in ensemble.weights(step).items()}
-        top = _top_eigenvalues(data.spec, ensemble.model(), weights, dataset, names, (point.name, step))
+        top = _top_eigenvalues(data.spec, model, weights, dataset, names, (point.name, step))
         norm = sum(weights[name].double().flatten(1).square().sum(dim=1).cpu() for name in names)
         columns = {"spherical_sharpness": (norm * top).numpy(), "sharpness_ratio": (point.lr * top / 2).numpy()}
         parts.append(pd.DataFrame({"step": step, "replicate": range(len(top)), **columns}))
