@@ -15,7 +15,7 @@ rule claim:
         device=lambda w: config["device"] if RESULTS.computes(w.claim) else "cpu",
     params:
         plan=lambda w: STUDY.describe_claim(w.claim),
-        analysis=config["analysis"],
+        analysis=ANALYSIS,
         seed=config["seed"],
         code=lambda w: code("claim.py", f"intrinsic_lr.claims.{w.claim}"),
     script:
@@ -36,7 +36,7 @@ rule figure_claim:
         CONDA
     params:
         plan=lambda w: STUDY.describe_claim(w.claim),
-        analysis=config["analysis"],
+        analysis=ANALYSIS,
         seed=config["seed"],
         statement=lambda w: CLAIMS[w.claim].statement,
         look=STUDY.look,
@@ -66,7 +66,7 @@ rule scorecard:
         plans={claim: STUDY.describe_claim(claim) for claim in RESULTS.compared},
         datasets={name: STUDY.dataset_spec(name) for name in STUDY.datasets},
         models={name: STUDY.model_text(name) for name in config["models"]},
-        analysis=config["analysis"],
+        analysis=ANALYSIS,
         seed=config["seed"],
         code=code("scorecard.py"),
     script:

@@ -67,7 +67,9 @@ try:
 except InputError as error:
     sys.exit(f"error: {error}")
 
-SETTINGS = {**config["analysis"], "seed": config["seed"]}
+# In one order, since Snakemake compares the text of a parameter.
+ANALYSIS = dict(sorted(config["analysis"].items()))
+SETTINGS = {**ANALYSIS, "seed": config["seed"]}
 
 
 def code(script, *modules):

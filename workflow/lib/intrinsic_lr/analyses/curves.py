@@ -68,10 +68,8 @@ def curves_figure(table: pd.DataFrame, experiment: Experiment) -> Figure:
         rate = point["intrinsic_lr"]
         variant = _variant(point, references[rate])
         # The first line is broad and pale, so that one that coincides with it shows on top.
-        first = variant == variants[0] and len(variants) > 1
-        style = {"color": colours[rate], "ls": dashes[variant], **_REFERENCE} if first else {
-            "color": colours[rate], "ls": dashes[variant], "lw": 1.3,
-        }  # fmt: skip
+        width = _REFERENCE if variant == variants[0] and len(variants) > 1 else {"lw": 1.3}
+        style = {"color": colours[rate], "ls": dashes[variant], **width}
         band(norm, rows, x, "squared_norm", **style)
         band(effective, rows, x, "effective_lr", **style)
     for rate, point in references.items():
@@ -86,7 +84,7 @@ def curves_figure(table: pd.DataFrame, experiment: Experiment) -> Figure:
     if len(variants) > 1:
         handles.append(Line2D([], [], color="0.3", label=variants[0], **_REFERENCE))
         handles += [Line2D([], [], color="0.3", ls=dashes[name], lw=1.3, label=name) for name in variants[1:]]
-    if effective.get_lines() and any(line.get_gid() == _EXPECTED["gid"] for line in effective.get_lines()):
+    if any(line.get_gid() == _EXPECTED["gid"] for line in effective.get_lines()):
         label = r"expected: $(2\lambda_e/E\|\hat g\|^2)^{1/2}$"
         handles.append(Line2D([], [], color="0.3", label=label, **_EXPECTED))
     legend_below(figure, handles, 4, f"mean and 95 % band over {replicates_text(table)} per setting")
@@ -95,19 +93,8 @@ def curves_figure(table: pd.DataFrame, experiment: Experiment) -> Figure:
 
 
 _REFERENCE = {"lw": 3.2, "alpha": 0.45}
-
-
 _EXPECTED = {"lw": 1.0, "ls": (0, (8, 3)), "alpha": 0.9, "gid": "expected"}
-
-
-_SYMBOLS = {
-    "lr": r"$\eta$",
-    "weight_decay": r"$\lambda$",
-    "intrinsic_lr": r"$\lambda_e$",
-    "init_seed": "initialisation",
-    "init_scale": "initial scale",
-    "momentum": r"$\mu$",
-}
+_SYMBOLS = {"lr": r"$\eta$", "momentum": r"$\mu$", "init_seed": "initialisation", "init_scale": "initial scale"}
 
 
 def _variant(point: pd.Series, reference: pd.Series) -> str:

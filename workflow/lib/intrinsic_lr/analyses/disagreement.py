@@ -128,12 +128,10 @@ def total_variation_figure(table: pd.DataFrame, experiment: Experiment) -> Figur
         panel.set(xlabel=r"$\lambda_e t$", title=_differs_title(kind))
         ticks(panel, rows["intrinsic_time_a"])
     axes[0, 0].set(ylabel="total variation of predicted labels")
-    handles = [
-        Line2D(
-            [], [], color=colours[rate], marker=MARKERS[i % 6], ms=4, label=rf"$\lambda_e$ = {scientific(rate)}"
-        )
-        for i, rate in enumerate(rates)
-    ]
+    handles = []
+    for index, rate in enumerate(rates):
+        shape = {"marker": MARKERS[index % 6], "ms": 4, "color": colours[rate]}
+        handles.append(Line2D([], [], label=rf"$\lambda_e$ = {scientific(rate)}", **shape))
     handles.append(
         plt.Rectangle((0, 0), 1, 1, color="0.5", alpha=0.4, lw=0, label="floor: permutation null, mean to 95 %")
     )

@@ -57,29 +57,19 @@ def grid_figure(table: pd.DataFrame, experiment: Experiment) -> Figure:
     _diagonals(heat, cells)
     rates = sorted(table["lr"].unique())
     colours = ordered_colours(rates)
+    handles = []
     for index, rate in enumerate(rates):
         rows = table[(table["lr"] == rate) & (table["intrinsic_lr"] > 0)].sort_values("intrinsic_lr")
         values = {f"test_accuracy_{part}": rows[f"test_accuracy_{part}"] * 100 for part in ("mean", "low", "high")}
         style = {"marker": MARKERS[index % len(MARKERS)], "ms": 4, "lw": 1.2, "color": colours[rate]}
         band(line, rows.assign(**values), "intrinsic_lr", "test_accuracy", **style)
+        handles.append(Line2D([], [], label=rf"$\eta$ = {rate:g}", **style))
     logarithmic(line, "x", table.loc[table["test_accuracy_mean"].notna(), "intrinsic_lr"])
     line.set(
         xlabel=r"intrinsic learning rate $\lambda_e = \eta\lambda$",
         ylabel="test accuracy (%)",
         title="The same, against $\\lambda_e$",
     )
-    handles = [
-        Line2D(
-            [],
-            [],
-            color=colours[rate],
-            marker=MARKERS[i % len(MARKERS)],
-            ms=4,
-            lw=1.2,
-            label=rf"$\eta$ = {rate:g}",
-        )
-        for i, rate in enumerate(rates)
-    ]
     note = f"mean and 95 % band over {replicates_text(table)} per cell; dashed: equal $\\lambda_e$"
     legend_below(figure, handles, 5, note + ("; hatched: no finite result" if hatched else ""))
     figure.suptitle(f"Test accuracy after {int(table['step'].max())} steps ({experiment.name})")
