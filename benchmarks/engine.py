@@ -110,9 +110,8 @@ def _options(argv: list[str]) -> argparse.Namespace:
             setattr(options, name, default)
     largest = min(MODELS[model].images for model in options.models)
     for name, low, high in (("replicates", 1, 10**6), ("batch", 2, largest), ("threads", 1, 10**3)):
-        for value in getattr(options, name):
-            if not low <= value <= high:
-                raise InputError(f"--{name}: must be from {low} to {high}, got {value}")
+        if wrong := [value for value in getattr(options, name) if not low <= value <= high]:
+            raise InputError(f"--{name}: must be from {low} to {high}, got {wrong[0]}")
     return options
 
 

@@ -116,23 +116,12 @@ def prepare(spec: Mapping[str, Any], name: str) -> tuple[dict[str, torch.Tensor]
             f"{place}: expected {planned} training images, got {len(train.labels)}; "
             f"to use these set train_count: {len(train.labels)}"
         )
-    arrays = (train.images, train.labels, test.images, test.labels)
-    tensors = {
-        key: torch.from_numpy(np.ascontiguousarray(array)) for key, array in zip(_TENSORS, arrays, strict=True)
-    }
+    arrays = map(np.ascontiguousarray, (train.images, train.labels, test.images, test.labels))
+    tensors = dict(zip(_TENSORS, map(torch.from_numpy, arrays), strict=True))
     mean, std = _moments(tensors["train_images"], place)
-    info = {
-        "name": name,
-        "kind": spec["kind"],
-        "source": source,
-        "classes": classes,
-        "shape": list(train.images.shape[1:]),
-        "train_count": len(train.labels),
-        "test_count": len(test.labels),
-        "mean": mean,
-        "std": std,
-    }
-    return tensors, info
+    counts = {"train_count": len(train.labels), "test_count": len(test.labels)}
+    info = {"name": name, "kind": spec["kind"], "source": source, "classes": classes}
+    return tensors, info | {"shape": list(train.images.shape[1:]), **counts, "mean": mean, "std": std}
 
 
 def _classes(train: Split, test: Split, place: str) -> list[str]:

@@ -206,9 +206,10 @@ def _unpacked(source: Source, root: Path) -> Iterator[Path]:
 def _split(dataset: Any, title: str, spec: Mapping[str, Any], place: str) -> Split:
     def name_of(index: int) -> str:
         for attribute in ("samples", "_samples", "_image_files", "_images"):
-            if files := getattr(dataset, attribute, None):
-                file = files[index][0] if isinstance(files[index], tuple) else files[index]
-                return repr(str(file)) if isinstance(file, str | Path) else f"{title} image {index}"
+            file = getattr(dataset, attribute, {index: None})[index]
+            file = file[0] if isinstance(file, tuple) else file
+            if isinstance(file, str | Path):
+                return repr(str(file))
         return f"{title} image {index}"
 
     images, labels = decode(len(dataset), dataset.__getitem__, name_of, spec.get("image_size"), place)
