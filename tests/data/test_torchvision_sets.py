@@ -11,7 +11,7 @@ import pytest
 import torch
 import torchvision.datasets as tv
 from PIL import Image
-from written_sets import FORMATS, channels_first, idx, make, md5, pack, refusal, rows, save
+from written_sets import FORMATS, channels_first, idx, make, pack, refusal, rows, save
 
 from intrinsic_lr.data import dataset as data
 from intrinsic_lr.data import torchvision_sets
@@ -133,14 +133,6 @@ def test_only_loaders_whose_files_are_checked_open_pickles():
         assert "allow_pickle" not in source
 
 
-def test_a_cifar_batch_without_labels_is_refused(tmp_path, monkeypatch):
-    spec, _, _ = make(tmp_path, "CIFAR10", monkeypatch)
-    path = tmp_path / "cifar-10-batches-py/test_batch"
-    path.write_bytes(pickle.dumps({"data": np.zeros((1, 3072), np.uint8)}))
-    monkeypatch.setattr(tv.CIFAR10, "test_list", [[path.name, md5(path)]])
-    assert "KeyError: 'fine_labels'" in refusal(spec)
-
-
 def test_labels_outside_the_classes_are_refused(tmp_path, monkeypatch):
     spec, (_, labels), _ = make(tmp_path, "MNIST", monkeypatch)
     labels[3] = 77
@@ -195,9 +187,3 @@ def test_a_torchvision_set_of_mixed_sizes_needs_image_size(tmp_path, monkeypatch
     assert f"{str(odd)!r} (9x9)" in message
     assert "image_size" in message
     assert data.prepare({**spec, "image_size": 5}, "mine")[1]["shape"] == [3, 5, 5]
-
-
-def test_pcam_without_h5py_says_what_is_missing(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "h5py", None)
-    (tmp_path / "pcam").mkdir()
-    assert "h5py" in refusal({"kind": "torchvision", "dataset": "PCAM", "root": str(tmp_path)})

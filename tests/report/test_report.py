@@ -14,7 +14,7 @@ from intrinsic_lr.report.symbols import symbols
 from intrinsic_lr.study.claims import CLAIMS
 from plans import plan
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 TEMPLATES = REPOSITORY / "workflow" / "report"
 CONFIG = yaml.safe_load((REPOSITORY / "config" / "config.yaml").read_text())
 
