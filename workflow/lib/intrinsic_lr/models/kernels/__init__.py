@@ -101,10 +101,6 @@ class Kernels:
             )
         return result
 
-    def space(self, shapes: Sequence[Shape], batch: int, classes: int) -> int:
-        """Return the bytes that a thread of `gradients` works in."""
-        return self._library.chain_bytes(_flat(shapes), len(shapes), batch, classes)
-
     def gradients(
         self,
         shapes: Sequence[Shape],
@@ -113,8 +109,8 @@ class Kernels:
         labels: Tensor,
         limit: float,
         fixed_head: bool,
-        bytes_each: int,
-    ) -> tuple[Tensor, list[Tensor]]:
+        most_bytes: int = sys.maxsize,
+    ) -> tuple[Tensor, list[Tensor]] | None:
         """Return mean losses (R,) of a chain of convolutions, and their derivatives in the trained weights.
 
         Args:
@@ -124,16 +120,20 @@ class Kernels:
             labels: (R, B), from 0 to K - 1, which data sets are checked for.
             limit: as for `normalize`.
             fixed_head: whether the head is not trained.
-            bytes_each: what `space` says of this chain.
+            most_bytes: most that a thread may work in; None is returned where it would need more.
         """
         members, classes, batch = len(weights[0]), weights[-1].shape[1], labels.shape[1]
+        described = (_COUNT * (6 * len(shapes)))(*itertools.chain.from_iterable(shapes))
+        bytes_each = self._library.chain_bytes(described, len(shapes), batch, classes)
+        if bytes_each > most_bytes:
+            return None
         threads = min(torch.get_num_threads(), members)
         space = torch.empty(threads * bytes_each, dtype=torch.uint8)
         images, labels, loss = images.contiguous(), labels.contiguous(), weights[0].new_empty(members)
         found = [torch.empty_like(weight) for weight in (weights[:-1] if fixed_head else weights)]
         several = _POINTER * len(weights)
         self._library.chain(
-            *(_flat(shapes), len(shapes), several(*_pointers(*weights)), several(*_pointers(*found))),
+            *(described, len(shapes), several(*_pointers(*weights)), several(*_pointers(*found))),
             *(images.data_ptr(), images.dim() == 4, *_pointers(labels, loss)),
             *(members, batch, classes, limit, space.data_ptr(), threads),
         )
@@ -202,16 +202,12 @@ def _test(kernels: Kernels) -> None:
     # Equal images are a constant, which becomes 0: every class is as likely as the other.
     shapes, images = [(1, 1, 1, 1, 1, 1)], torch.ones(1, 3, 1, 1, 1)
     weights, labels = [torch.ones(1, 1, 1), torch.ones(1, 4, 1)], torch.tensor([[0, 1, 3]])
-    loss, gradient = kernels.gradients(shapes, weights, images, labels, 1e-12, False, kernels.space(shapes, 3, 4))
+    loss, gradient = kernels.gradients(shapes, weights, images, labels, 1e-12, False)
     found += [loss, *gradient]
     expected += [math.log(4), 0.0, 0.0, 0.0, 0.0, 0.0]
     values = torch.cat([value.flatten() for value in found])
     if not torch.allclose(values, torch.tensor(expected), rtol=0, atol=1e-6):
         raise RuntimeError(f"their self-test gave {values.tolist()}, expected {expected}")
-
-
-def _flat(shapes: Sequence[Shape]) -> ctypes.Array[ctypes.c_int64]:
-    return (_COUNT * (6 * len(shapes)))(*itertools.chain.from_iterable(shapes))
 
 
 def _sizes(x: Tensor) -> tuple[int, int]:

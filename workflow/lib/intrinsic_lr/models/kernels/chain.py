@@ -36,14 +36,10 @@ def gradients(
     shapes = _shapes_of(model) if loaded else ()
     if not loaded or not shapes:
         return None
-    bytes_each = loaded.space(shapes, labels.shape[1], model.classes)
-    if bytes_each > (LINEAR_BYTES if shapes[0][2] == 1 else CONVOLUTION_BYTES):
-        return None
-    fixed = "head.weight" in model.frozen
-    loss, gradient = loaded.gradients(
-        shapes, weights, images, labels, constant_limit(images.dtype), fixed, bytes_each
-    )
-    return loss, dict(zip(model.trainable, gradient, strict=True))
+    most_bytes = LINEAR_BYTES if shapes[0][2] == 1 else CONVOLUTION_BYTES
+    limit, fixed = constant_limit(images.dtype), "head.weight" in model.frozen
+    found = loaded.gradients(shapes, weights, images, labels, limit, fixed, most_bytes)
+    return found and (found[0], dict(zip(model.trainable, found[1], strict=True)))
 
 
 def describe(network: nn.Module, image_shape: tuple[int, int, int]) -> tuple[kernels.Shape, ...]:
