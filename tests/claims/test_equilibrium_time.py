@@ -13,7 +13,6 @@ from simulated_labels import ANALYSIS, CLASSES, SimulatedData, dirichlet, draw, 
 from intrinsic_lr.claims import equilibrium_time as claim
 from intrinsic_lr.claims.shared.spec import ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import overall
-from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.stats.intervals import expanded_tails
 from intrinsic_lr.stats.theory import relaxed_gamma
 
@@ -151,11 +150,6 @@ def test_every_rate_counts_once_and_may_have_a_pair_of_its_own():
     found = claim.measure(world({0.1: (0, 1, 2), 0.05: (0, 3)}))
     assert set(found["point"]) == {"0.1 from 0", "0.05 from 0"}
     assert len(judged(found)) == 6
-
-
-def test_without_a_pair_of_initialisations_the_experiment_is_named():
-    with pytest.raises(InputError, match=r"experiment rates: .* init_seed alone"):
-        claim.measure(world({0.1: (0,), 0.05: (0,)}))
 
 
 def test_quantities_without_rows_are_inconclusive_and_not_silent():

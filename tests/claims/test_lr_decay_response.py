@@ -1,8 +1,10 @@
 """The response to a decay: verdicts on synthetic courses of the effective learning rate."""
 
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
+import checks
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -11,7 +13,7 @@ from checks import experiment
 
 from intrinsic_lr.claims import lr_decay_response as claim
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
-from intrinsic_lr.claims.shared.verdicts import Finding, overall
+from intrinsic_lr.claims.shared.verdicts import overall
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.stats.relaxation import integrated_gamma
 from intrinsic_lr.stats.theory import effective_lr_response
@@ -27,6 +29,7 @@ SPEC = ClaimSpec(
     settings={"relaxed": 4},
     analysis={"confidence": 0.95, "bootstrap": 100},
 )
+judged = partial(checks.judged, claim, spec=SPEC)
 REPLICATES, LR, DECAY, CHANGE = 12, 0.1, 0.1, 600
 
 
@@ -61,17 +64,13 @@ def table(rate=1.0, drop=1.0, quieter=1.0, seed=0):
     return pd.concat(parts, ignore_index=True)
 
 
-def as_frame(findings):
-    return pd.DataFrame([vars(finding) for finding in findings], columns=list(Finding.__dataclass_fields__))
-
-
 def criteria(frame):
-    findings = as_frame(list(claim.judge(frame, SPEC)))
+    findings = judged(frame)
     return findings[findings["role"] == "criterion"].set_index("statement")["verdict"]
 
 
 def test_what_obeys_the_equation_is_reproduced_and_the_controls_are_rejected():
-    findings = as_frame(list(claim.judge(table(), SPEC)))
+    findings = judged(table())
     assert set(findings.loc[findings["role"] == "criterion", "verdict"]) == {"reproduced"}
     controls = findings[findings["role"] == "control"]
     assert len(controls) == 4
@@ -150,7 +149,7 @@ def test_equal_decays_are_not_taken_for_each_other():
 
 def test_without_a_response_to_its_rest_the_control_tells_nothing():
     frame = table()
-    findings = as_frame(list(claim.judge(frame[frame["since"] < 300], SPEC)))
+    findings = judged(frame[frame["since"] < 300])
     assert list(findings.loc[findings["role"] == "control", "verdict"]) == ["inconclusive"]
 
 
@@ -180,7 +179,7 @@ def test_a_degenerate_table_decides_nothing_and_draws(rows):
         frame = frame[frame["replicate"] == 0]
     else:
         frame = frame[frame["since"] <= 0]
-    findings = as_frame(list(claim.judge(frame, SPEC)))
+    findings = judged(frame)
     assert overall(findings) == "inconclusive"
     for shown in (frame, table()):
         plt.close(claim.draw(shown, SPEC, findings))

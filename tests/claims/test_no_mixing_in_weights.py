@@ -3,6 +3,7 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import checks
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -12,8 +13,7 @@ from simulated_labels import CLASSES, dirichlet, draw, point
 
 from intrinsic_lr.claims import no_mixing_in_weights as claim
 from intrinsic_lr.claims.shared.spec import ClaimSpec
-from intrinsic_lr.claims.shared.verdicts import findings_table, overall
-from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.claims.shared.verdicts import overall
 from intrinsic_lr.core.seeding import stream_seed
 
 RUNS, SIZE = 20, 400
@@ -60,7 +60,7 @@ def simulated(kept, memory=0.0, bad=(), spec=SPEC):
 
 def judged(inputs):
     table = claim.measure(inputs)
-    return table, findings_table("claim", "", "", claim.judge(table, SPEC))
+    return table, checks.judged(claim, table, SPEC)
 
 
 def test_weights_that_stay_apart_are_reproduced_and_the_controls_rejected():
@@ -118,7 +118,7 @@ def test_the_figure_is_drawn_on_a_plausible_and_on_an_empty_table():
     table, findings = judged(simulated(0.6))
     plt.close(claim.draw(table, SPEC, findings))
     plt.close(claim.draw(table.head(0), SPEC, findings))
-    assert overall(findings_table("claim", "", "", claim.judge(table.head(0), SPEC))) == "inconclusive"
+    assert overall(checks.judged(claim, table.head(0), SPEC)) == "inconclusive"
 
 
 def test_the_control_reads_the_walk_and_can_be_missed():
@@ -126,7 +126,7 @@ def test_the_control_reads_the_walk_and_can_be_missed():
     table, _ = judged(simulated(0.6))
     near = (table["part"] == claim.WALK) & (table["relation"] == "within")
     table.loc[near, ["cosine", "l2"]] = 0.5, 0.5
-    findings = findings_table("claim", "", "", claim.judge(table, SPEC))
+    findings = checks.judged(claim, table, SPEC)
     assert set(findings.loc[findings["role"] == "control", "verdict"]) == {"not rejected"}
     assert overall(findings) == "inconclusive"
 
@@ -135,7 +135,7 @@ def test_distances_have_to_say_the_same_as_cosines():
     table, _ = judged(simulated(0.6))
     near = (table["part"] == claim.WEIGHTS) & (table["relation"] == "within")
     table.loc[near, "l2"] *= 3
-    findings = findings_table("claim", "", "", claim.judge(table, SPEC))
+    findings = checks.judged(claim, table, SPEC)
     wrong = findings[(findings["role"] == "criterion") & (findings["verdict"] == "not reproduced")]
     assert len(wrong) == 2
     assert wrong["statistic"].str.startswith("distance").all()
@@ -144,7 +144,7 @@ def test_distances_have_to_say_the_same_as_cosines():
 def test_a_rate_without_predictions_is_inconclusive():
     table, _ = judged(simulated(0.6))
     table.loc[(table["part"] == claim.FUNCTIONS) & (table["intrinsic_lr"] == 0.1), "excess_share_high"] = np.nan
-    findings = findings_table("claim", "", "", claim.judge(table, SPEC))
+    findings = checks.judged(claim, table, SPEC)
     lost = findings[findings["statement"].str.contains("= 0.1 ")]
     assert set(lost["verdict"]) == {"inconclusive"}
     assert overall(findings) == "inconclusive"
@@ -159,8 +159,3 @@ def test_every_rate_counts_once_and_may_have_a_pair_of_its_own():
     third = Point(**{**vars(POINTS[0]), "name": "third", "init_seed": 7})
     table = claim.measure(simulated(0.6, spec=asked_of([*pairs, third])))
     assert sorted(table.loc[table["part"] == claim.FUNCTIONS, "intrinsic_lr"]) == [0.01, 0.1]
-
-
-def test_without_a_pair_of_initialisations_the_experiment_is_named():
-    with pytest.raises(InputError, match=r"experiment mixing: .* init_seed alone"):
-        claim.measure(simulated(0.6, spec=asked_of(POINTS[::2])))

@@ -1,16 +1,17 @@
 """Averages across initialisations: verdicts on losses of known gain."""
 
+from functools import partial
+
+import checks
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from test_swa_within import SPEC, losses
 
 from intrinsic_lr.claims import swa_across as claim
-from intrinsic_lr.claims.shared.verdicts import findings_table, overall
+from intrinsic_lr.claims.shared.verdicts import overall
 
-
-def judged(table):
-    return findings_table("claim", "", "", claim.judge(table, SPEC))
+judged = partial(checks.judged, claim, spec=SPEC)
 
 
 def test_losses_that_rise_are_reproduced_and_the_control_rejected():

@@ -9,16 +9,7 @@ from matplotlib.figure import Figure
 from intrinsic_lr.analyses.tables import ACROSS_INITIALISATIONS
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Findings, Range
-from intrinsic_lr.figures.style import (
-    band,
-    handle,
-    legend_below,
-    ordered_colours,
-    panels,
-    scientific,
-    spread,
-    styled,
-)
+from intrinsic_lr.figures import style
 from intrinsic_lr.stats import lags
 from intrinsic_lr.stats.intervals import summarize
 from intrinsic_lr.stats.theory import ou_squared_distance, sphere_walk_cosine
@@ -121,21 +112,21 @@ def _least(distances, estimate, rows: np.ndarray) -> float:
     return float(np.min([estimate(d, rows) for d in distances.values()]))
 
 
-@styled
+@style.styled
 def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw distance and cosine against the lag, with the fitted process and the noise-only walk."""
-    figure, ((distance, cosine),) = panels(1, 2, 3.2)
+    figure, ((distance, cosine),) = style.panels(1, 2, 3.2)
     rate = spec.points(RUN)[0].intrinsic_lr
     data, across = (table[table["part"] == part] for part in (DATA, ACROSS))
     by_start = data.groupby("step")["lag"].agg(["max", "nunique"])
     enough = by_start["nunique"] >= by_start["nunique"].max() / 2
-    starts = spread(by_start.index[(by_start["max"] >= spec.settings["long_lag"]) & enough], 3)
-    colours = ordered_colours(starts)
+    starts = style.spread(by_start.index[(by_start["max"] >= spec.settings["long_lag"]) & enough], 3)
+    colours = style.ordered_colours(starts)
     summary = summarize(data, ["step", "lag"], ["l2", "cosine"], spec.confidence)
     for start in starts:
         for axes, quantity in ((distance, "l2"), (cosine, "cosine")):
             look = {"color": colours[start], "marker": "o", "ms": 3, "lw": 1.4}
-            band(axes, summary[summary["step"] == start], "lag", quantity, **look)
+            style.band(axes, summary[summary["step"] == start], "lag", quantity, **look)
         distances = lags.lag_distances(data[data["step"] == start]).get(start)
         if distances is not None:
             steps = np.linspace(0, distances.columns.max(), 200)
@@ -155,16 +146,16 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     for axes in (distance, cosine):
         axes.set_xlabel(r"lag $\Delta$ $(1/\lambda_e)$")
     handles = [
-        handle(f"$T$ = {start * rate:.3g}$/\\lambda_e$", color=colour, marker="o", ms=3)
+        style.handle(f"$T$ = {start * rate:.3g}$/\\lambda_e$", color=colour, marker="o", ms=3)
         for start, colour in colours.items()
     ]
     handles += [
-        handle("OU process, fitted to the short\nlags where there are enough", color="0.3", ls="--"),
-        handle("walk of noise alone, sphere", color="black", ls=":"),
-        handle("two initialisations", **_ACROSS),
+        style.handle("OU process, fitted to the short\nlags where there are enough", color="0.3", ls="--"),
+        style.handle("walk of noise alone, sphere", color="black", ls=":"),
+        style.handle("two initialisations", **_ACROSS),
     ]
-    n = data["replicate"].nunique()
-    note = f"mean and {spec.percent} band over {n} replicates, $\\lambda_e$ = {scientific(rate)}; all weights, raw"
-    legend_below(figure, handles, 3, note)
+    n, rate_text = data["replicate"].nunique(), style.scientific(rate)
+    note = f"mean and {spec.percent} band over {n} replicates, $\\lambda_e$ = {rate_text}; all weights, raw"
+    style.legend_below(figure, handles, 3, note)
     figure.suptitle("Two checkpoints of one trajectory lie the further apart the longer their lag")
     return figure

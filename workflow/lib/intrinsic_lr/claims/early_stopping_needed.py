@@ -55,13 +55,9 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
         runs = table[table["part"] == part]
         groups = [runs.loc[runs["point"] == point.name, "log_ratio"] for point in spec.points(part)]
         *logs, n = extreme(groups, spec.confidence)
-        yield judged(
-            f"Full-batch descent {decay} weight decay ends far above the best loss that it has held.",
-            f"mean late over best held training loss, geometric mean, {which} over learning rates",
-            (*np.exp(logs), n),
-            part,
-            allowed=Range(low=spec.thresholds["ratio"]),
-        )
+        statement = f"Full-batch descent {decay} weight decay ends far above the best loss that it has held."
+        statistic = f"mean late over best held training loss, geometric mean, {which} over learning rates"
+        yield judged(statement, statistic, (*np.exp(logs), n), part, allowed=Range(low=spec.thresholds["ratio"]))
 
 
 @styled

@@ -93,17 +93,12 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     margin = spec.thresholds["margin"]
     for (network, (name, roles)), head in product(_NETWORKS.items(), (FIXED, HEAD_ONLY)):
         sides = _accuracies(table, network, TRAINED), _accuracies(table, network, head)
-        found = difference(*sides, spec.confidence)
+        found, p_value = difference(*sides, spec.confidence), p_not_worse(*sides, margin)
         judged, what = (spec.criterion, "the head fixed") if head == FIXED else (spec.control, "the body fixed")
-        yield judged(
-            f"With {what} the {name} is no less accurate than with both trained.",
-            f"difference of mean final test accuracies, {what} less both trained",
-            (found.estimate, found.low, found.high, found.n),
-            *roles,
-            allowed=Range(low=-margin),
-            p_value=p_not_worse(*sides, margin),
-            null="(p: worse)",
-        )
+        statement = f"With {what} the {name} is no less accurate than with both trained."
+        statistic = f"difference of mean final test accuracies, {what} less both trained"
+        estimate, allowed = (found.estimate, found.low, found.high, found.n), Range(low=-margin)
+        yield judged(statement, statistic, estimate, *roles, allowed=allowed, p_value=p_value, null="(p: worse)")
 
 
 def _accuracies(table: pd.DataFrame, network: str, head: str) -> pd.Series:

@@ -151,56 +151,42 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
         """Return the values of every point that was planned, none where it is missing."""
         return [values[runs[role]["point"] == point.name] for point in spec.points(role)]
 
-    often = Range(low=limits["count"])
-    counted = "destabilisations per 1/lambda_e once all training images are right"
-    yield spec.criterion(
-        "Full-batch descent with weight decay destabilises again and again, at every learning rate.",
-        f"{counted}, fewest over learning rates",
-        smallest_mean(of_points(DECAY, decay["count"]), confidence),
-        DECAY,
-        allowed=often,
+    often, counted = (
+        Range(low=limits["count"]),
+        "destabilisations per 1/lambda_e once all training images are right",
     )
-    drops = np.log(decay["loss_after"] / decay["loss_before"])
-    *logs, n = largest_mean(of_points(DECAY, drops), confidence)
-    yield spec.criterion(
-        "Once weight decay is off the training loss ends below its mean before.",
-        "training loss after over before, geometric mean, largest over learning rates",
-        (*np.exp(logs), n),
-        DECAY,
-        allowed=Range(high=limits["drop"]),
-    )
-    yield spec.criterion(
-        "Once weight decay is off the training loss settles.",
-        "largest over smallest training loss at the end, mean, largest over learning rates",
-        largest_mean(of_points(DECAY, decay["swing"]), confidence),
-        DECAY,
-        allowed=Range(high=limits["swing"]),
-    )
+    statement = "Full-batch descent with weight decay destabilises again and again, at every learning rate."
+    fewest = smallest_mean(of_points(DECAY, decay["count"]), confidence)
+    yield spec.criterion(statement, f"{counted}, fewest over learning rates", fewest, DECAY, allowed=often)
+
+    statement = "Once weight decay is off the training loss ends below its mean before."
+    statistic = "training loss after over before, geometric mean, largest over learning rates"
+    *logs, n = largest_mean(of_points(DECAY, np.log(decay["loss_after"] / decay["loss_before"])), confidence)
+    yield spec.criterion(statement, statistic, (*np.exp(logs), n), DECAY, allowed=Range(high=limits["drop"]))
+
+    statement = "Once weight decay is off the training loss settles."
+    statistic = "largest over smallest training loss at the end, mean, largest over learning rates"
+    swing = largest_mean(of_points(DECAY, decay["swing"]), confidence)
+    yield spec.criterion(statement, statistic, swing, DECAY, allowed=Range(high=limits["swing"]))
+
+    statement = "With weight decay the spherical sharpness hovers about 2 / effective learning rate."
+    statistic = "spherical sharpness over 2 / effective learning rate, geometric mean, worst learning rate"
     near = Range(limits["sharpness_low"], limits["sharpness_high"])
     sharpness = of_points(DECAY, _sharpness_of_runs(table, decay))
     *logs, n = outermost_mean(sharpness, confidence, *np.log([near.low, near.high]))
-    yield spec.criterion(
-        "With weight decay the spherical sharpness hovers about 2 / effective learning rate.",
-        "spherical sharpness over 2 / effective learning rate, geometric mean, worst learning rate",
-        (*np.exp(logs), n),
-        DECAY,
-        allowed=near,
-    )
-    largest = never["norm_loss"].max(skipna=False)
-    yield spec.criterion(
+    yield spec.criterion(statement, statistic, (*np.exp(logs), n), DECAY, allowed=near)
+
+    statement, statistic = (
         "Without weight decay the norm never falls.",
         "largest relative loss of squared norm in a step",
-        (largest, largest, largest, never["norm_loss"].notna().sum()),
-        NO_DECAY,
-        allowed=Range(high=limits["norm_loss"]),
     )
-    yield spec.control(
-        "Full-batch descent without weight decay destabilises again and again.",
-        f"{counted}, most over learning rates",
-        largest_mean(of_points(NO_DECAY, never["count"]), confidence),
-        NO_DECAY,
-        allowed=often,
-    )
+    largest, n = never["norm_loss"].max(skipna=False), never["norm_loss"].notna().sum()
+    allowed = Range(high=limits["norm_loss"])
+    yield spec.criterion(statement, statistic, (largest, largest, largest, n), NO_DECAY, allowed=allowed)
+
+    statement = "Full-batch descent without weight decay destabilises again and again."
+    most = largest_mean(of_points(NO_DECAY, never["count"]), confidence)
+    yield spec.control(statement, f"{counted}, most over learning rates", most, NO_DECAY, allowed=often)
 
 
 def _sharpness_of_runs(table: pd.DataFrame, runs: pd.DataFrame) -> pd.Series:

@@ -79,11 +79,10 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     decay, without = (table[table["part"] == part] for part in (DECAY, NO_DECAY))
     ratios = dict(list(decay.groupby(["intrinsic_lr", "lr"])["ratio"]))
     pairs = product(spec.settings["intrinsic_lrs"], spec.settings["learning_rates"])
+    statement = "The late mean loss is near lambda_e/2 at every learning rate."
+    worst = outermost_mean([ratios.get(pair, ()) for pair in pairs], confidence, near.low, near.high)
     yield spec.criterion(
-        "The late mean loss is near lambda_e/2 at every learning rate.",
-        "mean late loss over lambda_e/2, at the worst pair of rates",
-        outermost_mean([ratios.get(pair, ()) for pair in pairs], confidence, near.low, near.high),
-        allowed=near,
+        statement, "mean late loss over lambda_e/2, at the worst pair of rates", worst, allowed=near
     )
 
     def share_near(runs: pd.DataFrame) -> Estimate:
@@ -93,13 +92,10 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     statement = "The late mean loss is near lambda_e/2 in every run."
     yield spec.criterion(statement, statistic, share_near(decay), allowed=most)
     cycle = table.loc[table["part"] == CYCLE, "deviation"]
-    largest = cycle.max(skipna=False)
-    yield spec.criterion(
-        "Started on it, descent stays on the cycle with ||w||^2 = eta and loss lambda_e/2.",
-        "largest relative deviation of loss and squared norm, over all rates",
-        (largest, largest, largest, len(cycle)),
-        allowed=Range(high=limits["cycle"]),
-    )
+    statement = "Started on it, descent stays on the cycle with ||w||^2 = eta and loss lambda_e/2."
+    deviation = "largest relative deviation of loss and squared norm, over all rates"
+    largest, allowed = cycle.max(skipna=False), Range(high=limits["cycle"])
+    yield spec.criterion(statement, deviation, (largest, largest, largest, len(cycle)), allowed=allowed)
     # A collapsed run has not settled, and it does not hover: NaN compares as false.
     settled = (decay["final_loss"] <= limits["final_loss"]) & (decay["norm_drift"] <= limits["norm_drift"])
     share = share_interval(int(settled.sum()), len(decay), confidence)

@@ -44,18 +44,12 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
         (SHORT, spec.control, "no worse than", Range(low=-margin), "(p: worse)"),
     ):
         found = difference(accuracy[USUAL], accuracy[part], spec.confidence, margin)
-        worse = p_not_worse(accuracy[USUAL], accuracy[part], margin)
-        yield judged(
-            f"The small learning rate, after {steps[part]} steps, generalises {words} "
-            f"the usual one, after {steps[USUAL]}.",
-            "difference of mean final test accuracies, small less usual",
-            (found.estimate, found.low, found.high, found.n),
-            USUAL,
-            part,
-            allowed=allowed,
-            p_value=found.p_equivalent if part == SMALL else worse,
-            null=null,
-        )
+        p_value = found.p_equivalent if part == SMALL else p_not_worse(accuracy[USUAL], accuracy[part], margin)
+        statement = f"The small learning rate, after {steps[part]} steps, generalises {words} "
+        statement += f"the usual one, after {steps[USUAL]}."
+        statistic = "difference of mean final test accuracies, small less usual"
+        estimate = found.estimate, found.low, found.high, found.n
+        yield judged(statement, statistic, estimate, USUAL, part, allowed=allowed, p_value=p_value, null=null)
 
 
 def _count(steps: float) -> str:
