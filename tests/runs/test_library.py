@@ -144,7 +144,7 @@ def test_it_installs_and_works_outside_the_repository(trained, tmp_path):
     words = [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(target)!r}); {code}"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"{target}/intrinsic_lr/__init__.py Sequential(")
+    assert done.stdout.startswith(f"{target}/intrinsic_lr/__init__.py Mlp(")
     assert (target / "intrinsic_lr/models/kernels/chain.c").is_file()
     console = [target / "bin" / "intrinsic-lr", "--help"]
     done = subprocess.run(console, cwd=tmp_path, env={"PYTHONPATH": str(target)}, capture_output=True, text=True)

@@ -49,6 +49,10 @@ class Norm(nn.Module):
             y = y * self.weight.view(shape) + self.bias.view(shape)
         return torch.relu(y) if self.rectify else y
 
+    def extra_repr(self) -> str:
+        """Return what a printed network says of the layer."""
+        return f"{self.kind}, {self.channels}" + (", ReLU" if self.rectify else "")
+
 
 class Network(nn.Module):
     """A network whose last layer is `head`, a linear layer without bias.
