@@ -79,7 +79,7 @@ def dataset_files(files: Iterable[str]) -> dict[str, tuple[Path, Path]]:
 
 def with_point(frame: pd.DataFrame, point: PlannedPoint) -> pd.DataFrame:
     """Put the columns that name a point (its name and base values) in front of a table."""
-    named = {"point": point["name"]} | {column: point[column] for column in POINT_COLUMNS}
+    named = {"point": point.name} | {column: getattr(point, column) for column in POINT_COLUMNS}
     front = pd.DataFrame({column: [value] * len(frame) for column, value in named.items()}, index=frame.index)
     return pd.concat([front, frame], axis=1)
 
@@ -90,7 +90,7 @@ def differing_axes(a: PlannedPoint, b: PlannedPoint) -> list[str]:
     A learning rate and a weight decay that differ at equal intrinsic rate count as `lr` alone; where the
     intrinsic rate differs, it is named in place of the weight decay.
     """
-    axes = [axis for axis in _IDENTITY if a[axis] != b[axis]]
+    axes = [axis for axis in _IDENTITY if getattr(a, axis) != getattr(b, axis)]
     if "weight_decay" in axes:
         axes.remove("weight_decay")
         if not same_intrinsic_lr(a, b):
@@ -100,7 +100,7 @@ def differing_axes(a: PlannedPoint, b: PlannedPoint) -> list[str]:
 
 def same_intrinsic_lr(a: PlannedPoint, b: PlannedPoint) -> bool:
     """Tell whether two points have one intrinsic learning rate, to the digits that names carry."""
-    return abs(a["intrinsic_lr"] - b["intrinsic_lr"]) <= 1e-9 * a["intrinsic_lr"]
+    return abs(a.intrinsic_lr - b.intrinsic_lr) <= 1e-9 * a.intrinsic_lr
 
 
 def across_pairs(

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from intrinsic_lr.study.points import Point
 
@@ -18,10 +17,6 @@ class PlannedPoint(Point):
 
     length: int = 0
     steps: tuple[int, ...] = ()
-
-    def __getitem__(self, name: str) -> Any:
-        """Return an attribute by its name."""
-        return getattr(self, name)
 
 
 @dataclass(frozen=True)
@@ -41,10 +36,6 @@ class Experiment:
     replicates: int = 0
     compare: str = "all"
     analyses: tuple[str, ...] = ()
-
-    def __getitem__(self, name: str) -> Any:
-        """Return an attribute by its name."""
-        return getattr(self, {"experiment": "name"}.get(name, name))
 
     def to_json(self) -> str:
         """Return the canonical JSON of what an analysis needs to know: all but the other analyses."""

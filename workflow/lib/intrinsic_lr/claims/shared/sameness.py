@@ -100,7 +100,7 @@ def compare_points(
             for side, point, step in (("a", a, step_a), ("b", b, step_b)):
                 row |= {f"point_{side}": point.name, f"step_{side}": step}
                 row[f"intrinsic_time_{side}"] = step * point.intrinsic_lr
-                row |= {f"{column}_{side}": point[column] for column in POINT_COLUMNS}
+                row |= {f"{column}_{side}": getattr(point, column) for column in POINT_COLUMNS}
             sides = labels[a.name][step_a], labels[b.name][step_b]
             names = a.name, b.name, step_a, step_b
             rows.append(row | data.spec.compare_labels(*sides, truth, classes[a.name], *names))
