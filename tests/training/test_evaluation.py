@@ -13,7 +13,7 @@ from intrinsic_lr.training import evaluation
 
 @pytest.fixture
 def setting():
-    model = build(ModelSpec.parse("cnn4:width=4"), (1, 6, 6), 3)
+    model = build(ModelSpec.from_config({"kind": "cnn4", "width": 4}), (1, 6, 6), 3)
     params = model.initialize(range(5), 1.0, torch.float64)
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(41, 1, 6, 6, generator=generator, dtype=torch.float64)
@@ -66,7 +66,7 @@ def test_parts_are_larger_where_temporaries_are_cheap():
     """A CPU takes two members of 8x8 images at once and one of 28x28, other devices what their memory holds."""
 
     def sizes(shape, device):
-        model = build(ModelSpec.parse("mlp"), shape, 3)
+        model = build(ModelSpec.from_config({"kind": "mlp"}), shape, 3)
         weights = {"w": torch.empty(70, 1, device=device)}
         return evaluation.by_members(model, weights, lambda part: len(part["w"]))
 

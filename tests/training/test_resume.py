@@ -28,7 +28,7 @@ SETTINGS = {
     "plain": {},
     "momentum": {"momentum": 0.9, "augmentation": "flip"},
     "sphere": {"constraint": "sphere", "timeline": timeline((STEPS, 0.5, 0.0))},
-    "twin": {"timeline": timeline((STEPS, 0.1, 0.0, 1.01), first_buffer=-0.5), "momentum": 0.5},
+    "exp_lr": {"timeline": timeline((STEPS, 0.1, 0.0, 1.01), first_buffer=-0.5), "momentum": 0.5},
     "cnn4": {"model": {"kind": "cnn4", "width": 4}, "dtype": "float64"},
 }
 

@@ -179,11 +179,11 @@ def test_augmentation_changes_the_images_seen(files):
     assert not torch.equal(plain[0], augmented[0])
 
 
-def test_exponential_twin_gives_the_same_directions(files):
-    """Constant learning rate with weight decay, and its exponential twin without (arXiv:1910.07454)."""
+def test_equivalent_exponential_schedule_gives_the_same_directions(files):
+    """Constant learning rate with weight decay, and its ExpLR equivalent without (arXiv:1910.07454)."""
     alpha = exp_lr_growth(0.1, 0.05, 0.0)
-    twin = plan(timeline=timeline((7, 0.1 / alpha, 0.0, alpha**-2)))
-    (a, _), (b, _) = trained(files, plan()), trained(files, twin)
+    equivalent = plan(timeline=timeline((7, 0.1 / alpha, 0.0, alpha**-2)))
+    (a, _), (b, _) = trained(files, plan()), trained(files, equivalent)
     for name in ("linear1.weight", "linear2.weight"):
         directions = [
             s.params[name].flatten(1) / s.params[name].flatten(1).norm(dim=1, keepdim=True) for s in (a, b)
@@ -211,17 +211,17 @@ def directions_and_logits(files, settings):
     return [*directions.values(), model.forward(state.params, data.test_images, BatchStatistics())]
 
 
-def twins(files, definition, momentum, dtype="float64", first_buffer="corrected"):
-    """Return the largest differences of directions and logits between a training and its exponential twin.
+def exp_lr_differences(files, definition, momentum, dtype="float64", first_buffer="corrected"):
+    """Return the largest differences of directions and logits between a training and its ExpLR equivalent.
 
     Rates and batch size are such that rounding grows by a small factor only: at smaller batches the training
     itself multiplies any difference by millions.
     """
-    schedules = {"it": definition, "twin": {"kind": "exponential", "growth": "exp_lr", "of": "it"}}
-    schedules["twin"]["first_buffer"] = first_buffer
+    schedules = {"it": definition, "exp_lr": {"kind": "exponential", "growth": "exp_lr", "of": "it"}}
+    schedules["exp_lr"]["first_buffer"] = first_buffer
     clock = Clock(0.001, lambda: 4)
     runs_of = []
-    for name in ("it", "twin"):
+    for name in ("it", "exp_lr"):
         rates = compile_schedule(lookup(name, schedules), 0.02, 0.05, momentum, 300, clock)
         settings = plan(
             point=name, timeline=rates, momentum=momentum, checkpoints=(300,), log_every=300, dtype=dtype,
@@ -233,15 +233,15 @@ def twins(files, definition, momentum, dtype="float64", first_buffer="corrected"
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("definition", [{"kind": "constant"}, DECAY], ids=["constant", "decay"])
-def test_exponential_twin_of_a_schedule_trains_the_same_functions(files, definition, momentum):
-    assert max(twins(files, definition, momentum)) < 1e-10
-    assert 1e-9 < max(twins(files, definition, momentum, dtype="float32")) < 1e-2
+def test_exp_lr_equivalent_of_a_schedule_trains_the_same_functions(files, definition, momentum):
+    assert max(exp_lr_differences(files, definition, momentum)) < 1e-10
+    assert 1e-9 < max(exp_lr_differences(files, definition, momentum, dtype="float32")) < 1e-2
 
 
 @pytest.mark.parametrize("definition", [{"kind": "constant"}, DECAY], ids=["constant", "decay"])
-def test_twin_with_the_first_buffer_of_torch_is_another_training(files, definition):
-    assert min(twins(files, definition, 0.9, first_buffer="zero")) > 1e-4
-    assert max(twins(files, definition, 0.0, first_buffer="zero")) < 1e-10
+def test_exp_lr_with_the_first_buffer_of_torch_is_another_training(files, definition):
+    assert min(exp_lr_differences(files, definition, 0.9, first_buffer="zero")) > 1e-4
+    assert max(exp_lr_differences(files, definition, 0.0, first_buffer="zero")) < 1e-10
 
 
 def test_first_buffer_is_a_multiple_of_the_scale_invariant_weights(files):
