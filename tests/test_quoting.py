@@ -30,7 +30,7 @@ experiments:
     length: {{steps: 10}}
     checkpoints: {{steps: [4, 7, 10]}}
     history_points: 2
-    analyses: [curves]
+    analyses: [disagreement]
 """
 
 
