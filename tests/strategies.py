@@ -11,7 +11,7 @@ CONFIG = Path(__file__).parents[1] / "config"
 
 
 def laid_over(config, overlay):
-    """Return a config with another laid over it, key by key, as Snakemake does."""
+    """Return a config overridden by another, key by key, as Snakemake does."""
     merged = {
         key: laid_over(config[key], value)
         if isinstance(value, dict) and isinstance(config.get(key), dict)

@@ -58,7 +58,7 @@ def ends(timeline):
 
 
 def intrinsic_rates(timelines, step):
-    """Return the different intrinsic rates of the step, to the digits that rates are spelt with."""
+    """Return the different intrinsic rates of the step, to the digits in the names of points."""
     return {f"{lr * weight_decay:.9g}" for lr, weight_decay in (timeline.at(step) for timeline in timelines)}
 
 

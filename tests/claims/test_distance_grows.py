@@ -107,7 +107,7 @@ def test_the_plateau_is_judged_from_every_start_with_three_short_lags():
         return findings[(findings["role"] == "criterion") & findings["statistic"].str.contains("fitted")].iloc[0]
 
     found = plateau(pairs)
-    # From 5 the short lags are 1, and 3 to 3.5, which are not told apart.
+    # From 5 the short lags are 1, and 3 to 3.5, which are too close to count twice.
     assert found["statement"].split("from T = ")[1] == "4, 4.1, 4.5, 6, 8, 8.1/lambda_e."
     assert found["verdict"] == "reproduced"
     # A plateau that is there from 8/lambda_e on alone is seen.

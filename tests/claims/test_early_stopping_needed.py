@@ -1,4 +1,4 @@
-"""Best held against late loss: the verdict follows the truth."""
+"""Best loss compared with late loss: the verdict follows the truth."""
 
 from functools import partial
 

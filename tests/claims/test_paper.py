@@ -160,7 +160,7 @@ SCHEDULES = spec(
         # The later of the two pairs counts, and a lucky checkpoint in between does not.
         (([0.001, 0.001, 0.4, 0.5], [0.001, 0.2, 0.01, 0.5]), 200, 100),
         (([0.001, 0.001, 0.4, 0.5], [0.001, 0.001, 0.3, 0.5]), 100, 81),
-        # Never told apart, and told apart to the end.
+        # Never different, and different to the end.
         (([0.3, 0.3, 0.3, 0.3], [0.3, 0.3, 0.3, 0.3]), 20, np.nan),
         (([0.001, 0.001, 0.001, 0.001], [0.3, 0.3, 0.3, 0.3]), np.nan, 200),
     ],

@@ -1,4 +1,4 @@
-"""Draw the scorecard: every claim's verdict, and how its controls came out."""
+"""Draw the scorecard: the verdict on every claim, and the verdicts on its controls."""
 
 import pandas as pd
 

@@ -53,7 +53,7 @@ DASHES = ["-", (0, (5, 2)), ":", "-.", (0, (6, 1, 1, 1, 1, 1))]
 HEAT = ListedColormap(plt.get_cmap("viridis")(np.linspace(0.05, 0.92, 256)))
 MARKERS = ["o", "s", "^", "D", "v", "P"]
 HATCHES = ["", "////", "....", "xxxx", "\\\\\\\\"]
-"""Fillings of bars that stand beside each other, to be told apart in grey print."""
+"""Fillings of neighbouring bars, which stay distinct in grey print."""
 _METADATA: dict[str, dict[str, Any]] = {
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},

@@ -1,4 +1,4 @@
-"""The symbols of formulas that are spelt in letters in tables and statements."""
+"""Symbols in place of the letters that tables and statements write formulas with."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The figure of the scorecard: a line per claim, with its verdict and how its controls came out."""
+"""The figure of the scorecard: a line per claim, with its verdict and those of its controls."""
 
 from textwrap import fill
 
