@@ -69,19 +69,11 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     ):
         there = [partner.schedule for found, _, partner in planned if found == kind]
         for quantity, statistic in EQUIVALENCE.items():
-            yield worst_finding(
-                table[table["kind"] == kind],
-                quantity,
-                ["point", "partner", "replicate"],
-                len(there) * spec.replicates("runs"),
-                spec,
-                f"{words} in {quantity}.",
-                f"largest {statistic} over the run",
-                spec.thresholds["deviation"],
-                "runs",
-                control=kind == UNCORRECTED,
-                complete=set(named) <= set(there),
-            )
+            runs = len(there) * spec.replicates("runs")
+            cells = table[table["kind"] == kind], quantity, ["point", "partner", "replicate"], runs
+            words_of = f"{words} in {quantity}.", f"largest {statistic} over the run"
+            options = {"control": kind == UNCORRECTED, "complete": set(named) <= set(there)}
+            yield worst_finding(*cells, spec, *words_of, spec.thresholds["deviation"], "runs", **options)
 
 
 @styled

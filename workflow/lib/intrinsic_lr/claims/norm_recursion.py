@@ -123,18 +123,10 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     selections.append((affine, table["part"] == AFFINE, spec.replicates("exact"), ["exact"]))
     for statement, chosen, count, roles in selections:
         rows = table[chosen]
-        yield worst_finding(
-            rows,
-            "epsilons",
-            ["point", "replicate"],
-            count,
-            spec,
-            statement,
-            "largest relative residual in machine epsilons",
-            spec.thresholds["epsilons"],
-            *(dict.fromkeys(rows["role"]) or roles),
-            control=roles == ["exact"],
-        )
+        cells, control = (rows, "epsilons", ["point", "replicate"], count), roles == ["exact"]
+        statistic, limit = "largest relative residual in machine epsilons", spec.thresholds["epsilons"]
+        roles = dict.fromkeys(rows["role"]) or roles
+        yield worst_finding(*cells, spec, statement, statistic, limit, *roles, control=control)
 
 
 @styled

@@ -106,17 +106,10 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     """Judge the exact pairs by their largest deviation, the others by accuracy and by a permutation test."""
     planned = len(list(exact_pairs(spec.points("pair")))) * spec.replicates("pair")
     for quantity, statistic in EQUIVALENCE.items():
-        yield worst_finding(
-            table[table["part"] == RESCALED],
-            quantity,
-            ["point", "partner", "replicate"],
-            planned,
-            spec,
-            f"Rescaled together, rates and initial weights give the same {quantity}.",
-            f"largest {statistic} over the run",
-            spec.thresholds["deviation"],
-            "pair",
-        )
+        cells = table[table["part"] == RESCALED], quantity, ["point", "partner", "replicate"], planned
+        statement = f"Rescaled together, rates and initial weights give the same {quantity}."
+        limit = spec.thresholds["deviation"]
+        yield worst_finding(*cells, spec, statement, f"largest {statistic} over the run", limit, "pair")
     labels = table[table["part"] == LABELS]
     yield from _accuracy_findings(table, labels[labels["relation"] == SAME], spec)
     yield from _label_findings(labels, spec)

@@ -98,17 +98,10 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     planned = len(spec.settings["models"]) * len(NORMS) * int(spec.settings["replicates"])
     for affine, (quantity, (words, _)) in product((False, True), QUANTITIES.items()):
         networks = "trained scales and shifts in the norms" if affine else "every model and norm"
-        yield worst_finding(
-            table[table["affine"] == affine],
-            quantity,
-            ["model", "norm", "replicate"],
-            planned,
-            spec,
-            f"The {words} is zero to rounding: {networks}.",
-            f"largest {words}" if quantity == "radial" else f"largest relative {words}",
-            spec.thresholds["deviation"],
-            control=affine,
-        )
+        cells = table[table["affine"] == affine], quantity, ["model", "norm", "replicate"], planned
+        statement = f"The {words} is zero to rounding: {networks}."
+        statistic = f"largest {words}" if quantity == "radial" else f"largest relative {words}"
+        yield worst_finding(*cells, spec, statement, statistic, spec.thresholds["deviation"], control=affine)
 
 
 @styled
