@@ -18,6 +18,7 @@ from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.storage import read_json
 from intrinsic_lr.data import dataset_sizes
 from intrinsic_lr.data.dataset_sizes import Sizes
+from intrinsic_lr.study.analyses import ANALYSES
 from intrinsic_lr.study.claims import CLAIMS
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.study import Study, Training
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 ITEM_BYTES = {"float32": 4, "float64": 8}
 LABEL_BYTES, LOSS_BYTES, LOGIT_BYTES = 2, 4, 4
-PREDICTING = ("disagreement", "epochs")
-"""Analyses that read predictions."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,8 @@ def known_sizes(study: Study, dataset: str) -> Sizes | None:
 
 def predicted_points(study: Study) -> set[str]:
     """Return the names of the points whose predictions something reads."""
-    analyses = {name for analysis in PREDICTING for name in study.with_analysis(analysis)}
+    reading = [name for name, spec in ANALYSES.items() if "predictions" in spec.reads]
+    analyses = {name for analysis in reading for name in study.with_analysis(analysis)}
     claims = {claim for claim in study.claims if "predictions" in CLAIMS[claim].files}
     readers = analyses.union(*map(study.claim_experiments, claims))
     return {point.name for name in readers for point in study.experiments[name].points}
