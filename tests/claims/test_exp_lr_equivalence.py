@@ -1,4 +1,4 @@
-"""Exponential twins: which points are pairs, the largest deviation, and its verdict."""
+"""ExpLR-equivalent schedules: which points are pairs, the largest deviation, and its verdict."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -106,14 +106,14 @@ def test_one_replicate_of_the_control_that_agrees_is_enough_to_doubt_it():
     assert verdicts(table)[2:] == ["rejected", "not rejected"]
 
 
-def test_twins_of_which_one_side_diverged_are_infinitely_far():
+def test_pairs_of_which_one_side_diverged_are_infinitely_far():
     table = synthetic()
     table.loc[(table["replicate"] == 0) & (table["step"] == 100), "logits"] = np.inf
     assert verdicts(table) == ["reproduced", "not reproduced", "rejected", "rejected"]
     plt.close(exp_lr_equivalence.draw(table, spec(), None))
 
 
-def test_twins_that_the_settings_name_and_no_experiment_holds_are_missing():
+def test_schedules_that_the_settings_name_and_no_experiment_holds_are_missing():
     asked = spec()
     asked.settings["twins"].append("twin_of_warmup")
     asked.settings["originals"].append("warmup")

@@ -64,10 +64,10 @@ def test_runs_that_remember_are_not_reproduced_by_either_criterion():
     assert set(criteria["verdict"]) == {"not reproduced"}
 
 
-def test_a_small_memory_fails_the_strict_question_alone():
+def test_a_small_memory_fails_exchangeability_and_excess_alone():
     _, findings = judged(world(lambda time: 0.12, rates=(0.1,), runs=400))
-    strictly, without, roughly = findings[findings["role"] == "criterion"]["verdict"]
-    assert (strictly, without, roughly) == ("not reproduced", "not reproduced", "reproduced")
+    exactly, without, roughly = findings[findings["role"] == "criterion"]["verdict"]
+    assert (exactly, without, roughly) == ("not reproduced", "not reproduced", "reproduced")
 
 
 def test_controls_that_do_not_differ_are_not_rejected():
@@ -108,7 +108,7 @@ def test_true_labels_are_read_from_the_data(tmp_path):
     assert inputs.test_labels("data").tolist() == [2, 0, 1]
 
 
-def test_strict_p_values_are_adjusted_for_their_number():
+def test_p_values_of_exchangeability_are_adjusted_for_their_number():
     inputs = world(lambda time: 0.0)
     rows = pd.DataFrame({name: [0.1] * 2 for name in ("total_variation", "null_mean")})
     rows = rows.assign(

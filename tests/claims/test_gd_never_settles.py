@@ -58,7 +58,7 @@ def measured(**options):
     return claim._run(trace(**options), HISTORY, RATE, THRESHOLDS)
 
 
-def test_a_run_is_summarised_as_it_was_made():
+def test_a_run_is_summarized_as_it_was_made():
     row = measured(spikes=[50, 300, 500, 900])
     # The first spike comes before all training images are right.
     assert (row["fitted_step"], row["destabilisations"], row["off_step"]) == (200, 3, OFF)

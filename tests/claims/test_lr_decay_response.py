@@ -107,7 +107,7 @@ def test_the_closed_form_is_that_of_theory():
     assert response.rise(everyone) == pytest.approx(late / (response.before.mean() ** -0.5 * 10**-0.5))
 
 
-def test_only_what_was_followed_to_its_rest_is_held_against_it():
+def test_only_what_was_followed_to_its_equilibrium_is_compared_with_it():
     found = criteria(table())
     assert not any("joint" in statement and "rest" in statement for statement in found.index)
     assert any("joint" in statement and "course" in statement for statement in found.index)
@@ -147,7 +147,7 @@ def test_equal_decays_are_not_taken_for_each_other():
     ]
 
 
-def test_without_a_response_to_its_rest_the_control_tells_nothing():
+def test_without_a_response_to_its_equilibrium_the_control_tells_nothing():
     frame = table()
     findings = judged(frame[frame["since"] < 300])
     assert list(findings.loc[findings["role"] == "control", "verdict"]) == ["inconclusive"]

@@ -104,7 +104,7 @@ def test_runs_that_are_not_finite_count_neither_in_the_mean_nor_in_the_number():
     assert row["replicates"] == 2
 
 
-def test_a_past_without_a_run_leaves_the_difference_open():
+def test_a_history_without_a_run_leaves_the_difference_open():
     asked = spec("random_pasts", pasts=[point("a"), point("b")])
     row = rows_of("random_pasts", Judged(asked, pasts({"a": [0.9, 0.92]}), findings("inconclusive", "rejected")))
     assert np.isnan(row.iloc[1]["here"])
@@ -165,7 +165,7 @@ SCHEDULES = spec(
         (([0.001, 0.001, 0.001, 0.001], [0.3, 0.3, 0.3, 0.3]), np.nan, 200),
     ],
 )
-def test_floor_is_reached_at_the_checkpoint_from_which_on_no_pair_is_told_apart(p_values, floor, above):
+def test_floor_is_reached_at_the_checkpoint_from_which_on_no_pair_is_rejected(p_values, floor, above):
     rows = rows_of("schedules_same_equilibrium", Judged(SCHEDULES, meeting(p_values), MET))
     met, at_floor = rows.iloc[0], rows.iloc[1]
     assert met["here"] == 81

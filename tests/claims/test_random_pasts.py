@@ -50,14 +50,14 @@ def table(remembered=0.0, at_the_end=0.0, replicates=16, seed=0):
     return pd.concat([curves, pd.DataFrame(rows)], ignore_index=True)
 
 
-def test_pasts_that_are_forgotten_are_reproduced_and_their_ends_are_rejected():
+def test_histories_that_are_forgotten_are_reproduced_and_their_ends_are_rejected():
     findings = judged(table())
     assert overall(findings) == "reproduced"
     assert set(findings.loc[findings["role"] == "control", "verdict"]) == {"rejected"}
     assert (findings["n"] == 16).all()
 
 
-def test_pasts_that_are_remembered_are_not_reproduced():
+def test_histories_that_are_remembered_are_not_reproduced():
     findings = judged(table(remembered=0.5, at_the_end=0.5))
     criteria = findings[findings["role"] == "criterion"]
     assert set(criteria["verdict"]) == {"not reproduced"}
@@ -114,7 +114,7 @@ def test_the_phases_are_read_off_the_rates():
     assert claim.phases(pd.DataFrame(rows)) == (3, 7)
 
 
-def test_a_past_that_is_missing_leaves_it_open():
+def test_a_history_that_is_missing_leaves_it_open():
     frame = table()
     gone = frame["point"] == "point_2"
     for missing in (frame.assign(**frame[list(claim.QUANTITIES)].where(~gone)), frame[~gone]):
@@ -123,7 +123,7 @@ def test_a_past_that_is_missing_leaves_it_open():
         assert set(findings["n"]) == {0}
 
 
-def test_one_schedule_at_two_points_makes_two_pasts():
+def test_one_schedule_at_two_points_makes_two_histories():
     frame = table().assign(schedule="one")
     pd.testing.assert_frame_equal(judged(frame), judged(table()))
     plt.close(claim.draw(frame, SPEC, None))

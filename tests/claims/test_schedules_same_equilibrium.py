@@ -125,7 +125,7 @@ def test_schedules_that_start_at_the_same_weights_are_noticed_and_not_judged():
     told = findings["statement"].str.contains("share their initial weights")
     assert set(findings.loc[told, "verdict"]) == {"inconclusive"}
     assert findings.loc[told, "statement"].str.startswith("early and by_lr").all()
-    assert told.sum() == 3  # strictly, up to the margin, before the meeting
+    assert told.sum() == 3  # exactly, up to the margin, before the rates match
     assert overall(findings) == "inconclusive"
 
 

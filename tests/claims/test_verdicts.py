@@ -46,7 +46,7 @@ def test_a_p_value_of_the_claim_as_null_hypothesis():
     assert control(1.0, p_value=0.04).verdict == "rejected"
 
 
-def test_ranges_are_spelt():
+def test_ranges_as_text():
     assert [str(Range(low=0)), str(Range(high=1e-9)), str(Range(-0.2, 0.2))] == [">= 0", "<= 1e-09", "-0.2 to 0.2"]
 
 
