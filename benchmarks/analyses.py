@@ -8,8 +8,7 @@ which runs agree on no point.
     library    what the workflow runs, with as many threads as there are cores
     loops      label distributions that each permutation and resample forms anew
 
-Every contender runs in a process of its own, which gives its peak memory. `share` is the part of the work that was
-measured; seconds are scaled to all of it, and the ratio is that to the library's.
+Each runs in a process of its own. `share` is the part of the work that was measured; seconds are scaled to all.
 """
 
 from concurrent.futures import ThreadPoolExecutor

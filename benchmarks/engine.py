@@ -95,15 +95,14 @@ def _options(argv: list[str]) -> argparse.Namespace:
     add("--quick", action="store_true", help="1, 8 and 64 replicates, batch 32, all threads: about three minutes")
     options = parser.parse_args(argv)
     options.device = str(resolve(options.device))
-    everything = cores()
     models = ["mlp", "cnn4_8x8", "cnn4_28x28", "preresnet8"]
     if options.device.startswith("cuda"):
         models = ["mlp", "cnn4_28x28", "preresnet32"]
-        defaults = (models, [16, 128], [128], [everything], list(PRECISIONS), 2.0, 8.0)
+        defaults = (models, [16, 128], [128], [cores()], list(PRECISIONS), 2.0, 8.0)
     elif options.quick:
-        defaults = (models, [1, 8, 64], [32], [everything], ["float32"], 3.0, 13.0)
+        defaults = (models, [1, 8, 64], [32], [cores()], ["float32"], 3.0, 13.0)
     else:
-        defaults = (models, [1, 8, 64, 256], [32, 128], sorted({1, everything}), ["float32"], 6.0, 13.0)
+        defaults = (models, [1, 8, 64, 256], [32, 128], sorted({1, cores()}), ["float32"], 6.0, 13.0)
     names = ("models", "replicates", "batch", "threads", "precisions", "seconds", "minutes")
     for name, default in zip(names, defaults, strict=True):
         if getattr(options, name) is None:

@@ -127,7 +127,8 @@ def prepare(spec: Mapping[str, Any], name: str) -> tuple[dict[str, torch.Tensor]
 def _classes(train: Split, test: Split, place: str) -> list[str]:
     """Return the names of the classes; check that the labels count them from 0 and that each has images."""
     if train.classes != test.classes:
-        raise InputError(f"{place}: train and test must have equal classes, got {train.classes}, {test.classes}")
+        odd = sorted({*train.classes} ^ {*test.classes})
+        raise InputError(f"{place}: train and test must have the same classes, got {odd[:3]} in one of them alone")
     count = 1 + max(int(split.labels.max()) for split in (train, test))
     classes = train.classes or [str(label) for label in range(count)]
     if len(classes) < 2:

@@ -44,10 +44,7 @@ def check(spec: Mapping[str, Any], place: str) -> None:
 
 
 def train_count(spec: Mapping[str, Any], place: str) -> int:
-    """Return the number of training images.
-
-    An image folder is counted; a torchvision set is looked up; `subset` and `train_count` go before both.
-    """
+    """Return the number of training images: `subset` or `train_count` if given, or else the whole set's."""
     check(spec, place)
     if "subset" in spec:
         return spec["subset"]

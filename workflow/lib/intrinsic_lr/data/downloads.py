@@ -58,7 +58,7 @@ def download(name: str, source: "Source", root: Path, place: str) -> None:
             if (root / archive).is_file():
                 shutil.copyfile(root / archive, staging / archive)
         socket.setdefaulttimeout(TIMEOUT)
-        # Older torchvision unpacks without a filter. Python before 3.11.4 has none; there the MD5 alone vouches.
+        # Older torchvision unpacks without a filter. Python before 3.11.4 has none and relies on the MD5.
         if hasattr(tarfile, "data_filter"):
             tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
         for arguments in source.splits:

@@ -12,13 +12,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Split:
-    """The training or the test images of a data set.
+    """The training or the test images of a data set: uint8 (N, C, H, W), and their labels, int64 (N,).
 
-    Attributes:
-        images: uint8 (N, C, H, W).
-        labels: int64 (N,).
-        classes: names of the classes in the order of their labels, where the source names them.
-        name_of: names the image of an index in messages.
+    `classes` are in the order of their labels, where the source names them; `name_of` names an image in messages.
     """
 
     images: "np.ndarray"
