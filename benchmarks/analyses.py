@@ -125,13 +125,13 @@ def main(argv: list[str]) -> None:
         # The worst case takes as long at every checkpoint.
         checkpoints = labels.checkpoints if labels.error else 1
         comparisons = labels.checkpoints * labels.settings * (labels.settings - 1) // 2
-        for contender, share, found in (
+        for contender, share, ((seconds, _), peak) in (
             ("library", checkpoints / labels.checkpoints, measure(library, labels, checkpoints)),
             ("loops", LOOPS / labels.draws / comparisons, measure(loops, labels, LOOPS)),
         ):
-            seconds, peak = found.value[0] / share, found.peak_bytes / 1e6
-            row = {"case": case, "contender": contender, "share": share, "seconds": seconds, "peak_mb": peak}
-            rows.append(row | {"ratio": seconds / (rows[-1]["seconds"] if contender == "loops" else seconds)})
+            row = {"case": case, "contender": contender, "share": share, "seconds": seconds / share}
+            whole = rows[-1]["seconds"] if contender == "loops" else row["seconds"]
+            rows.append(row | {"ratio": row["seconds"] / whole, "peak_mb": peak / 1e6})
     table = pd.DataFrame(rows)
     print(f"{cores()} CPU cores\n\n{table.to_string(index=False, float_format='{:.3g}'.format)}")
     write_table(table, options.out)

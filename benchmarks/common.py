@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from intrinsic_lr.core.errors import InputError
 
@@ -31,15 +31,8 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-class Measurement(NamedTuple):
-    """The value of a function and the peak memory of its process."""
-
-    value: Any
-    peak_bytes: int
-
-
-def measure(function: Callable[..., Any], *arguments: Any) -> Measurement:
-    """Call a function of a module in a new process.
+def measure(function: Callable[..., Any], *arguments: Any) -> tuple[Any, int]:
+    """Call a function of a module in a new process; return its value and the peak memory of the process in bytes.
 
     Raises:
         InputError: when the process ends without a result.
@@ -61,4 +54,4 @@ def _call(sender: Connection, function: Callable[..., Any], arguments: tuple) ->
     value = function(*arguments)
     # Unlike ru_maxrss this does not begin with the peak of the process that started this one.
     peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
-    sender.send(Measurement(value, peak))
+    sender.send((value, peak))

@@ -70,7 +70,7 @@ def main(argv: list[str]) -> None:
             if kind in too_large:
                 raise InputError(f"already with fewer replicates: {too_large[kind]}")
             # In a process of its own, one that runs out of memory ends alone.
-            found = measured(*arguments) if case.on_cuda else measure(measured, *arguments).value
+            found = measured(*arguments) if case.on_cuda else measure(measured, *arguments)[0]
         except InputError as error:
             found = [_left_out(case, "engine", str(error))]
         if "note" in found[0]:

@@ -22,10 +22,7 @@ PRECISIONS = ("float32", "tf32", "bfloat16")
 
 
 class Model(NamedTuple):
-    """A network in the library's text, the shape (C, H, W) of its images and the number of training images.
-
-    Shuffling takes a time proportional to that number once an epoch: its share of a step does not depend on it.
-    """
+    """A network in the library's text, the shape (C, H, W) of its images and the number of training images."""
 
     spec: str
     image: tuple[int, int, int]

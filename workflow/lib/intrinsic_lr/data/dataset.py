@@ -16,8 +16,7 @@ from intrinsic_lr.data import dataset_sizes, image_folder, torchvision_sets
 from intrinsic_lr.data.prepared import description
 from intrinsic_lr.data.splits import Split, check_sizes, reason
 
-_SPLIT_SEED = 0
-_SUBSET_SEED = 0
+_SEED = 0
 _TENSORS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
@@ -76,11 +75,7 @@ def write(spec: Mapping[str, Any], name: str, data_path: Path | str, info_path: 
 
 
 def load(data_path: Path | str, info_path: Path | str, device: torch.device | str, dtype: torch.dtype) -> Dataset:
-    """Read a prepared data set onto a device; `dtype` is that of the normalised images.
-
-    Raises:
-        InputError: when a file is missing, or the data are not those that the description was written for.
-    """
+    """Read a prepared data set onto a device; `dtype` is that of the normalised images. Raises as `description`."""
     info = description(data_path, info_path)
     tensors = load_file(data_path, device=str(device))
     statistics = (torch.tensor(info[name], dtype=dtype, device=device) for name in ("mean", "std"))
@@ -161,7 +156,7 @@ def _stratified_subset(labels: np.ndarray, classes: int, count: int, place: str)
             f"got {count}"
         )
     # NumPy promises never to change the numbers of RandomState, which it does not for its newer generators.
-    order = np.random.RandomState(_SUBSET_SEED).permutation(len(labels))
+    order = np.random.RandomState(_SEED).permutation(len(labels))
     grouped = order[np.argsort(labels[order], kind="stable")]
     sizes = np.bincount(labels, minlength=classes)
     starts = np.cumsum(sizes) - sizes
@@ -198,7 +193,7 @@ def _read_digits(spec: Mapping[str, Any], place: str) -> tuple[Split, Split, str
     images, labels = digits.images.astype(np.uint8)[:, None], digits.target.astype(np.int64)
     fraction = spec.get("test_fraction", dataset_sizes.TEST_FRACTION)
     try:
-        parts = train_test_split(images, labels, test_size=fraction, stratify=labels, random_state=_SPLIT_SEED)
+        parts = train_test_split(images, labels, test_size=fraction, stratify=labels, random_state=_SEED)
     except (TypeError, ValueError) as error:
         raise InputError(
             f"{place}.test_fraction: must be a number between 0 and 1 that leaves images of every class on both "

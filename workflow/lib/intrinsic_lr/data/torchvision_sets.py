@@ -1,8 +1,7 @@
 """torchvision's sets of labelled images: which a config can name, and how they are read. No torch at import.
 
-A set is listed when torchvision offers labelled training and test images of one list of classes. Where the test
-labels were never published but everyone evaluates on the validation images (ImageNet, Imagenette), these serve as
-the test set. Images are taken as torchvision gives them: those of EMNIST are transposed.
+A set is listed when torchvision has labelled training and test images of the same classes; for ImageNet and
+Imagenette the validation images are the test set. Images are as torchvision gives them: those of EMNIST transposed.
 """
 
 import gzip
@@ -41,9 +40,11 @@ class Source:
     classes: int = 0
 
 
-def _idx(loader: str, train: str, test: str, labels: str, test_count: int) -> Source:
+def _idx(
+    loader: str, train: str = "train", test: str = "t10k", labels: str = "labels-idx1-ubyte", tests: int = 10_000
+) -> Source:
     files = [f"{loader}/raw/{part}-{kind}.gz" for part in (train, test) for kind in ("images-idx3-ubyte", labels)]
-    return Source(loader, _FLAG, (60_000, test_count), tuple(files), (1, 28, 28), 10)
+    return Source(loader, _FLAG, (60_000, tests), tuple(files), (1, 28, 28), 10)
 
 
 def _emnist(split: str, counts: tuple[int, int], classes: int) -> Source:
@@ -65,10 +66,7 @@ _PETS = _below("oxford-iiit-pet", "images.tar.gz", "annotations.tar.gz")
 _PCAM = (f"camelyonpatch_level_2_split_{part}.h5.gz" for part in ("train_x", "train_y", "test_x", "test_y"))
 
 SOURCES: Mapping[str, Source] = {
-    **{
-        name: _idx(name, "train", "t10k", "labels-idx1-ubyte", 10_000)
-        for name in ("MNIST", "FashionMNIST", "KMNIST")
-    },
+    **{name: _idx(name) for name in ("MNIST", "FashionMNIST", "KMNIST")},
     "QMNIST": _idx("QMNIST", "qmnist-train", "qmnist-test", "labels-idx2-int", 60_000),
     "EMNIST-balanced": _emnist("balanced", (112_800, 18_800), 47),
     "EMNIST-byclass": _emnist("byclass", (697_932, 116_323), 62),
@@ -160,10 +158,7 @@ def _open(spec: Mapping[str, Any], root: Path, place: str) -> list[Any]:
 
 
 def _check_files(loader: Any, root: Path, place: str) -> None:
-    """Check the files that a torchvision class lists with their MD5 and reads itself.
-
-    Those of CIFAR are pickles, which could run code: they are opened only after this.
-    """
+    """Check the files that a torchvision class lists with their MD5: CIFAR's are pickles, which could run code."""
     from torchvision.datasets.utils import check_integrity
 
     listed = [*getattr(loader, "train_list", ()), *getattr(loader, "test_list", ())]
@@ -186,8 +181,7 @@ def _check_files(loader: Any, root: Path, place: str) -> None:
 def _unpacked(source: Source, root: Path) -> Iterator[Path]:
     """Yield a root that torchvision can read: a temporary one where IDX files are there only as gzip files.
 
-    Copies of these sets are compressed in other ways than torchvision's, so their MD5 says nothing, and the
-    user's folder may be read-only.
+    Other copies of these sets are compressed in other ways, so that their MD5 says nothing.
     """
     packed = [archive for archive in source.archives if "-idx" in archive]
     plain = [archive.removesuffix(".gz") for archive in packed]
