@@ -75,7 +75,7 @@ def write(spec: Mapping[str, Any], name: str, data_path: Path | str, info_path: 
 
 
 def load(data_path: Path | str, info_path: Path | str, device: torch.device | str, dtype: torch.dtype) -> Dataset:
-    """Read a prepared data set onto a device; `dtype` is that of the normalised images. Raises as `description`."""
+    """Read a prepared data set onto a device; `dtype` is of the normalised images. Raises as `description`."""
     info = description(data_path, info_path)
     tensors = load_file(data_path, device=str(device))
     statistics = (torch.tensor(info[name], dtype=dtype, device=device) for name in ("mean", "std"))

@@ -1,7 +1,7 @@
 """torchvision's sets of labelled images: which a config can name, and how they are read. No torch at import.
 
 A set is listed when torchvision has labelled training and test images of the same classes; for ImageNet and
-Imagenette the validation images are the test set. Images are as torchvision gives them: those of EMNIST transposed.
+Imagenette the validation images are the test set. Images are as torchvision gives them: EMNIST transposed.
 """
 
 import gzip
