@@ -82,7 +82,7 @@ bench: $(VENV)/runtime.stamp ## measure how fast it runs, against plain PyTorch 
 	@python -m benchmarks
 
 docs: $(VENV)/dev.stamp ## build the documentation into site/, with warnings as errors
-	@python docs/configuration.py docs/configuration.md
+	@python docs/configuration.py
 	@python docs/rooms.py docs/figures/rooms.svg
 	@python -m sphinx -W --keep-going --quiet -b html docs site
 	@echo "== done: open site/index.html"

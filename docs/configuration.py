@@ -1,88 +1,151 @@
-"""Write the reference of the configuration from its JSON schema: `python docs/configuration.py PAGE`."""
+"""Write what is derived from the types of the config: its JSON schema for editors, and its reference."""
 
 import json
-import sys
-from collections.abc import Iterator, Mapping
+import types
+from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
+from pydantic.fields import FieldInfo
 
-SCHEMA = Path(__file__).parents[1] / "workflow" / "schemas" / "config.schema.yaml"
+from intrinsic_lr.study.config_types import UNITS, Allowed, Part, meanings
+from intrinsic_lr.study.points import Point
+from intrinsic_lr.study.schema import Config
+
+ROOT = Path(__file__).parents[1]
+SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.json"
+PAGE = ROOT / "docs" / "configuration.md"
 
 HEAD = """\
 # The configuration
 
-Every key, as `workflow/schemas/config.schema.yaml` has it, from which this page is made (`make docs`). What a
-config file is, how one is laid over another, and which ones come with the project, stands in `config/README.md`.
+Every key of a config. This page, and `workflow/schemas/config.schema.json` for editors, are derived from the types
+in `workflow/lib/intrinsic_lr/study/schema.py` (`make docs`). What a config file is, how one changes another, and
+which ones come with the project, stands in `config/README.md`.
 
-A key whose default reads *required* has to be given with the mapping that it belongs to; one without a default
-is left out where it does not apply. Unknown keys are refused. YAML reads `1e-3` as text: write `1.0e-3`.
+A key whose default reads *required* has to be given with the mapping that it belongs to; one without a default may
+be left out. Unknown keys are refused. YAML reads `1e-3` as text: write `1.0e-3`.
+"""
+UNITS_OF_TIME = """\
+## Units of time
+
+A length is a mapping from one unit to a number above 0, such as `{epochs: 10}`; moments are a mapping from one
+unit to a list of numbers from 0 on. The units are `steps` (updates of the weights), `epochs` (passes over the
+training images) and `inverse_intrinsic_lr` (multiples of $1/\\lambda_e$ at the point's base rates).
 """
 
-TABLE = ["| key | meaning | allowed | default |", "|---|---|---|---|"]
 
-Node = Mapping[str, Any]
+def defaults() -> dict[str, dict[str, Any]]:
+    """Return the defaults that the types do not have, by type: the default config's, and those of a point."""
+    config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
+    mappings = {"Config": config, "AnalysisSettings": config["analysis"], "Figures": config["figures"]}
+    mappings["Font"] = config["figures"]["font"]
+    given = {
+        name: {key: value for key, value in mapping.items() if not isinstance(value, dict)}
+        for name, mapping in mappings.items()
+    }
+    return {**given, "Axes": {axis.name: axis.default for axis in fields(Point) if axis.metadata}}
 
 
-def page(schema: Node) -> str:
-    """Return the Markdown page: a table for each mapping of the config, and one of the units of time."""
-    parts = [HEAD, section("Top level", "", {key: schema[key] for key in ("properties", "$defs")}, schema)]
-    parts += [section(f"`{place}`", node["description"], node, schema) for place, node in mappings(schema, schema)]
-    units = schema["$defs"]["duration"]
-    parts.append(section("Units of time", "Lengths and moments name one unit.", units, schema))
-    return "\n".join(parts)
+def schema_text() -> str:
+    """Return the JSON schema for editors; nothing is required, since a file may change single keys of another."""
+    schema = _for_changes(Config.model_json_schema())
+    for name, values in defaults().items():
+        properties = (schema if name == "Config" else schema["$defs"][name])["properties"]
+        for key, value in values.items():
+            properties[key] |= {} if value is None else {"default": value}
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=1) + "\n"
 
 
-def section(title: str, text: str, node: Node, schema: Node) -> str:
-    """Return a heading, what there is to say of the mapping, and a row for each of its keys."""
-    lines = [f"## {title}", "", *([text, ""] if text else []), *TABLE]
-    for key, value in node["properties"].items():
-        described = resolve(value, schema)
-        opens_section = next(inner(value, key, schema), None) is not None
-        meaning = described["description"].split(". ")[0] if opens_section else described["description"]
-        default = spell(described["default"]) if "default" in described else ""
-        if key in node.get("required", ()) and not default:
-            default = "*required*"
-        cells = (f"`{key}`", meaning.rstrip("."), described["allowed"], default)
+def _for_changes(node: Any) -> Any:
+    """Return a schema without what is required, of which one alternative suffices, and without titles of keys."""
+    if isinstance(node, list):
+        return [_for_changes(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    dropped = {"required", "discriminator"} | {
+        key for key, value in node.items() if (key == "title" and isinstance(value, str)) or (key, value) == _NULL
+    }
+    return {
+        ("anyOf" if key == "oneOf" else key): _for_changes(value)
+        for key, value in node.items()
+        if key not in dropped
+    }
+
+
+_NULL = ("default", None)
+
+
+def page() -> str:
+    """Return the reference: a table for each mapping of the config, and the units of time."""
+    parts = [HEAD, _section("Top level", Config)]
+    parts += [_section(place, part) for place, part in _mappings(Config)]
+    return "\n".join([*parts, UNITS_OF_TIME])
+
+
+def _section(title: str, part: type[Part]) -> str:
+    text = " ".join((part.__doc__ or "").split("Attributes:")[0].split())
+    lines = [f"## {title}", "", text, "", "| key | meaning | allowed | default |", "|---|---|---|---|"]
+    for key, field in part.model_fields.items():
+        if key == "kind":
+            continue
+        default = defaults().get(part.__name__, {}).get(key, None if field.is_required() else field.default)
+        written = "*required*" if field.is_required() else ""
+        if default is not None:
+            written = f"`{default if isinstance(default, str) else json.dumps(default)}`".replace('"', "")
+        cells = (f"`{key}`", meanings(part)[key], _allowed(_hint(field), part.__name__ == "Axes"), written)
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def mappings(node: Node, schema: Node, place: str = "") -> Iterator[tuple[str, Node]]:
-    """Find the mappings with named keys in a node: the place of each, and the mapping as described by its key."""
-    for key, value in node["properties"].items():
-        for found, mapping in inner(value, f"{place}{key}", schema):
-            yield found, {**mapping, "description": resolve(value, schema)["description"]}
-            yield from mappings(mapping, schema, f"{found}.")
+def _mappings(part: type[Part], place: str = "") -> Iterator[tuple[str, type[Part]]]:
+    """Yield the mappings with named keys below one: their places, and their types."""
+    for key, field in part.model_fields.items():
+        for inner, mark in _parts(_hint(field)) if key != "defaults" else ():
+            here = f"{place}{key}{mark}"
+            kind = inner.model_fields.get("kind")
+            yield f"`{here}`" + (f" of kind `{get_args(kind.annotation)[0]}`" if kind else ""), inner
+            yield from _mappings(inner, f"{here}.")
 
 
-def inner(node: Node, place: str, schema: Node) -> Iterator[tuple[str, Node]]:
-    """Find the mapping with named keys that a value holds: itself, by name, in a list, or as an alternative."""
-    node = resolve(node, schema)
-    if "properties" in node:
-        # A mapping of one unit of time to a number is a value, and no section.
-        if node.get("maxProperties") != 1:
-            yield place, node
-    elif isinstance(node.get("additionalProperties"), Mapping):
-        yield from inner(node["additionalProperties"], f"{place}.<name>", schema)
-    elif "items" in node:
-        yield from inner(node["items"], f"{place}[]", schema)
-    elif "anyOf" in node:
-        yield from inner(node["anyOf"][0], place, schema)
+def _hint(field: FieldInfo) -> Any:
+    return Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
 
 
-def resolve(node: Node, schema: Node) -> Node:
-    """Return a node with what it refers to in `$defs` filled in; what stands beside the reference wins."""
-    if "$ref" not in node:
-        return node
-    return {**resolve(schema["$defs"][node["$ref"].rpartition("/")[2]], schema), **node}
+def _parts(hint: Any, mark: str = "") -> Iterator[tuple[type[Part], str]]:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if isinstance(hint, type) and issubclass(hint, Part):
+        yield hint, mark
+    elif origin is Annotated:
+        yield from _parts(arguments[0], mark)
+    elif origin is dict:
+        yield from _parts(arguments[1], f"{mark}.<name>")
+    elif origin in (list, Union, types.UnionType):
+        for inner in arguments:
+            yield from _parts(inner, f"{mark}[]" if origin is list else mark)
 
 
-def spell(value: Any) -> str:
-    """Return a value as one would write it in YAML."""
-    return f"`{value if isinstance(value, str) else json.dumps(value).replace(chr(34), '')}`"
+def _allowed(hint: Any, of_axis: bool = False) -> str:
+    """Return what a type allows, in words."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        words = [item.text for item in arguments if isinstance(item, Allowed)]
+        return words[-1] if words else _allowed(arguments[0], of_axis)
+    if origin is Literal:
+        *others, last = map(str, arguments)
+        return f"{', '.join(others)} or {last}" if others else last
+    if origin in (Union, types.UnionType):
+        return " or ".join(_allowed(inner, of_axis) for inner in arguments if inner is not type(None))
+    if origin is list:
+        inner = _allowed(arguments[0])
+        return f"{inner}; or a list of them" if of_axis else f"a list, each entry {inner}"
+    if origin is dict and get_args(arguments[0]) == UNITS:
+        return "moments" if _allowed(arguments[1]).startswith("a list") else "a length"
+    return "text" if hint is str else "a mapping"
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(page(yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))), encoding="utf-8")
+    SCHEMA.write_text(schema_text(), encoding="utf-8")
+    PAGE.write_text(page(), encoding="utf-8")

@@ -1,85 +1,34 @@
 """The documentation: the reference of the configuration, the site, and links between the repository's pages."""
 
+import json
 import re
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import yaml
-
-from intrinsic_lr.data import dataset_sizes
-from intrinsic_lr.study.model_spec import ModelSpec
-from intrinsic_lr.study.points import Point
-from intrinsic_lr.study.study import HISTORY_POINTS, SCHEMA, TRACE_POINTS
+from jsonschema import Draft202012Validator
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / folder / "README.md" for folder in ("config", "envs", "results"))]
 
 
-@pytest.fixture(scope="module")
-def schema():
-    return yaml.safe_load(SCHEMA.read_text())
+def test_what_is_derived_from_the_types_of_the_config_is_up_to_date(tmp_path, monkeypatch):
+    """`make docs` writes the schema and the reference again; each key says what it means."""
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    import configuration
+
+    assert configuration.SCHEMA.read_text() == configuration.schema_text()
+    assert configuration.PAGE.read_text() == configuration.page()
 
 
-def keys(node, place=""):
-    """Every named key of the schema: where it stands, and its node."""
-    if isinstance(node, dict):
-        for key, value in node.get("properties", {}).items():
-            yield f"{place}{key}", value
-        for key, value in node.items():
-            yield from keys(value, f"{place}{key}.")
-    elif isinstance(node, list):
-        for value in node:
-            yield from keys(value, place)
-
-
-def resolved(node, schema):
-    return {**schema["$defs"][node["$ref"].split("/")[-1]], **node} if "$ref" in node else node
-
-
-def defaults(node):
-    return {key: value["default"] for key, value in node["properties"].items() if "default" in value}
-
-
-def test_every_key_says_what_it_means_and_what_is_allowed(schema):
-    for part in ("description", "allowed"):
-        assert [place for place, node in keys(schema) if not resolved(node, schema).get(part)] == []
-
-
-def test_reference_of_the_configuration_is_up_to_date(tmp_path):
-    """`make docs` writes it again."""
-    subprocess.run([sys.executable, "docs/configuration.py", tmp_path / "page.md"], cwd=ROOT, check=True)
-    assert (tmp_path / "page.md").read_text() == (ROOT / "docs" / "configuration.md").read_text()
-
-
-def test_defaults_of_the_schema_are_those_of_the_default_config(schema):
-    config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
-    sections = {"analysis": ["analysis"], "figures": ["figures"], "figures.font": ["figures", "font"], "top": []}
-    for path in sections.values():
-        node, given = schema, config
-        for key in path:
-            node, given = node["properties"][key], given[key]
-        stated = defaults(node)
-        assert stated == {key: given[key] for key in stated}
-        plain = {key for key, value in given.items() if not isinstance(value, dict)}
-        assert plain <= stated.keys()
-
-
-def test_defaults_of_the_schema_are_those_of_the_code(schema):
-    nodes = schema["$defs"]
-    axes = {field.name: field.default for field in fields(Point) if isinstance(field.default, str | int | float)}
-    assert defaults(nodes["axes"]) == axes
-    models = [ModelSpec.from_config({"kind": kind}) for kind in nodes["model"]["properties"]["kind"]["enum"]]
-    grouped = ModelSpec.from_config({"kind": "mlp", "norm": "group"})
-    for option, default in defaults(nodes["model"]).items():
-        found = [getattr(model, option) for model in ([grouped] if option == "groups" else models)]
-        assert {value for value in found if value is not None} == {default}
-    experiment = nodes["experiment"]["properties"]
-    assert experiment["history_points"]["default"] == HISTORY_POINTS
-    assert experiment["trace_points"]["default"] == TRACE_POINTS
-    assert nodes["dataset"]["properties"]["test_fraction"]["default"] == dataset_sizes.TEST_FRACTION
+@pytest.mark.parametrize("preset", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.stem)
+def test_presets_name_their_schema_for_editors_and_agree_with_it(preset):
+    first, *_ = preset.read_text().splitlines()
+    name = first.removeprefix("# yaml-language-server: $schema=")
+    schema = json.loads((preset.parent / name).read_text())
+    Draft202012Validator(schema).validate(yaml.safe_load(preset.read_text()))
 
 
 def test_site_builds_without_warnings_and_loads_nothing_from_elsewhere(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from tests.data.written_sets import NAMES, pictures, save
 
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.study.config_files import merged
+from intrinsic_lr.study.config_files import merge_files
 from intrinsic_lr.study.study import Study
 from projects import new_project, ran, snakemake
 
@@ -74,7 +74,7 @@ def test_strange_names_in_the_config_are_refused(tmp_path, section, name):
     file = tmp_path / "study.yaml"
     file.write_text(f"{section}: {{{_double_quoted(name)}: {value.get(section, '{kind: constant}')}}}")
     with pytest.raises(InputError) as refused:
-        Study.read(merged([file]))
+        Study.read(merge_files([file]))
     message = str(refused.value)
     assert "\n" not in message
     assert section in message

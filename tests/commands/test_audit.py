@@ -11,7 +11,7 @@ import pytest
 
 from intrinsic_lr.commands import audit
 from intrinsic_lr.core.storage import read_json, sha256, write_json
-from intrinsic_lr.study.config_files import merged
+from intrinsic_lr.study.config_files import merge_files
 from intrinsic_lr.study.study import Study
 from projects import REPOSITORY, experiments, overlay, snakemake
 
@@ -32,7 +32,7 @@ def asked(finished):
 
 @pytest.fixture(scope="module")
 def study():
-    return Study.read(merged(CONFIG))
+    return Study.read(merge_files(CONFIG))
 
 
 def command(project, config="config/smoke.yaml"):

@@ -16,7 +16,7 @@ from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.data import dataset_sizes
 from intrinsic_lr.data.dataset_sizes import Sizes
 from intrinsic_lr.models.ensemble import build
-from intrinsic_lr.study.config_files import merged
+from intrinsic_lr.study.config_files import merge_files
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.study import Study
 from plans import extract_words, train_words
@@ -27,7 +27,7 @@ SMOKE = [CONFIG / "smoke.yaml"]
 
 @pytest.fixture
 def study():
-    return Study.read(merged(SMOKE))
+    return Study.read(merge_files(SMOKE))
 
 
 @pytest.mark.parametrize("text", ["mlp:depth=3", "cnn4:affine=true,norm=group", "preresnet:blocks=2,head=trained"])

@@ -18,7 +18,7 @@ from intrinsic_lr.core import job_log
 from intrinsic_lr.core.job_log import reported, run_command
 from intrinsic_lr.core.progress import Progress, read_progress
 from intrinsic_lr.data import dataset as data
-from intrinsic_lr.study.config_files import merged
+from intrinsic_lr.study.config_files import merge_files
 
 LIBRARY = Path(train.__file__).parents[2]
 STEPS = 2000
@@ -91,7 +91,7 @@ def study(tmp_path, monkeypatch):
     """An empty project, with the study of `CONFIG` over the default."""
     monkeypatch.chdir(tmp_path)
     Path("watched.yaml").write_text(yaml.safe_dump(CONFIG))
-    return status.Study.read(merged([Path("watched.yaml")]))
+    return status.Study.read(merge_files([Path("watched.yaml")]))
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_a_setting_that_changed_is_waiting_again(prepared):
     run_here(prepared, RATES[0])
     longer = {**CONFIG["experiments"]["watched"], "checkpoints": {"steps": [1, STEPS]}}
     Path("watched.yaml").write_text(yaml.safe_dump({**CONFIG, "experiments": {"watched": longer}}))
-    changed = status.Study.read(merged([Path("watched.yaml")]))
+    changed = status.Study.read(merge_files([Path("watched.yaml")]))
     assert row(status.report(prepared, time.time()), "watched")[0][State.DONE] == 1
     assert row(status.report(changed, time.time()), "watched")[0][State.DONE] == 0
 

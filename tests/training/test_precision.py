@@ -116,5 +116,5 @@ def test_settings_of_the_process_are_put_back():
 
 def test_double_weights_have_no_reduced_products():
     check_precision("tf32", "float32")
-    with pytest.raises(InputError, match="precision: found tf32 with dtype float64; allowed there is float32"):
+    with pytest.raises(InputError, match="precision: expected float32 with dtype float64, got tf32"):
         check_precision("tf32", "float64")

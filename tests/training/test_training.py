@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_file
 
 import plans
@@ -23,7 +24,7 @@ from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.models.normalisation import BatchStatistics
 from intrinsic_lr.runs import ensembles as runs
 from intrinsic_lr.stats.geometry import angles
-from intrinsic_lr.study.schedules import Clock, compile_schedule, exp_lr_growth, lookup
+from intrinsic_lr.study.schedules import Clock, Exponential, ScheduleConfig, compile_schedule, exp_lr_growth
 from intrinsic_lr.training import recorder as recording
 from intrinsic_lr.training.batches import Batches
 from intrinsic_lr.training.evaluation import EvaluationData, evaluate
@@ -217,12 +218,12 @@ def exp_lr_differences(files, definition, momentum, dtype="float64", first_buffe
     Rates and batch size are such that rounding grows by a small factor only: at smaller batches the training
     itself multiplies any difference by millions.
     """
-    schedules = {"it": definition, "exp_lr": {"kind": "exponential", "growth": "exp_lr", "of": "it"}}
-    schedules["exp_lr"]["first_buffer"] = first_buffer
+    exp_lr = Exponential(kind="exponential", growth="exp_lr", of="it", first_buffer=first_buffer)
+    schedules = {"it": TypeAdapter(ScheduleConfig).validate_python(definition), "exp_lr": exp_lr}
     clock = Clock(0.001, lambda: 4)
     runs_of = []
     for name in ("it", "exp_lr"):
-        rates = compile_schedule(lookup(name, schedules), 0.02, 0.05, momentum, 300, clock)
+        rates = compile_schedule(schedules[name], 0.02, 0.05, momentum, 300, clock, schedules)
         settings = plan(
             point=name, timeline=rates, momentum=momentum, checkpoints=(300,), log_every=300, dtype=dtype,
             data_order=0, batch_size=10,

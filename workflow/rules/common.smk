@@ -19,17 +19,15 @@ from intrinsic_lr.core.rerun import shell_prefix
 from intrinsic_lr.core.version import DATA_VERSION, EXTRACT_VERSION, TRAINING_VERSION
 from intrinsic_lr.study.analyses import ANALYSES
 from intrinsic_lr.study.claims import CLAIMS
-from intrinsic_lr.study.config_files import bases, read_file
+from intrinsic_lr.study.config_files import extended_files, merge_over_default
+from intrinsic_lr.study.config_files import read_file
 from intrinsic_lr.study.results import Results
-from intrinsic_lr.study.study import Study, check_targets
+from intrinsic_lr.study.study import Study
+from intrinsic_lr.study.targets import check_targets
 
 # `make results` clears Snakemake's lock only where nobody holds this. Its jobs, which read this file too, do not: one
 # that outlives a killed workflow is no reason to refuse the next.
 RUNNING = mark_running(Path(".snakemake")) if workflow.is_main_process else None
-
-# The workflow that the user started tries again; the Snakemake that runs inside of a cluster's job does not, or
-# failures would multiply.
-RETRIES = config["retries"] if workflow.is_main_process else 0
 
 CONDA = "../../envs/intrinsic-lr.yaml"
 
@@ -43,17 +41,25 @@ try:
     # Snakemake has read these already, but takes the last of two like keys, and forgets that a file held code.
     for given in workflow.overwrite_configfiles:
         read_file(Path(given))
-    LAYERS = bases(config, ROOT / "config")
+    EXTENDED = extended_files(config, ROOT / "config")
+    MERGED = merge_over_default(GIVEN, ROOT / "config")
 except InputError as error:
     # One line for a user's mistake, where an exception would print the workflow's own stack.
     sys.exit(f"error: {error}")
 
 
-# What the user gave stays on top: Snakemake lays it over every config file once more.
-for layer in LAYERS:
+# Snakemake is told of these files for its record of the run, but its merging would keep two units of time.
+for file in EXTENDED:
 
-    configfile: str(layer)
+    configfile: str(file)
 
+
+config.clear()
+config.update(MERGED)
+
+# The workflow that the user started tries again; the Snakemake that runs inside of a cluster's job does not, or
+# failures would multiply.
+RETRIES = config["retries"] if workflow.is_main_process else 0
 
 try:
     STUDY = Study.read(config)

@@ -22,7 +22,7 @@ from intrinsic_lr.core.locks import is_running
 from intrinsic_lr.core.rerun import rerun_command
 from intrinsic_lr.core.storage import read_json, sha256, written
 from intrinsic_lr.runs.ensembles import checkpoint_sums
-from intrinsic_lr.study.config_files import merged
+from intrinsic_lr.study.config_files import merge_files
 from intrinsic_lr.study.study import Study
 
 ROOT = Path(__file__).parents[4]
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     add("--config", type=Path, nargs="*", default=[], help="files that override the default config, in this order")
     add("--directory", type=Path, default=Path("."), help="the folder that holds results/")
     arguments = parser.parse_args(argv)
-    study = Study.read(merged(arguments.config))
+    study = Study.read(merge_files(arguments.config))
     if is_running(arguments.directory / ".snakemake"):
         raise InputError(f"{arguments.directory}: a run is at work there; wait for its end, or stop it first")
     asked = summary(arguments.config, arguments.directory)

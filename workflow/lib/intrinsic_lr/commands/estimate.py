@@ -16,7 +16,7 @@ from intrinsic_lr.commands.budget import Budget, budgets, wall_seconds
 from intrinsic_lr.core.disk import check_disk, format_bytes, format_duration
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.data.dataset_sizes import Sizes
-from intrinsic_lr.study.config_files import merged
+from intrinsic_lr.study.config_files import merge_files
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.study.schedules import Segment, Timeline
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.cores != "all" and not (arguments.cores.isdecimal() and int(arguments.cores)):
         raise InputError(f"--cores: must be all or a whole number from 1 on, got {arguments.cores!r}")
     cores = os.cpu_count() or 1 if arguments.cores == "all" else int(arguments.cores)
-    study = Study.read(merged(arguments.config))
+    study = Study.read(merge_files(arguments.config))
     found, unknown = budgets(study)
     settings = {item.training.point.name: _setting(study, item) for item in found}
     jobs = max(1, cores // study.config["threads"])

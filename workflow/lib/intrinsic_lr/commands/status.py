@@ -22,7 +22,7 @@ from intrinsic_lr.core.job_log import SILENT_SECONDS
 from intrinsic_lr.core.progress import Progress, read_progress
 from intrinsic_lr.core.storage import read_json
 from intrinsic_lr.core.version import TRAINING_VERSION
-from intrinsic_lr.study.config_files import merged
+from intrinsic_lr.study.config_files import merge_files
 from intrinsic_lr.study.study import Study
 
 LOGS = Path("results/logs")
@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
     """Print how far the study is."""
     parser = argparse.ArgumentParser(prog="intrinsic-lr status", description=__doc__)
     parser.add_argument("--config", type=Path, nargs="*", default=[], help="files that override the default")
-    study = Study.read(merged(parser.parse_args(argv).config))
+    study = Study.read(merge_files(parser.parse_args(argv).config))
     print("\n".join(report(study, time.time())))
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.core.kinds import check_options
 from intrinsic_lr.data import image_folder
 from intrinsic_lr.data.torchvision_sets import SOURCES
 
@@ -36,7 +35,13 @@ def check(spec: Mapping[str, Any], place: str) -> None:
     kind = spec.get("kind")
     if kind not in _OPTIONS:
         raise InputError(f"{place}.kind: must be one of {', '.join(_OPTIONS)}, got {kind!r}")
-    check_options(spec, _OPTIONS, place)
+    required, optional = _OPTIONS[kind]
+    for key in spec:
+        if key not in ("kind", *required, *optional):
+            raise InputError(f"{place}.{key}: must be one of {', '.join((*required, *optional))}")
+    for key in required:
+        if key not in spec:
+            raise InputError(f"{place}: the key {key!r} is missing; {kind} needs {', '.join(required)}")
     if kind == "torchvision" and spec["dataset"] not in SOURCES:
         raise InputError(f"{place}.dataset: must be one of {', '.join(SOURCES)}, got {spec['dataset']!r}")
     if kind == "image_folder":

@@ -1,11 +1,14 @@
-"""Config files: read as plain data, and laid over one another. Imports no torch.
+"""Config files: read as plain data, and merged. Imports no torch.
 
 Run as a command it refuses files that are no plain data, before Snakemake reads them: in a file that says
 `__use_yte__`, Snakemake's own reader runs the Python that stands there.
 """
 
+import contextlib
 import copy
+import json
 import math
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,56 +17,77 @@ from typing import Any
 import yaml
 
 from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.study.config_types import UNITS, show
 
 CODE = "__use_yte__"
 """The key by which a file asks Snakemake to run the Python in it."""
 DEEPEST, LARGEST = 20, 100_000
 """How deep a config may be nested, and how many entries it may have with its aliases written out."""
-FOLDER = Path(__file__).parents[4] / "config"
-"""The project's config files, from which names are relative."""
+_REPOSITORY = Path(__file__).parents[4] / "config"
+FOLDER = (
+    _REPOSITORY if (_REPOSITORY / "config.yaml").is_file() else Path(sys.prefix, "share", "intrinsic-lr", "config")
+)
+"""The project's config files, from which names are relative: in the repository, or of the installed package."""
 
 
-def bases(config: Mapping[str, Any], folder: Path = FOLDER) -> list[Path]:
-    """Return the files between the default config and what the user gave, the lowest layer first.
-
-    `extends` names the file that a config is laid over, which may name another in turn.
+def extended_files(config: Mapping[str, Any], folder: Path = FOLDER) -> list[Path]:
+    """Return the files that a config extends, each before the one that extends it.
 
     Args:
-        config: what the user gave, over the default.
+        config: what the user gave.
         folder: the project's config files, from which names are relative.
 
     Raises:
-        InputError: when there is no such file, it is no plain config, or a file comes to lie beneath itself.
+        InputError: when there is no such file, it is no plain config, or a file extends itself.
     """
     found: list[Path] = []
     while "extends" in config:
         key = f"{found[-1].name if found else 'config'}: extends"
         path = Path(folder, str(config["extends"]))
         if path in found:
-            chain = " over ".join(layer.name for layer in (*found, path))
-            raise InputError(
-                f"{key}: found a file that lies beneath itself, {chain}; allowed is a chain that ends"
-            )
+            chain = " extends ".join(file.name for file in (*found, path))
+            raise InputError(f"{key}: expected files none of which extends itself, got {chain}")
         config = read_file(path, key)
         found.append(path)
     return found[::-1]
 
 
-def merged(files: Sequence[Path], folder: Path = FOLDER) -> dict[str, Any]:
-    """Return the default config with files laid over it, what they extend beneath them, as the workflow does.
+def merge_over_default(given: Mapping[str, Any], folder: Path = FOLDER) -> dict[str, Any]:
+    """Return the default config, changed by the files that a config extends, and then by the config itself."""
+    config = read_file(folder / "config.yaml")
+    for path in extended_files({**config, **given}, folder):
+        config = merge_configs(config, read_file(path))
+    return merge_configs(config, given)
 
-    Its keys stand in Snakemake's order too, those of the files first: of several mistakes both name the same one.
-    """
+
+def merge_files(files: Sequence[Path], folder: Path = FOLDER) -> dict[str, Any]:
+    """Return the default config changed by files given together, as the workflow does."""
     from snakemake.utils import update_config
 
     given: dict[str, Any] = {}
     for path in files:
         update_config(given, read_file(path))
-    default, config = folder / "config.yaml", copy.deepcopy(given)
-    for path in (default, *bases({**read_file(default), **given}, folder)):
-        update_config(config, read_file(path))
-        update_config(config, given)
-    return config
+    return merge_over_default(given, folder)
+
+
+RATES = {"lr", "weight_decay", "intrinsic_lr"}
+
+
+def merge_configs(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config with changes merged key by key; lists and values are replaced.
+
+    A mapping is replaced too where both could not hold at once: another `kind`, another unit of time, and two of
+    the three rates of a grid in place of two others.
+    """
+    kept = dict(config)
+    if changes.get("kind", kept.get("kind")) != kept.get("kind") or (changes.keys() | kept.keys()) <= set(UNITS):
+        kept = {}
+    if len(RATES & changes.keys()) == 2:
+        kept = {key: value for key, value in kept.items() if key not in RATES}
+    for key, value in changes.items():
+        both = isinstance(value, Mapping) and isinstance(kept.get(key), Mapping)
+        kept[key] = merge_configs(kept[key], value) if both else copy.deepcopy(value)
+    return kept
 
 
 def read_file(path: Path, key: str = "config") -> Mapping[str, Any]:
@@ -78,31 +102,23 @@ def read_file(path: Path, key: str = "config") -> Mapping[str, Any]:
             holds no mapping.
     """
     try:
-        loader = _Loader(path.read_text(encoding="utf-8"))
-        node = loader.get_single_node()
-        if node is None:
-            return {}
-        _check_keys(node)
-        config = loader.construct_document(node)
+        config = _parse(path.read_text(encoding="utf-8"))
         check_plain(config)
     except InputError as error:
         raise InputError(f"{error} (in {path.name})") from None
-    except (OSError, ValueError) as error:
+    except yaml.YAMLError as error:
+        why = " ".join(str(error).split())
+        raise InputError(f"{key}: expected YAML of data alone, got {path.name!r}: {why}") from None
+    except (OSError, ValueError, RecursionError) as error:
         known = ", ".join(sorted(file.name for file in FOLDER.glob("*.yaml")))
         why = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
         raise InputError(
-            f"{key}: found {path.name!r}, which cannot be read ({why}); allowed: {known}, or a path"
-        ) from None
-    except yaml.YAMLError as error:
-        raise InputError(
-            f"{key}: found {path.name!r}, which is no YAML of data alone ({' '.join(str(error).split())})"
+            f"{key}: {path.name!r} cannot be read ({why}); expected one of {known}, or a path"
         ) from None
     if not isinstance(config, Mapping):
-        raise InputError(f"{key}: found {path.name!r}, which holds no mapping; allowed is a config file")
+        raise InputError(f"{key}: expected a mapping, got {show(config)} (in {path.name})")
     if CODE in config:
-        raise InputError(
-            f"{key}: found {path.name!r} with the key {CODE!r}, by which a config runs code; allowed is data alone"
-        )
+        raise InputError(f"{key}: expected data alone, got the key {CODE!r}, which runs code (in {path.name})")
     return config
 
 
@@ -110,8 +126,30 @@ def read_file(path: Path, key: str = "config") -> Mapping[str, Any]:
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def _check_keys(root: yaml.Node) -> None:
-    """Refuse mappings with a key twice, of which readers of YAML take the last, and keys that are no names."""
+def _parse(text: str) -> Any:
+    """Return the data of a JSON or YAML file, as Snakemake does: JSON first, where `1e-05` is a number."""
+    if text.lstrip().startswith("{"):
+        with contextlib.suppress(json.JSONDecodeError):
+            return json.loads(text, object_pairs_hook=_each_key_once)
+    loader = _Loader(text)
+    node = loader.get_single_node()
+    if node is None:
+        return {}
+    _check_nodes(node)
+    return loader.construct_document(node)
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise InputError(f"config: expected each key once, got {key!r} twice")
+        found[key] = value
+    return found
+
+
+def _check_nodes(root: yaml.Node) -> None:
+    """Refuse keys given twice, of which readers of YAML take the last, keys that are no names, and odd numbers."""
     seen: set[int] = set()
     left = [("config", root)]
     while left:
@@ -123,6 +161,17 @@ def _check_keys(root: yaml.Node) -> None:
             left += [(place, item) for item in node.value]
         elif isinstance(node, yaml.MappingNode):
             left += [(inner_place(place, key), value) for key, value in _once(node, place).items()]
+        elif node.tag.endswith((":int", ":float")) and not _NUMBER.fullmatch(node.value):
+            line = node.start_mark.line + 1
+            raise InputError(
+                f"{place}: expected a decimal number, got {node.value} in line {line}, which YAML versions read "
+                "differently; leave out leading zeros, colons and underscores"
+            )
+
+
+_NUMBER = re.compile(
+    r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?|\.[0-9]+([eE][-+]?[0-9]+)?|\.(inf|nan))", re.I
+)
 
 
 def _once(mapping: yaml.MappingNode, place: str) -> dict[str, yaml.Node]:
@@ -130,11 +179,9 @@ def _once(mapping: yaml.MappingNode, place: str) -> dict[str, yaml.Node]:
     for key, value in mapping.value:
         line = key.start_mark.line + 1
         if not isinstance(key, yaml.ScalarNode):
-            raise InputError(f"{place}: found a list or a mapping as a key in line {line}; allowed are names")
+            raise InputError(f"{place}: expected names as keys, got a list or a mapping in line {line}")
         if key.value in found:
-            raise InputError(
-                f"{place}: found the key {key.value!r} twice, again in line {line}; allowed is each key once"
-            )
+            raise InputError(f"{place}: expected each key once, got {key.value!r} twice, again in line {line}")
         found[key.value] = value
     return found
 
@@ -154,26 +201,26 @@ def check_plain(config: Any) -> None:
             return
         place, value, depth = left.pop()
         if depth > DEEPEST:
-            raise InputError(f"{place}: found more than {DEEPEST} levels; allowed are up to {DEEPEST}")
+            raise InputError(f"{place}: expected at most {DEEPEST} levels, got more")
         if isinstance(value, Mapping):
             if odd := [key for key in value if not isinstance(key, str)]:
-                raise InputError(f"{place}: found the key {odd[0]!r}; allowed are names (in quotes where need be)")
+                raise InputError(f"{place}: expected names as keys (in quotes where need be), got {odd[0]!r}")
             left += [(inner_place(place, key), inner, depth + 1) for key, inner in reversed(value.items())]
         elif isinstance(value, list):
             inner = [(inner_place(place, str(index)), item, depth + 1) for index, item in enumerate(value)]
             left += reversed(inner)
-        else:
+        elif isinstance(value, int | float):
             _check_number(value, place)
-    raise InputError(f"{left[-1][0]}: found more than {LARGEST:,} entries; allowed are up to {LARGEST:,}")
+    raise InputError(f"{left[-1][0]}: expected at most {LARGEST:,} entries, got more")
 
 
-def _check_number(value: Any, place: str) -> None:
+def _check_number(value: float, place: str) -> None:
     try:
-        finite = not isinstance(value, int | float) or math.isfinite(value)
+        finite = math.isfinite(value)
     except OverflowError:
-        raise InputError(f"{place}: found a number above 1.7e308; allowed: smaller ones") from None
+        raise InputError(f"{place}: expected a number below 1.7e308, got a larger one") from None
     if not finite:
-        raise InputError(f"{place}: found {value}; allowed: a finite number")
+        raise InputError(f"{place}: expected a finite number, got {value}")
 
 
 def inner_place(place: str, key: str) -> str:

@@ -1,53 +1,76 @@
 """Points of the grid: what identifies one training ensemble, and its canonical name."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from itertools import product
 from math import prod
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.study.schedules import Timeline, number
+from intrinsic_lr.study.config_types import Allowed, Index, Nonnegative, Positive, Text
+from intrinsic_lr.study.schedules import Timeline, canonical, number
 
 MOST_POINTS = 10_000
 RATES = ("lr", "weight_decay", "intrinsic_lr")
+
+
+BatchSize = Annotated[
+    Annotated[int, Field(ge=2, le=10**9)] | Literal["full"], Allowed("a whole number from 2 on, or full")
+]
+Momentum = Annotated[float, Field(ge=0, le=0.999999), Allowed("a number from 0 to 0.999999")]
+Augmentation = Annotated[
+    str,
+    Field(pattern="^(none|flip|crop=[1-9][0-9]?(,flip)?)$"),
+    Allowed("none, flip, crop=N or crop=N,flip, with N from 1 to 99"),
+]
 
 
 @dataclass(frozen=True)
 class Point:
     """One setting of the grid; its replicates differ in their seeds only.
 
+    Each field is an axis of the config's grids. Its metadata say how a value that is not the default stands in the
+    point's name. A new axis is one field, the last.
+
     Attributes:
-        dataset, model, schedule: names of entries of the config.
-        batch_size: images a step, or `full` for full-batch gradient descent.
-        lr: base learning rate eta (the schedule's factors apply to it).
+        dataset: what is trained on, in place of the experiment's.
+        model: what is trained, in place of the experiment's.
+        batch_size: images a step, in place of the experiment's.
+        lr: base learning rate eta, to which a schedule's factors apply.
         weight_decay: base weight decay lambda.
+        schedule: how the rates change.
         momentum: momentum mu of `torch.optim.SGD`.
         init_seed: which initialisation.
-        init_sharing: `independent` (every replicate its own) or `shared` (all start at the same weights).
+        init_sharing: `independent`, every replicate has its own initialisation; `shared`, all start at the same
+            weights and differ in data order.
         init_scale: factor on the scale-invariant weights at initialisation.
-        augmentation: `none`, or pad-crop and flip as `crop=4,flip`.
-        dtype: `float32` or `float64`.
-        data_order: number of a stream of data order and augmentation that points share; None for the point's own.
-        constraint: `none`, or `sphere`: every scale group keeps the norm it had at initialisation.
-        precision: of the products and convolutions of a training step, `float32`, `tf32` or `bfloat16`.
+        augmentation: what is done to the training images of every batch: pad, crop and flip.
+        dtype: arithmetic of the training.
+        data_order: points of one `data_order` and batch size see the same batches, replicate by replicate; without
+            it each point has its own.
+        constraint: `sphere` brings every scale-invariant group back to its initial norm after each update, so the
+            effective learning rate stays fixed (Kodryan et al. 2022); needs momentum 0 and weight decay 0.
+        precision: of the matrix products and convolutions of a training step (`tf32` on GPUs that have it); norms,
+            statistics, weights, updates and evaluation stay in float32.
     """
 
-    dataset: str
-    model: str
-    batch_size: int | str
-    lr: float
-    weight_decay: float
-    schedule: str = "constant"
-    momentum: float = 0.0
-    init_seed: int = 0
-    init_sharing: str = "independent"
-    init_scale: float = 1.0
-    augmentation: str = "none"
-    dtype: str = "float32"
-    data_order: int | None = None
-    constraint: str = "none"
-    precision: str = "float32"
+    dataset: Text
+    model: Text
+    batch_size: BatchSize
+    lr: Positive
+    weight_decay: Nonnegative
+    schedule: Text = field(default="constant", metadata={"name": "schedule_{}"})
+    momentum: Momentum = field(default=0.0, metadata={"name": "momentum{}"})
+    init_seed: Index = field(default=0, metadata={"name": "init{}"})
+    init_sharing: Literal["independent", "shared"] = field(default="independent", metadata={"name": "{}"})
+    init_scale: Positive = field(default=1.0, metadata={"name": "scale{}"})
+    augmentation: Augmentation = field(default="none", metadata={"name": "{}"})
+    dtype: Literal["float32", "float64"] = field(default="float32", metadata={"name": "{}"})
+    data_order: Index | None = field(default=None, metadata={"name": "order{}"})
+    constraint: Literal["none", "sphere"] = field(default="none", metadata={"name": "{}"})
+    precision: Literal["float32", "tf32", "bfloat16"] = field(default="float32", metadata={"name": "{}"})
 
     @property
     def intrinsic_lr(self) -> float:
@@ -67,19 +90,12 @@ class Point:
             f"lr{number(self.lr)}",
             f"wd{number(self.weight_decay)}",
         ]
-        optional = (
-            (self.schedule != "constant", f"schedule_{self.schedule}"),
-            (self.momentum != 0, f"momentum{number(self.momentum)}"),
-            (self.init_seed != 0, f"init{self.init_seed}"),
-            (self.init_sharing != "independent", self.init_sharing),
-            (self.init_scale != 1, f"scale{number(self.init_scale)}"),
-            (self.augmentation != "none", self.augmentation.replace(",", "_")),
-            (self.dtype != "float32", self.dtype),
-            (self.data_order is not None, f"order{self.data_order}"),
-            (self.constraint != "none", self.constraint),
-            (self.precision != "float32", self.precision),
-        )
-        return "-".join(parts + [text for differs, text in optional if differs])
+        for axis in fields(self):
+            value = getattr(self, axis.name)
+            if axis.metadata and value != axis.default:
+                text = number(value) if isinstance(value, float) else str(value).replace(",", "_")
+                parts.append(axis.metadata["name"].format(text))
+        return "-".join(parts)
 
 
 def check_sphere(momentum: float, timeline: Timeline) -> None:
@@ -89,91 +105,65 @@ def check_sphere(momentum: float, timeline: Timeline) -> None:
     the projection back only undoes the growth of the norm (Kodryan et al. 2022).
 
     Raises:
-        InputError: naming the key, the value found and what is allowed.
+        InputError: naming the key and the value.
     """
     decays = {segment.weight_decay for segment in timeline.segments}
     for key, value in (("momentum", momentum), ("weight_decay", max(decays))):
         if value != 0:
-            raise InputError(f"{key}: found {number(value)} with constraint sphere; allowed there is 0")
+            raise InputError(f"{key}: expected 0 with constraint sphere, got {number(value)}")
 
 
 def check_precision(precision: str, dtype: str) -> None:
     """Refuse a reduced precision of products for weights in float64.
 
     Raises:
-        InputError: naming the key, the value found and what is allowed.
+        InputError: naming the key and the value.
     """
     if precision != "float32" and dtype != "float32":
-        raise InputError(f"precision: found {precision} with dtype {dtype}; allowed there is float32")
+        raise InputError(f"precision: expected float32 with dtype {dtype}, got {precision}")
 
 
-def canonical(value: float) -> float:
-    """Round to the 12 significant digits that names carry, so that name and value agree."""
-    return float(number(value))
-
-
-def expand(
-    grid: Mapping[str, Any] | list[Mapping[str, Any]], defaults: Mapping[str, Any], place: str
-) -> list[Point]:
+def expand(grid: Iterable[Mapping[str, list[Any]]], defaults: Mapping[str, Any], place: str) -> list[Point]:
     """Return the points of a grid in the order given.
 
-    A grid is a mapping from axis to value or list of values, whose product is taken, or a list of such
-    mappings, whose products are joined (the convention of scikit-learn's ParameterGrid). Of the three rates
-    `lr`, `weight_decay` and `intrinsic_lr` each mapping gives exactly two; the third follows.
+    A grid is a list of mappings from axis to values; the product of each is taken, and the products are joined
+    (the convention of scikit-learn's ParameterGrid). Of the three rates `lr`, `weight_decay` and `intrinsic_lr`
+    each mapping gives exactly two; the third follows.
 
     Args:
-        grid: the grid as the config has it.
+        grid: the grid as the config's type reads it.
         defaults: values of axes that the mappings leave out.
         place: where the grid stands in the config, for messages.
 
     Raises:
-        InputError: on an empty axis, a wrong choice of rates, or two points with one name.
+        InputError: on a wrong choice of rates, two points with one name, or too many points.
     """
-    mappings = [grid] if isinstance(grid, Mapping) else list(grid)
-    count = sum(
-        prod(len(values) for values in mapping.values() if isinstance(values, list)) for mapping in mappings
-    )
+    mappings = list(grid)
+    count = sum(prod(map(len, mapping.values())) for mapping in mappings)
     if count > MOST_POINTS:
-        raise InputError(f"{place}: found {count:,} points; allowed are up to {MOST_POINTS:,} in an experiment")
-    if not mappings:
-        raise InputError(f"{place}: found an empty list; allowed is at least one mapping from axis to values")
-    points: list[Point] = []
-    names: dict[str, str] = {}
+        raise InputError(f"{place}: expected at most {MOST_POINTS:,} points in an experiment, got {count:,}")
+    points: dict[str, Point] = {}
     for index, mapping in enumerate(mappings):
-        here = place if isinstance(grid, Mapping) else f"{place}[{index}]"
-        for values in _product(mapping, here):
-            point = _point({**defaults, **values}, here)
-            if point.name in names:
-                raise InputError(
-                    f"{here}: found two points with one name, {point.name!r} (first in {names[point.name]}); "
-                    "allowed is each point once in an experiment"
-                )
-            names[point.name] = here
-            points.append(point)
-    return points
-
-
-def _product(mapping: Mapping[str, Any], place: str) -> list[dict[str, Any]]:
-    axes = {axis: value if isinstance(value, list) else [value] for axis, value in mapping.items()}
-    for axis, values in axes.items():
-        if not values:
-            raise InputError(f"{place}.{axis}: found an empty list; allowed is at least one value")
-    return [dict(zip(axes, combination, strict=True)) for combination in product(*axes.values())]
+        here = place if len(mappings) == 1 else f"{place}.{index}"
+        for combination in product(*mapping.values()):
+            point = _point({**defaults, **dict(zip(mapping, combination, strict=True))}, here)
+            if point.name in points:
+                raise InputError(f"{here}: expected each point once in an experiment, got {point.name!r} twice")
+            points[point.name] = point
+    return list(points.values())
 
 
 def _point(values: dict[str, Any], place: str) -> Point:
     given = [rate for rate in RATES if rate in values]
     if len(given) != 2:
         raise InputError(
-            f"{place}: found {', '.join(given) or 'none'} of the rates {', '.join(RATES)}; "
-            "allowed are exactly two of them, the third follows"
+            f"{place}: expected exactly two of the rates {', '.join(RATES)}, of which the third follows, got "
+            f"{', '.join(given) or 'none'}"
         )
     intrinsic = values.pop("intrinsic_lr", None)
     if "lr" not in values:
         if values["weight_decay"] == 0:
-            raise InputError(
-                f"{place}.weight_decay: found 0; allowed is a number above 0 where lr follows from it"
-            )
+            raise InputError(f"{place}.weight_decay: expected a number above 0 where lr follows from it, got 0")
         values["lr"] = intrinsic / values["weight_decay"]
     elif "weight_decay" not in values:
         values["weight_decay"] = intrinsic / values["lr"]

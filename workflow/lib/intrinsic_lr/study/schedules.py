@@ -7,16 +7,33 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
 
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.core.kinds import Options
 from intrinsic_lr.core.seeding import stream_seed
+from intrinsic_lr.study.config_types import (
+    Allowed,
+    Duration,
+    Index,
+    Many,
+    Moments,
+    Nonnegative,
+    Part,
+    Positive,
+    Range,
+    Text,
+    by_kind,
+    problem,
+    unknown,
+)
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of steps with one weight decay and a constant or exponentially growing learning rate.
+    """Steps with one weight decay and a constant or exponentially growing learning rate.
 
     The growth may settle in: t steps into the segment the learning rate is
     lr growth^t F(0) / F(t) with F(t) = (1 + b q^t) (1 + b q^(t+1)), the tapered exponential schedule of
@@ -54,7 +71,7 @@ class Timeline:
     """The learning rate and weight decay of every step of a training.
 
     Attributes:
-        segments: stretches of steps, one after the other.
+        segments: one after the other.
         first_buffer: the momentum buffer before the first step, as a multiple of the scale-invariant weights
             there; 0 is how `torch.optim.SGD` starts.
     """
@@ -85,58 +102,15 @@ class Timeline:
             steps -= segment.steps
         return replace(self, segments=tuple(kept))
 
-    def spell(self) -> str:
-        """Return the timeline's canonical text.
-
-        Segments `STEPS@LR@WEIGHT_DECAY[@GROWTH[@TAPER@TAPER_RATIO]]` are joined by commas, after `buffer=NUMBER`
-        where there is a first buffer.
-        """
-        parts = [f"{_BUFFER}{self.first_buffer!r}"] if self.first_buffer else []
-        for segment in self.segments:
-            fields = [str(segment.steps), _exact(segment.lr), number(segment.weight_decay)]
-            if segment.growth != 1.0 or segment.taper:
-                fields.append(repr(segment.growth))
-            if segment.taper:
-                fields += [repr(segment.taper), repr(segment.taper_ratio)]
-            parts.append("@".join(fields))
-        return ",".join(parts)
-
-    @staticmethod
-    def parse(text: str) -> "Timeline":
-        """Read what `spell` wrote."""
-        first_buffer = 0.0
-        if text.startswith(_BUFFER):
-            spelled, _, text = text.removeprefix(_BUFFER).partition(",")
-            try:
-                first_buffer = float(spelled)
-            except ValueError:
-                raise InputError(f"timeline: {_BUFFER + spelled!r} is not {_BUFFER}NUMBER") from None
-        return Timeline(tuple(map(_parse_segment, text.split(","))), first_buffer)
-
-
-_BUFFER = "buffer="
-_SEGMENT = "STEPS@LR@WEIGHT_DECAY[@GROWTH[@TAPER@TAPER_RATIO]]"
-
-
-def _parse_segment(text: str) -> Segment:
-    fields = text.split("@")
-    try:
-        segment = Segment(int(fields[0]), *(float(field) for field in fields[1:]))
-    except (ValueError, TypeError):
-        raise InputError(f"timeline: segment {text!r} is not {_SEGMENT}") from None
-    if len(fields) not in (3, 4, 6) or segment.steps < 1:
-        raise InputError(f"timeline: segment {text!r} is not {_SEGMENT}")
-    return segment
-
 
 def number(value: float) -> str:
     """Spell a number canonically: 12 significant digits, so that 1, 1.0 and 0.1 * 10 are one text, and no plus."""
     return f"{float(value):.12g}".replace("+", "")
 
 
-def _exact(value: float) -> str:
-    """Spell a number so that it is read back as it is: canonically, with all its digits where 12 do not do."""
-    return number(value) if float(number(value)) == value else repr(value)
+def canonical(value: float) -> float:
+    """Round to the 12 significant digits that names carry, so that name and value agree."""
+    return float(number(value))
 
 
 def exp_lr_growth(lr: float, weight_decay: float, momentum: float) -> float:
@@ -146,7 +120,7 @@ def exp_lr_growth(lr: float, weight_decay: float, momentum: float) -> float:
     Source: Li and Arora, An Exponential Learning Rate Schedule for Deep Learning (arXiv:1910.07454).
 
     Raises:
-        InputError: when the roots are complex or equal, where no exponential twin exists.
+        InputError: when the roots are complex or equal, where no ExpLR-equivalent schedule exists.
     """
     decay = lr * weight_decay
     b = 1.0 + momentum - decay
@@ -155,12 +129,11 @@ def exp_lr_growth(lr: float, weight_decay: float, momentum: float) -> float:
     if discriminant <= 0 or b <= 0:
         raise InputError(
             f"exponential schedule: learning rate {number(lr)} times weight decay {number(weight_decay)} "
-            f"is too large for momentum {number(momentum)}; allowed is less than (1 - sqrt(momentum))^2"
+            f"is too large for momentum {number(momentum)}; expected less than (1 - sqrt(momentum))^2"
         )
     return (b + discriminant**0.5) / 2.0
 
 
-UNITS = ("steps", "epochs", "inverse_intrinsic_lr")
 MOST_STEPS = 10**12
 
 
@@ -182,10 +155,10 @@ class Clock:
             value *= self.steps_per_epoch()
         elif unit == "inverse_intrinsic_lr":
             if self.intrinsic_lr == 0:
-                raise InputError("found inverse_intrinsic_lr at weight decay 0; allowed there: steps, epochs")
+                raise InputError("expected steps or epochs at weight decay 0, got inverse_intrinsic_lr")
             value /= self.intrinsic_lr
         if value > MOST_STEPS:
-            raise InputError(f"{unit}: found {number(value)} steps; allowed are up to {MOST_STEPS:g}")
+            raise InputError(f"{unit}: expected at most {MOST_STEPS:g} steps, got {number(value)}")
         return round(value)
 
     def read(self, duration: Mapping[str, Any]) -> list[int]:
@@ -194,64 +167,189 @@ class Clock:
         return [self.steps(unit, item) for item in (value if isinstance(value, list) else [value])]
 
 
-CONSTANT: Mapping[str, Any] = {"kind": "constant"}
-OPTIONS: Options = {
-    "constant": ((), ()),
-    "multi_step": ((), ("lr_milestones", "weight_decay_milestones", "factor")),
-    "phases": (("phases",), ()),
-    "exponential": (("growth",), ("of", "first_buffer")),
-}
-"""What the definition of a schedule has besides its kind."""
+class Constant(Part):
+    """The rates of the point at every step."""
+
+    kind: Literal["constant"]
+
+
+class MultiStep(Part):
+    """Rates that are multiplied by a factor at milestones.
+
+    Attributes:
+        lr_milestones: when the learning rate is multiplied, such as `{epochs: [80, 120]}`.
+        weight_decay_milestones: when the weight decay is multiplied.
+        factor: the factor.
+    """
+
+    kind: Literal["multi_step"]
+    lr_milestones: Moments | None = None
+    weight_decay_milestones: Moments | None = None
+    factor: Positive = 0.1
+
+
+class Draw(Part):
+    """Random rates: equal pieces of a phase, each at log-uniformly drawn factors of the point's own rates.
+
+    Attributes:
+        seed: what is drawn; a seed draws the same in every study.
+        seeds: in place of `seed`: the schedule stands for one schedule per seed, called `<name>_<seed>`. In a grid
+            its own name stands for all of them.
+        changes: number of pieces; the last takes the remainder.
+        lr_factor: range of the factors of the learning rate.
+        weight_decay_factor: range of the factors of the weight decay.
+    """
+
+    seed: Index | None = None
+    seeds: Many[Index] | None = None
+    changes: Annotated[int, Field(ge=1, le=10_000), Allowed("a whole number from 1 to 10000")]
+    lr_factor: Range
+    weight_decay_factor: Range
+
+    @model_validator(mode="after")
+    def _check(self) -> "Draw":
+        if (self.seed is None) == (self.seeds is None):
+            raise problem("expected either seed or seeds")
+        return self
+
+
+class Phase(Part):
+    """A part of a schedule with rates of its own, or with random rates.
+
+    Attributes:
+        length: how long it lasts; left out in the last phase: until the end.
+        lr: its learning rate.
+        lr_factor: its learning rate over the point's own, in place of `lr`.
+        weight_decay: its weight decay.
+        weight_decay_factor: its weight decay over the point's own, in place of `weight_decay`.
+        draw: random rates in place of given ones, beside `length` alone.
+    """
+
+    length: Duration | None = None
+    lr: Positive | None = None
+    lr_factor: Positive = 1.0
+    weight_decay: Nonnegative | None = None
+    weight_decay_factor: Nonnegative = 1.0
+    draw: Draw | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "Phase":
+        # Without a length a phase would be cut otherwise in a longer training.
+        if self.draw and self.model_fields_set != {"draw", "length"}:
+            beside = ", ".join(sorted(self.model_fields_set - {"draw"})) or "nothing"
+            raise problem(f"expected beside it length alone, which it needs, got {beside}", ".draw")
+        return self
+
+
+class Phases(Part):
+    """Phases one after the other.
+
+    Attributes:
+        phases: the phases in their order.
+    """
+
+    kind: Literal["phases"]
+    phases: Many[Phase]
+
+
+class Exponential(Part):
+    """A learning rate that grows by a factor a step.
+
+    Attributes:
+        growth: `exp_lr` for the schedule without weight decay that trains the same functions (Li and Arora 2020),
+            or a factor per step. The equivalence is exact where all trained weights are scale-invariant; a trained
+            head or affine norms are refused.
+        of: with `growth: exp_lr` the schedule to which it is equivalent, not exponential.
+        first_buffer: with `growth: exp_lr` and momentum: `corrected` starts the momentum buffer where the
+            equivalence needs it, `zero` as `torch.optim.SGD` does, at which it is no longer exact.
+    """
+
+    kind: Literal["exponential"]
+    growth: Annotated[
+        Literal["exp_lr"] | Annotated[float, Field(ge=1, le=1e18)], Allowed("exp_lr, or a number from 1 to 1e18")
+    ]
+    of: Text = "constant"
+    first_buffer: Literal["corrected", "zero"] = "corrected"
+
+    @model_validator(mode="after")
+    def _check(self) -> "Exponential":
+        for key in ("of", "first_buffer"):
+            if key in self.model_fields_set and self.growth != "exp_lr":
+                raise problem(f"expected beside growth: exp_lr only, got growth {self.growth}", f".{key}")
+        return self
+
+
+Schedule = Constant | MultiStep | Phases | Exponential
+ScheduleConfig = by_kind(Constant, MultiStep, Phases, Exponential)
 _DECAY_NAME = re.compile(r"wd_([0-9]{1,6})_([0-9]{1,6})_lr_([0-9]{1,6})_([0-9]{1,6})")
 
 
-def lookup(name: str, schedules: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Return the definition behind a schedule's name.
+def expand_seeds(schedules: Mapping[str, Schedule]) -> dict[str, dict[str, Schedule]]:
+    """Return, for each schedule with a list of seeds, the schedules that it stands for, by their names."""
+    expanded = {}
+    for name, schedule in schedules.items():
+        draws = [phase.draw for phase in schedule.phases if phase.draw] if isinstance(schedule, Phases) else []
+        if seeds := next((draw.seeds for draw in draws if draw.seeds), None):
+            expanded[name] = {f"{name}_{seed}": _with_seed(schedule, seed) for seed in seeds}
+    return expanded
+
+
+def _with_seed(schedule: Phases, seed: int) -> Phases:
+    phases = [
+        phase.model_copy(update={"draw": phase.draw.model_copy(update={"seed": seed, "seeds": None})})
+        if phase.draw and phase.draw.seeds
+        else phase
+        for phase in schedule.phases
+    ]
+    return schedule.model_copy(update={"phases": phases})
+
+
+def lookup(name: str, schedules: Mapping[str, Schedule]) -> Schedule:
+    """Return the schedule behind a name.
 
     Besides the config's own names there are `constant` and `wd_x_y_lr_z_u`: the weight decay divided by 10
-    at epochs x and y, the learning rate at epochs z and u (the naming of Li, Lyu, Arora 2020). In an exponential
-    twin `of` is replaced by the definition that it names.
+    at epochs x and y, the learning rate at epochs z and u (the naming of Li, Lyu, Arora 2020).
 
     Raises:
-        InputError: for any other name, and for a twin of an exponential schedule.
+        InputError: for any other name.
     """
     if name in schedules:
-        definition = schedules[name]
-        return {**definition, "of": _original(definition["of"], schedules)} if "of" in definition else definition
+        return schedules[name]
     if name == "constant":
-        return CONSTANT
+        return Constant(kind="constant")
     if match := _DECAY_NAME.fullmatch(name):
-        x, y, z, u = (int(epoch) for epoch in match.groups())
-        return {
-            "kind": "multi_step",
-            "weight_decay_milestones": {"epochs": [x, y]},
-            "lr_milestones": {"epochs": [z, u]},
-        }
-    known = ", ".join(["constant", *schedules])
-    raise InputError(f"found the unknown schedule {name!r}; allowed: {known}, or wd_x_y_lr_z_u with four epochs")
-
-
-def _original(name: str, schedules: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-    if schedules.get(name, CONSTANT)["kind"] == "exponential":
-        raise InputError(f"of: found the exponential schedule {name!r}; allowed are schedules of other kinds")
-    return lookup(name, schedules)
+        x, y, z, u = map(int, match.groups())
+        decays = {"weight_decay_milestones": {"epochs": [x, y]}, "lr_milestones": {"epochs": [z, u]}}
+        return MultiStep(kind="multi_step", **decays)
+    raise InputError(unknown("schedule", name, ["constant", *schedules, "wd_x_y_lr_z_u (four epochs)"]))
 
 
 def compile_schedule(
-    definition: Mapping[str, Any], lr: float, weight_decay: float, momentum: float, steps: int, clock: Clock
+    schedule: Schedule,
+    lr: float,
+    weight_decay: float,
+    momentum: float,
+    steps: int,
+    clock: Clock,
+    schedules: Mapping[str, Schedule] = MappingProxyType({}),
 ) -> Timeline:
-    """Compile a schedule's definition to the timeline of a training of `steps` steps.
+    """Compile a schedule to the timeline of a training of `steps` steps.
 
     Args:
-        definition: `kind` constant, multi_step, phases or exponential, with its options as `lookup` gives them.
+        schedule: the schedule, as `lookup` gives it.
         lr: base learning rate of the point.
         weight_decay: base weight decay of the point.
-        momentum: momentum of the point, which the exponential twin depends on.
+        momentum: momentum of the point, on which the ExpLR-equivalent schedule depends.
         steps: length of the training.
         clock: converts epochs and multiples of 1/lambda_e.
+        schedules: the schedules that `of` may name.
     """
     try:
-        timeline = _compile(definition, lr, weight_decay, momentum, steps, clock)
+        if isinstance(schedule, Exponential):
+            timeline = _exponential(schedule, lr, weight_decay, momentum, steps, clock, schedules)
+        else:
+            segments = _segments(schedule, lr, weight_decay, steps, clock)
+            timeline = Timeline(tuple(segment for segment in segments if segment.steps > 0)).truncated(steps)
     except OverflowError:
         raise _out_of_range("more than a number holds") from None
     for segment in timeline.segments:
@@ -261,112 +359,92 @@ def compile_schedule(
 
 
 def _out_of_range(found: str) -> InputError:
-    return InputError(
-        f"found rates that become {found}; allowed are learning rates above 0, and rates up to {LARGEST_RATE:g}"
+    return InputError(f"expected learning rates above 0 and rates up to {LARGEST_RATE:g}, got rates of {found}")
+
+
+def _segments(schedule: Schedule, lr: float, weight_decay: float, steps: int, clock: Clock) -> list[Segment]:
+    if isinstance(schedule, MultiStep):
+        return _multi_step(schedule, lr, weight_decay, steps, clock)
+    if isinstance(schedule, Phases):
+        return _phases(schedule.phases, lr, weight_decay, steps, clock)
+    return [Segment(steps, lr, weight_decay)]
+
+
+def _multi_step(schedule: MultiStep, lr: float, weight_decay: float, steps: int, clock: Clock) -> list[Segment]:
+    lr_at, weight_decay_at = (
+        sorted(clock.read(moments)) if moments else []
+        for moments in (schedule.lr_milestones, schedule.weight_decay_milestones)
     )
-
-
-def _compile(
-    definition: Mapping[str, Any], lr: float, weight_decay: float, momentum: float, steps: int, clock: Clock
-) -> Timeline:
-    kind = definition["kind"]
-    if kind == "exponential":
-        return _exponential(definition, lr, weight_decay, momentum, steps, clock)
-    if kind == "multi_step":
-        segments = _multi_step(definition, lr, weight_decay, steps, clock)
-    elif kind == "phases":
-        segments = _phases(definition["phases"], lr, weight_decay, steps, clock)
-    else:
-        segments = [Segment(steps, lr, weight_decay)]
-    return Timeline(tuple(segment for segment in segments if segment.steps > 0)).truncated(steps)
-
-
-def _multi_step(
-    definition: Mapping[str, Any], lr: float, weight_decay: float, steps: int, clock: Clock
-) -> list[Segment]:
-    factor = definition.get("factor", 0.1)
-    lr_at = sorted(clock.read(definition.get("lr_milestones", {"steps": []})))
-    weight_decay_at = sorted(clock.read(definition.get("weight_decay_milestones", {"steps": []})))
     edges = sorted({0, steps, *(edge for edge in lr_at + weight_decay_at if 0 < edge < steps)})
     return [
         Segment(
             end - start,
-            _decayed(lr, factor, bisect_right(lr_at, start)),
-            _decayed(weight_decay, factor, bisect_right(weight_decay_at, start)),
+            canonical(lr * schedule.factor ** bisect_right(lr_at, start)),
+            canonical(weight_decay * schedule.factor ** bisect_right(weight_decay_at, start)),
         )
         for start, end in pairwise(edges)
     ]
 
 
-def _decayed(value: float, factor: float, times: int) -> float:
-    return float(number(value * factor**times))
-
-
-def _phases(
-    phases: list[Mapping[str, Any]], lr: float, weight_decay: float, steps: int, clock: Clock
-) -> list[Segment]:
+def _phases(phases: list[Phase], lr: float, weight_decay: float, steps: int, clock: Clock) -> list[Segment]:
     segments = []
     left = steps
     for phase in phases:
-        length = clock.read(phase["length"])[0] if "length" in phase else left
-        if "draw" in phase:
-            segments += _drawn(phase, length, lr, weight_decay)
+        length = clock.read(phase.length)[0] if phase.length else left
+        if phase.draw:
+            segments += _drawn(phase.draw, length, lr, weight_decay)
         else:
-            rate = phase.get("lr", lr * phase.get("lr_factor", 1.0))
-            decay = phase.get("weight_decay", weight_decay * phase.get("weight_decay_factor", 1.0))
-            segments.append(Segment(length, float(number(rate)), float(number(decay))))
+            rate = lr * phase.lr_factor if phase.lr is None else phase.lr
+            decay = weight_decay * phase.weight_decay_factor if phase.weight_decay is None else phase.weight_decay
+            segments.append(Segment(length, canonical(rate), canonical(decay)))
         left = max(0, left - length)
     if left:
-        raise InputError(f"found phases that end {left} steps before the training; leave out the last length")
+        raise InputError(f"the phases end {left} steps before the training; leave out the last length")
     return segments
 
 
-def _drawn(phase: Mapping[str, Any], length: int, lr: float, weight_decay: float) -> list[Segment]:
-    """Return equal pieces of a phase, the last with the remainder, at log-uniformly drawn multiples of the rates.
-
-    A phase without a length would be cut otherwise in a longer training, so it has to have one.
-    """
-    draw = phase["draw"]
-    if len(phase) != 2 or "length" not in phase:
-        beside = ", ".join(sorted(phase.keys() - {"draw"})) or "nothing"
-        raise InputError(f"draw: found beside it {beside}; allowed is length alone, which it needs")
-    if draw["changes"] > length:
-        raise InputError(f"draw.changes: found {draw['changes']} in {length} steps; allowed is at most one a step")
-    for key in ("lr_factor", "weight_decay_factor"):
-        if draw[key][0] > draw[key][1]:
-            raise InputError(f"draw.{key}: found {draw[key]}; allowed: [low, high] with low not above high")
-    stream = random.Random(stream_seed("schedule", draw["seed"]))
+def _drawn(draw: Draw, length: int, lr: float, weight_decay: float) -> list[Segment]:
+    """Return equal pieces of a phase, the last with the remainder, at log-uniformly drawn rates."""
+    if draw.changes > length:
+        raise InputError(f"draw.changes: expected at most one a step, got {draw.changes} in {length} steps")
+    stream = random.Random(stream_seed("schedule", draw.seed))
 
     def drawn(value: float, low: float, high: float) -> float:
-        return float(number(value * low * (high / low) ** stream.random()))
+        return canonical(value * low * (high / low) ** stream.random())
 
-    piece, count = length // draw["changes"], draw["changes"]
+    piece, count = length // draw.changes, draw.changes
     return [
         Segment(
             piece if index < count - 1 else length - piece * (count - 1),
-            drawn(lr, *draw["lr_factor"]),
-            drawn(weight_decay, *draw["weight_decay_factor"]),
+            drawn(lr, *draw.lr_factor),
+            drawn(weight_decay, *draw.weight_decay_factor),
         )
         for index in range(count)
     ]
 
 
 def _exponential(
-    definition: Mapping[str, Any], lr: float, weight_decay: float, momentum: float, steps: int, clock: Clock
+    schedule: Exponential,
+    lr: float,
+    weight_decay: float,
+    momentum: float,
+    steps: int,
+    clock: Clock,
+    schedules: Mapping[str, Schedule],
 ) -> Timeline:
-    growth = definition["growth"]
-    if growth == "exp_lr":
-        original = compile_schedule(definition.get("of", CONSTANT), lr, weight_decay, momentum, steps, clock)
-        twin = _twin(original, momentum)
-        return replace(twin, first_buffer=0.0) if definition.get("first_buffer") == "zero" else twin
-    if unused := {"of", "first_buffer"} & definition.keys():
-        raise InputError(f"{min(unused)}: found beside the growth {growth}; allowed beside growth: exp_lr")
-    if steps * math.log(growth) > math.log(LARGEST_GROWTH):
+    if schedule.growth == "exp_lr":
+        of = lookup(schedule.of, schedules)
+        if isinstance(of, Exponential):
+            raise InputError(f"of: expected a schedule that is not exponential, got {schedule.of!r}")
+        original = compile_schedule(of, lr, weight_decay, momentum, steps, clock)
+        equivalent = _equivalent(original, momentum)
+        return replace(equivalent, first_buffer=0.0) if schedule.first_buffer == "zero" else equivalent
+    if steps * math.log(schedule.growth) > math.log(LARGEST_GROWTH):
         raise _overgrown(steps)
-    return Timeline((Segment(steps, lr, weight_decay, float(growth)),))
+    return Timeline((Segment(steps, lr, weight_decay, schedule.growth),))
 
 
-def _twin(original: Timeline, momentum: float) -> Timeline:
+def _equivalent(original: Timeline, momentum: float) -> Timeline:
     """Return the timeline without weight decay that trains the same functions as segments of constant rates.
 
     Let eta_t and lambda_t be the rates of the original, r_t = eta_t / eta_(t-1), x_t its weights. Then
@@ -374,11 +452,11 @@ def _twin(original: Timeline, momentum: float) -> Timeline:
     c_(t+1) = (1 + mu r_t - eta_t lambda_t) c_t - mu r_t c_(t-1), c_0 = 1 and c_(-1) = 1 / alpha (derived; for one
     segment c_t = alpha^t, the schedule of Li and Arora, arXiv:1910.07454). Within a segment
     c_t = A (alpha^t + b beta^t) with the roots alpha > beta of `exp_lr_growth`, whose product is mu. The original
-    starts without a momentum buffer, as if x_(-1) = x_0; the twin's first buffer is therefore
+    starts without a momentum buffer, as if x_(-1) = x_0; its equivalent's first buffer is therefore
     (w_(-1) - w_0) / (eta_0 alpha) = -(1 - alpha) / (eta_0 alpha) w_0.
 
     Raises:
-        InputError: where there is no twin, or one that outgrows float32.
+        InputError: where there is no equivalent, or one that outgrows float32.
     """
     segments: list[Segment] = []
     last = original.segments[0]
@@ -392,8 +470,8 @@ def _twin(original: Timeline, momentum: float) -> Timeline:
             scale, taper = _amplitudes(segment, last, momentum, alpha, now, before)
         if scale <= 0:
             raise InputError(
-                f"found a learning rate that rises from {number(last.lr)} to {number(segment.lr)}, where no "
-                f"exponential twin exists at momentum {number(momentum)}; allowed is a smaller rise"
+                f"the learning rate rises from {number(last.lr)} to {number(segment.lr)}, to which no exponential "
+                f"schedule is equivalent at momentum {number(momentum)}; expected a smaller rise"
             )
         rate = segment.lr / (scale**2 * alpha * (1.0 + taper) * (1.0 + taper * ratio))
         segments.append(Segment(segment.steps, rate, 0.0, alpha**-2, taper, ratio if taper else 0.0))
@@ -405,7 +483,7 @@ def _twin(original: Timeline, momentum: float) -> Timeline:
 
 
 def _corrected_buffer(first: Segment, momentum: float) -> float:
-    """Return the twin's momentum buffer before its first step, as a multiple of its weights there."""
+    """Return the first momentum buffer of the equivalent schedule, as a multiple of its weights."""
     alpha = exp_lr_growth(first.lr, first.weight_decay, momentum)
     return (alpha - 1.0) / (first.lr * alpha) if momentum else 0.0
 
@@ -422,8 +500,8 @@ def _amplitudes(
 
 def _overgrown(steps: int) -> InputError:
     return InputError(
-        f"found an exponential schedule that grows by more than {LARGEST_GROWTH:g} within {steps} steps, "
-        "where float32 overflows; allowed are fewer steps or a slower growth"
+        f"an exponential schedule grows by more than {LARGEST_GROWTH:g} within {steps} steps, where float32 "
+        "overflows; expected fewer steps or a slower growth"
     )
 
 

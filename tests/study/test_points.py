@@ -8,14 +8,16 @@ from hypothesis import strategies as st
 
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.study.points import Point, check_sphere, expand
-from intrinsic_lr.study.schedules import Timeline
+from intrinsic_lr.study.schedules import Segment, Timeline
 
 DEFAULTS = {"dataset": "digits", "model": "mlp", "batch_size": 32}
 rates = st.floats(1e-18, 1e18, allow_nan=False)
 
 
-def points(grid):
-    return expand(grid, DEFAULTS, "grid")
+def points(*grid):
+    """Expand mappings from axis to a value or a list."""
+    listed = [{key: value if isinstance(value, list) else [value] for key, value in axes.items()} for axes in grid]
+    return expand(listed, DEFAULTS, "grid")
 
 
 def test_names_are_pinned():
@@ -37,16 +39,16 @@ def test_later_axes_stand_last_and_only_when_given():
 
 
 @pytest.mark.parametrize(
-    ("momentum", "timeline", "words"),
+    ("momentum", "segments", "words"),
     [
-        (0.9, "5@0.1@0", "momentum: found 0.9 .* sphere; allowed there is 0"),
-        (0.0, "5@0.1@0,5@0.1@0.5", "weight_decay: found 0.5 .* sphere; allowed there is 0"),
+        (0.9, (Segment(5, 0.1, 0.0),), "momentum: expected 0 with constraint sphere, got 0.9"),
+        (0.0, (Segment(5, 0.1, 0.0), Segment(5, 0.1, 0.5)), "weight_decay: expected 0 .* sphere, got 0.5"),
     ],
 )
-def test_sphere_has_neither_momentum_nor_weight_decay(momentum, timeline, words):
-    check_sphere(0.0, Timeline.parse("5@0.1@0"))
+def test_sphere_has_neither_momentum_nor_weight_decay(momentum, segments, words):
+    check_sphere(0.0, Timeline((Segment(5, 0.1, 0.0),)))
     with pytest.raises(InputError, match=words):
-        check_sphere(momentum, Timeline.parse(timeline))
+        check_sphere(momentum, Timeline(segments))
 
 
 @given(rates, rates)
@@ -63,14 +65,14 @@ def test_two_of_three_rates_give_the_third(lr, weight_decay):
     assert by_decay.lr == pytest.approx(given_both.lr, rel=1e-10)
 
 
-def test_spelling_of_numbers_does_not_change_the_name():
-    spellings = [{"lr": 1, "weight_decay": 0.3}, {"lr": 1.0, "weight_decay": 0.1 * 3}]
-    assert len({points(spelling)[0].name for spelling in spellings}) == 1
+def test_how_a_number_is_written_does_not_change_the_name():
+    written = [{"lr": 1, "weight_decay": 0.3}, {"lr": 1.0, "weight_decay": 0.1 * 3}]
+    assert len({points(one)[0].name for one in written}) == 1
 
 
 def test_product_and_union():
     grid = [{"lr": [0.1, 0.2], "weight_decay": [0.01, 0.02]}, {"lr": 1, "weight_decay": 0.5, "init_seed": 3}]
-    assert [(p.lr, p.weight_decay, p.init_seed) for p in points(grid)] == [
+    assert [(p.lr, p.weight_decay, p.init_seed) for p in points(*grid)] == [
         (0.1, 0.01, 0),
         (0.1, 0.02, 0),
         (0.2, 0.01, 0),
@@ -82,17 +84,16 @@ def test_product_and_union():
 @pytest.mark.parametrize(
     ("grid", "words"),
     [
-        ({"lr": [], "weight_decay": 0.1}, ["grid.lr", "empty list", "at least one"]),
-        ([], ["grid", "empty list"]),
-        ({"lr": 0.1}, ["found lr of the rates", "exactly two"]),
-        ({"lr": 0.1, "weight_decay": 0.1, "intrinsic_lr": 0.01}, ["exactly two"]),
-        ({"weight_decay": 0, "intrinsic_lr": 0.01}, ["weight_decay", "found 0"]),
-        ({"lr": [0.1, 0.1], "weight_decay": 0.1}, ["two points with one name", "digits-mlp-b32-lr0.1-wd0.1"]),
-        ([{"lr": 1, "weight_decay": 0.1}, {"lr": 1.0, "intrinsic_lr": 0.1}], ["grid[1]", "first in grid[0]"]),
+        ([{"lr": 0.1}], ["exactly two", "got lr"]),
+        ([{"lr": 0.1, "weight_decay": 0.1, "intrinsic_lr": 0.01}], ["exactly two"]),
+        ([{"weight_decay": 0, "intrinsic_lr": 0.01}], ["weight_decay", "got 0"]),
+        ([{"lr": [0.1, 0.1], "weight_decay": 0.1}], ["grid: ", "once", "'digits-mlp-b32-lr0.1-wd0.1' twice"]),
+        ([{"lr": 1, "weight_decay": 0.1}, {"lr": 1.0, "intrinsic_lr": 0.1}], ["grid.1: ", "lr1-wd0.1' twice"]),
+        ([{"lr": 1, "weight_decay": 0.1, "init_seed": list(range(10_001))}], ["10,000 points", "10,001"]),
     ],
 )
-def test_refusals_name_place_value_and_allowed(grid, words):
+def test_refusals_name_place_and_value(grid, words):
     with pytest.raises(InputError) as caught:
-        points(grid)
+        points(*grid)
     assert all(word in str(caught.value) for word in words)
     assert "\n" not in str(caught.value)

@@ -4,25 +4,17 @@ import copy
 import datetime
 from pathlib import Path
 
-import yaml
 from hypothesis import strategies as st
 
-CONFIG = Path(__file__).parents[1] / "config"
+from intrinsic_lr.study.config_files import merge_files, read_file
+from intrinsic_lr.study.config_types import UNITS, Part
+from intrinsic_lr.study.schema import Defaults
+
+CONFIG = Path(__file__).parents[2] / "config"
 
 
-def laid_over(config, overlay):
-    """Return a config overridden by another, key by key, as Snakemake does."""
-    merged = {
-        key: laid_over(config[key], value)
-        if isinstance(value, dict) and isinstance(config.get(key), dict)
-        else value
-        for key, value in overlay.items()
-    }
-    return {**config, **merged}
-
-
-DEFAULT = yaml.safe_load((CONFIG / "config.yaml").read_text(encoding="utf-8"))
-SMOKE = laid_over(DEFAULT, yaml.safe_load((CONFIG / "smoke.yaml").read_text(encoding="utf-8")))
+DEFAULT = read_file(CONFIG / "config.yaml")
+SMOKE = merge_files([CONFIG / "smoke.yaml"])
 
 
 def small(**changes):
@@ -70,19 +62,15 @@ NUMBERS = (
     16**5000,
     float("nan"), float("inf"), float("-inf"),
 )  # fmt: skip
+
+
+def _parts(part=Part):
+    """Return the types of all mappings of the config."""
+    return [part, *(inner for below in part.__subclasses__() for inner in _parts(below))]
+
+
 KEYS = (
-    "kind", "dataset", "root", "download", "test_fraction", "subset", "image_size", "grayscale", "train_count",
-    "note",
-    "width", "depth", "blocks", "norm", "groups", "head", "affine", "final_relu", "lr_milestones", "factor",
-    "phases",
-    "weight_decay_milestones", "length", "lr", "lr_factor", "weight_decay", "weight_decay_factor", "draw",
-    "seed",
-    "growth", "of", "first_buffer", "model", "batch_size", "replicates", "block_size", "checkpoints", "grid",
-    "history_points", "trace_points", "analyses", "compare", "steps", "epochs", "inverse_intrinsic_lr",
-    "schedule",
-    "momentum", "init_seed", "init_sharing", "init_scale", "augmentation", "dtype", "data_order", "constraint",
-    "precision", "intrinsic_lr", "experiments", "thresholds", "settings", "value", "because", "models",
-    "extends",
+    *sorted({*Defaults.model_fields} | {key for part in _parts() for key in part.model_fields} | set(UNITS)),
     "pathvars", "__use_yte__", "across_one", "one", "digits", "mlp", "within",
 )  # fmt: skip
 

@@ -1,6 +1,5 @@
 """The configs at the paper's scale ask the paper's questions, and their overlays the same ones in fewer steps."""
 
-import copy
 import subprocess
 import sys
 from functools import cache
@@ -8,16 +7,13 @@ from itertools import accumulate
 from pathlib import Path
 
 import pytest
-import yaml
-from snakemake.utils import update_config
 
 from intrinsic_lr.claims.shared.gains import averages_of
-from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.study.claims import CLAIMS
-from intrinsic_lr.study.config_files import bases
+from intrinsic_lr.study.config_files import merge_files, read_file
 from intrinsic_lr.study.study import Study
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 CONFIG = REPOSITORY / "config"
 FULL = ("mnist", "cifar10")
 ALL = (*FULL, "fashion_mnist", "mnist_small", "fashion_mnist_small", "cifar10_small")
@@ -25,21 +21,17 @@ ALL = (*FULL, "fashion_mnist", "mnist_small", "fashion_mnist_small", "cifar10_sm
 
 @cache
 def read(name):
-    return yaml.safe_load((CONFIG / f"{name}.yaml").read_text())
+    return read_file(CONFIG / f"{name}.yaml")
 
 
 @cache
-def laid_over_default(name):
-    """Return the config that Snakemake makes of the default one, the layers of `extends`, and a file."""
-    config = copy.deepcopy(read("config"))
-    for layer in [*(path.stem for path in bases(read(name), CONFIG)), name]:
-        update_config(config, read(layer))
-    return config
+def merged(name):
+    return merge_files([CONFIG / f"{name}.yaml"])
 
 
 @cache
 def study(name):
-    return Study.read(laid_over_default(name))
+    return Study.read(merged(name))
 
 
 def training(name, experiment, **wanted):
@@ -58,7 +50,7 @@ def ends(timeline):
 
 
 def intrinsic_rates(timelines, step):
-    """Return the different intrinsic rates of the step, to the digits in the names of points."""
+    """Return the different intrinsic rates of the step, to the digits that rates have."""
     return {f"{lr * weight_decay:.9g}" for lr, weight_decay in (timeline.at(step) for timeline in timelines)}
 
 
@@ -79,17 +71,11 @@ def times_in_units(name, experiment):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_its_own_experiments_run(name):
-    # What a file describes it also runs, and nothing of the default study.
-    assert set(study(name).experiments) >= set(read(name)["experiments"])
-    assert not set(study(name).experiments) & set(read("config")["experiments"])
-
-
-@pytest.mark.parametrize("name", FULL)
-def test_nothing_is_inherited_by_name_from_the_default_study(name):
-    # A key that the default study's namesake has, and this file has not, would come through unseen.
-    for kind in ("experiments", "datasets", "models", "schedules"):
-        assert not set(read(name).get(kind, {})) & set(read("config")[kind]), kind
+def test_presets_use_the_names_of_the_default_study(name):
+    assert set(study(name).experiments) - set(read("config")["experiments"]) <= {"averages", "same_rate"}
+    # Roles are mapped again only to these.
+    roles = [claim.get("experiments", {}) for claim in read(name)["claims"].values()]
+    assert {experiment for mapping in roles for experiment in mapping.values()} <= {"averages", "same_rate"}
 
 
 @pytest.mark.parametrize(
@@ -107,7 +93,7 @@ def test_only_its_own_data_are_used(name, kinds):
     # `datasets` has what trainings and claims read, and gd_toy reads none.
     assert set(study(name).datasets) == kinds
     for dataset in kinds:
-        assert laid_over_default(name)["datasets"][dataset]["download"] is True
+        assert merged(name)["datasets"][dataset]["download"] is True
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -136,7 +122,7 @@ def test_the_small_overlay_asks_what_is_asked_of_schedules_rates_averages_and_di
 
 @pytest.mark.parametrize("name", ALL)
 def test_no_reason_speaks_of_the_default_data(name):
-    config = laid_over_default(name)
+    config = merged(name)
     for claim in study(name).claims:
         for key, threshold in config["claims"][claim].get("thresholds", {}).items():
             found = [word for word in ("digits", "360 test", "0.99 on") if word in threshold["because"]]
@@ -151,7 +137,7 @@ def test_no_reason_speaks_of_the_default_data(name):
     [("mnist", 81, 468), ("fashion_mnist", 81, 468), ("mnist_small", 6, 125), ("fashion_mnist_small", 6, 125)],
 )
 def test_three_schedules_meet_at_one_epoch_and_a_fourth_does_not(name, epoch, steps_per_epoch):
-    selected = study(name).experiments["meeting_schedules"]
+    selected = study(name).experiments["meeting"]
     timelines = [study(name).trainings[point.name].timeline for point in selected.points]
     meeting, last = epoch * steps_per_epoch, timelines[0].steps - 1
     assert len(intrinsic_rates(timelines, meeting - 1)) > 1
@@ -168,7 +154,7 @@ def test_three_schedules_meet_at_one_epoch_and_a_fourth_does_not(name, epoch, st
         assert meeting in steps
         assert sum(step < meeting for step in steps) >= 3
         assert sum(step > meeting for step in steps) >= 6
-    alone = study(name).experiments["lone_schedule"]
+    alone = study(name).experiments["not_meeting"]
     (other,) = alone.points
     (apart,) = map(float, intrinsic_rates([study(name).trainings[other.name].timeline], last))
     assert apart == pytest.approx(10 * rate)
@@ -176,7 +162,7 @@ def test_three_schedules_meet_at_one_epoch_and_a_fourth_does_not(name, epoch, st
 
 
 def test_mnist_has_the_paper_s_rates_and_number_of_runs():
-    selected = study("mnist").experiments["meeting_schedules"]
+    selected = study("mnist").experiments["meeting"]
     assert {(point.lr, point.weight_decay) for point in selected.points} == {(0.1, 5e-4)}
     assert selected.replicates == 500
 
@@ -187,7 +173,7 @@ def test_mnist_has_the_paper_s_rates_and_number_of_runs():
 @pytest.mark.parametrize(("name", "count", "span"), [("mnist", 4, 32), ("mnist_small", 3, 10)])
 def test_rates_span_a_decade_or_more_with_two_starts_each(name, count, span):
     by_rate = {}
-    for point in study(name).experiments["two_starts"].points:
+    for point in study(name).experiments["mixing"].points:
         by_rate.setdefault(point.intrinsic_lr, set()).add(point.init_seed)
     assert len(by_rate) == count
     assert all(len(seeds) == 2 and 0 in seeds for seeds in by_rate.values())
@@ -205,7 +191,7 @@ def test_averages_have_their_checkpoints_at_the_usual_and_at_ten_times_the_usual
                  "partner", "intrinsic_lr", "test_loss", "test_loss_start", "test_loss_end", "test_loss_gain"]
     )  # fmt: skip
     for claim in ("swa_within", "swa_across"):
-        settings = laid_over_default(name)["claims"][claim]["settings"]
+        settings = merged(name)["claims"][claim]["settings"]
         # Raises where a checkpoint is missing.
         assert averages_of(rows, [point], settings["usual_length"], settings["lags"]).empty
     # Pairs of initialisations are disjoint: there have to be several.
@@ -216,34 +202,34 @@ def test_averages_have_their_checkpoints_at_the_usual_and_at_ten_times_the_usual
 
 
 def test_full_batch_descent_has_weight_decay_for_thirty_thousand_steps():
-    for point in study("cifar10").experiments["full_batch_descent"].points:
+    for point in study("cifar10").experiments["full_batch"].points:
         first, second = study("cifar10").trainings[point.name].timeline.segments
         assert first.steps == 30_000
         assert first.lr * first.weight_decay == pytest.approx(4e-4)
         assert second.weight_decay == 0
         assert second.lr == first.lr
         assert (point.batch_size, point.momentum, point.augmentation) == ("full", 0, "none")
-    assert laid_over_default("cifar10")["datasets"]["cifar10_1000"]["subset"] == 1000
+    assert merged("cifar10")["datasets"]["cifar10_1000"]["subset"] == 1000
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar10_small"])
 def test_the_small_rate_is_a_hundredth_with_ten_times_the_steps_and_one_more_decay(name):
-    usual, small, short = (training(name, key) for key in ("baseline", "hundredth_lr", "hundredth_lr_short"))
+    usual, small, short = (training(name, key) for key in ("usual_lr", "small_lr", "small_lr_short"))
     assert small.point.lr == pytest.approx(usual.point.lr / 100)
     assert small.point.weight_decay == usual.point.weight_decay
     assert small.timeline.steps == 10 * usual.timeline.steps
     assert len(small.timeline.segments) == len(usual.timeline.segments) + 1
     assert [segment.steps for segment in short.timeline.segments] == [s.steps for s in usual.timeline.segments]
-    trained = training(name, "trained_top")
+    trained = training(name, "trained_head")
     assert trained.timeline == usual.timeline
-    (point,) = study(name).experiments["baseline"].points
+    (point,) = study(name).experiments["usual_lr"].points
     assert 0 in point.steps
 
 
 def test_random_pasts_differ_until_epoch_500_share_rates_until_1000_and_lose_weight_decay_then():
     timelines = [
         study("cifar10").trainings[point.name].timeline
-        for point in study("cifar10").experiments["five_pasts"].points
+        for point in study("cifar10").experiments["random_pasts"].points
     ]
     assert len(timelines) == 5
     epoch = 390
@@ -256,12 +242,12 @@ def test_random_pasts_differ_until_epoch_500_share_rates_until_1000_and_lose_wei
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_every_twin_that_the_claim_names_is_trained_in_float64(name):
+def test_every_equivalent_that_the_claim_names_is_trained_in_float64(name):
     if "exp_lr_equivalence" not in study(name).claims:
         assert name.endswith("mnist_small")
         return
-    settings = laid_over_default(name)["claims"]["exp_lr_equivalence"]["settings"]
-    points = [point for point in study(name).experiments["twins"].points if point.dtype == "float64"]
+    settings = merged(name)["claims"]["exp_lr_equivalence"]["settings"]
+    points = [point for point in study(name).experiments["exp_lr"].points if point.dtype == "float64"]
     plain, momentum = ({p.schedule for p in points if (p.momentum > 0) == with_it} for with_it in (False, True))
     wanted = {*settings["originals"], *settings["twins"]}
     assert plain == wanted
@@ -270,7 +256,7 @@ def test_every_twin_that_the_claim_names_is_trained_in_float64(name):
 
 
 def test_networks_are_the_papers():
-    models = laid_over_default("cifar10")["models"]
+    models = merged("cifar10")["models"]
     # 6n + 2 layers.
     assert 6 * models["resnet32"]["blocks"] + 2 == 32
     assert models["resnet32"]["head"] == "fixed"
@@ -285,7 +271,7 @@ def test_networks_are_the_papers():
 # The overlays shorten in units of 1/lambda_e.
 
 
-@pytest.mark.parametrize("experiment", [key for key in read("cifar10")["run"] if key != "twins"])
+@pytest.mark.parametrize("experiment", [key for key in read("cifar10")["run"] if key != "exp_lr"])
 def test_cifar10_small_has_the_same_times_in_units_of_the_intrinsic_rate(experiment):
     full, small = (times_in_units(name, experiment) for name in ("cifar10", "cifar10_small"))
     # To one step of the larger rate.
@@ -297,45 +283,17 @@ def test_cifar10_small_has_the_same_times_in_units_of_the_intrinsic_rate(experim
     assert sum(p.length for p in small) == pytest.approx(sum(p.length for p in full) / 10, rel=0.01)
 
 
-@pytest.mark.parametrize(
-    "experiment", ["two_starts", "stopped_early", "larger_batch", "long_trajectory", "averages"]
-)
+@pytest.mark.parametrize("experiment", ["mixing", "not_mixed", "other_batch", "trajectory", "averages"])
 def test_mnist_small_has_the_same_lengths_in_units_of_the_intrinsic_rate(experiment):
     full, small = (times_in_units(name, experiment) for name in ("mnist", "mnist_small"))
     # To one step of the largest rate; of the rates and the checkpoints it keeps some.
-    for (_, checkpoints, length), (_, kept, short_length) in zip(full, small, strict=experiment != "two_starts"):
+    for (_, checkpoints, length), (_, kept, short_length) in zip(full, small, strict=experiment != "mixing"):
         assert short_length == pytest.approx(length, rel=0, abs=0.05)
         assert all(min(abs(time - other) for other in checkpoints) <= 0.05 for time in kept)
 
 
-# `extends`.
-
-
-def test_layers_come_lowest_first_and_the_file_itself_is_none_of_them():
-    found = bases(read("fashion_mnist_small"), CONFIG)
-    assert [path.name for path in found] == ["mnist.yaml", "mnist_small.yaml"]
-    assert bases(read("mnist"), CONFIG) == []
-
-
-@pytest.mark.parametrize(
-    ("files", "message"),
-    [
-        ({"a.yaml": "extends: b.yaml", "b.yaml": "extends: a.yaml"}, "beneath itself, a.yaml over b.yaml over a"),
-        ({"a.yaml": "extends: gone.yaml"}, "a.yaml: extends: found 'gone.yaml', which cannot be read"),
-        ({"a.yaml": "- a list"}, "config: extends: found 'a.yaml', which holds no mapping"),
-        ({"a.yaml": "a: [1"}, "config: extends: found 'a.yaml', which is no YAML"),
-    ],
-)
-def test_a_wrong_layer_is_named_in_one_line(tmp_path, files, message):
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
-    with pytest.raises(InputError, match=message) as raised:
-        bases({"extends": "a.yaml"}, tmp_path)
-    assert "\n" not in str(raised.value)
-
-
 @pytest.mark.workflow
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", FULL)
 def test_a_dry_run_needs_neither_data_nor_a_gpu(tmp_path, name):
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1", "--snakefile", REPOSITORY / "Snakefile",

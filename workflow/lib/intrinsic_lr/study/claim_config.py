@@ -1,0 +1,76 @@
+"""Checks of the claims of a config against the catalogue of claims, which says what each test takes."""
+
+from collections.abc import Sequence
+
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.study.claims import CLAIMS, Claim
+from intrinsic_lr.study.config_types import unknown, validate
+from intrinsic_lr.study.schema import SETTING_TYPES, ClaimConfig, Config
+
+
+def check_claim(name: str, config: Config) -> None:
+    """Refuse a claim that nobody states, or one that is not given exactly what its test takes."""
+    place = f"config: claims.{name}"
+    if name not in CLAIMS:
+        raise InputError(f"config: claims: {unknown('claim', name, CLAIMS)}")
+    claim, given = CLAIMS[name], config.claims[name]
+    meanings = {key: setting.meaning for key, setting in claim.settings.items()}
+    parts = {"experiments": claim.experiments, "thresholds": claim.thresholds, "settings": meanings}
+    for part, needed in parts.items():
+        keys = getattr(given, part)
+        for key in keys:
+            if key not in needed:
+                raise InputError(f"{place}.{part}: {unknown('key', key, needed)}")
+        for key, meaning in needed.items():
+            if key not in keys:
+                raise InputError(f"{place}.{part}: the key {key!r} is missing ({meaning})")
+    _check_roles(claim, given, config, place)
+    _check_settings(claim, given, config, place)
+
+
+def _check_roles(claim: Claim, given: ClaimConfig, config: Config, place: str) -> None:
+    for role, name in given.experiments.items():
+        if name not in config.experiments:
+            raise InputError(f"{place}.experiments.{role}: {unknown('experiment', name, config.experiments)}")
+        for table in claim.tables.get(role, ()):
+            # A table is called as its analysis, or begins with its name: distance, distance_across.
+            analysis = table.split("_")[0]
+            if analysis not in config.experiments[name].analyses:
+                raise InputError(
+                    f"{place}.experiments.{role}: expected one with the analysis {analysis!r}, got {name!r}"
+                )
+
+
+def _check_settings(claim: Claim, given: ClaimConfig, config: Config, place: str) -> None:
+    """Refuse settings of another type, that do not go together, or that name what the config does not have."""
+    settings = given.settings
+    for key, setting in claim.settings.items():
+        here, value = f"{place}.settings.{key}", settings[key]
+        validate(SETTING_TYPES[setting.kind], value, here)
+        if setting.of_each and len(value) != len(settings[setting.of_each]):
+            count = len(settings[setting.of_each])
+            raise InputError(f"{here}: expected {count}, one for each of {setting.of_each}, got {len(value)}")
+        if setting.among and value not in settings[setting.among]:
+            known = ", ".join(map(str, settings[setting.among]))
+            raise InputError(f"{here}: expected one of {setting.among}, {known}, got {value}")
+        if key in _NAMES:
+            known = getattr(config, _NAMES[key])
+            for name in value if isinstance(value, list) else [value]:
+                if name not in known:
+                    raise InputError(f"{here}: {unknown(_NAMES[key].removesuffix('s'), name, known)}")
+
+
+_NAMES = {"dataset": "datasets", "model": "models", "models": "models"}
+
+
+def check_judge(config: Config, run: Sequence[str]) -> None:
+    """Refuse claims asked for by name that are not configured, or whose experiments are not run."""
+    for name in [] if config.judge == "all" else config.judge:
+        if name not in config.claims:
+            raise InputError(f"config: judge: {unknown('claim', name, config.claims)}")
+        for experiment in config.claims[name].experiments.values():
+            if experiment not in run:
+                raise InputError(
+                    f"config: judge: the claim {name!r} needs the experiment {experiment!r}, which is not run; "
+                    f"expected claims of {', '.join(run)}"
+                )

@@ -1,0 +1,455 @@
+"""What a config may hold: one model for each part, with the type, bounds, meaning and default of every key.
+
+The JSON schema for editors and `docs/configuration.md` are derived from these models by `docs/configuration.py`.
+Keys that are required at the top level have their default in `config/config.yaml`, the default study.
+"""
+
+from collections.abc import Callable, Mapping
+from copy import copy
+from typing import Annotated, Any, Literal, get_type_hints
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    WrapValidator,
+    create_model,
+    model_validator,
+)
+
+from intrinsic_lr.data.dataset_sizes import TEST_FRACTION
+from intrinsic_lr.data.torchvision_sets import SOURCES
+from intrinsic_lr.study.analyses import ANALYSES
+from intrinsic_lr.study.config_files import check_plain, merge_configs
+from intrinsic_lr.study.config_types import (
+    Allowed,
+    Count,
+    Depth,
+    Duration,
+    Flag,
+    Folder,
+    Fraction,
+    Index,
+    Line,
+    Many,
+    Moments,
+    Named,
+    Part,
+    Positive,
+    Share,
+    Text,
+    axis,
+    by_kind,
+    expect_mapping,
+    meanings,
+    problem,
+    unknown,
+    validate,
+)
+from intrinsic_lr.study.model_spec import ModelSpec
+from intrinsic_lr.study.points import BatchSize, Point
+from intrinsic_lr.study.schedules import ScheduleConfig, expand_seeds
+
+FIGURE_FORMATS = ("svg", "pdf", "png")
+FIGURE_WIDTHS = {"column": 3.25, "page": 6.75}
+"""Inches: one of two columns of a paper's page, and the whole of it."""
+
+
+def _torchvision(name: str) -> str:
+    if name not in SOURCES:
+        raise problem(unknown("data set of torchvision", name, SOURCES))
+    return name
+
+
+class _Images(Part):
+    """Images of any kind.
+
+    Attributes:
+        subset: use this many training images, drawn once, stratified; the test set stays whole.
+        note: where the images come from, such as "JPEG copy", which results carry; changing it remakes nothing.
+    """
+
+    subset: Count | None = None
+    note: Line | None = None
+
+
+class _Files(_Images):
+    """Images that lie in files.
+
+    Attributes:
+        image_size: bring the middle square of every image to this many pixels a side; needed where sizes differ.
+    """
+
+    image_size: Count | None = None
+
+
+class Digits(_Images):
+    """scikit-learn's 1,797 images of 8x8, embedded.
+
+    Attributes:
+        test_fraction: share of the images kept for testing, drawn once, stratified; by default 1,437 train and 360
+            test.
+    """
+
+    kind: Literal["digits"]
+    test_fraction: Fraction = TEST_FRACTION
+
+
+class Torchvision(_Files):
+    """A set that torchvision has.
+
+    Attributes:
+        dataset: the class, such as `MNIST`, `FashionMNIST`, `CIFAR10`, `SVHN`.
+        root: the folder that holds, or will hold, the data.
+        download: `true` downloads into `root` what is missing there, checked by its hash and only when whole;
+            archives that were put there by hand are unpacked without a network, and no file is ever replaced.
+        train_count: the number of training images of a set that is not the published one, which would be refused.
+    """
+
+    kind: Literal["torchvision"]
+    dataset: Annotated[Text, AfterValidator(_torchvision)]
+    root: Folder
+    download: Flag = False
+    train_count: Count | None = None
+
+
+class ImageFolder(_Files):
+    """Your own images.
+
+    Attributes:
+        root: the folder with `train/<class>/<image>` and `test/<class>/<image>`, in which hidden files are left
+            out and other files refused.
+        grayscale: `true` reads one channel, not three; an alpha channel is left out, more than 8 bits a channel
+            are refused.
+        train_count: the number of training images, which spares counting the files.
+    """
+
+    kind: Literal["image_folder"]
+    root: Folder
+    grayscale: Flag = False
+    train_count: Count | None = None
+
+
+_MLP, _CNN4, _PRERESNET = (ModelSpec.from_config({"kind": kind}) for kind in ("mlp", "cnn4", "preresnet"))
+
+
+class _Network(Part):
+    """What all models have.
+
+    Attributes:
+        norm: what normalises the activations.
+        groups: with `norm: group` the number of groups, a divisor of the width; by default 8.
+        head: the last linear layer: `fixed` at its random initialisation, or `trained`.
+        affine: trainable scale and shift after each norm, which breaks full scale invariance.
+    """
+
+    norm: Literal["batch", "group", "layer"] = _MLP.norm
+    groups: Count | None = None
+    head: Literal["fixed", "trained"] = _MLP.head
+    affine: Flag = _MLP.affine
+
+
+class Mlp(_Network):
+    """A multi-layer perceptron.
+
+    Attributes:
+        width: hidden width.
+        depth: hidden layers.
+    """
+
+    kind: Literal["mlp"]
+    width: Count = _MLP.width
+    depth: Depth = _MLP.depth
+
+
+class Cnn4(_Network):
+    """Four normalised convolutions.
+
+    Attributes:
+        width: channels of the first stage.
+    """
+
+    kind: Literal["cnn4"]
+    width: Count = _CNN4.width
+
+
+class PreResNet(_Network):
+    """A pre-activation ResNet of 6n+2 layers.
+
+    Attributes:
+        width: channels of the first stage.
+        blocks: blocks in each of the three stages, n in 6n+2.
+        final_relu: a ReLU after the last norm.
+    """
+
+    kind: Literal["preresnet"]
+    width: Count = _PRERESNET.width
+    blocks: Depth = _PRERESNET.blocks
+    final_relu: Flag = _PRERESNET.final_relu
+
+
+def _axes() -> type[Part]:
+    """Return the type of a mapping from axis to values: the fields of `Point`, and the third of the rates."""
+    hints = {**get_type_hints(Point, include_extras=True), "intrinsic_lr": Positive, "data_order": Index}
+    lines = [f"    {key}: {text}." for key, text in meanings(Point).items()]
+    lines.append("    intrinsic_lr: base intrinsic learning rate lambda_e = eta * lambda, per step.")
+    text = "\n".join(["Axes of a grid.", "", "Attributes:", *lines])
+    return create_model(
+        "Axes", __base__=Part, __doc__=text, **{k: (axis(v) | None, None) for k, v in hints.items()}
+    )
+
+
+def _in_order(value: Any, read: Callable[[Any], Part]) -> dict[str, list[Any]]:
+    """Return the axes that are given, in the order in which they are given: the last one changes fastest."""
+    axes = read(value)
+    return {key: getattr(axes, key) for key in value if getattr(axes, key) is not None}
+
+
+Axes = Annotated[_axes(), WrapValidator(_in_order)]
+
+
+class ExperimentConfig(Part):
+    """A selection of points, and the analyses of them.
+
+    Attributes:
+        dataset: what is trained on; may also be an axis of the grid, as `model` and `batch_size`.
+        model: what is trained.
+        batch_size: images a step; `full` is full-batch gradient descent.
+        replicates: networks per point; they differ in their seeds only.
+        block_size: replicates per block, in place of the study's; whole blocks are trained, so choose a divisor of
+            `replicates`. More replicates later mean more blocks and no retraining.
+        length: length of the training.
+        checkpoints: when weights are kept; 0 is the initialisation.
+        history_points: about how many rows the history gets besides the checkpoints.
+        trace_points: about how many rows per replicate the trace gets, the cheap record without evaluation; `all`
+            is one every step.
+        grid: a mapping from axis to value or list, whose product is taken; or a list of such mappings, which are
+            joined. Exactly two of `lr`, `weight_decay` and `intrinsic_lr` are given, and the third follows.
+        analyses: the analyses; none where only claims read the experiment.
+        compare: pairs of points in the disagreement table.
+    """
+
+    dataset: Text
+    model: Text
+    batch_size: BatchSize
+    replicates: Count
+    block_size: Count | None = None
+    length: Duration
+    checkpoints: Moments
+    history_points: Count = 40
+    trace_points: Annotated[
+        Annotated[int, Field(ge=1, le=10**9)] | Literal["all"], Allowed("all, or a whole number from 1 to 1e9")
+    ] = 200
+    grid: axis(Axes)
+    analyses: list[Literal[tuple(ANALYSES)]] = Field([])
+    compare: Literal["all", "same_intrinsic_lr"] = "all"
+
+
+def _optional(model: type[Part], name: str) -> type[Part]:
+    """Return a model of which every key may be left out."""
+    optional = {key: copy(field) for key, field in model.model_fields.items()}
+    for field in optional.values():
+        field.default = None
+    hints = {key: (field.annotation, field) for key, field in optional.items()}
+    return create_model(name, __base__=Part, __doc__=model.__doc__, **hints)
+
+
+Defaults = _optional(ExperimentConfig, "Defaults")
+
+
+class Threshold(Part):
+    """A number that decides.
+
+    Attributes:
+        value: the number.
+        because: the reason for it, in words; rewording it judges nothing again.
+    """
+
+    value: Annotated[int | float, Allowed("a number")]
+    because: Annotated[str, Field(min_length=1), Allowed("the reason for the number")]
+
+
+class ClaimConfig(Part):
+    """How a claim is tested.
+
+    Attributes:
+        experiments: for each role of the claim's test an experiment.
+        thresholds: the numbers that decide, by name.
+        settings: the other settings of the test; `dataset`, `model` and `models` are names of the config.
+    """
+
+    experiments: dict[str, Annotated[str, Allowed("the name of an experiment")]] = Field({})
+    thresholds: dict[str, Threshold] = Field({})
+    settings: dict[str, Any] = Field({})
+
+
+SETTING_TYPES: Mapping[str, TypeAdapter] = {
+    kind: TypeAdapter(hint, config=ConfigDict(strict=True))
+    for kind, hint in {
+        "count": Count,
+        "nonnegative": Annotated[float, Field(ge=0, le=1e18), Allowed("a number from 0 to 1e18")],
+        "positive": Positive,
+        "positives": Many[Positive],
+        "share": Share,
+        "shares": Many[Share],
+        "text": Text,
+        "texts": Many[Text],
+    }.items()
+}
+"""Types of the settings of a claim's test, by the kind that the catalogue of claims gives."""
+
+
+class Font(Part):
+    """The font of all text.
+
+    Attributes:
+        family: family of the font.
+        size: points of the labels, to which titles, ticks and legends are in proportion.
+    """
+
+    family: Annotated[
+        Line, Field(max_length=100), Allowed("serif, sans-serif, monospace, or the name of an installed font")
+    ]
+    size: Annotated[float, Field(ge=4, le=24), Allowed("a number of points from 4 to 24")]
+
+
+class Figures(Part):
+    """Formats, width and font of the figures.
+
+    Figures are vector graphics whose text stays text; drawn twice they have the same bytes. A change here draws
+    them again and remakes nothing else.
+
+    Attributes:
+        formats: what each figure is written as (`png` with 200 dots an inch); SVG is always written, since the
+            report shows it and tables name it.
+        width: `page` is 6.75 inches, `column` 3.25 inches, one of two columns of a page; below 5 inches panels
+            stand below each other. The scorecard is at least as wide as a page.
+        font: the font of all text.
+    """
+
+    formats: list[Literal[FIGURE_FORMATS]]
+    width: Annotated[
+        Literal[tuple(FIGURE_WIDTHS)] | Annotated[float, Field(ge=2, le=20)],
+        Allowed("column, page, or a number of inches from 2 to 20"),
+    ]
+    font: Font
+
+
+def _odd(count: int) -> int:
+    if count % 2 == 0:
+        raise ValueError
+    return count
+
+
+class AnalysisSettings(Part):
+    """Settings of the statistics.
+
+    Attributes:
+        confidence: coverage of every interval.
+        permutations: permutations of the pooled runs behind each null distribution.
+        bootstrap: bootstrap resamples of replicates behind each interval of the disagreement table.
+        interpolation: points between two checkpoints at which the loss barrier is looked for.
+    """
+
+    confidence: Fraction
+    permutations: Count
+    bootstrap: Count
+    interpolation: Annotated[int, Field(ge=1), AfterValidator(_odd), Allowed("an odd whole number from 1 on")]
+
+
+_Names = Annotated[Literal["all"] | list[str], Allowed("all, or a list of names")]
+
+
+class Config(Part):
+    """The whole config.
+
+    Attributes:
+        extends: the config that this file changes: the name of a file in `config/`, or a path; without it
+            `config.yaml` alone.
+        seed: every random stream of the study is derived from it and from names.
+        device: where trainings run; `auto` is a CUDA device if there is one, otherwise the CPU. Changing it
+            retrains nothing.
+        jobs_per_device: programs that may share a GPU; each takes a slot by itself, on the GPU with the fewest,
+            and waits while all are taken. Run with as many cores as there are slots.
+        threads: CPU threads of one training; part of how sums are ordered, so keep it for bit-identical results.
+        block_size: replicates trained together as one program; an experiment may set its own.
+        save_every: seconds from one saving of a training's state to the next; a training that was stopped goes on
+            from there.
+        retries: how often a training that failed or was stopped is started again in one run of the workflow.
+        diverged: what becomes of a training with replicates that are not finite any more: `keep` marks them in
+            `run.json` and as missing in tables, `fail` fails it.
+        tensorboard: `true` also writes the curves of every training as event files of TensorBoard into
+            `results/tensorboard/`; needs `pip install -r envs/requirements-tensorboard.txt`. Changing it retrains
+            nothing.
+        run: the experiments to run.
+        judge: the claims to judge; `all` is every claim whose experiments are run, `[]` none.
+        figures: formats, width and font of the figures.
+        analysis: settings of the statistics.
+        datasets: data sets by name. Every set is decoded once into `results/data/<name>.safetensors`; its sha256,
+            counts, mean and standard deviation stand in the `.json` beside it.
+        models: models by name. Any image size and number of channels works; the data set decides them.
+        schedules: schedules by name. `constant` and names of the form `wd_x_y_lr_z_u` (weight decay divided by 10
+            at epochs x and y, learning rate at epochs z and u) need no definition.
+        defaults: what experiments have in common: an experiment has these keys unless it gives others. The axes of
+            `grid` here go into every mapping of an experiment's grid that lacks them.
+        experiments: experiments by name. Two experiments that have the same point share its training.
+        claims: how each claim is tested. Which claims there are, what each one states and what its test takes
+            stands in `workflow/lib/intrinsic_lr/study/claims.py`; the config names the experiments and sets the
+            numbers that decide. A claim left out is not judged.
+    """
+
+    extends: Annotated[str, Field(min_length=1), Allowed("the name of a file in config/, or a path")] | None = None
+    seed: Index
+    device: Annotated[
+        str, Field(pattern="^(auto|cpu|cuda(:[0-9]{1,3})?|mps)$"), Allowed("auto, cpu, cuda, cuda:N or mps")
+    ]
+    jobs_per_device: Count
+    threads: Count
+    block_size: Count
+    save_every: Annotated[float, Field(ge=0.001, le=1e6), Allowed("a number of seconds from 0.001 to 1e6")]
+    retries: Annotated[int, Field(ge=0), Allowed("a whole number from 0 on")]
+    diverged: Literal["keep", "fail"]
+    tensorboard: Flag
+    run: _Names
+    judge: _Names
+    figures: Figures
+    analysis: AnalysisSettings
+    datasets: Named[by_kind(Digits, Torchvision, ImageFolder)]
+    models: Named[by_kind(Mlp, Cnn4, PreResNet)]
+    schedules: Named[ScheduleConfig]
+    defaults: Defaults | None = None
+    experiments: Annotated[Named[ExperimentConfig], Field(min_length=1)]
+    claims: Annotated[dict[str, ClaimConfig], BeforeValidator(expect_mapping)]
+
+    @model_validator(mode="after")
+    def _check(self) -> "Config":
+        for family, members in expand_seeds(self.schedules).items():
+            for name in members.keys() & self.schedules.keys():
+                raise problem(f"expected another name than {name!r}, which {family!r} stands for", "schedules")
+        return self
+
+
+def read_config(config: Mapping[str, Any]) -> tuple[dict[str, Any], Config]:
+    """Return a config with the defaults of its experiments filled in, as plain data and as its types read it.
+
+    Raises:
+        InputError: for the first mistake, in one line.
+    """
+    check_plain(config)
+    filled = dict(config)
+    defaults, experiments = (config.get(key) for key in ("defaults", "experiments"))
+    if isinstance(defaults, Mapping) and isinstance(experiments, Mapping):
+        filled["experiments"] = {name: _filled(defaults, own) for name, own in experiments.items()}
+    return filled, validate(Config, filled)
+
+
+def _filled(defaults: Mapping[str, Any], experiment: Any) -> Any:
+    if not isinstance(experiment, Mapping):
+        return experiment
+    filled = merge_configs(defaults, experiment)
+    axes, grid = defaults.get("grid"), experiment.get("grid")
+    if isinstance(axes, Mapping) and isinstance(grid, list):
+        filled["grid"] = [merge_configs(axes, own) if isinstance(own, Mapping) else own for own in grid]
+    return filled
