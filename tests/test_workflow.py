@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from intrinsic_lr.study.analyses import ANALYSES
-from intrinsic_lr.study.config_files import merged
+from intrinsic_lr.study.config_files import merge_files
 from intrinsic_lr.study.results import Results
 from intrinsic_lr.study.study import Study
 from projects import REPOSITORY, SMOKE, experiments, new_project, overlay, planned, snakemake, tables
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.workflow
 
 
 def test_end_to_end(finished):
-    results = Results(Study.read(merged([finished / "config/smoke.yaml"], finished / "config")))
+    results = Results(Study.read(merge_files([finished / "config/smoke.yaml"], finished / "config")))
     made = {str(file.relative_to(finished)) for file in finished.glob("results/*/*") if file.is_file()}
     assert made >= {*results.figures, *results.tables, *results.findings}
     names = {
