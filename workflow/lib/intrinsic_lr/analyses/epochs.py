@@ -141,7 +141,7 @@ def _matrix(axes: Axes, mean: pd.DataFrame, experiment: Experiment, limits: dict
     """Draw one matrix of checkpoints (rows) by checkpoints (columns), labelled with their times."""
     values = np.ma.masked_invalid(mean.to_numpy(dtype=float).reshape(mean.shape))
     image = axes.pcolormesh(values if mean.size else np.ma.masked_all((1, 1)), cmap=HEAT, **limits)
-    rate = experiment.points[0]["intrinsic_lr"] or 1.0
+    rate = experiment.points[0].intrinsic_lr or 1.0
     for axis, steps in ((axes.xaxis, mean.columns), (axes.yaxis, mean.index)):
         shown = spread(range(len(steps)), 6)
         axis.set_ticks(np.array(shown) + 0.5, [f"{steps[place] * rate:.3g}" for place in shown])
