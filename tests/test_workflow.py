@@ -217,6 +217,28 @@ class TestSettings:
         assert planned(study, "--snakefile", "workflow/Snakefile") == {}
 
 
+MODULE = """
+config["run"] = ["trajectory"]
+module lr:
+    snakefile: "../lr/workflow/Snakefile"
+    config: config
+use rule * from lr as lr_*
+rule own:
+    input: "results/tables/swa_trajectory.csv"
+    output: "results/tables/own.csv"
+    shell: "cp {input} {output}"
+"""
+
+
+def test_another_workflow_uses_it_as_a_module_with_a_config_of_its_own(tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "workflow").symlink_to(new_project(tmp_path / "lr") / "workflow")  # where its library is found
+    (other / "Snakefile").write_text(MODULE)
+    jobs = planned(other, "results/tables/own.csv", config=None)
+    assert jobs.keys() == {"own", "lr_swa", "lr_train", "lr_prepare_data"}
+
+
 def test_the_rules_import_neither_torch_nor_pandas_nor_numpy():
     text = "".join(file.read_text() for file in (REPOSITORY / "workflow/rules").glob("*.smk"))
     lines = re.findall(r"^from intrinsic_lr.*$", text, re.MULTILINE)

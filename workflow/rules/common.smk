@@ -64,12 +64,10 @@ RETRIES = config["retries"] if workflow.is_main_process else 0
 try:
     STUDY = Study.read(config)
     RESULTS = Results(STUDY)
-    # The targets are not known to the workflow while this file is read, only to the command line.
-    check_targets(
-        sys.argv[1:],
-        STUDY,
-        RESULTS.figures + RESULTS.tables + RESULTS.findings + RESULTS.scorecards,
-    )
+    # The targets are not known to the workflow while this file is read, only to the command line. Those of a workflow
+    # that uses this one as a module are its own.
+    if Path(workflow.main_snakefile).resolve().is_relative_to(ROOT.resolve()):
+        check_targets(sys.argv[1:], STUDY, RESULTS.checked)
 except InputError as error:
     sys.exit(f"error: {error}")
 

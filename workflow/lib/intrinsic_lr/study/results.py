@@ -54,6 +54,11 @@ class Results:
         return [paths.SCORECARD, paths.CONTROLS, paths.PAPER] if self.study.claims else []
 
     @property
+    def checked(self) -> list[str]:
+        """The results whose kinds `check_targets` knows: a target of such a kind is one of them, or a mistake."""
+        return self.figures + self.tables + self.findings + self.scorecards
+
+    @property
     def compared(self) -> list[str]:
         """The claims to judge for which a source gives numbers."""
         return [claim for claim in self.study.claims if CLAIMS[claim].paper]
