@@ -20,6 +20,11 @@ def experiment(name, points=(), replicates=0):
     return SimpleNamespace(name=name, points=made, replicates=replicates)
 
 
+def grid(*mappings):
+    """Return a grid as the config's type reads it: every axis with a list of values."""
+    return [{axis: v if isinstance(v, list) else [v] for axis, v in mapping.items()} for mapping in mappings]
+
+
 def judged(claim, table, spec):
     """Return the findings on a table as the workflow writes them."""
     return findings_table(spec.name, "", "", claim.judge(table, spec))

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from checks import experiment
+from checks import experiment, grid
 
 from intrinsic_lr.claims import exp_lr_equivalence
 from intrinsic_lr.claims.exp_lr_equivalence import EXACT, ROUNDED, UNCORRECTED
@@ -46,7 +46,7 @@ def spec():
 def expand_grid():
     rates = {key: DEFAULTS[key] for key in ("lr", "intrinsic_lr", "data_order")}
     defaults = {key: DEFAULTS[key] for key in ("dataset", "model", "batch_size")}
-    return expand([{**rates, **mapping} for mapping in GRID], defaults, "grid")
+    return expand(grid(*({**rates, **mapping} for mapping in GRID)), defaults, "grid")
 
 
 def test_pairs_differ_in_the_schedule_alone():

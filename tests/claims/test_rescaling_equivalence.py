@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from checks import Point, experiment
+from checks import Point, experiment, grid
 
 from intrinsic_lr.claims import rescaling_equivalence
 from intrinsic_lr.claims.rescaling_equivalence import DIFFERENT, SAME, exact_pairs, label_pairs
@@ -16,10 +16,10 @@ from intrinsic_lr.study.points import expand
 DEFAULTS = {"dataset": "noise", "model": "mlp", "batch_size": 32}
 
 
-def points(*grid):
+def points(*mappings):
     return [
         Point(**vars(point), name=point.name, intrinsic_lr=point.intrinsic_lr, steps=[8])
-        for point in expand(list(grid), DEFAULTS, "grid")
+        for point in expand(grid(*mappings), DEFAULTS, "grid")
     ]
 
 
