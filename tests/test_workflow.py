@@ -217,6 +217,12 @@ class TestSettings:
         assert planned(study, "--snakefile", "workflow/Snakefile") == {}
 
 
+def test_claims_on_averages_wait_for_the_table_of_averages():
+    results = Results(Study.read(merge_files([])))
+    for claim in ("swa_within", "swa_across"):
+        assert any(file.startswith("results/tables/swa_") for file in results.of_claim(claim))
+
+
 MODULE = """
 config["run"] = ["trajectory"]
 module lr:
