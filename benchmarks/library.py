@@ -80,11 +80,11 @@ class Engine:
     def __init__(self, case: Case) -> None:
         self.members = case.replicates
         self._plan = TrainingPlan(
-            point="benchmark", model=ModelSpec.parse(case.net.spec), batch_size=case.batch,
+            point="benchmark", model=ModelSpec.from_string(case.net.spec), batch_size=case.batch,
             timeline=Timeline((Segment(10**9, LR, WEIGHT_DECAY),)), checkpoints=(10**9,), log_every=10**9,
             trace_every=10**9, replicates=(0, case.replicates), precision=case.precision,
         )  # fmt: skip
-        self.model = build(ModelSpec.parse(case.net.spec), case.net.image, CLASSES)
+        self.model = build(ModelSpec.from_string(case.net.spec), case.net.image, CLASSES)
         self._batches = Batches(self._plan, dataset(case))
         self.state = State.initial(self._plan, self.model, torch.device(case.device))
 
@@ -114,7 +114,7 @@ def network(case: Case, seed: int = 0) -> nn.Module:
     """Return one of the case's networks on its device: the library's module with torch's own batch norms."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = build_network(ModelSpec.parse(case.net.spec), case.net.image, CLASSES)
+        net = build_network(ModelSpec.from_string(case.net.spec), case.net.image, CLASSES)
     kind = nn.BatchNorm1d if case.model == "mlp" else nn.BatchNorm2d
     for name, module in list(net.named_modules()):
         if isinstance(module, Norm):

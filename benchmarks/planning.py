@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N; default cpu")
     options = parser.parse_args(argv)
     settings = [
-        Setting(ModelSpec.parse(model), sizes, batch, members)
+        Setting(ModelSpec.from_string(model), sizes, batch, members)
         for model, sizes, batch, replicates in CASES
         for members in replicates
     ]
@@ -60,7 +60,7 @@ def row(setting: Setting, device: str, threads: int) -> dict[str, Any]:
     sizes = setting.sizes
     network = build(setting.model, sizes.shape, sizes.classes)
     return {
-        "model": setting.model.spell(), "image": "x".join(map(str, sizes.shape)), "batch": setting.batch_size,
+        "model": setting.model.to_string(), "image": "x".join(map(str, sizes.shape)), "batch": setting.batch_size,
         "replicates": setting.members, "member_steps_per_second": setting.members / speed.step,
         "evaluation_seconds": speed.evaluation, "checkpoint_kb": 4 * network.size / 1e3, "peak_mb": peak / 1e6,
     }  # fmt: skip

@@ -37,7 +37,7 @@ def data():
 
 
 def ensemble_model(text):
-    return build(ModelSpec.parse(text), IMAGE, CLASSES)
+    return build(ModelSpec.from_string(text), IMAGE, CLASSES)
 
 
 def trajectory(model, steps, replicates=3, seed=0):

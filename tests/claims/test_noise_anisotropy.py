@@ -57,7 +57,7 @@ def test_isotropic_noise_of_a_network_is_not_reproduced():
 
 
 def test_the_gradients_are_those_of_mini_batches_at_unit_norm():
-    model = build(ModelSpec.parse("mlp:width=8,depth=1"), (1, 4, 4), 3)
+    model = build(ModelSpec.from_string("mlp:width=8,depth=1"), (1, 4, 4), 3)
     weights = model.initialize([0, 1], 1.0, torch.float64)
     scaled = {name: value * (7 if name in model.trainable else 1) for name, value in weights.items()}
     names = [name for group in model.scale_groups.values() for name in group]

@@ -32,7 +32,7 @@ def study():
 
 @pytest.mark.parametrize("text", ["mlp:depth=3", "cnn4:affine=true,norm=group", "preresnet:blocks=2,head=trained"])
 def test_the_size_of_a_model_is_that_of_its_parameters(text):
-    model = build(ModelSpec.parse(text), (3, 32, 32), 10)
+    model = build(ModelSpec.from_string(text), (3, 32, 32), 10)
     params = model.initialize([0], 1.0, torch.float32)
     assert model.size == sum(value.numel() for value in params.values())
 
@@ -151,7 +151,7 @@ def test_report_of_an_estimate(study, monkeypatch, capsys):
 def test_measured_speed_is_of_the_real_step(monkeypatch):
     monkeypatch.setattr(estimate, "SECONDS", 0.01)
     setting = estimate.Setting(
-        ModelSpec.parse("mlp:width=8"), Sizes(100, 50, (1, 8, 8), 10), 16, 2, augmentation="flip"
+        ModelSpec.from_string("mlp:width=8"), Sizes(100, 50, (1, 8, 8), 10), 16, 2, augmentation="flip"
     )
     speed = estimate.measure(setting, "cpu", 1)
     assert 1e-5 < speed.step < 1

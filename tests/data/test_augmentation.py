@@ -16,19 +16,19 @@ from intrinsic_lr.data.augmentation import Augmentation
     ],
 )
 def test_texts_of_augmentations(text, value):
-    assert Augmentation.parse(text) == value
+    assert Augmentation.from_string(text) == value
 
 
 @pytest.mark.parametrize("text", ["", "crop", "crop=0", "crop=-1", "crop=100", "flip,crop=4", "crop=4, flip"])
 def test_other_texts_are_refused(text):
     with pytest.raises(InputError, match=r"augmentation: .*crop=N"):
-        Augmentation.parse(text)
+        Augmentation.from_string(text)
 
 
 @pytest.mark.parametrize("text", ["crop=4,flip", "crop=2", "flip"])
 @pytest.mark.parametrize("shape", [(3, 8, 6), (1, 5, 7)])
 def test_apply_is_pad_crop_flip_of_each_image(text, shape):
-    augmentation = Augmentation.parse(text)
+    augmentation = Augmentation.from_string(text)
     images = torch.randint(1, 256, (3, 20, *shape), dtype=torch.uint8)
     draws = augmentation.draws([5, 6, 7], 20)
     found = augmentation.apply(images, draws)

@@ -121,7 +121,7 @@ CHAINS = {
 
 def drawn(text, shape, classes, batch, members=5):
     """Return a model, its parameters, and a batch for each member."""
-    model = build(ModelSpec.parse(text), shape, classes)
+    model = build(ModelSpec.from_string(text), shape, classes)
     generator = torch.Generator().manual_seed(4)
     images = torch.randn(members, batch, *shape, generator=generator)
     labels = torch.randint(classes, (members, batch), generator=generator)

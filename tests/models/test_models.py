@@ -20,7 +20,7 @@ every_model = pytest.mark.parametrize(("kind", "norm"), list(itertools.product(K
 
 def network(kind, norm, **options):
     extra = "".join(f",{key}={value}" for key, value in options.items())
-    return build(ModelSpec.parse(f"{KINDS[kind]},{NORMS[norm]}{extra}"), SHAPE, CLASSES)
+    return build(ModelSpec.from_string(f"{KINDS[kind]},{NORMS[norm]}{extra}"), SHAPE, CLASSES)
 
 
 def drawn(kind, norm, dtype=torch.float64, **options):
@@ -234,7 +234,7 @@ def test_fixed_head_is_shared_and_frozen():
 
 
 def test_weights_have_the_variance_of_he():
-    model = build(ModelSpec.parse("mlp:width=200"), (1, 20, 20), 10)
+    model = build(ModelSpec.from_string("mlp:width=200"), (1, 20, 20), 10)
     weight = model.initialize([0], 1.0, torch.float64)["linear1.weight"]
     assert weight.var() == pytest.approx(2 / 400, rel=0.03)
 
@@ -285,21 +285,21 @@ def test_hessian_vector_product_by_double_backward(kind, norm):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32)])
 def test_any_input_size(kind, shape):
-    model = build(ModelSpec.parse(KINDS[kind]), shape, CLASSES)
+    model = build(ModelSpec.from_string(KINDS[kind]), shape, CLASSES)
     params = model.initialize([1, 2], 1.0, torch.float32)
     assert model.forward(params, torch.randn(2, 3, *shape), BatchStatistics()).shape == (2, 3, CLASSES)
 
 
 def test_preresnet32_has_thirty_two_layers():
-    shapes = build(ModelSpec.parse("preresnet"), (3, 32, 32), 10).shapes
+    shapes = build(ModelSpec.from_string("preresnet"), (3, 32, 32), 10).shapes
     assert len([name for name in shapes if "shortcut" not in name]) == 32
     assert shapes["stage3.block1.shortcut.weight"] == (64, 32, 1, 1)
 
 
 @pytest.mark.parametrize("text", ["mlp:width=3", "cnn4:norm=layer", "preresnet:final_relu=false,norm=group"])
 def test_spec_round_trip(text):
-    spec = ModelSpec.parse(text)
-    assert ModelSpec.parse(spec.spell()) == spec
+    spec = ModelSpec.from_string(text)
+    assert ModelSpec.from_string(spec.to_string()) == spec
 
 
 @pytest.mark.parametrize(
@@ -323,5 +323,5 @@ def test_spec_round_trip(text):
 )
 def test_refusals_of_a_spec(config, words):
     with pytest.raises(InputError) as caught:
-        ModelSpec.parse(config) if isinstance(config, str) else ModelSpec.from_config(config)
+        ModelSpec.from_string(config) if isinstance(config, str) else ModelSpec.from_config(config)
     assert all(word in str(caught.value) for word in words), str(caught.value)

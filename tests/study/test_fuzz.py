@@ -70,7 +70,7 @@ def lay_out(config):
     for text in described:
         json.loads(text)
     for name, text in models.items():
-        assert ModelSpec.parse(text) == ModelSpec.from_config(config["models"][name])
+        assert ModelSpec.from_string(text) == ModelSpec.from_config(config["models"][name])
     for (name, block), plan in list(plans.items())[:: max(1, len(plans) // 50)]:
         check_plan(study, name, block, plan)
     return study

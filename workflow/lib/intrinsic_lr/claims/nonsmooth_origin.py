@@ -28,7 +28,7 @@ def measure(data: ClaimData) -> pd.DataFrame:
     dataset, texts = data.dataset(spec.settings["dataset"], "float64"), spec.settings["models"]
     parts = []
     for (text, name), part in product(zip(texts, network_names(texts), strict=True), (SAME, FRESH, CONTROL)):
-        parts.append(_curvatures(part, ModelSpec.parse(text), dataset, spec).assign(model=name))
+        parts.append(_curvatures(part, ModelSpec.from_string(text), dataset, spec).assign(model=name))
     return pd.concat(parts, ignore_index=True)[["model", "part", "replicate", "factor", "norm", "top_eigenvalue"]]
 
 

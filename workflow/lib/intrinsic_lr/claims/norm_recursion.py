@@ -73,7 +73,7 @@ def _affine(data: ClaimData, role: str) -> pd.DataFrame:
     spec, point, replicates = data.spec, data.spec.points(role)[0], data.spec.replicates(role)
     dataset = data.dataset(point.dataset, point.dtype)
     model = build(
-        ModelSpec.parse(spec.settings["model"]), tuple(dataset.info["shape"]), len(dataset.info["classes"])
+        ModelSpec.from_string(spec.settings["model"]), tuple(dataset.info["shape"]), len(dataset.info["classes"])
     )
     seeds = [spec.stream(replicate) for replicate in range(replicates)]
     params = model.initialize(seeds, 1.0, dataset.mean.dtype, stream_seed(spec.seed, "head"))

@@ -34,7 +34,7 @@ def measure(data: ClaimData) -> pd.DataFrame:
     dataset, texts = data.dataset(spec.settings["dataset"], "float64"), spec.settings["models"]
     rows = []
     for (text, name), norm, affine in product(zip(texts, network_names(texts), strict=True), NORMS, (False, True)):
-        options = asdict(ModelSpec.parse(text))
+        options = asdict(ModelSpec.from_string(text))
         options = {key: value for key, value in options.items() if value is not None and key != "groups"}
         model_spec = ModelSpec.from_config({**options, "norm": norm, "affine": affine})
         rows += [{"model": name, **row} for row in _rows_of_network(model_spec, dataset, spec)]

@@ -25,7 +25,7 @@ class Augmentation:
     flip: bool = False
 
     @classmethod
-    def parse(cls, text: str) -> "Augmentation | None":
+    def from_string(cls, text: str) -> "Augmentation | None":
         """Return `flip`, `crop=N` or `crop=N,flip` as an augmentation, and None for `none`.
 
         Raises:

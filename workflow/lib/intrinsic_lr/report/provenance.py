@@ -24,7 +24,7 @@ def of_trainings(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     lost = sum(len(record["non_finite"]) for record in records)
     finished = sorted(record["finished"] for record in records)
     return {
-        "Networks": _listed(plan.model.spell() for plan in plans),
+        "Networks": _listed(plan.model.to_string() for plan in plans),
         "Trainings": f"{replicates:,} replicates of {len({plan.point for plan in plans}):,} settings, in "
         f"{len(records):,} blocks" + (f"; {lost:,} replicates did not stay finite" if lost else ""),
         "Seeds": f"study {_listed(plan.seed for plan in plans)}, initialisation "

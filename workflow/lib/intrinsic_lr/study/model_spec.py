@@ -70,8 +70,8 @@ class ModelSpec:
         return spec
 
     @staticmethod
-    def parse(text: str) -> "ModelSpec":
-        """Read what `spell` wrote, `kind:option=value,...`."""
+    def from_string(text: str) -> "ModelSpec":
+        """Read what `to_string` wrote, `kind:option=value,...`."""
         kind, _, rest = text.partition(":")
         options: dict[str, Any] = {}
         for part in filter(None, rest.split(",")):
@@ -80,7 +80,7 @@ class ModelSpec:
             options[key] = truth[value] if value in truth else int(value) if value.isdecimal() else value
         return ModelSpec.from_config({"kind": kind, **options})
 
-    def spell(self) -> str:
+    def to_string(self) -> str:
         """Return the canonical text of the model: its kind and every option it has, sorted."""
         options = sorted(
             (key, value) for key, value in asdict(self).items() if key != "kind" and value is not None

@@ -152,7 +152,7 @@ class Study:
 
     def model_text(self, name: str) -> str:
         """Canonical text of a model's definition."""
-        return model_spec(name, self.settings).spell()
+        return model_spec(name, self.settings).to_string()
 
     def training_plan(self, point: str, block: int) -> TrainingPlan:
         """Return what is trained as one block of a point."""

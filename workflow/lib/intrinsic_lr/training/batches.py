@@ -20,7 +20,7 @@ class Batches:
     def __init__(self, plan: TrainingPlan, data: Dataset) -> None:
         self._plan = plan
         self._data = data
-        self._augmentation = Augmentation.parse(plan.augmentation)
+        self._augmentation = Augmentation.from_string(plan.augmentation)
         count = len(data.train_labels)
         self.full = plan.batch_size == "full"
         self.size = count if self.full else int(plan.batch_size)

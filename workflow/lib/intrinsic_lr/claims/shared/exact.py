@@ -80,5 +80,5 @@ def largest_by_step(rows: pd.DataFrame, quantity: str) -> pd.Series:
 
 def network_names(texts: Sequence[str]) -> list[str]:
     """Return a short name of each model: its kind, or its whole text where several are of one kind."""
-    kinds = [ModelSpec.parse(text).kind for text in texts]
+    kinds = [ModelSpec.from_string(text).kind for text in texts]
     return [kind if kinds.count(kind) == 1 else text for kind, text in zip(kinds, texts, strict=True)]

@@ -84,7 +84,7 @@ def as_in_paper(
     wanted = _dataset_words(json.dumps({"dataset": number.dataset, "subset": number.subset}))
     used = _each(_dataset_words(datasets[point.dataset]) for point in points)
     apart = [f"data set {words}, not {wanted}" for words in used if words != wanted]
-    for model in (ModelSpec.parse(text) for text in _each(models[point.model] for point in points)):
+    for model in (ModelSpec.from_string(text) for text in _each(models[point.model] for point in points)):
         apart += [
             f"model of {option} {getattr(model, option)}, not {value}"
             for option, value in number.model.items()
