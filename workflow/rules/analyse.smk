@@ -57,6 +57,7 @@ for analysis, spec in ANALYSES.items():
         params:
             analysis=analysis,
             experiment=lambda w: STUDY.describe(w.experiment),
+            caption=lambda w: STUDY.experiments[w.experiment].caption,
             look=STUDY.look,
             code=code("figures.py", f"intrinsic_lr.analyses.{analysis}"),
         script:

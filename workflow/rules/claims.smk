@@ -39,6 +39,7 @@ rule figure_claim:
         analysis=ANALYSIS,
         seed=config["seed"],
         statement=lambda w: CLAIMS[w.claim].statement,
+        captions=lambda w: STUDY.captions(w.claim),
         look=STUDY.look,
         code=lambda w: code("figure_claim.py", f"intrinsic_lr.claims.{w.claim}"),
     script:

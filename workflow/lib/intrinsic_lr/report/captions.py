@@ -9,18 +9,15 @@ from docutils.core import publish_parts
 from jinja2 import Environment, StrictUndefined
 
 
-def caption(
-    template: Path, config: Mapping[str, Any], wildcards: Mapping[str, str], params: Mapping[str, Any]
-) -> str:
+def caption(template: Path, config: Mapping[str, Any], params: Mapping[str, Any]) -> str:
     """Return a caption as HTML.
 
     Args:
         template: reStructuredText with the expressions of Jinja, in which `snakemake` stands for a finished job.
         config: the config.
-        wildcards: those of the job.
         params: those of the job.
     """
-    job = SimpleNamespace(config=config, wildcards=SimpleNamespace(**wildcards), params=SimpleNamespace(**params))
+    job = SimpleNamespace(config=config, params=SimpleNamespace(**params))
     environment = Environment(undefined=StrictUndefined)
     text = environment.from_string(template.read_text(encoding="utf-8")).render(snakemake=job)
     # A mistake in a caption ends the program instead of standing in the page.

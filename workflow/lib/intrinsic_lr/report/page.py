@@ -63,13 +63,12 @@ class Sources:
         records = [record for name in names for record in self._records[name]]
         return provenance.of_data(infos) | provenance.of_trainings(records) | provenance.of_tools()
 
-    def figure(self, name: str, template: str, wildcards: Mapping[str, str]) -> dict[str, Any]:
+    def figure(self, name: str, template: str, **params: Any) -> dict[str, Any]:
         """Return a figure with its caption: the SVG, which is shown, and PDF if the config asks for it.
 
         PNG files are left out: they would double the page.
         """
-        # The statement of a claim is above its figure already.
-        text = caption(self.templates / template, self.study.config, wildcards, {"statement": ""})
+        text = caption(self.templates / template, self.study.config, params)
         formats = [format_ for format_ in self.study.formats if format_ != "png"]
         downloads = [file_download(Path(file)) for file in paths.figure_files(name, formats)]
         return {"name": name, "image": downloads[0].url, "caption": Markup(text), "downloads": downloads}
@@ -95,7 +94,7 @@ def render(sources: Sources) -> str:
     tables = {"Scorecard": paths.SCORECARD, "Controls": paths.CONTROLS} if judged else {}
     return environment.get_template("page.html.jinja").render(
         verdicts={verdict: list(claims.loc[claims["verdict"] == verdict, "claim"]) for verdict in VERDICTS},
-        scorecard_figure=sources.figure("scorecard", "scorecard.rst", {}) if judged else None,
+        scorecard_figure=sources.figure("scorecard", "scorecard.rst") if judged else None,
         scorecard_downloads=[table_download(Path(file), label) for label, file in tables.items()],
         paper=html_table(numbers, _PAPER) if len(numbers) else None,
         paper_downloads=[table_download(Path(paths.PAPER), "Numbers")] if judged else [],
@@ -146,7 +145,7 @@ def _claim(sources: Sources, row: Any, controls: pd.DataFrame, numbers: pd.DataF
         "estimate": estimate_text(row),
         "criteria": (findings["role"] == CRITERION).sum(),
         "controls": rejected_text(controls[controls["claim"] == name]),
-        "figure": sources.figure(name, "claim.rst", {"claim": name}),
+        "figure": sources.figure(name, "claim.rst", statement="", captions=study.captions(name)),
         "findings": html_table(findings, _FINDINGS),
         "paper": html_table(of_paper, _PAPER) if len(of_paper) else None,
         "downloads": [
@@ -161,11 +160,13 @@ def _claim(sources: Sources, row: Any, controls: pd.DataFrame, numbers: pd.DataF
 def _experiment(sources: Sources, name: str) -> dict[str, Any]:
     """Return what the page shows of an experiment's analyses."""
     products = sources.products[name]
-    datasets = sorted({point.dataset for point in sources.study.experiments[name].points})
-    wildcards = {"experiment": name}
+    experiment = sources.study.experiments[name]
+    datasets = sorted({point.dataset for point in experiment.points})
     return {
         "name": name,
-        "figures": [sources.figure(figure, "experiment.rst", wildcards) for figure in products["figures"]],
+        "figures": [
+            sources.figure(figure, "experiment.rst", caption=experiment.caption) for figure in products["figures"]
+        ],
         "downloads": [table_download(Path(paths.TABLE.format(name=table)), table) for table in products["tables"]],
         "provenance": sources.provenance([name], datasets),
         "config": yaml_text({"experiments": {name: sources.study.config["experiments"][name]}}),

@@ -37,6 +37,21 @@ class Experiment:
     compare: str = "all"
     analyses: tuple[str, ...] = ()
 
+    @property
+    def caption(self) -> str:
+        """What its points have in common and what differs, in reStructuredText."""
+
+        def values(axis: str) -> str:
+            return ", ".join(
+                sorted({str(getattr(point, axis)) for point in self.points}, key=lambda v: (len(v), v))
+            )
+
+        return (
+            f"Experiment ``{self.name}``: data set {values('dataset')}, network {values('model')}, "
+            f"batch size {values('batch_size')}, {self.replicates} replicates of each setting "
+            f"({len(self.points)} settings), initialisation seeds {values('init_seed')}."
+        )
+
     def to_json(self) -> str:
         """Return the canonical JSON of what an analysis needs to know: all but the other analyses."""
         known = asdict(self)

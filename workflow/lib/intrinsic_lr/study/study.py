@@ -83,6 +83,10 @@ class Study:
         """Names of the experiments behind a claim, each once."""
         return list(dict.fromkeys(self.settings.claims[claim].experiments.values()))
 
+    def captions(self, claim: str) -> list[str]:
+        """What stands below a claim's figure of each experiment behind it."""
+        return [self.experiments[name].caption for name in self.claim_experiments(claim)]
+
     def claim_tables(self, claim: str) -> list[str]:
         """Names of the tables of analyses that a claim's test reads."""
         roles = self.settings.claims[claim].experiments
