@@ -15,7 +15,9 @@ FILES = {
     "intrinsic_lr/a/__init__.py": "",
     "intrinsic_lr/a/one.py": "def f():\n    from intrinsic_lr.a import two\n",
     "intrinsic_lr/a/two.py": "import intrinsic_lr.k\nimport math\n",
+    "intrinsic_lr/a/two.yaml": "x: 1",
     "intrinsic_lr/a/three.py": "",
+    "intrinsic_lr/a/three.yaml": "x: 1",
     "intrinsic_lr/k/__init__.py": "",
     "intrinsic_lr/k/fast.c": "int x;",
     "script.py": "from intrinsic_lr.a.one import f\n",
@@ -38,7 +40,9 @@ def checksum(package, *modules):
     return closure.checksum(package / "script.py", *modules)
 
 
-@pytest.mark.parametrize("name", ["script.py", "intrinsic_lr/a/two.py", "intrinsic_lr/k/fast.c"])
+@pytest.mark.parametrize(
+    "name", ["script.py", "intrinsic_lr/a/two.py", "intrinsic_lr/a/two.yaml", "intrinsic_lr/k/fast.c"]
+)
 def test_an_edit_of_what_is_imported_changes_the_checksum(package, name):
     before = checksum(package)
     (package / name).write_text((package / name).read_text() + "\n")
@@ -57,6 +61,7 @@ def test_a_new_header_or_another_name_changes_the_checksum(package):
 def test_what_is_not_imported_or_only_touched_changes_nothing(package):
     before = checksum(package)
     (package / "intrinsic_lr/a/three.py").write_text("x = 1")
+    (package / "intrinsic_lr/a/three.yaml").write_text("x: 2")
     (package / "intrinsic_lr/__init__.py").write_text("from intrinsic_lr.a import three")
     for file in package.rglob("*"):
         os.utime(file, (1, 1))

@@ -73,7 +73,10 @@ def check_project(root: Path) -> None:
 
 
 def _files(module: str) -> Iterator[Path]:
-    """Yield the files behind a dotted name: packages on its way, the module, and the C sources beside it."""
+    """Yield the files behind a dotted name: packages on its way, the module, and the sources and data beside it.
+
+    Data of a module have its name, with the ending `.yaml`.
+    """
     package, *parts = module.split(".")
     if package != PACKAGE.name:
         return
@@ -84,7 +87,7 @@ def _files(module: str) -> Iterator[Path]:
             yield place / "__init__.py"
             yield from (source for pattern in SOURCES for source in place.glob(pattern))
         elif place.with_suffix(".py").is_file():
-            yield place.with_suffix(".py")
+            yield from (file for file in map(place.with_suffix, (".py", ".yaml")) if file.is_file())
         else:
             return
 

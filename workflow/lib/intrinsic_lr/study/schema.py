@@ -396,7 +396,7 @@ class Config(Part):
             `grid` here go into every mapping of an experiment's grid that lacks them.
         experiments: experiments by name. Two experiments that have the same point share its training.
         claims: how each claim is tested. Which claims there are, what each one states and what its test takes
-            stands in `workflow/lib/intrinsic_lr/study/claims.py`; the config names the experiments and sets the
+            stands in `workflow/lib/intrinsic_lr/study/claims.yaml`; the config names the experiments and sets the
             numbers that decide. A claim left out is not judged.
     """
 
