@@ -101,7 +101,7 @@ def test_the_closed_form_is_that_of_theory():
     found = response.closed_form() / response.before.mean() ** -0.5
     np.testing.assert_allclose(found, effective_lr_response(10, 0.001, response.since), rtol=1e-12)
     assert response.k_lr == pytest.approx(10)
-    everyone = np.arange(response.n)
+    everyone = np.arange(len(response.gamma))
     assert response.drop(everyone) == pytest.approx(1, rel=0.01)
     late = response.gamma[:, response.since >= 0.75 * response.since[-1]].mean() ** -0.5
     assert response.rise(everyone) == pytest.approx(late / (response.before.mean() ** -0.5 * 10**-0.5))

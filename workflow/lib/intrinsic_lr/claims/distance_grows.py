@@ -156,6 +156,5 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     ]
     n, rate_text = data["replicate"].nunique(), style.scientific(rate)
     note = f"mean and {spec.percent} band over {n} replicates, $\\lambda_e$ = {rate_text}; all weights, raw"
-    style.legend_below(figure, handles, 3, note)
-    figure.suptitle("Two checkpoints of one trajectory lie the further apart the longer their lag")
-    return figure
+    title = "Two checkpoints of one trajectory lie the further apart the longer their lag"
+    return style.legend_below(figure, handles, 3, note, title)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec, exponential
 from intrinsic_lr.claims.shared.verdicts import Findings, Range
 from intrinsic_lr.figures.style import count_text, error_bar, handle, legend_below, panels, scientific, styled
 from intrinsic_lr.stats.intervals import largest_mean, mean_interval, smallest_mean
@@ -54,10 +54,10 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     ):
         runs = table[table["part"] == part]
         groups = [runs.loc[runs["point"] == point.name, "log_ratio"] for point in spec.points(part)]
-        *logs, n = extreme(groups, spec.confidence)
+        estimate = exponential(extreme(groups, spec.confidence))
         statement = f"Full-batch descent {decay} weight decay ends far above the best loss that it has held."
         statistic = f"mean late over best held training loss, geometric mean, {which} over learning rates"
-        yield judged(statement, statistic, (*np.exp(logs), n), part, allowed=Range(low=spec.thresholds["ratio"]))
+        yield judged(statement, statistic, estimate, part, allowed=Range(low=spec.thresholds["ratio"]))
 
 
 @styled
@@ -89,6 +89,5 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     handles += [handle("equal", **_EQUAL), handle(f"threshold {ratio:g}", **_THRESHOLD)]
     n = count_text(table.groupby("part")["replicate"].nunique())
     note = f"second panel: {spec.percent} interval over {n} replicates; rates constant along every run"
-    legend_below(figure, handles, 3, note)
-    figure.suptitle("The training loss that a run ends at, against the best that it has held")
-    return figure
+    title = "The training loss that a run ends at, against the best that it has held"
+    return legend_below(figure, handles, 3, note, title)

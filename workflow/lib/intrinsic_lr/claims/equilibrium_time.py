@@ -198,7 +198,6 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     axes[0, 0].set_title("time to equilibrium")
     axes[0, 1].set_title(r"approach, in units of $1/\lambda_e$")
     axes[0, 2].set_title("the same curves in steps")
-    figure.suptitle(r"Function space and norm: time to equilibrium, and its scaling with $1/\lambda_e$")
     handles = [
         style.handle(rf"$\lambda_e$ = {style.scientific(rate)}", color=colours[rate], lw=1.6) for rate in rates
     ]
@@ -208,8 +207,8 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         f"{style.count_text(table['replicates'])} runs at each rate and each of two initialisations; "
         f"{spec.percent} intervals, bootstrap over runs"
     )
-    style.legend_below(figure, handles, 3, note)
-    return figure
+    title = r"Function space and norm: time to equilibrium, and its scaling with $1/\lambda_e$"
+    return style.legend_below(figure, handles, 3, note, title)
 
 
 _EQUILIBRIUM = {"color": "0.3", "ls": "--", "lw": 1}

@@ -106,6 +106,5 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     handles.append(handle("threshold (float64)", **limit))
     n = table["replicate"].nunique()
     note = f"schedules against their ExpLR equivalents; each marker: the largest of {n} replicates"
-    legend_below(figure, handles, 2, note)
-    figure.suptitle("Weight decay and an exponentially growing learning rate train the same functions")
-    return figure
+    title = "Weight decay and an exponentially growing learning rate train the same functions"
+    return legend_below(figure, handles, 2, note, title)

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from intrinsic_lr.analyses.tables import with_point
-from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec, estimate_of
 from intrinsic_lr.claims.shared.verdicts import Findings, Range
 from intrinsic_lr.figures.style import count_text, error_bar, handle, legend_below, panels, styled
 from intrinsic_lr.stats.intervals import difference, mean_interval, p_not_worse
@@ -93,12 +93,12 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     margin = spec.thresholds["margin"]
     for (network, (name, roles)), head in product(_NETWORKS.items(), (FIXED, HEAD_ONLY)):
         sides = _accuracies(table, network, TRAINED), _accuracies(table, network, head)
-        found, p_value = difference(*sides, spec.confidence), p_not_worse(*sides, margin)
+        estimate = estimate_of(difference(*sides, spec.confidence))
         judged, what = (spec.criterion, "the head fixed") if head == FIXED else (spec.control, "the body fixed")
         statement = f"With {what} the {name} is no less accurate than with both trained."
         statistic = f"difference of mean final test accuracies, {what} less both trained"
-        estimate, allowed = (found.estimate, found.low, found.high, found.n), Range(low=-margin)
-        yield judged(statement, statistic, estimate, *roles, allowed=allowed, p_value=p_value, null="(p: worse)")
+        options = {"allowed": Range(low=-margin), "p_value": p_not_worse(*sides, margin), "null": "(p: worse)"}
+        yield judged(statement, statistic, estimate, *roles, **options)
 
 
 def _accuracies(table: pd.DataFrame, network: str, head: str) -> pd.Series:
@@ -132,6 +132,5 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         f"small: replicates ({count_text(counts)}); large: mean and {spec.percent} interval; "
         "shaded: no worse than the trained head, but for the margin"
     )
-    legend_below(figure, handles, 3, note)
-    figure.suptitle("Final test accuracy with the head fixed at random, trained, and trained alone")
-    return figure
+    title = "Final test accuracy with the head fixed at random, trained, and trained alone"
+    return legend_below(figure, handles, 3, note, title)

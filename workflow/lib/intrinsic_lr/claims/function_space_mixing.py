@@ -145,7 +145,6 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     # The names of the comparisons reach into the free first column, where there is one.
     first = 1 if 1 < axes.shape[1] == cells.ncols else 0
     _draw_ends(figure.add_subplot(cells[below:, first:]), table, spec, colours, names_inside=first == 0)
-    figure.suptitle("Two initialisations: how often two runs disagree, and how much the initialisation adds")
     handles = [style.handle(**{"ms": 4, "lw": 1.2, **look}) for look in looks.values()]
     handles += [
         style.handle("below: two initialisations", color=colours[0], marker="o", ms=5, lw=2),
@@ -156,8 +155,8 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         f"initialisation; {spec.percent} bootstrap intervals over runs; "
         f"p by {spec.analysis['permutations']} permutations, Holm within criteria and within controls"
     )
-    style.legend_below(figure, handles, 3, note)
-    return figure
+    title = "Two initialisations: how often two runs disagree, and how much the initialisation adds"
+    return style.legend_below(figure, handles, 3, note, title)
 
 
 def _draw_ends(panel: Axes, table: pd.DataFrame, spec: ClaimSpec, colours, names_inside: bool) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec, constant, exponential
 from intrinsic_lr.claims.shared.verdicts import Findings, Range
 from intrinsic_lr.figures.style import band, handle, legend_below, logarithmic, panels, scientific, styled
 from intrinsic_lr.stats.intervals import largest_mean, outermost_mean, smallest_mean, summarize
@@ -144,12 +144,11 @@ def _top_eigenvalues(spec: ClaimSpec, model, weights: Mapping[str, "Tensor"], da
 def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     """Judge counts, losses and sharpness at every learning rate; control: the counts without weight decay."""
     limits, confidence = spec.thresholds, spec.confidence
-    runs = {role: table[(table["part"] == RUN) & (table["role"] == role)] for role in (DECAY, NO_DECAY)}
-    decay, never = runs[DECAY], runs[NO_DECAY]
+    decay, never = (table[(table["part"] == RUN) & (table["role"] == role)] for role in (DECAY, NO_DECAY))
 
     def of_points(role: str, values: pd.Series) -> list[pd.Series]:
         """Return the values of every point that was planned, none where it is missing."""
-        return [values[runs[role]["point"] == point.name] for point in spec.points(role)]
+        return [values[table.loc[values.index, "point"] == point.name] for point in spec.points(role)]
 
     often, counted = (
         Range(low=limits["count"]),
@@ -161,8 +160,8 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
 
     statement = "Once weight decay is off the training loss ends below its mean before."
     statistic = "training loss after over before, geometric mean, largest over learning rates"
-    *logs, n = largest_mean(of_points(DECAY, np.log(decay["loss_after"] / decay["loss_before"])), confidence)
-    yield spec.criterion(statement, statistic, (*np.exp(logs), n), DECAY, allowed=Range(high=limits["drop"]))
+    drop = largest_mean(of_points(DECAY, np.log(decay["loss_after"] / decay["loss_before"])), confidence)
+    yield spec.criterion(statement, statistic, exponential(drop), DECAY, allowed=Range(high=limits["drop"]))
 
     statement = "Once weight decay is off the training loss settles."
     statistic = "largest over smallest training loss at the end, mean, largest over learning rates"
@@ -173,20 +172,21 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     statistic = "spherical sharpness over 2 / effective learning rate, geometric mean, worst learning rate"
     near = Range(limits["sharpness_low"], limits["sharpness_high"])
     sharpness = of_points(DECAY, _sharpness_of_runs(table, decay))
-    *logs, n = outermost_mean(sharpness, confidence, *np.log([near.low, near.high]))
-    yield spec.criterion(statement, statistic, (*np.exp(logs), n), DECAY, allowed=near)
+    worst = outermost_mean(sharpness, confidence, *np.log([near.low, near.high]))
+    yield spec.criterion(statement, statistic, exponential(worst), DECAY, allowed=near)
 
-    statement, statistic = (
-        "Without weight decay the norm never falls.",
-        "largest relative loss of squared norm in a step",
-    )
-    largest, n = never["norm_loss"].max(skipna=False), never["norm_loss"].notna().sum()
-    allowed = Range(high=limits["norm_loss"])
-    yield spec.criterion(statement, statistic, (largest, largest, largest, n), NO_DECAY, allowed=allowed)
+    statement = "Without weight decay the norm never falls."
+    largest = constant(never["norm_loss"].max(skipna=False), never["norm_loss"].notna().sum())
+    statistic, allowed = "largest relative loss of squared norm in a step", Range(high=limits["norm_loss"])
+    yield spec.criterion(statement, statistic, largest, NO_DECAY, allowed=allowed)
 
     statement = "Full-batch descent without weight decay destabilises again and again."
     most = largest_mean(of_points(NO_DECAY, never["count"]), confidence)
     yield spec.control(statement, f"{counted}, most over learning rates", most, NO_DECAY, allowed=often)
+
+
+def _log_of_positive(ratio: pd.Series) -> pd.Series:
+    return np.log(ratio.where(ratio > 0).astype(np.float64))
 
 
 def _sharpness_of_runs(table: pd.DataFrame, runs: pd.DataFrame) -> pd.Series:
@@ -196,8 +196,7 @@ def _sharpness_of_runs(table: pd.DataFrame, runs: pd.DataFrame) -> pd.Series:
     checkpoints the eigenvalue is unknown.
     """
     rows = table.loc[table["part"] == SHARPNESS, ["point", "replicate", "step", "sharpness_ratio"]]
-    ratio = rows["sharpness_ratio"].where(rows["sharpness_ratio"] > 0)
-    rows = rows.assign(log=np.log(ratio.astype(np.float64)))
+    rows = rows.assign(log=_log_of_positive(rows["sharpness_ratio"]))
 
     def of_run(run: pd.Series) -> float:
         own = rows[(rows["point"] == run["point"]) & (rows["replicate"] == run["replicate"])]
@@ -218,21 +217,21 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     for (upper, lower), column in zip(axes.T, columns.itertuples(), strict=False):
         compared = (table["role"] == NO_DECAY) & (table["lr"] == column.lr)
         rows = table[(table["point"] == column.Index) | compared].assign(clock=column.clock)
-        curves, sharpness = rows[rows["part"] == CURVE], rows[rows["part"] == SHARPNESS].copy()
+        rows["time"] = rows["step"] * column.clock
+        curves, sharpness = rows[rows["part"] == CURVE], rows[rows["part"] == SHARPNESS]
         for role, colour in _COLOURS.items():
             for _, curve in curves[curves["role"] == role].sort_values("step").groupby("point"):
                 ends = curve["loss_low"], curve["loss_high"]
-                upper.fill_between(curve["step"] * curve["clock"], *ends, color=colour, lw=0.7, zorder=2)
+                upper.fill_between(curve["time"], *ends, color=colour, lw=0.7, zorder=2)
         for name in ("low", "high"):
             upper.axhline(limits[name], color="0.5", ls="--", lw=0.8, zorder=1)
         logarithmic(upper, "y", curves["loss_low"])
         lower.axhspan(limits["sharpness_low"], limits["sharpness_high"], color="0.9", lw=0)
         lower.axhline(1, color="0.3", lw=0.8)
-        sharpness["log"] = np.log(sharpness["sharpness_ratio"].where(sharpness["sharpness_ratio"] > 0))
         for role, colour in _COLOURS.items():
             own = sharpness[sharpness["role"] == role]
-            summary = summarize(own, ["step", "clock"], ["log"], spec.confidence)
-            summary["time"] = summary["step"] * summary["clock"]
+            own = own.assign(log=_log_of_positive(own["sharpness_ratio"]))
+            summary = summarize(own, ["time"], ["log"], spec.confidence)
             summary[["log_mean", "log_low", "log_high"]] = np.exp(summary[["log_mean", "log_low", "log_high"]])
             band(lower, summary, "time", "log", color=colour, marker="o", ms=2.5, lw=1.2)
         logarithmic(lower, "y", sharpness["sharpness_ratio"])
@@ -252,6 +251,5 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         f"losses: one replicate; sharpness: geometric mean and {spec.percent} band over "
         f"{runs['replicate'].nunique()} replicates; shaded: allowed"
     )
-    legend_below(figure, handles, 2, note)
-    figure.suptitle("Full-batch descent with weight decay, until that is switched off, and without it")
-    return figure
+    title = "Full-batch descent with weight decay, until that is switched off, and without it"
+    return legend_below(figure, handles, 2, note, title)

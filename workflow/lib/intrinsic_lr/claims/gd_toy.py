@@ -117,11 +117,8 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         f"second panel: {count} random starts at every pair of rates, $\\lambda_e$ = {rates}; shaded: allowed; "
         "lower edge: that or less"
     )
-    legend_below(figure, handles, 6, note)
-    figure.suptitle(
-        "Descent on the toy loss, with weight decay and without: the late mean loss against $\\lambda_e/2$"
-    )
-    return figure
+    title = "Descent on the toy loss, with weight decay and without: the late mean loss against $\\lambda_e/2$"
+    return legend_below(figure, handles, 6, note, title)
 
 
 def _draw_curves(axes: Axes, curves: pd.DataFrame) -> list[Line2D]:

@@ -119,11 +119,10 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         style.ticks(breaking, lambdas)
     breaking.set(xlabel=r"$k\lambda_e$ of the larger batch", ylabel="RMS log ratio of the curves")
     breaking.set_title("... until $k\\lambda_e$ is no longer small")
-    figure.suptitle("Batch and learning rate scaled together")
     for size, dash in zip(shown[0][0]["sizes"] if shown else (), ("-", ":"), strict=False):
         handles.append(style.handle(f"batch {size:g}", color="0.2", ls=dash))
     n = min((min(len(small), len(large)) for *_, small, large in shown), default=0)
     handles.append(style.handle("margin (losses; norm in its colour)", color="0.4", ls="--", lw=0.9))
     note = f"bars: {spec.percent} bootstrap intervals over replicates (n = {n} a batch size)"
-    style.legend_below(figure, handles, 5, note)
-    return figure
+    title = "Batch and learning rate scaled together"
+    return style.legend_below(figure, handles, 5, note, title)

@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from intrinsic_lr.claims.shared.spec import NOTHING, ClaimData, ClaimSpec
+from intrinsic_lr.claims.shared.spec import NOTHING, ClaimData, ClaimSpec, Estimate
 from intrinsic_lr.claims.shared.verdicts import Findings, Range
 from intrinsic_lr.figures.style import band, handle, legend_below, panels, scientific, spread, styled
 from intrinsic_lr.stats.intervals import summarize
@@ -23,6 +23,7 @@ ROWS = 80
 LATE_SHARE = 0.25
 """The equilibrium before the change, and the one at the end, is the mean over this last share of the time."""
 _DEVIATION = "RMS of log(effective LR / predicted)"
+_RECORDED = ["step", "replicate", "lr", "weight_decay", "effective_lr", "noise"]
 
 
 def measure(data: ClaimData) -> pd.DataFrame:
@@ -34,8 +35,7 @@ def measure(data: ClaimData) -> pd.DataFrame:
             frame[frame["step"] <= point.length].rename(columns={"unit_gradient_squared_norm": "noise"})
             for frame in (ensemble.history(), ensemble.trace())
         )
-        columns = ["step", "replicate", "lr", "weight_decay", "effective_lr", "noise"]
-        joined = pd.concat([trace[columns], history[columns]]).drop_duplicates(["step", "replicate"])
+        joined = pd.concat([trace[_RECORDED], history[_RECORDED]]).drop_duplicates(["step", "replicate"])
         joined = joined.sort_values(["step", "replicate"])
         rates = joined[["lr", "weight_decay"]]
         change = joined.loc[~(rates == rates.iloc[-1]).all(axis=1), "step"].max()
@@ -48,10 +48,7 @@ def measure(data: ClaimData) -> pd.DataFrame:
         rows = pd.concat([kept, errors], ignore_index=True)
         named = {"point": point.name, "schedule": point.schedule, "intrinsic_lr": point.intrinsic_lr}
         parts.append(rows.assign(**named, since=rows["step"] - change))
-    columns = [
-        "part", "point", "schedule", "intrinsic_lr", "replicate", "step", "since", "lr", "weight_decay",
-        "effective_lr", "noise", "test_error",
-    ]  # fmt: skip
+    columns = ["part", *named, "replicate", "step", "since", *_RECORDED[2:], "test_error"]
     return pd.concat(parts, ignore_index=True)[columns]
 
 
@@ -88,18 +85,11 @@ class Response:
     k_decay: float
     rate: float
 
-    @property
-    def n(self) -> int:
-        """Replicates."""
-        return len(self.gamma)
+    def predicted(self, index: np.ndarray | slice, rate: float = 4.0, jump: float | None = None) -> np.ndarray:
+        """Return the course of F4 with the measured noise, mean over the replicates `index`.
 
-    def predicted(self, index: np.ndarray, rate: float = 4.0, jump: float | None = None) -> np.ndarray:
-        """Return the course of F4 with the measured noise.
-
-        Args:
-            index: the replicates.
-            rate: what stands in place of the 4 in 4 lambda_e; the noise is scaled alike, so the equilibrium stays.
-            jump: what the learning rate is taken to be divided by at the change; by default what it was.
+        `rate` stands in place of the 4 in 4 lambda_e, with the noise scaled alike, so that the equilibrium stays;
+        `jump` is what the learning rate is taken to be divided by at the change.
         """
         jump = self.k_lr if jump is None else jump
         start = self.gamma[index, 0].mean() * (jump / self.k_lr) ** 2
@@ -176,21 +166,19 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     latter is no wrong prediction where both rates decayed by one factor.
     """
     limits, relaxed = spec.thresholds, spec.settings["relaxed"]
-    course = Range(high=limits["deviation"])
-    found, followed = responses(table), False
+    course, found, followed = Range(high=limits["deviation"]), responses(table), False
     for response in found:
-        name, n = response.name.replace("_", " "), [response.n]
+        name, n = response.name.replace("_", " "), [len(response.gamma)]
 
-        def deviation(what: str, response=response, **wrong: float):
+        def deviation(what: str, response=response, n=n, **wrong: float) -> Estimate:
             mean_square = partial(response.mean_square, relaxed=relaxed, **wrong)
-            return spec.root_mean_square(mean_square, [response.n], what, response.name)
+            return spec.root_mean_square(mean_square, n, what, response.name)
 
         if response.k_lr != 1:
             statement = f"{name}: falls at once by the factor of the learning rate"
-            drop = spec.bootstrap(response.drop, n, "drop", response.name)
-            allowed = Range(1 - limits["drop"], 1 + limits["drop"])
-            statistic = f"drop of the effective LR / {response.k_lr:g}"
-            yield spec.criterion(statement, statistic, drop, "decay", allowed=allowed)
+            drop, allowed = spec.bootstrap(response.drop, n, "drop", response.name), Range.about(1, limits["drop"])
+            what = f"drop of the effective LR / {response.k_lr:g}"
+            yield spec.criterion(statement, what, drop, "decay", allowed=allowed)
         statement = f"{name}: the course follows the equation of gamma with the measured noise"
         yield spec.criterion(statement, _DEVIATION, deviation("course"), "decay", allowed=course)
         if 4 * response.rate * response.since[-1] < relaxed:
@@ -226,8 +214,7 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         # From shortly before the change on.
         rows = rows[rows["since"] >= -0.07 * response.since[-1]]
         _mean(above, rows[rows["part"] == RESPONSE], "effective_lr", spec, color=colours[0], lw=2)
-        everyone = np.arange(response.n)
-        above.plot(response.since, response.predicted(everyone), color="k", ls=":", lw=1.3)
+        above.plot(response.since, response.predicted(slice(None)), color="k", ls=":", lw=1.3)
         above.plot(response.since, response.closed_form(), color=colours[1], ls="--", lw=1.3)
         names = (("\\eta", response.k_lr), ("\\lambda", response.k_decay))
         changes = " and ".join(f"${name}/{k:g}$" for name, k in names if abs(k - 1) > 1e-9)
@@ -236,16 +223,17 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         below.set_xlabel("steps since the change")
     axes[0, 0].set_ylabel("effective learning rate")
     axes[1, 0].set_ylabel("test error")
-    figure.suptitle("The effective learning rate after a decay, and what the noise measured on the way predicts")
     handles = [
         handle("measured", color=colours[0], lw=2),
         handle("equation of $\\gamma$, measured noise", color="k", ls=":"),
         handle("closed form, constant noise", color=colours[1], ls="--"),
         handle("test error", color=colours[3]),
     ]
-    n = max((response.n for response in found), default=0)
-    legend_below(figure, handles, 4, f"bands: {spec.percent} intervals of the mean over replicates (n = {n})")
-    return figure
+    n = max((len(response.gamma) for response in found), default=0)
+    title = "The effective learning rate after a decay, and what the noise measured on the way predicts"
+    return legend_below(
+        figure, handles, 4, f"bands: {spec.percent} intervals of the mean over replicates (n = {n})", title
+    )
 
 
 def _mean(axes: Axes, rows: pd.DataFrame, quantity: str, spec: ClaimSpec, **style) -> None:

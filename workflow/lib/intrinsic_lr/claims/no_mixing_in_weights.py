@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from intrinsic_lr.claims.shared.sameness import first_of_each_rate
-from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec, exponential
 from intrinsic_lr.claims.shared.verdicts import Findings, Range
 from intrinsic_lr.figures.style import error_bar, handle, legend_below, panels, styled
 from intrinsic_lr.stats.intervals import holm, mean_interval
@@ -42,9 +42,6 @@ def measure(data: ClaimData) -> pd.DataFrame:
     simulated walk of noise alone on the sphere (`lags.sphere_walk`), with the runs' rate, times, number of
     replicates and dimension (up to `MAX_DIMENSION`), from two initial directions, each shared by all its
     replicates. Where more than two initialisations share a rate, the first pair stands for it.
-
-    Raises:
-        InputError: when no two points differ in their initialisation alone, or one has a single checkpoint.
     """
     spec, count = data.spec, data.spec.replicates(PAIRS)
     parts = []
@@ -144,18 +141,15 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     ):
         for rate in [*mixed_rates(table, spec), *unknown] or [np.nan]:
             rows = table[(table["part"] == part) & (table["intrinsic_lr"] == rate) & (rate not in unknown)]
-            words_at = f"At lambda_e = {rate:.3g} {words}"
+            statement = f"At lambda_e = {rate:.3g} {words}"
             for layer, name in LAYERS.items():
                 estimate = mean_interval(gaps(rows, layer), spec.confidence)
-                statistic = "cosine within a trajectory less cosine across initialisations"
-                statement = f"{words_at}: cosine ({name})."
-                yield judged(statement, statistic, estimate, PAIRS, allowed=Range(low=gap))
-            *logs, n = mean_interval(log_distance_ratios(rows), spec.confidence)
-            statistic = "distance across initialisations over that within a trajectory, geometric mean"
+                what = "cosine within a trajectory less cosine across initialisations"
+                yield judged(f"{statement}: cosine ({name}).", what, estimate, PAIRS, allowed=Range(low=gap))
+            estimate = exponential(mean_interval(log_distance_ratios(rows), spec.confidence))
+            what = "distance across initialisations over that within a trajectory, geometric mean"
             allowed = Range(low=least_ratio(gap))
-            yield judged(
-                f"{words_at}: distance (raw weights).", statistic, (*np.exp(logs), n), PAIRS, allowed=allowed
-            )
+            yield judged(f"{statement}: distance (raw weights).", what, estimate, PAIRS, allowed=allowed)
 
 
 @styled
@@ -189,9 +183,8 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         "open circles, squares, triangles: every layer at unit norm; open diamonds: not mixed\n"
         "numbers: excess share of the disagreement, p of the permutation test (Holm)"
     )
-    legend_below(figure, handles, 2, note)
-    figure.suptitle("Two initialisations predict nearly alike while their weights stay far apart")
-    return figure
+    title = "Two initialisations predict nearly alike while their weights stay far apart"
+    return legend_below(figure, handles, 2, note, title)
 
 
 def _draw_cosines(axes: Axes, weights: pd.DataFrame, rates: list[float], spec: ClaimSpec) -> None:

@@ -180,7 +180,6 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     ratio.set(xlim=(-0.5, 1.5), ylabel="participation ratio\n/ attainable dimension")
     ratio.set_title("directions that take part")
     dimension = f"{measured['dimension'].iloc[0]:g}" if len(measured) else "none"
-    figure.suptitle(f"Gradient noise at equilibrium lies in few of its {dimension} attainable directions")
     handles = [
         handle("gradient noise", color=colours[MEASURED], marker="."),
         handle("isotropic, same trace", color=colours[ISOTROPIC], marker="."),
@@ -193,5 +192,5 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         f"{int(spec.settings['batches'])} mini-batches at each of {checkpoints} checkpoints; "
         f"bands: 5 to 95 % of replicates (n = {n}); second panel: one dot a replicate"
     )
-    legend_below(figure, handles, 3, note)
-    return figure
+    title = f"Gradient noise at equilibrium lies in few of its {dimension} attainable directions"
+    return legend_below(figure, handles, 3, note, title)

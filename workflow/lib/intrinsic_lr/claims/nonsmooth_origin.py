@@ -129,6 +129,7 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     handles = [handle(label, ms=4, **look) for label, look in zip(labels, looks.values(), strict=True)]
     handles.append(handle("slope $-2$", color="0.3", lw=0.9))
     n = table["replicate"].nunique()
-    legend_below(figure, handles, 2, f"each marker: one of {n} networks at initialisation, on a mini-batch")
-    figure.suptitle("The loss gets ever less smooth towards the origin")
-    return figure
+    title = "The loss gets ever less smooth towards the origin"
+    return legend_below(
+        figure, handles, 2, f"each marker: one of {n} networks at initialisation, on a mini-batch", title
+    )

@@ -8,7 +8,6 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from intrinsic_lr.analyses.tables import with_point
 from intrinsic_lr.claims.shared.spec import NOTHING, ClaimData, ClaimSpec, Estimate
@@ -28,6 +27,7 @@ _ANGLE = "angle:"
 _GAMMA = "2 lambda_e gamma / E||g^||^2"
 _ELR = "effective LR / sqrt(2 lambda_e / E||g^||^2)"
 _RATE = "fitted rate / (4 lambda_e)"
+_ANGLE_WITHOUT = "angle / sqrt(2 lambda_e)"
 
 
 def measure(data: ClaimData) -> pd.DataFrame:
@@ -96,13 +96,11 @@ def _course(trace: pd.DataFrame, followed: float) -> pd.DataFrame:
 
 def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     """Compare the equilibrium with F5, the relaxation with 4 lambda_e, and the angles with their formula."""
-    rest, rate, angle = (
-        Range(1 - spec.thresholds[key], 1 + spec.thresholds[key]) for key in ("rest", "rate", "angle")
-    )
+    rest, rate, angle = (Range.about(1, spec.thresholds[key]) for key in ("rest", "rate", "angle"))
     largest = spec.settings["largest_intrinsic_lr"] * (1 + 1e-9)
-    constant, turning = (
-        [point for role in roles for point in spec.points(role) if point.intrinsic_lr <= largest]
-        for roles in (("constant",), ("constant", "momentum"))
+    constant, moving = (
+        [point for point in spec.points(role) if point.intrinsic_lr <= largest]
+        for role in ("constant", "momentum")
     )
     resting = [point for point in constant if point.momentum == 0]
     rates = list(dict.fromkeys(point.intrinsic_lr for point in resting))
@@ -127,7 +125,7 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
         if decayed not in started:
             statement = f"relaxes at 4 lambda_e, {name}: no such run"
             yield spec.criterion(statement, _RATE, NOTHING, role, allowed=rate)
-    for momentum, layer, rows in _turns(slow, turning):
+    for momentum, layer, rows in _turns(slow, constant + moving):
         role, statement = (
             "momentum" if momentum else "constant",
             f"{layer} turns as predicted, momentum {momentum:g}",
@@ -135,14 +133,12 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
         estimate = _turning(rows, rows["momentum"], spec)
         yield spec.criterion(statement, "angle / sqrt(2 lambda_e / (1 + mu))", estimate, role, allowed=angle)
         if momentum:
-            statement = f"{layer} against the formula without momentum"
-            estimate = _turning(rows, 0.0, spec)
-            yield spec.control(statement, "angle / sqrt(2 lambda_e)", estimate, role, allowed=angle)
-    if not any(point.momentum for point in turning):
+            statement, estimate = f"{layer} against the formula without momentum", _turning(rows, 0.0, spec)
+            yield spec.control(statement, _ANGLE_WITHOUT, estimate, role, allowed=angle)
+    if not any(point.momentum for point in constant + moving):
         statement = "with momentum against the formula without: no such run"
-        yield spec.control(statement, "angle / sqrt(2 lambda_e)", NOTHING, "momentum", allowed=angle)
-    slowest = [point for point in resting if point.intrinsic_lr == min(rates)]
-    early = _of_points(_part(slow, EARLY), slowest)
+        yield spec.control(statement, _ANGLE_WITHOUT, NOTHING, "momentum", allowed=angle)
+    early = _of_points(_part(slow, EARLY), [point for point in resting if point.intrinsic_lr == min(rates)])
     for statistic in (_GAMMA, _ELR):
         statement = f"in the first {EARLY_SHARE:.0%} of the run, far from rest"
         yield spec.control(statement, statistic, _ratio(statistic, early, spec), "constant", allowed=rest)
@@ -189,35 +185,23 @@ def _ratio(statistic: str, rows: pd.DataFrame, spec: ClaimSpec) -> Estimate:
 def _turning(rows: pd.DataFrame, momentum, spec: ClaimSpec) -> Estimate:
     """Return the root mean square angle over the predicted one."""
     squares = ((rows["angle"] / angular_update(rows["lr"], rows["weight_decay"], momentum)) ** 2).to_numpy()
-
-    def root_mean_square(index: np.ndarray) -> float:
-        return float(squares[index].mean() ** 0.5)
-
-    return spec.bootstrap(root_mean_square, [len(rows)], *rows["layer"].unique())
+    return spec.bootstrap(lambda index: float(squares[index].mean() ** 0.5), [len(rows)], *rows["layer"].unique())
 
 
 def courses(table: pd.DataFrame) -> Iterator[tuple[str, float, bool, np.ndarray, np.ndarray, np.ndarray]]:
     """Yield each relaxation: what started it, lambda_e, whether a decay did, gamma, noise (R, T), steps (T,)."""
-    rows = table[table["part"] == COURSE]
-    for _, course in rows.groupby(["point", "schedule"], sort=False):
+    for _, course in table[table["part"] == COURSE].groupby(["point", "schedule"], sort=False):
         first = course.iloc[0]
-        decayed, rate = first["schedule"] != "constant", first["course_intrinsic_lr"]
-        name = (
-            str(first["schedule"]).replace("_", " ") if decayed else f"start {first['init_scale']:g} times larger"
-        )
+        decayed = first["schedule"] != "constant"
+        name = first["schedule"].replace("_", " ") if decayed else f"start {first['init_scale']:g} times larger"
         gamma, noise = (
             course.pivot(index="replicate", columns="since", values=value) for value in ("gamma", "noise")
         )
         # The first row has no interval behind it, and at initialisation no gradient.
         sound = np.isfinite(gamma).all(axis=1) & np.isfinite(noise.iloc[:, 1:]).all(axis=1)
-        yield (
-            name,
-            rate,
-            decayed,
-            gamma[sound].to_numpy(),
-            noise[sound].to_numpy(),
-            gamma.columns.to_numpy(np.float64),
-        )
+        since = gamma.columns.to_numpy(np.float64)
+        values = gamma[sound].to_numpy(), noise[sound].to_numpy()
+        yield name, first["course_intrinsic_lr"], decayed, *values, since
 
 
 @style.styled
@@ -225,37 +209,38 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     """Draw measured over predicted equilibria, relaxations with their prediction, and angles likewise."""
     figure, ((equilibrium, relaxation, turning),) = style.panels(1, 3, 2.6, width_ratios=[1, 1.25, 1.1])
     colours = sns.color_palette("colorblind")
-    _draw_equilibria(equilibrium, table, spec, colours)
     handles = [
-        style.handle("at equilibrium", color=colours[0], marker="o", ls=""),
-        style.handle(f"first {EARLY_SHARE:.0%} of the run (control)", color=colours[1], marker="x", ls=""),
+        *_draw_equilibria(equilibrium, table, spec, colours),
         *_draw_courses(relaxation, table),
         style.handle("rate $4\\lambda_e$ with the measured noise", color="k", ls=":"),
         *_draw_angles(turning, table, spec, colours),
     ]
-    figure.suptitle("Norm and angle at equilibrium, and on the way there, against theory")
     n = style.count_text(table.groupby(["part", "point"])["replicate"].nunique())
     note = f"bars: {spec.percent} bootstrap intervals ({n} replicates a setting); grey: allowed"
-    style.legend_below(figure, handles, 3, note)
-    return figure
+    title = "Norm and angle at equilibrium, and on the way there, against theory"
+    return style.legend_below(figure, handles, 3, note, title)
 
 
-def _draw_equilibria(axes: Axes, table: pd.DataFrame, spec: ClaimSpec, colours: Sequence) -> None:
+def _draw_equilibria(axes: Axes, table: pd.DataFrame, spec: ClaimSpec, colours: Sequence) -> list[Line2D]:
     limit = spec.thresholds["rest"]
     axes.axhspan(1 - limit, 1 + limit, color="0.88", lw=0)
     rates = sorted(table.loc[table["part"] == REST, "intrinsic_lr"].unique(), reverse=True)
-    for part, marker, colour in ((REST, "o", colours[0]), (EARLY, "x", colours[1])):
+    handles = []
+    for part, label, look in (
+        (REST, "at equilibrium", {"color": colours[0], "marker": "o"}),
+        (EARLY, f"first {EARLY_SHARE:.0%} of the run (control)", {"color": colours[1], "marker": "x"}),
+    ):
         rows = _part(table, part)
         rows = rows[rows["init_scale"] == 1] if part == EARLY else rows
         for place, rate in enumerate(rates):
             estimate = _ratio(_ELR, rows[rows["intrinsic_lr"] == rate], spec)
-            style.error_bar(axes, place, estimate, ms=4.5, lw=1.2, marker=marker, color=colour)
+            style.error_bar(axes, place, estimate, ms=4.5, lw=1.2, **look)
+        handles.append(style.handle(label, ls="", **look))
     axes.set(yscale="log", xlim=(-0.5, max(len(rates), 1) - 0.5), xlabel="$\\lambda_e$", title="the equilibrium")
     axes.set_ylabel("effective LR over predicted")
     axes.set_xticks(range(len(rates)), [f"{rate:.2g}" for rate in rates], fontsize="x-small")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
+    style.plain_ticks(axes.yaxis)
+    return handles
 
 
 def _draw_courses(axes: Axes, table: pd.DataFrame) -> list[Line2D]:

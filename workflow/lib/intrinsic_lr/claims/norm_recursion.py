@@ -152,6 +152,5 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     ax.set(xscale="log", yscale="log", xlabel="step", ylabel="relative residual / machine epsilon")
     runs = len(table[["part", "point", "replicate"]].drop_duplicates())
     note = f"each line: the largest residual of a point's replicates; {runs} runs in all"
-    legend_below(figure, handles, 3, note)
-    figure.suptitle(r"The norm follows $R'=(1-\lambda_e)^2R+\eta^2\|\hat g\|^2/R$ to rounding, step by step")
-    return figure
+    title = r"The norm follows $R'=(1-\lambda_e)^2R+\eta^2\|\hat g\|^2/R$ to rounding, step by step"
+    return legend_below(figure, handles, 3, note, title)

@@ -164,7 +164,6 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
             axis.annotate(label, **place, **small).set_in_layout(False)
     for axis in axes[-1]:
         axis.set_xlabel("step")
-    figure.suptitle("Random histories are forgotten once learning rate and weight decay are shared\n")
     # A history is named by its schedule, or by its point where several share it.
     shared = schedules.duplicated(keep=False)
     handles = [
@@ -173,5 +172,5 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     ]
     n = min((np.isfinite(group).sum() for group in _groups(table, COMMON, "test_accuracy", spec)), default=0)
     note = f"bands: {spec.percent} intervals of the mean over replicates (n = {n} a history)"
-    legend_below(figure, handles, 5, note)
-    return figure
+    title = "Random histories are forgotten once learning rate and weight decay are shared\n"
+    return legend_below(figure, handles, 5, note, title)

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 
 from intrinsic_lr.analyses.tables import differing_axes, same_intrinsic_lr
 from intrinsic_lr.claims.shared.exact import EQUIVALENCE, SMALLEST, largest_by_step, worst_finding
-from intrinsic_lr.claims.shared.spec import NOTHING, ClaimData, ClaimSpec
+from intrinsic_lr.claims.shared.spec import NOTHING, ClaimData, ClaimSpec, estimate_of
 from intrinsic_lr.claims.shared.verdicts import Findings, Range
 from intrinsic_lr.figures.style import error_bar, handle, legend_below, ordered_colours, panels, styled
 from intrinsic_lr.stats.intervals import difference, holm
@@ -120,27 +120,23 @@ def _accuracy_findings(table: pd.DataFrame, pairs: pd.DataFrame, spec: ClaimSpec
 
     All of them have to hold, so their p-values stay as they are (an intersection-union test).
     """
-    margin = spec.thresholds["accuracy_margin"]
-    statistic, allowed = "difference of mean late test accuracies", Range(-margin, margin)
+    margin, statistic = spec.thresholds["accuracy_margin"], "difference of mean late test accuracies"
+    options = {"allowed": Range.about(0, margin), "null": "(Welch; p: two one-sided tests)"}
     for row in pairs.itertuples():
-        statement = (
-            f"Learning rates {row.lr:g} and {row.partner_lr:g} at lambda_e {row.intrinsic_lr:g} have the same "
-        )
-        statement += "test accuracy in the end."
-        found = difference(
-            *(_accuracies(table, point) for point in (row.point, row.partner)), spec.confidence, margin
-        )
-        estimate = found.estimate, found.low, found.high, found.n
-        judged_by = {"allowed": allowed, "p_value": found.p_equivalent, "null": "(Welch; p: two one-sided tests)"}
-        yield spec.criterion(statement, statistic, estimate, "mixing", **judged_by)
+        where = f"Learning rates {row.lr:g} and {row.partner_lr:g} at lambda_e {row.intrinsic_lr:g}"
+        statement = f"{where} have the same test accuracy in the end."
+        found = difference(*_accuracies(table, row), spec.confidence, margin)
+        options["p_value"] = found.p_equivalent
+        yield spec.criterion(statement, statistic, estimate_of(found), "mixing", **options)
     if pairs.empty:
         statement = "Learning rates at one intrinsic rate have the same test accuracy in the end: no such pair."
-        yield spec.criterion(statement, statistic, NOTHING, "mixing", allowed=allowed)
+        yield spec.criterion(statement, statistic, NOTHING, "mixing", allowed=options["allowed"])
 
 
-def _accuracies(table: pd.DataFrame, point: str) -> pd.Series:
-    """Return the late accuracy of each replicate of a point; NaN where no step of its history is late enough."""
-    return table.loc[(table["part"] == ACCURACY) & (table["point"] == point), "test_accuracy"]
+def _accuracies(table: pd.DataFrame, pair) -> list[pd.Series]:
+    """Return the late accuracies of both points of a pair; NaN where no step of a history is late enough."""
+    rows = table[table["part"] == ACCURACY]
+    return [rows.loc[rows["point"] == point, "test_accuracy"] for point in (pair.point, pair.partner)]
 
 
 def _label_findings(labels: pd.DataFrame, spec: ClaimSpec) -> Findings:
@@ -181,9 +177,8 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         f"first panel: largest of {exact['replicate'].nunique()} replicates on the same batches; second: mean "
         f"difference, {spec.percent} interval (Welch); {runs:.0f} runs a side"
     )
-    legend_below(figure, handles, 3, note)
-    figure.suptitle(r"At one $\lambda_e=\eta\lambda$ another learning rate only rescales the initialisation")
-    return figure
+    title = r"At one $\lambda_e=\eta\lambda$ another learning rate only rescales the initialisation"
+    return legend_below(figure, handles, 3, note, title)
 
 
 def _draw_rescaled(ax: Axes, exact: pd.DataFrame, spec: ClaimSpec) -> list[Line2D]:
@@ -204,9 +199,8 @@ def _draw_rescaled(ax: Axes, exact: pd.DataFrame, spec: ClaimSpec) -> list[Line2
 def _draw_accuracies(ax: Axes, table: pd.DataFrame, pairs: pd.DataFrame, spec: ClaimSpec) -> None:
     margin = largest = spec.thresholds["accuracy_margin"]
     for place, row in enumerate(pairs.itertuples()):
-        found = difference(*(_accuracies(table, point) for point in (row.point, row.partner)), spec.confidence)
-        estimate = found.estimate, found.low, found.high
-        error_bar(ax, place, estimate, marker="o", color="0.2", ms=4, capsize=3)
+        found = difference(*_accuracies(table, row), spec.confidence)
+        error_bar(ax, place, estimate_of(found), marker="o", color="0.2", ms=4, capsize=3)
         largest = np.nanmax([largest, abs(found.low), abs(found.high)])
     for bound in (-margin, margin):
         ax.axhline(bound, color="tab:red", lw=1, ls=":")
@@ -227,12 +221,12 @@ def _draw_labels(ax: Axes, labels: pd.DataFrame) -> list[Line2D]:
     for place, row in enumerate(labels.itertuples()):
         ax.plot([row.null_mean, row.null_q95], [place, place], color="0.7", lw=5, solid_capstyle="butt")
         ax.plot([row.total_variation], [place], **looks[row.relation])
-        same = row.relation == SAME
-        names.append(
-            rf"$\eta$ {row.lr:g}, {row.partner_lr:g}; $\lambda_e$ {row.intrinsic_lr:g}"
-            if same
-            else rf"$\eta$ {row.lr:g}; $\lambda_e$ {row.intrinsic_lr:g}, {row.partner_intrinsic_lr:g}"
-        )
+        rates, intrinsic = f"{row.lr:g}", f"{row.intrinsic_lr:g}"
+        if row.relation == SAME:
+            rates += f", {row.partner_lr:g}"
+        else:
+            intrinsic += f", {row.partner_intrinsic_lr:g}"
+        names.append(rf"$\eta$ {rates}; $\lambda_e$ {intrinsic}")
     ax.set_yticks(range(len(names)), names)
     largest = labels[["total_variation", "null_q95"]].max(axis=None) if len(labels) else np.nan
     ax.set_xlim(0, 1.1 * largest if np.isfinite(largest) else 1)

@@ -125,6 +125,7 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     handles.append(handle("control: trained affine", color="0.55", ls="--"))
     handles.append(handle("threshold", color="tab:red", ls=":"))
     n = table["replicate"].nunique()
-    legend_below(figure, handles, 4, f"each marker: the worst of {n} initialisations and mini-batches, float64")
-    figure.suptitle("Multiplying all trained weights by c changes nothing but their length")
-    return figure
+    title = "Multiplying all trained weights by c changes nothing but their length"
+    return legend_below(
+        figure, handles, 4, f"each marker: the worst of {n} initialisations and mini-batches, float64", title
+    )

@@ -182,6 +182,5 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     runs = table[["replicates_a", "replicates_b"]].dropna()
     count, permutations = int(runs.min(axis=None)) if len(runs) else "no", spec.analysis["permutations"]
     note = f"{count} runs of each schedule; the floor by {permutations} permutations of the pooled runs"
-    style.legend_below(figure, handles, 2, note)
-    figure.suptitle("Schedules that meet at one intrinsic rate: distance of the predictions, before and after")
-    return figure
+    title = "Schedules that meet at one intrinsic rate: distance of the predictions, before and after"
+    return style.legend_below(figure, handles, 2, note, title)

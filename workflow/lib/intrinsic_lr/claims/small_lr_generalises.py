@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
+from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec, estimate_of
 from intrinsic_lr.claims.shared.verdicts import Findings, Range
 from intrinsic_lr.figures.style import band, error_bar, handle, legend_below, panels, scientific, styled
 from intrinsic_lr.stats.intervals import difference, p_not_worse, summarize
@@ -40,7 +40,7 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     accuracy = {part: final.loc[final["part"] == part, "test_accuracy"] for part in _COLOURS}
     steps = {part: _count(final.loc[final["part"] == part, "step"].max()) for part in _COLOURS}
     for part, judged, words, allowed, null in (
-        (SMALL, spec.criterion, "as well as", Range(-margin, margin), "(p: not equivalent)"),
+        (SMALL, spec.criterion, "as well as", Range.about(0, margin), "(p: not equivalent)"),
         (SHORT, spec.control, "no worse than", Range(low=-margin), "(p: worse)"),
     ):
         found = difference(accuracy[USUAL], accuracy[part], spec.confidence, margin)
@@ -48,8 +48,8 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
         statement = f"The small learning rate, after {steps[part]} steps, generalises {words} "
         statement += f"the usual one, after {steps[USUAL]}."
         statistic = "difference of mean final test accuracies, small less usual"
-        estimate = found.estimate, found.low, found.high, found.n
-        yield judged(statement, statistic, estimate, USUAL, part, allowed=allowed, p_value=p_value, null=null)
+        decided = {"allowed": allowed, "p_value": p_value, "null": null}
+        yield judged(statement, statistic, estimate_of(found), USUAL, part, **decided)
 
 
 def _count(steps: float) -> str:
@@ -77,9 +77,8 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     curves.set_title("Dotted: decays of the learning rate")
     _draw_differences(end, spec, findings)
     note = f"mean and {spec.percent} interval over at least {int(findings['n'].min())} replicates; shaded: allowed"
-    legend_below(figure, handles, 3, note)
-    figure.suptitle("Test accuracy of the usual and of a hundred times smaller learning rate")
-    return figure
+    title = "Test accuracy of the usual and of a hundred times smaller learning rate"
+    return legend_below(figure, handles, 3, note, title)
 
 
 def _draw_differences(axes: Axes, spec: ClaimSpec, findings: pd.DataFrame) -> None:

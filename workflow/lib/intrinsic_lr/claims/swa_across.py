@@ -77,6 +77,5 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         f"mean and {spec.percent} interval, $\\lambda_e$ = {rate}: {pairs} independent pairs of "
         f"initialisations;\ncontrol: two checkpoints of one trajectory, {lag:.3g}$/\\lambda_e$ apart"
     )
-    legend_below(figure, handles, 3, note)
-    figure.suptitle("Averages of two initialisations have a far higher test loss than their ends")
-    return figure
+    title = "Averages of two initialisations have a far higher test loss than their ends"
+    return legend_below(figure, handles, 3, note, title)

@@ -80,6 +80,5 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         f"mean and {spec.percent} band over {rows['replicate'].nunique()} replicates, $\\lambda_e$ = {rate}; "
         "the claim: the average lies below both"
     )
-    legend_below(figure, handles, 3, note)
-    figure.suptitle("Averages of two checkpoints of one trajectory have a lower test loss than both")
-    return figure
+    title = "Averages of two checkpoints of one trajectory have a lower test loss than both"
+    return legend_below(figure, handles, 3, note, title)

@@ -20,11 +20,12 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.storage import atomic_path, note_written
@@ -292,9 +293,14 @@ def logarithmic(axes: Axes, axis: str, values: Any) -> None:
     axes.set(**{f"{axis}scale": "log"})
     if axis == "x" and values.max() < SHORT_SPAN * values.min():
         # matplotlib would label all its minor ticks there, one over the other.
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_locator(NullLocator())
+        plain_ticks(axes.xaxis)
+
+
+def plain_ticks(axis: Axis) -> None:
+    """Label a logarithmic axis of a short span at 1, 2 and 5 times the powers of ten, by plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def spread(values: Sequence[Any], count: int) -> list[Any]:
@@ -305,10 +311,10 @@ def spread(values: Sequence[Any], count: int) -> list[Any]:
     return [values[index] for index in np.unique(np.linspace(0, len(values) - 1, count).round().astype(int))]
 
 
-def legend_below(figure: Figure, handles: list[Any], columns: int, note: str) -> None:
-    """Put the legend under the panels, headed by a note on what the intervals are; the figure grows by its height.
+def legend_below(figure: Figure, handles: list[Any], columns: int, note: str, title: str = "") -> Figure:
+    """Put the legend under the panels, headed by a note on what the intervals are; return the figure.
 
-    Narrow figures have fewer columns than `columns`.
+    The figure grows by the legend's height; a narrow one has fewer columns than `columns`. A title goes on top.
     """
     width, height = figure.get_size_inches()
     columns = max(1, min(round(columns * width / PAGE), columns, len(handles)))
@@ -318,6 +324,9 @@ def legend_below(figure: Figure, handles: list[Any], columns: int, note: str) ->
     figure.set_size_inches(width, height + line * (rows + note.count("\n") + 1))
     place = {"loc": "outside lower center", "ncols": columns, "frameon": False}
     figure.legend(handles=handles, title=note, title_fontsize="small", **place)
+    if title:
+        figure.suptitle(title)
+    return figure
 
 
 def ticks(axes: Axes, values: Iterable[float]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from intrinsic_lr.claims import gd_never_settles, random_pasts, schedules_same_equilibrium, small_lr_generalises
-from intrinsic_lr.claims.shared.spec import ClaimSpec, Estimate
+from intrinsic_lr.claims.shared.spec import ClaimSpec, Estimate, constant, estimate_of
 from intrinsic_lr.claims.shared.verdicts import overall
 from intrinsic_lr.stats.intervals import difference, mean_interval, share_interval
 from intrinsic_lr.study.claims import CLAIMS, PaperNumber
@@ -41,23 +41,17 @@ def side_by_side(
         models: the definition of each model, as canonical text.
     """
     rows = []
-    for claim, stated in CLAIMS.items():
-        for key, number in stated.paper.items():
-            row = {
-                "claim": claim,
-                "quantity": number.quantity,
-                "paper": number.value,
-                "paper_source": number.source,
-            }
-            if claim in judged:
-                spec, table, findings = judged[claim]
-                *here, replicates = MEASURES[claim, key](table, spec)
-                points = [point for role in spec.experiments for point in spec.points(role)]
-                row |= dict(zip(("here", "here_low", "here_high"), here, strict=True))
-                row |= {"replicates": replicates, "verdict": overall(findings)}
-                row["setting"] = setting(points, datasets, models)
-                row["as_in_paper"] = as_in_paper(number, points, replicates, datasets, models)
-            rows.append({"verdict": NOT_RUN, **row})
+    for (claim, key), measure in MEASURES.items():
+        number = CLAIMS[claim].paper[key]
+        row = {"claim": claim, "quantity": number.quantity, "paper": number.value, "paper_source": number.source}
+        if claim in judged:
+            spec, table, findings = judged[claim]
+            value, low, high, n = measure(table, spec)
+            points = [point for role in spec.experiments for point in spec.points(role)]
+            row |= {"here": value, "here_low": low, "here_high": high, "replicates": n}
+            row |= {"verdict": overall(findings), "setting": setting(points, datasets, models)}
+            row["as_in_paper"] = as_in_paper(number, points, n, datasets, models)
+        rows.append({"verdict": NOT_RUN, **row})
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -121,8 +115,7 @@ def _span(values: Sequence[float], form: str) -> str:
 
 def _configured(values: pd.Series, replicates: int) -> Estimate:
     """Return a number that the config sets: NaN where there is none, or more than one."""
-    value = float(values.iloc[0]) if values.nunique(dropna=False) == 1 else np.nan
-    return value, value, value, replicates
+    return constant(float(values.iloc[0]) if values.nunique(dropna=False) == 1 else np.nan, replicates)
 
 
 def _fitted(table: pd.DataFrame, spec: ClaimSpec) -> Estimate:
@@ -153,8 +146,7 @@ def _epochs(table: pd.DataFrame, spec: ClaimSpec) -> Estimate:
 
 
 def _accuracy(table: pd.DataFrame, spec: ClaimSpec) -> Estimate:
-    found = difference(*(rows["test_accuracy"] for rows in _finals(table)), spec.confidence)
-    return found.estimate, found.low, found.high, found.n
+    return estimate_of(difference(*(rows["test_accuracy"] for rows in _finals(table)), spec.confidence))
 
 
 _FINAL_ROLES = small_lr_generalises.USUAL, small_lr_generalises.SMALL
@@ -184,8 +176,7 @@ def _ends(table: pd.DataFrame, spec: ClaimSpec) -> list[np.ndarray]:
 def _meeting(table: pd.DataFrame, spec: ClaimSpec) -> Estimate:
     pairs, runs = _matched_pairs(table)
     # The last pair whose rates match; a pair whose rates never do leaves nothing to tell.
-    last = (pairs["met_at"] * pairs["epoch"] / pairs["step_a"]).max(skipna=False)
-    return last, last, last, runs
+    return constant((pairs["met_at"] * pairs["epoch"] / pairs["step_a"]).max(skipna=False), runs)
 
 
 def _floor(table: pd.DataFrame, spec: ClaimSpec) -> Estimate:

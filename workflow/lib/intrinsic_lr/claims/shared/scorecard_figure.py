@@ -60,10 +60,9 @@ def scorecard_figure(claims: pd.DataFrame, controls: pd.DataFrame) -> Figure:
         "deciding number: the worst criterion's estimate with its interval, and its p-value where there is one;\n"
         "n: replicates; controls: how many were rejected, as all of them have to be"
     )
-    legend_below(figure, handles, 3, note)
     reproduced = (claims["verdict"] == REPRODUCED).sum()
-    figure.suptitle(f"Scorecard: {reproduced} of {len(claims)} claims reproduced")
-    return figure
+    title = f"Scorecard: {reproduced} of {len(claims)} claims reproduced"
+    return legend_below(figure, handles, 3, note, title)
 
 
 def estimate_text(claim) -> str:

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partialmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from intrinsic_lr.analyses.tables import block_folders, with_point
+from intrinsic_lr.analyses.tables import block_folders, dataset_files, with_point
 from intrinsic_lr.claims.shared.verdicts import (
     CONTROL,
     CRITERION,
@@ -24,7 +25,7 @@ from intrinsic_lr.core.seeding import stream_seed
 from intrinsic_lr.data.prepared import true_labels
 from intrinsic_lr.runs.ensembles import Ensemble, open_ensemble
 from intrinsic_lr.stats.disagreement import compare
-from intrinsic_lr.stats.intervals import bootstrap_interval, root_mean_square_interval
+from intrinsic_lr.stats.intervals import Difference, bootstrap_interval, root_mean_square_interval
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 
 if TYPE_CHECKING:
@@ -33,6 +34,22 @@ if TYPE_CHECKING:
 Estimate = tuple[float, float, float, int]
 """A number, the ends of its interval, and how many replicates are behind it."""
 NOTHING: Estimate = (np.nan, np.nan, np.nan, 0)
+
+
+def exponential(estimate: Estimate) -> Estimate:
+    """Return a geometric mean from the estimate of a mean logarithm."""
+    *logs, n = estimate
+    return *np.exp(logs), n
+
+
+def constant(value: float, n: int) -> Estimate:
+    """Return the estimate of a number that is not random."""
+    return value, value, value, n
+
+
+def estimate_of(found: Difference) -> Estimate:
+    """Return the estimate of a difference."""
+    return found.estimate, found.low, found.high, found.n
 
 
 @dataclass(frozen=True)
@@ -90,11 +107,7 @@ class ClaimSpec:
         return self.experiments[role].replicates
 
     def single_point(self, role: str) -> PlannedPoint:
-        """Return the only point of a role.
-
-        Raises:
-            InputError: if its experiment has none or several.
-        """
+        """Return the only point of a role; InputError if its experiment has none or several."""
         points = self.points(role)
         if len(points) != 1:
             raise self.error(role, f"found {len(points)} points; expected exactly one in the role {role}")
@@ -115,10 +128,8 @@ class ClaimSpec:
     def bootstrap(self, statistic: Callable[..., float], groups: Sequence[int], *names: object) -> Estimate:
         """Return a statistic of groups of replicates with its bootstrap interval; see `bootstrap_interval`.
 
-        Args:
-            statistic: from one index array per group to the number.
-            groups: the number of replicates in each group; if one is 0 the estimate is NaN.
-            names: of the random stream.
+        `statistic` takes one index array per group, `groups` are the numbers of replicates, `names` those of the
+        random stream. Where a group is empty the estimate is NaN.
         """
         if min(groups) == 0:
             return NOTHING
@@ -139,22 +150,13 @@ class ClaimSpec:
         options = {key: self.analysis[key] for key in ("permutations", "bootstrap", "confidence")}
         return compare(a, b, truth, classes, seed=self.stream(*names), **options)
 
-    def criterion(self, statement: str, statistic: str, estimate: Estimate, *roles: str, **judged_by) -> Finding:
-        """Return a criterion judged by `allowed`, `contains` or a p-value; see `_finding`."""
-        return self._finding(CRITERION, statement, statistic, estimate, roles, **judged_by)
-
-    def control(self, statement: str, statistic: str, estimate: Estimate, *roles: str, **judged_by) -> Finding:
-        """Return a control: it is judged as a criterion is, and has to fail."""
-        return self._finding(CONTROL, statement, statistic, estimate, roles, **judged_by)
-
     def _finding(
         self,
         kind: str,
         statement: str,
         statistic: str,
         estimate: Estimate,
-        roles: Sequence[str],
-        *,
+        *roles: str,
         allowed: Range | None = None,
         contains: float | None = None,
         p_value: float = float("nan"),
@@ -187,6 +189,11 @@ class ClaimSpec:
             float(p_value), int(n), verdict if kind == CRITERION else OF_CONTROLS[verdict],
         )  # fmt: skip
 
+    criterion = partialmethod(_finding, CRITERION)
+    """Return a criterion judged by `allowed`, `contains` or a p-value; see `_finding`."""
+    control = partialmethod(_finding, CONTROL)
+    """Return a control: it is judged as a criterion is, and has to fail."""
+
 
 @dataclass(frozen=True)
 class ClaimData:
@@ -214,10 +221,8 @@ class ClaimData:
     ) -> "ClaimData":
         """Read what the workflow passes: `plan` as `Study.describe_claim` writes it, and the input files."""
         spec = ClaimSpec.read(plan, analysis, seed)
-        infos = [Path(file) for file in files if file.endswith(".json") and Path(file).parent.name == "data"]
-        datasets = {info.stem: (info.with_suffix(".safetensors"), info) for info in infos}
         tables = {Path(file).stem: Path(file) for file in files if file.endswith(".csv")}
-        return ClaimData(spec, block_folders(files), datasets, tables, device, threads)
+        return ClaimData(spec, block_folders(files), dataset_files(files), tables, device, threads)
 
     def ensemble(self, role: str, point: PlannedPoint) -> Ensemble:
         """Open the ensemble of a role's point, with the replicates of that experiment."""

@@ -34,6 +34,11 @@ class Range:
     low: float = -inf
     high: float = inf
 
+    @staticmethod
+    def about(value: float, margin: float) -> "Range":
+        """Return the range of what is at most `margin` from a value."""
+        return Range(value - margin, value + margin)
+
     def judge(self, low: float, high: float) -> str:
         """Return the verdict on an estimate with the interval from `low` to `high` (NaN: undecided)."""
         if not (isfinite(low) and isfinite(high)):
