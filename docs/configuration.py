@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic.fields import FieldInfo
 
-from intrinsic_lr.study.config_types import UNITS, Allowed, Part, meanings
+from intrinsic_lr.study.config_types import UNITS, Allowed, Part
 from intrinsic_lr.study.points import Point
 from intrinsic_lr.study.schema import Config
 
@@ -69,7 +69,9 @@ def _for_changes(node: Any) -> Any:
         key for key, value in node.items() if (key == "title" and isinstance(value, str)) or (key, value) == _NULL
     }
     return {
-        ("anyOf" if key == "oneOf" else key): _for_changes(value)
+        ("anyOf" if key == "oneOf" else key): " ".join(value.split())
+        if key == "description"
+        else _for_changes(value)
         for key, value in node.items()
         if key not in dropped
     }
@@ -86,7 +88,7 @@ def page() -> str:
 
 
 def _section(title: str, part: type[Part]) -> str:
-    text = " ".join((part.__doc__ or "").split("Attributes:")[0].split())
+    text = " ".join(part.__doc__.split())
     lines = [f"## {title}", "", text, "", "| key | meaning | allowed | default |", "|---|---|---|---|"]
     for key, field in part.model_fields.items():
         if key == "kind":
@@ -95,7 +97,12 @@ def _section(title: str, part: type[Part]) -> str:
         written = "*required*" if field.is_required() else ""
         if default is not None:
             written = f"`{default if isinstance(default, str) else json.dumps(default)}`".replace('"', "")
-        cells = (f"`{key}`", meanings(part)[key], _allowed(_hint(field), part.__name__ == "Axes"), written)
+        cells = (
+            f"`{key}`",
+            " ".join(field.description.split()),
+            _allowed(_hint(field), part.__name__ == "Axes"),
+            written,
+        )
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -5,11 +5,9 @@ Values are as in YAML 1.2: a boolean is no integer, and neither is 4.0. Imports 
 
 import difflib
 import functools
-import inspect
 import json
 import math
 import operator
-import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -70,20 +68,10 @@ def expect_mapping(value: Any) -> Any:
     return dict(value)
 
 
-def meanings(described: type) -> dict[str, str]:
-    """Return what each key of a mapping means: the lines under "Attributes:" of the docstrings of its class."""
-    found: dict[str, str] = {}
-    for base in reversed([base for base in described.__mro__ if base is not BaseModel]):
-        _, _, attributes = inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")
-        for names, text in re.findall(r"^ {4}(\w.*?): (.*(?:\n {8}.*)*)", attributes, re.M):
-            found |= dict.fromkeys(names.split(", "), re.sub(r"\s+", " ", text).rstrip("."))
-    return found
-
-
 class Part(BaseModel):
-    """A mapping of the config with named keys."""
+    """A mapping of the config with named keys, whose docstrings are their meanings."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -94,17 +82,8 @@ class Part(BaseModel):
                 raise problem(unknown("key", key, cls.model_fields))
         for key, field in cls.model_fields.items():
             if field.is_required() and key not in value:
-                raise problem(f"the key {key!r} is missing ({meanings(cls).get(key)})")
+                raise problem(f"the key {key!r} is missing ({' '.join(str(field.description).split())})")
         return value
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: Any) -> dict[str, Any]:
-        """Describe the keys in the JSON schema."""
-        described = handler(schema)
-        properties = handler.resolve_ref_schema(described)["properties"]
-        for key, text in meanings(cls).items():
-            properties[key]["description"] = text
-        return described
 
 
 def by_kind(*models: type[Part]) -> Any:

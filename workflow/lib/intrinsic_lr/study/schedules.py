@@ -174,37 +174,31 @@ class Constant(Part):
 
 
 class MultiStep(Part):
-    """Rates that are multiplied by a factor at milestones.
-
-    Attributes:
-        lr_milestones: when the learning rate is multiplied, such as `{epochs: [80, 120]}`.
-        weight_decay_milestones: when the weight decay is multiplied.
-        factor: the factor.
-    """
+    """Rates that are multiplied by a factor at milestones."""
 
     kind: Literal["multi_step"]
     lr_milestones: Moments | None = None
+    """when the learning rate is multiplied, such as `{epochs: [80, 120]}`"""
     weight_decay_milestones: Moments | None = None
+    """when the weight decay is multiplied"""
     factor: Positive = 0.1
+    """the factor"""
 
 
 class Draw(Part):
-    """Random rates: equal pieces of a phase, each at log-uniformly drawn factors of the point's own rates.
-
-    Attributes:
-        seed: what is drawn; a seed draws the same in every study.
-        seeds: in place of `seed`: the schedule stands for one schedule per seed, called `<name>_<seed>`. In a grid
-            its own name stands for all of them.
-        changes: number of pieces; the last takes the remainder.
-        lr_factor: range of the factors of the learning rate.
-        weight_decay_factor: range of the factors of the weight decay.
-    """
+    """Random rates: equal pieces of a phase, each at log-uniformly drawn factors of the point's own rates."""
 
     seed: Index | None = None
+    """what is drawn; a seed draws the same in every study"""
     seeds: Many[Index] | None = None
+    """in place of `seed`: the schedule stands for one schedule per seed, called `<name>_<seed>`. In a grid its own
+    name stands for all of them"""
     changes: Annotated[int, Field(ge=1, le=10_000), Allowed("a whole number from 1 to 10000")]
+    """number of pieces; the last takes the remainder"""
     lr_factor: Range
+    """range of the factors of the learning rate"""
     weight_decay_factor: Range
+    """range of the factors of the weight decay"""
 
     @model_validator(mode="after")
     def _check(self) -> "Draw":
@@ -214,23 +208,20 @@ class Draw(Part):
 
 
 class Phase(Part):
-    """A part of a schedule with rates of its own, or with random rates.
-
-    Attributes:
-        length: how long it lasts; left out in the last phase: until the end.
-        lr: its learning rate.
-        lr_factor: its learning rate over the point's own, in place of `lr`.
-        weight_decay: its weight decay.
-        weight_decay_factor: its weight decay over the point's own, in place of `weight_decay`.
-        draw: random rates in place of given ones, beside `length` alone.
-    """
+    """A part of a schedule with rates of its own, or with random rates."""
 
     length: Duration | None = None
+    """how long it lasts; left out in the last phase: until the end"""
     lr: Positive | None = None
+    """its learning rate"""
     lr_factor: Positive = 1.0
+    """its learning rate over the point's own, in place of `lr`"""
     weight_decay: Nonnegative | None = None
+    """its weight decay"""
     weight_decay_factor: Nonnegative = 1.0
+    """its weight decay over the point's own, in place of `weight_decay`"""
     draw: Draw | None = None
+    """random rates in place of given ones, beside `length` alone"""
 
     @model_validator(mode="after")
     def _check(self) -> "Phase":
@@ -242,34 +233,28 @@ class Phase(Part):
 
 
 class Phases(Part):
-    """Phases one after the other.
-
-    Attributes:
-        phases: the phases in their order.
-    """
+    """Phases one after the other."""
 
     kind: Literal["phases"]
     phases: Many[Phase]
+    """the phases in their order"""
 
 
 class Exponential(Part):
-    """A learning rate that grows by a factor a step.
-
-    Attributes:
-        growth: `exp_lr` for the schedule without weight decay that trains the same functions (Li and Arora 2020),
-            or a factor per step. The equivalence is exact where all trained weights are scale-invariant; a trained
-            head or affine norms are refused.
-        of: with `growth: exp_lr` the schedule to which it is equivalent, not exponential.
-        first_buffer: with `growth: exp_lr` and momentum: `corrected` starts the momentum buffer where the
-            equivalence needs it, `zero` as `torch.optim.SGD` does, at which it is no longer exact.
-    """
+    """A learning rate that grows by a factor a step."""
 
     kind: Literal["exponential"]
     growth: Annotated[
         Literal["exp_lr"] | Annotated[float, Field(ge=1, le=1e18)], Allowed("exp_lr, or a number from 1 to 1e18")
     ]
+    """`exp_lr` for the schedule without weight decay that trains the same functions (Li and Arora 2020), or a
+    factor per step. The equivalence is exact where all trained weights are scale-invariant; a trained head or
+    affine norms are refused"""
     of: Text = "constant"
+    """with `growth: exp_lr` the schedule to which it is equivalent, not exponential"""
     first_buffer: Literal["corrected", "zero"] = "corrected"
+    """with `growth: exp_lr` and momentum: `corrected` starts the momentum buffer where the equivalence needs it,
+    `zero` as `torch.optim.SGD` does, at which it is no longer exact"""
 
     @model_validator(mode="after")
     def _check(self) -> "Exponential":

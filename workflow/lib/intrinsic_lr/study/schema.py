@@ -4,6 +4,8 @@ The JSON schema for editors and `docs/configuration.md` are derived from these m
 Keys that are required at the top level have their default in `config/config.yaml`, the default study.
 """
 
+import inspect
+import re
 from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Annotated, Any, Literal, get_type_hints
@@ -43,7 +45,6 @@ from intrinsic_lr.study.config_types import (
     axis,
     by_kind,
     expect_mapping,
-    meanings,
     problem,
     unknown,
     validate,
@@ -64,141 +65,111 @@ def _torchvision(name: str) -> str:
 
 
 class _Images(Part):
-    """Images of any kind.
-
-    Attributes:
-        subset: use this many training images, drawn once, stratified; the test set stays whole.
-        note: where the images come from, such as "JPEG copy", which results carry; changing it remakes nothing.
-    """
+    """Images of any kind."""
 
     subset: Count | None = None
+    """use this many training images, drawn once, stratified; the test set stays whole"""
     note: Line | None = None
+    """where the images come from, such as "JPEG copy", which results carry; changing it remakes nothing"""
 
 
 class _Files(_Images):
-    """Images that lie in files.
-
-    Attributes:
-        image_size: bring the middle square of every image to this many pixels a side; needed where sizes differ.
-    """
+    """Images that lie in files."""
 
     image_size: Count | None = None
+    """bring the middle square of every image to this many pixels a side; needed where sizes differ"""
 
 
 class Digits(_Images):
-    """scikit-learn's 1,797 images of 8x8, embedded.
-
-    Attributes:
-        test_fraction: share of the images kept for testing, drawn once, stratified; by default 1,437 train and 360
-            test.
-    """
+    """scikit-learn's 1,797 images of 8x8, embedded."""
 
     kind: Literal["digits"]
     test_fraction: Fraction = TEST_FRACTION
+    """share of the images kept for testing, drawn once, stratified; by default 1,437 train and 360 test"""
 
 
 class Torchvision(_Files):
-    """A set that torchvision has.
-
-    Attributes:
-        dataset: the class, such as `MNIST`, `FashionMNIST`, `CIFAR10`, `SVHN`.
-        root: the folder that holds, or will hold, the data.
-        download: `true` downloads into `root` what is missing there, checked by its hash and only when whole;
-            archives that were put there by hand are unpacked without a network, and no file is ever replaced.
-        train_count: the number of training images of a set that is not the published one, which would be refused.
-    """
+    """A set that torchvision has."""
 
     kind: Literal["torchvision"]
     dataset: Annotated[Text, AfterValidator(_torchvision)]
+    """the class, such as `MNIST`, `FashionMNIST`, `CIFAR10`, `SVHN`"""
     root: Folder
+    """the folder that holds, or will hold, the data"""
     download: Flag = False
+    """`true` downloads into `root` what is missing there, checked by its hash and only when whole; archives that
+    were put there by hand are unpacked without a network, and no file is ever replaced"""
     train_count: Count | None = None
+    """the number of training images of a set that is not the published one, which would be refused"""
 
 
 class ImageFolder(_Files):
-    """Your own images.
-
-    Attributes:
-        root: the folder with `train/<class>/<image>` and `test/<class>/<image>`, in which hidden files are left
-            out and other files refused.
-        grayscale: `true` reads one channel, not three; an alpha channel is left out, more than 8 bits a channel
-            are refused.
-        train_count: the number of training images, which spares counting the files.
-    """
+    """Your own images."""
 
     kind: Literal["image_folder"]
     root: Folder
+    """the folder with `train/<class>/<image>` and `test/<class>/<image>`, in which hidden files are left out and
+    other files refused"""
     grayscale: Flag = False
+    """`true` reads one channel, not three; an alpha channel is left out, more than 8 bits a channel are refused"""
     train_count: Count | None = None
+    """the number of training images, which spares counting the files"""
 
 
 _MLP, _CNN4, _PRERESNET = (ModelSpec.from_config({"kind": kind}) for kind in ("mlp", "cnn4", "preresnet"))
 
 
 class _Network(Part):
-    """What all models have.
-
-    Attributes:
-        norm: what normalises the activations.
-        groups: with `norm: group` the number of groups, a divisor of the width; by default 8.
-        head: the last linear layer: `fixed` at its random initialisation, or `trained`.
-        affine: trainable scale and shift after each norm, which breaks full scale invariance.
-    """
+    """What all models have."""
 
     norm: Literal["batch", "group", "layer"] = _MLP.norm
+    """what normalises the activations"""
     groups: Count | None = None
+    """with `norm: group` the number of groups, a divisor of the width; by default 8"""
     head: Literal["fixed", "trained"] = _MLP.head
+    """the last linear layer: `fixed` at its random initialisation, or `trained`"""
     affine: Flag = _MLP.affine
+    """trainable scale and shift after each norm, which breaks full scale invariance"""
 
 
 class Mlp(_Network):
-    """A multi-layer perceptron.
-
-    Attributes:
-        width: hidden width.
-        depth: hidden layers.
-    """
+    """A multi-layer perceptron."""
 
     kind: Literal["mlp"]
     width: Count = _MLP.width
+    """hidden width"""
     depth: Depth = _MLP.depth
+    """hidden layers"""
 
 
 class Cnn4(_Network):
-    """Four normalised convolutions.
-
-    Attributes:
-        width: channels of the first stage.
-    """
+    """Four normalised convolutions."""
 
     kind: Literal["cnn4"]
     width: Count = _CNN4.width
+    """channels of the first stage"""
 
 
 class PreResNet(_Network):
-    """A pre-activation ResNet of 6n+2 layers.
-
-    Attributes:
-        width: channels of the first stage.
-        blocks: blocks in each of the three stages, n in 6n+2.
-        final_relu: a ReLU after the last norm.
-    """
+    """A pre-activation ResNet of 6n+2 layers."""
 
     kind: Literal["preresnet"]
     width: Count = _PRERESNET.width
+    """channels of the first stage"""
     blocks: Depth = _PRERESNET.blocks
+    """blocks in each of the three stages, n in 6n+2"""
     final_relu: Flag = _PRERESNET.final_relu
+    """a ReLU after the last norm"""
 
 
 def _axes() -> type[Part]:
     """Return the type of a mapping from axis to values: the fields of `Point`, and the third of the rates."""
     hints = {**get_type_hints(Point, include_extras=True), "intrinsic_lr": Positive, "data_order": Index}
-    lines = [f"    {key}: {text}." for key, text in meanings(Point).items()]
-    lines.append("    intrinsic_lr: base intrinsic learning rate lambda_e = eta * lambda, per step.")
-    text = "\n".join(["Axes of a grid.", "", "Attributes:", *lines])
-    return create_model(
-        "Axes", __base__=Part, __doc__=text, **{k: (axis(v) | None, None) for k, v in hints.items()}
-    )
+    _, _, meanings = inspect.cleandoc(Point.__doc__).partition("Attributes:\n")
+    texts = dict(re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)\.", meanings, re.M))
+    texts["intrinsic_lr"] = "base intrinsic learning rate lambda_e = eta * lambda, per step"
+    axes = {key: (axis(hint) | None, Field(None, description=texts[key])) for key, hint in hints.items()}
+    return create_model("Axes", __base__=Part, __doc__="Axes of a grid.", **axes)
 
 
 def _in_order(value: Any, read: Callable[[Any], Part]) -> dict[str, list[Any]]:
@@ -211,40 +182,37 @@ Axes = Annotated[_axes(), WrapValidator(_in_order)]
 
 
 class ExperimentConfig(Part):
-    """A selection of points, and the analyses of them.
-
-    Attributes:
-        dataset: what is trained on; may also be an axis of the grid, as `model` and `batch_size`.
-        model: what is trained.
-        batch_size: images a step; `full` is full-batch gradient descent.
-        replicates: networks per point; they differ in their seeds only.
-        block_size: replicates per block, in place of the study's; whole blocks are trained, so choose a divisor of
-            `replicates`. More replicates later mean more blocks and no retraining.
-        length: length of the training.
-        checkpoints: when weights are kept; 0 is the initialisation.
-        history_points: about how many rows the history gets besides the checkpoints.
-        trace_points: about how many rows per replicate the trace gets, the cheap record without evaluation; `all`
-            is one every step.
-        grid: a mapping from axis to value or list, whose product is taken; or a list of such mappings, which are
-            joined. Exactly two of `lr`, `weight_decay` and `intrinsic_lr` are given, and the third follows.
-        analyses: the analyses; none where only claims read the experiment.
-        compare: pairs of points in the disagreement table.
-    """
+    """A selection of points, and the analyses of them."""
 
     dataset: Text
+    """what is trained on; may also be an axis of the grid, as `model` and `batch_size`"""
     model: Text
+    """what is trained"""
     batch_size: BatchSize
+    """images a step; `full` is full-batch gradient descent"""
     replicates: Count
+    """networks per point; they differ in their seeds only"""
     block_size: Count | None = None
+    """replicates per block, in place of the study's; whole blocks are trained, so choose a divisor of
+    `replicates`. More replicates later mean more blocks and no retraining"""
     length: Duration
+    """length of the training"""
     checkpoints: Moments
+    """when weights are kept; 0 is the initialisation"""
     history_points: Count = 40
+    """about how many rows the history gets besides the checkpoints"""
     trace_points: Annotated[
         Annotated[int, Field(ge=1, le=10**9)] | Literal["all"], Allowed("all, or a whole number from 1 to 1e9")
     ] = 200
+    """about how many rows per replicate the trace gets, the cheap record without evaluation; `all` is one every
+    step"""
     grid: axis(Axes)
+    """a mapping from axis to value or list, whose product is taken; or a list of such mappings, which are joined.
+    Exactly two of `lr`, `weight_decay` and `intrinsic_lr` are given, and the third follows"""
     analyses: list[Literal[tuple(ANALYSES)]] = Field([])
+    """the analyses; none where only claims read the experiment"""
     compare: Literal["all", "same_intrinsic_lr"] = "all"
+    """pairs of points in the disagreement table"""
 
 
 def _optional(model: type[Part], name: str) -> type[Part]:
@@ -260,29 +228,23 @@ Defaults = _optional(ExperimentConfig, "Defaults")
 
 
 class Threshold(Part):
-    """A number that decides.
-
-    Attributes:
-        value: the number.
-        because: the reason for it, in words; rewording it judges nothing again.
-    """
+    """A number that decides."""
 
     value: Annotated[int | float, Allowed("a number")]
+    """the number"""
     because: Annotated[str, Field(min_length=1), Allowed("the reason for the number")]
+    """the reason for it, in words; rewording it judges nothing again"""
 
 
 class ClaimConfig(Part):
-    """How a claim is tested.
-
-    Attributes:
-        experiments: for each role of the claim's test an experiment.
-        thresholds: the numbers that decide, by name.
-        settings: the other settings of the test; `dataset`, `model` and `models` are names of the config.
-    """
+    """How a claim is tested."""
 
     experiments: dict[str, Annotated[str, Allowed("the name of an experiment")]] = Field({})
+    """for each role of the claim's test an experiment"""
     thresholds: dict[str, Threshold] = Field({})
+    """the numbers that decide, by name"""
     settings: dict[str, Any] = Field({})
+    """the other settings of the test; `dataset`, `model` and `models` are names of the config"""
 
 
 SETTING_TYPES: Mapping[str, TypeAdapter] = {
@@ -302,17 +264,14 @@ SETTING_TYPES: Mapping[str, TypeAdapter] = {
 
 
 class Font(Part):
-    """The font of all text.
-
-    Attributes:
-        family: family of the font.
-        size: points of the labels, to which titles, ticks and legends are in proportion.
-    """
+    """The font of all text."""
 
     family: Annotated[
         Line, Field(max_length=100), Allowed("serif, sans-serif, monospace, or the name of an installed font")
     ]
+    """family of the font"""
     size: Annotated[float, Field(ge=4, le=24), Allowed("a number of points from 4 to 24")]
+    """points of the labels, to which titles, ticks and legends are in proportion"""
 
 
 class Figures(Part):
@@ -320,21 +279,19 @@ class Figures(Part):
 
     Figures are vector graphics whose text stays text; drawn twice they have the same bytes. A change here draws
     them again and remakes nothing else.
-
-    Attributes:
-        formats: what each figure is written as (`png` with 200 dots an inch); SVG is always written, since the
-            report shows it and tables name it.
-        width: `page` is 6.75 inches, `column` 3.25 inches, one of two columns of a page; below 5 inches panels
-            stand below each other. The scorecard is at least as wide as a page.
-        font: the font of all text.
     """
 
     formats: list[Literal[FIGURE_FORMATS]]
+    """what each figure is written as (`png` with 200 dots an inch); SVG is always written, since the report shows
+    it and tables name it"""
     width: Annotated[
         Literal[tuple(FIGURE_WIDTHS)] | Annotated[float, Field(ge=2, le=20)],
         Allowed("column, page, or a number of inches from 2 to 20"),
     ]
+    """`page` is 6.75 inches, `column` 3.25 inches, one of two columns of a page; below 5 inches panels stand below
+    each other. The scorecard is at least as wide as a page"""
     font: Font
+    """the font of all text"""
 
 
 def _odd(count: int) -> int:
@@ -344,84 +301,76 @@ def _odd(count: int) -> int:
 
 
 class AnalysisSettings(Part):
-    """Settings of the statistics.
-
-    Attributes:
-        confidence: coverage of every interval.
-        permutations: permutations of the pooled runs behind each null distribution.
-        bootstrap: bootstrap resamples of replicates behind each interval of the disagreement table.
-        interpolation: points between two checkpoints at which the loss barrier is looked for.
-    """
+    """Settings of the statistics."""
 
     confidence: Fraction
+    """coverage of every interval"""
     permutations: Count
+    """permutations of the pooled runs behind each null distribution"""
     bootstrap: Count
+    """bootstrap resamples of replicates behind each interval of the disagreement table"""
     interpolation: Annotated[int, Field(ge=1), AfterValidator(_odd), Allowed("an odd whole number from 1 on")]
+    """points between two checkpoints at which the loss barrier is looked for"""
 
 
 _Names = Annotated[Literal["all"] | list[str], Allowed("all, or a list of names")]
 
 
 class Config(Part):
-    """The whole config.
-
-    Attributes:
-        extends: the config that this file changes: the name of a file in `config/`, or a path; without it
-            `config.yaml` alone.
-        seed: every random stream of the study is derived from it and from names.
-        device: where trainings run; `auto` is a CUDA device if there is one, otherwise the CPU. Changing it
-            retrains nothing.
-        jobs_per_device: programs that may share a GPU; each takes a slot by itself, on the GPU with the fewest,
-            and waits while all are taken. Run with as many cores as there are slots.
-        threads: CPU threads of one training; part of how sums are ordered, so keep it for bit-identical results.
-        block_size: replicates trained together as one program; an experiment may set its own.
-        save_every: seconds from one saving of a training's state to the next; a training that was stopped goes on
-            from there.
-        retries: how often a training that failed or was stopped is started again in one run of the workflow.
-        diverged: what becomes of a training with replicates that are not finite any more: `keep` marks them in
-            `run.json` and as missing in tables, `fail` fails it.
-        tensorboard: `true` also writes the curves of every training as event files of TensorBoard into
-            `results/tensorboard/`; needs `pip install -r envs/requirements-tensorboard.txt`. Changing it retrains
-            nothing.
-        run: the experiments to run.
-        judge: the claims to judge; `all` is every claim whose experiments are run, `[]` none.
-        figures: formats, width and font of the figures.
-        analysis: settings of the statistics.
-        datasets: data sets by name. Every set is decoded once into `results/data/<name>.safetensors`; its sha256,
-            counts, mean and standard deviation stand in the `.json` beside it.
-        models: models by name. Any image size and number of channels works; the data set decides them.
-        schedules: schedules by name. `constant` and names of the form `wd_x_y_lr_z_u` (weight decay divided by 10
-            at epochs x and y, learning rate at epochs z and u) need no definition.
-        defaults: what experiments have in common: an experiment has these keys unless it gives others. The axes of
-            `grid` here go into every mapping of an experiment's grid that lacks them.
-        experiments: experiments by name. Two experiments that have the same point share its training.
-        claims: how each claim is tested. Which claims there are, what each one states and what its test takes
-            stands in `workflow/lib/intrinsic_lr/study/claims.yaml`; the config names the experiments and sets the
-            numbers that decide. A claim left out is not judged.
-    """
+    """The whole config."""
 
     extends: Annotated[str, Field(min_length=1), Allowed("the name of a file in config/, or a path")] | None = None
+    """the config that this file changes: the name of a file in `config/`, or a path; without it `config.yaml`
+    alone"""
     seed: Index
+    """every random stream of the study is derived from it and from names"""
     device: Annotated[
         str, Field(pattern="^(auto|cpu|cuda(:[0-9]{1,3})?|mps)$"), Allowed("auto, cpu, cuda, cuda:N or mps")
     ]
+    """where trainings run; `auto` is a CUDA device if there is one, otherwise the CPU. Changing it retrains
+    nothing"""
     jobs_per_device: Count
+    """programs that may share a GPU; each takes a slot by itself, on the GPU with the fewest, and waits while all
+    are taken. Run with as many cores as there are slots"""
     threads: Count
+    """CPU threads of one training; part of how sums are ordered, so keep it for bit-identical results"""
     block_size: Count
+    """replicates trained together as one program; an experiment may set its own"""
     save_every: Annotated[float, Field(ge=0.001, le=1e6), Allowed("a number of seconds from 0.001 to 1e6")]
+    """seconds from one saving of a training's state to the next; a training that was stopped goes on from there"""
     retries: Annotated[int, Field(ge=0), Allowed("a whole number from 0 on")]
+    """how often a training that failed or was stopped is started again in one run of the workflow"""
     diverged: Literal["keep", "fail"]
+    """what becomes of a training with replicates that are not finite any more: `keep` marks them in `run.json` and
+    as missing in tables, `fail` fails it"""
     tensorboard: Flag
+    """`true` also writes the curves of every training as event files of TensorBoard into `results/tensorboard/`;
+    needs `pip install -r envs/requirements-tensorboard.txt`. Changing it retrains nothing"""
     run: _Names
+    """the experiments to run"""
     judge: _Names
+    """the claims to judge; `all` is every claim whose experiments are run, `[]` none"""
     figures: Figures
+    """formats, width and font of the figures"""
     analysis: AnalysisSettings
+    """settings of the statistics"""
     datasets: Named[by_kind(Digits, Torchvision, ImageFolder)]
+    """data sets by name. Every set is decoded once into `results/data/<name>.safetensors`; its sha256, counts,
+    mean and standard deviation stand in the `.json` beside it"""
     models: Named[by_kind(Mlp, Cnn4, PreResNet)]
+    """models by name. Any image size and number of channels works; the data set decides them"""
     schedules: Named[ScheduleConfig]
+    """schedules by name. `constant` and names of the form `wd_x_y_lr_z_u` (weight decay divided by 10 at epochs x
+    and y, learning rate at epochs z and u) need no definition"""
     defaults: Defaults | None = None
+    """what experiments have in common: an experiment has these keys unless it gives others. The axes of `grid`
+    here go into every mapping of an experiment's grid that lacks them"""
     experiments: Annotated[Named[ExperimentConfig], Field(min_length=1)]
+    """experiments by name. Two experiments that have the same point share its training"""
     claims: Annotated[dict[str, ClaimConfig], BeforeValidator(expect_mapping)]
+    """how each claim is tested. Which claims there are, what each one states and what its test takes stands in
+    `workflow/lib/intrinsic_lr/study/claims.yaml`; the config names the experiments and sets the numbers that decide.
+    A claim left out is not judged"""
 
     @model_validator(mode="after")
     def _check(self) -> "Config":
