@@ -135,6 +135,10 @@ def exp_lr_growth(lr: float, weight_decay: float, momentum: float) -> float:
 
 
 MOST_STEPS = 10**12
+LARGEST_RATE = 1e36
+"""Largest rate of a step: the product of two rates of the config."""
+LARGEST_GROWTH = 1e16
+"""Largest growth of a learning rate: squared norms grow alike and their squares must fit in float32."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +176,10 @@ class Constant(Part):
 
     kind: Literal["constant"]
 
+    def segments(self, lr: float, weight_decay: float, steps: int, clock: Clock) -> list[Segment]:
+        """Return the segments of a training of `steps` steps at a point's rates."""
+        return [Segment(steps, lr, weight_decay)]
+
 
 class MultiStep(Part):
     """Rates that are multiplied by a factor at milestones."""
@@ -183,6 +191,20 @@ class MultiStep(Part):
     """when the weight decay is multiplied"""
     factor: Positive = 0.1
     """the factor"""
+
+    def segments(self, lr: float, weight_decay: float, steps: int, clock: Clock) -> list[Segment]:
+        """Return the segments of a training of `steps` steps at a point's rates."""
+        given = (self.lr_milestones, self.weight_decay_milestones)
+        lr_at, decay_at = (sorted(clock.read(moments)) if moments else [] for moments in given)
+        edges = sorted({0, steps, *(edge for edge in lr_at + decay_at if 0 < edge < steps)})
+        return [
+            Segment(
+                end - start,
+                canonical(lr * self.factor ** bisect_right(lr_at, start)),
+                canonical(weight_decay * self.factor ** bisect_right(decay_at, start)),
+            )
+            for start, end in pairwise(edges)
+        ]
 
 
 class Draw(Part):
@@ -205,6 +227,21 @@ class Draw(Part):
         if (self.seed is None) == (self.seeds is None):
             raise problem("expected either seed or seeds")
         return self
+
+    def segments(self, lr: float, weight_decay: float, steps: int) -> list[Segment]:
+        """Return equal pieces of `steps` steps, the last with the remainder, at log-uniformly drawn rates."""
+        if self.changes > steps:
+            raise InputError(f"draw.changes: expected at most one a step, got {self.changes} in {steps} steps")
+        stream = random.Random(stream_seed("schedule", self.seed))
+        piece = steps // self.changes
+        segments = []
+        for length in [piece] * (self.changes - 1) + [steps - piece * (self.changes - 1)]:
+            rates = (
+                canonical(rate * low * (high / low) ** stream.random())
+                for rate, (low, high) in ((lr, self.lr_factor), (weight_decay, self.weight_decay_factor))
+            )
+            segments.append(Segment(length, *rates))
+        return segments
 
 
 class Phase(Part):
@@ -231,6 +268,12 @@ class Phase(Part):
             raise problem(f"expected beside it length alone, which it needs, got {beside}", ".draw")
         return self
 
+    def with_seed(self, seed: int) -> "Phase":
+        """Return the phase with one seed in place of its list."""
+        if self.draw is None or self.draw.seeds is None:
+            return self
+        return self.model_copy(update={"draw": self.draw.model_copy(update={"seed": seed, "seeds": None})})
+
 
 class Phases(Part):
     """Phases one after the other."""
@@ -238,6 +281,23 @@ class Phases(Part):
     kind: Literal["phases"]
     phases: Many[Phase]
     """the phases in their order"""
+
+    def segments(self, lr: float, weight_decay: float, steps: int, clock: Clock) -> list[Segment]:
+        """Return the segments of a training of `steps` steps at a point's rates."""
+        segments, left = [], steps
+        for phase in self.phases:
+            length = clock.read(phase.length)[0] if phase.length else left
+            if phase.draw:
+                segments += phase.draw.segments(lr, weight_decay, length)
+            else:
+                rate = lr * phase.lr_factor if phase.lr is None else phase.lr
+                decay = phase.weight_decay
+                decay = weight_decay * phase.weight_decay_factor if decay is None else decay
+                segments.append(Segment(length, canonical(rate), canonical(decay)))
+            left = max(0, left - length)
+        if left:
+            raise InputError(f"the phases end {left} steps before the training; leave out the last length")
+        return segments
 
 
 class Exponential(Part):
@@ -273,20 +333,15 @@ def expand_seeds(schedules: Mapping[str, Schedule]) -> dict[str, dict[str, Sched
     """Return, for each schedule with a list of seeds, the schedules that it stands for, by their names."""
     expanded = {}
     for name, schedule in schedules.items():
-        draws = [phase.draw for phase in schedule.phases if phase.draw] if isinstance(schedule, Phases) else []
-        if seeds := next((draw.seeds for draw in draws if draw.seeds), None):
-            expanded[name] = {f"{name}_{seed}": _with_seed(schedule, seed) for seed in seeds}
+        phases = schedule.phases if isinstance(schedule, Phases) else []
+        for seeds in [phase.draw.seeds for phase in phases if phase.draw and phase.draw.seeds][:1]:
+            expanded[name] = {
+                f"{name}_{seed}": schedule.model_copy(
+                    update={"phases": [phase.with_seed(seed) for phase in phases]}
+                )
+                for seed in seeds
+            }
     return expanded
-
-
-def _with_seed(schedule: Phases, seed: int) -> Phases:
-    phases = [
-        phase.model_copy(update={"draw": phase.draw.model_copy(update={"seed": seed, "seeds": None})})
-        if phase.draw and phase.draw.seeds
-        else phase
-        for phase in schedule.phases
-    ]
-    return schedule.model_copy(update={"phases": phases})
 
 
 def lookup(name: str, schedules: Mapping[str, Schedule]) -> Schedule:
@@ -330,11 +385,20 @@ def compile_schedule(
         schedules: the schedules that `of` may name.
     """
     try:
-        if isinstance(schedule, Exponential):
-            timeline = _exponential(schedule, lr, weight_decay, momentum, steps, clock, schedules)
-        else:
-            segments = _segments(schedule, lr, weight_decay, steps, clock)
+        if not isinstance(schedule, Exponential):
+            segments = schedule.segments(lr, weight_decay, steps, clock)
             timeline = Timeline(tuple(segment for segment in segments if segment.steps > 0)).truncated(steps)
+        elif schedule.growth == "exp_lr":
+            of = lookup(schedule.of, schedules)
+            if isinstance(of, Exponential):
+                raise InputError(f"of: expected a schedule that is not exponential, got {schedule.of!r}")
+            timeline = _equivalent(compile_schedule(of, lr, weight_decay, momentum, steps, clock), momentum)
+            if schedule.first_buffer == "zero":
+                timeline = replace(timeline, first_buffer=0.0)
+        else:
+            if steps * math.log(schedule.growth) > math.log(LARGEST_GROWTH):
+                raise _overgrown(steps)
+            timeline = Timeline((Segment(steps, lr, weight_decay, schedule.growth),))
     except OverflowError:
         raise _out_of_range("more than a number holds") from None
     for segment in timeline.segments:
@@ -345,88 +409,6 @@ def compile_schedule(
 
 def _out_of_range(found: str) -> InputError:
     return InputError(f"expected learning rates above 0 and rates up to {LARGEST_RATE:g}, got rates of {found}")
-
-
-def _segments(schedule: Schedule, lr: float, weight_decay: float, steps: int, clock: Clock) -> list[Segment]:
-    if isinstance(schedule, MultiStep):
-        return _multi_step(schedule, lr, weight_decay, steps, clock)
-    if isinstance(schedule, Phases):
-        return _phases(schedule.phases, lr, weight_decay, steps, clock)
-    return [Segment(steps, lr, weight_decay)]
-
-
-def _multi_step(schedule: MultiStep, lr: float, weight_decay: float, steps: int, clock: Clock) -> list[Segment]:
-    lr_at, weight_decay_at = (
-        sorted(clock.read(moments)) if moments else []
-        for moments in (schedule.lr_milestones, schedule.weight_decay_milestones)
-    )
-    edges = sorted({0, steps, *(edge for edge in lr_at + weight_decay_at if 0 < edge < steps)})
-    return [
-        Segment(
-            end - start,
-            canonical(lr * schedule.factor ** bisect_right(lr_at, start)),
-            canonical(weight_decay * schedule.factor ** bisect_right(weight_decay_at, start)),
-        )
-        for start, end in pairwise(edges)
-    ]
-
-
-def _phases(phases: list[Phase], lr: float, weight_decay: float, steps: int, clock: Clock) -> list[Segment]:
-    segments = []
-    left = steps
-    for phase in phases:
-        length = clock.read(phase.length)[0] if phase.length else left
-        if phase.draw:
-            segments += _drawn(phase.draw, length, lr, weight_decay)
-        else:
-            rate = lr * phase.lr_factor if phase.lr is None else phase.lr
-            decay = weight_decay * phase.weight_decay_factor if phase.weight_decay is None else phase.weight_decay
-            segments.append(Segment(length, canonical(rate), canonical(decay)))
-        left = max(0, left - length)
-    if left:
-        raise InputError(f"the phases end {left} steps before the training; leave out the last length")
-    return segments
-
-
-def _drawn(draw: Draw, length: int, lr: float, weight_decay: float) -> list[Segment]:
-    """Return equal pieces of a phase, the last with the remainder, at log-uniformly drawn rates."""
-    if draw.changes > length:
-        raise InputError(f"draw.changes: expected at most one a step, got {draw.changes} in {length} steps")
-    stream = random.Random(stream_seed("schedule", draw.seed))
-
-    def drawn(value: float, low: float, high: float) -> float:
-        return canonical(value * low * (high / low) ** stream.random())
-
-    piece, count = length // draw.changes, draw.changes
-    return [
-        Segment(
-            piece if index < count - 1 else length - piece * (count - 1),
-            drawn(lr, *draw.lr_factor),
-            drawn(weight_decay, *draw.weight_decay_factor),
-        )
-        for index in range(count)
-    ]
-
-
-def _exponential(
-    schedule: Exponential,
-    lr: float,
-    weight_decay: float,
-    momentum: float,
-    steps: int,
-    clock: Clock,
-    schedules: Mapping[str, Schedule],
-) -> Timeline:
-    if schedule.growth == "exp_lr":
-        of = lookup(schedule.of, schedules)
-        if isinstance(of, Exponential):
-            raise InputError(f"of: expected a schedule that is not exponential, got {schedule.of!r}")
-        original = compile_schedule(of, lr, weight_decay, momentum, steps, clock)
-        equivalent = _equivalent(original, momentum)
-        return replace(equivalent, first_buffer=0.0) if schedule.first_buffer == "zero" else equivalent
-    if steps * math.log(schedule.growth) > math.log(LARGEST_GROWTH):
-        raise _overgrown(steps)
-    return Timeline((Segment(steps, lr, weight_decay, schedule.growth),))
 
 
 def _equivalent(original: Timeline, momentum: float) -> Timeline:
@@ -446,41 +428,31 @@ def _equivalent(original: Timeline, momentum: float) -> Timeline:
     segments: list[Segment] = []
     last = original.segments[0]
     now = before = 1.0  # c_t and c_(t-1) at the start of a segment
+    first_buffer = 0.0
     for segment in original.segments:
         alpha = exp_lr_growth(segment.lr, segment.weight_decay, momentum)
-        ratio = momentum / alpha**2
-        scale, taper = now, 0.0
+        scale, taper = now, 0.0  # A and b
         # The first segment has no taper, by the choice of c_(-1); without momentum none has.
         if momentum and segments:
-            scale, taper = _amplitudes(segment, last, momentum, alpha, now, before)
+            inertia, beta = momentum * segment.lr / last.lr, momentum / alpha
+            after = (1.0 + inertia - segment.lr * segment.weight_decay) * now - inertia * before
+            scale = (after - beta * now) / (alpha - beta)
+            taper = (alpha * now - after) / ((alpha - beta) * scale) if scale else 0.0
+        elif momentum:
+            first_buffer = (alpha - 1.0) / (segment.lr * alpha)
         if scale <= 0:
             raise InputError(
                 f"the learning rate rises from {number(last.lr)} to {number(segment.lr)}, to which no exponential "
                 f"schedule is equivalent at momentum {number(momentum)}; expected a smaller rise"
             )
+        ratio = momentum / alpha**2
         rate = segment.lr / (scale**2 * alpha * (1.0 + taper) * (1.0 + taper * ratio))
         segments.append(Segment(segment.steps, rate, 0.0, alpha**-2, taper, ratio if taper else 0.0))
         now, before = (scale * alpha**t * (1.0 + taper * ratio**t) for t in (segment.steps, segment.steps - 1))
         if now < LARGEST_GROWTH**-0.5:
             raise _overgrown(original.steps)
         last = segment
-    return Timeline(tuple(segments), _corrected_buffer(original.segments[0], momentum))
-
-
-def _corrected_buffer(first: Segment, momentum: float) -> float:
-    """Return the first momentum buffer of the equivalent schedule, as a multiple of its weights."""
-    alpha = exp_lr_growth(first.lr, first.weight_decay, momentum)
-    return (alpha - 1.0) / (first.lr * alpha) if momentum else 0.0
-
-
-def _amplitudes(
-    segment: Segment, last: Segment, momentum: float, alpha: float, now: float, before: float
-) -> tuple[float, float]:
-    """Return A and b of c_t = A (alpha^t + b beta^t) from c at a segment's start and one step earlier."""
-    inertia, beta = momentum * segment.lr / last.lr, momentum / alpha
-    after = (1.0 + inertia - segment.lr * segment.weight_decay) * now - inertia * before
-    scale = (after - beta * now) / (alpha - beta)
-    return scale, (alpha * now - after) / ((alpha - beta) * scale) if scale else 0.0
+    return Timeline(tuple(segments), first_buffer)
 
 
 def _overgrown(steps: int) -> InputError:
@@ -488,9 +460,3 @@ def _overgrown(steps: int) -> InputError:
         f"an exponential schedule grows by more than {LARGEST_GROWTH:g} within {steps} steps, where float32 "
         "overflows; expected fewer steps or a slower growth"
     )
-
-
-LARGEST_RATE = 1e36
-"""Largest rate of a step: the product of two rates of the config."""
-LARGEST_GROWTH = 1e16
-"""Largest growth of a learning rate: squared norms grow alike and their squares must fit in float32."""
