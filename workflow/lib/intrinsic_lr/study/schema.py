@@ -369,8 +369,8 @@ class Config(Part):
     """experiments by name. Two experiments that have the same point share its training"""
     claims: Annotated[dict[str, ClaimConfig], BeforeValidator(expect_mapping)]
     """how each claim is tested. Which claims there are, what each one states and what its test takes stands in
-    `workflow/lib/intrinsic_lr/study/claims.yaml`; the config names the experiments and sets the numbers that decide.
-    A claim left out is not judged"""
+    `workflow/lib/intrinsic_lr/study/claims.yaml`; the config names the experiments and sets the numbers that
+    decide. A claim left out is not judged"""
 
     @model_validator(mode="after")
     def _check(self) -> "Config":
