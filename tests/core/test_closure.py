@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -11,22 +12,21 @@ from intrinsic_lr.study.claims import CLAIMS
 from projects import REPOSITORY
 
 FILES = {
-    "intrinsic_lr/__init__.py": "",
-    "intrinsic_lr/a/__init__.py": "",
     "intrinsic_lr/a/one.py": "def f():\n    from intrinsic_lr.a import two\n",
     "intrinsic_lr/a/two.py": "import intrinsic_lr.k\nimport math\n",
     "intrinsic_lr/a/two.yaml": "x: 1",
-    "intrinsic_lr/a/three.py": "",
     "intrinsic_lr/a/three.yaml": "x: 1",
-    "intrinsic_lr/k/__init__.py": "",
     "intrinsic_lr/k/fast.c": "int x;",
     "script.py": "from intrinsic_lr.a.one import f\n",
 }
+FILES |= dict.fromkeys(
+    [f"intrinsic_lr/{name}.py" for name in ("__init__", "a/__init__", "a/three", "k/__init__")], ""
+)
 
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A small package beside a script; returns a function that gives the checksum of the script."""
+    """The folder of a small package beside a script."""
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -43,14 +43,12 @@ def checksum(package, *modules):
 @pytest.mark.parametrize(
     "name", ["script.py", "intrinsic_lr/a/two.py", "intrinsic_lr/a/two.yaml", "intrinsic_lr/k/fast.c"]
 )
-def test_an_edit_of_what_is_imported_changes_the_checksum(package, name):
+def test_an_edit_a_new_header_or_another_name_of_what_is_imported_changes_the_checksum(package, name):
     before = checksum(package)
-    (package / name).write_text((package / name).read_text() + "\n")
+    (package / name).write_text(FILES[name] + "\n")
     assert checksum(package) != before
-
-
-def test_a_new_header_or_another_name_changes_the_checksum(package):
-    before = checksum(package)
+    (package / name).write_text(FILES[name])
+    assert checksum(package) == before
     (package / "intrinsic_lr/k/fast.h").write_text("")
     assert checksum(package) not in (before, None)
     (package / "intrinsic_lr/k/fast.h").unlink()
@@ -78,23 +76,17 @@ def test_the_place_of_the_package_is_no_part_of_it(package, tmp_path_factory, mo
 
 
 SCRIPTS = REPOSITORY / "workflow" / "scripts"
-STAGES = {
-    **{name: ("analysis.py", f"intrinsic_lr.analyses.{name}") for name in ANALYSES},
-    **{name: ("claim.py", f"intrinsic_lr.claims.{name}") for name in CLAIMS},
-}
+STAGES = [("analysis.py", f"intrinsic_lr.analyses.{name}") for name in ANALYSES]
+STAGES += [("claim.py", f"intrinsic_lr.claims.{name}") for name in CLAIMS]
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_science_reaches_its_module_and_neither_operations_nor_the_page(stage):
-    script, module = STAGES[stage]
+@pytest.mark.parametrize(("script", "module"), STAGES)
+def test_science_reaches_its_module_and_neither_operations_nor_the_page(script, module):
     files = closure.closure(SCRIPTS / script, module)
     names = {file.relative_to(closure.PACKAGE).as_posix() for file in files if file.parent != SCRIPTS}
     assert module.removeprefix("intrinsic_lr.").replace(".", "/") + ".py" in names
     assert not {name.split("/")[0] for name in names} & {"commands", "report"}
     # What is claimed in words is a parameter of the rules that show it.
     assert not names & {"study/claims.py", "study/analyses.py", "study/study.py"}
-
-
-def test_averages_reach_the_kernels_and_their_numerics():
-    names = {file.name for file in closure.closure(SCRIPTS / "analysis.py", "intrinsic_lr.analyses.swa")}
-    assert names >= {"averaging.py", "swa.py", "chain.c", "kernels.h"}
+    if module.endswith(".swa"):
+        assert {Path(name).name for name in names} >= {"averaging.py", "swa.py", "chain.c", "kernels.h"}

@@ -8,38 +8,22 @@ import pytest
 from intrinsic_lr.core.locks import is_running, mark_running
 
 
-@pytest.fixture
-def on_nfs(monkeypatch):
+def flock_of_nfs(handle, operation, real=fcntl.flock):
     """Lock as Linux does on NFS: by ranges of bytes, which ask for a file open to be read, or to be written."""
-    real = fcntl.flock
+    mode = fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE
+    if (operation & fcntl.LOCK_SH and mode == os.O_WRONLY) or (operation & fcntl.LOCK_EX and mode == os.O_RDONLY):
+        raise OSError(9, "Bad file descriptor")
+    real(handle, operation)
 
-    def flock(handle, operation):
-        mode = fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE
-        if (operation & fcntl.LOCK_SH and mode == os.O_WRONLY) or (
-            operation & fcntl.LOCK_EX and mode == os.O_RDONLY
-        ):
-            raise OSError(9, "Bad file descriptor")
-        real(handle, operation)
 
+@pytest.mark.parametrize("flock", [fcntl.flock, flock_of_nfs])
+def test_held_while_open_by_several(tmp_path, monkeypatch, flock):
     monkeypatch.setattr(fcntl, "flock", flock)
-
-
-def test_held_while_open_by_several(tmp_path):
+    assert not is_running(tmp_path)
     first, second = mark_running(tmp_path), mark_running(tmp_path)
     first.close()
     assert is_running(tmp_path)
     second.close()
-    assert not is_running(tmp_path)
-
-
-def test_held_on_a_network_file_system(tmp_path, on_nfs):
-    held = mark_running(tmp_path)
-    assert is_running(tmp_path)
-    held.close()
-    assert not is_running(tmp_path)
-
-
-def test_nobody_runs_where_nobody_ever_ran(tmp_path):
     assert not is_running(tmp_path)
 
 

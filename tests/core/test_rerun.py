@@ -11,11 +11,6 @@ from intrinsic_lr.core.storage import read_json
 from projects import new_project, overlay, snakemake
 
 
-def test_config_files_are_spelt_from_the_folder_of_the_run_on():
-    files = [Path("/a/study/config/x.yaml"), Path("/a/other study.yaml")]
-    assert quote_config(files, Path("/a/study")) == "config/x.yaml '/a/other study.yaml'"
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -32,9 +27,12 @@ def test_the_command_is_one_that_a_shell_takes(monkeypatch, arguments, words):
 
 
 def test_a_job_names_the_config_files_of_its_study(monkeypatch, tmp_path):
-    monkeypatch.setenv(CONFIG_FILES, "config/mnist.yaml 'my own.yaml'")
+    files = [Path("/a/study/config/x.yaml"), Path("/a/my own.yaml")]
+    quoted = quote_config(files, Path("/a/study"))
+    assert quoted == "config/x.yaml '/a/my own.yaml'"
+    monkeypatch.setenv(CONFIG_FILES, quoted)
     (tmp_path / "run.json").write_text("{")
-    with pytest.raises(InputError, match=r"--force \S+ --configfile config/mnist\.yaml 'my own\.yaml'`$"):
+    with pytest.raises(InputError, match=rf"--force \S+ --configfile {quoted}`$"):
         read_json(tmp_path / "run.json")
     assert "--configfile" not in rerun_command("results/x.csv", config=[])
 

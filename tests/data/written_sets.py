@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import pickle
+import string
 import struct
 
 import numpy as np
@@ -43,40 +44,26 @@ def idx(path, array, code=8):
 # Each writer puts training and test images (NHW or NHWC) and labels below `root` as torchvision expects them.
 
 
-def write_mnist(name):
+def write_idx(stem, parts=("train", "test"), first=0):
     def write(root, train, test, monkeypatch):
-        for prefix, (images, labels) in (("train", train), ("t10k", test)):
-            idx(root / name / "raw" / f"{prefix}-images-idx3-ubyte", images)
-            idx(root / name / "raw" / f"{prefix}-labels-idx1-ubyte", labels.astype(np.uint8))
+        for part, (images, labels) in zip(parts, (train, test), strict=True):
+            idx(root / f"{stem}{part}-images-idx3-ubyte", images)
+            if "qmnist" in stem:
+                table = np.column_stack([labels + 100 * i for i in range(8)]).astype(np.int32)
+                idx(root / f"{stem}{part}-labels-idx2-int", table, code=12)
+            else:
+                idx(root / f"{stem}{part}-labels-idx1-ubyte", (labels + first).astype(np.uint8))
 
     return write
-
-
-def write_emnist(split, first):
-    def write(root, train, test, monkeypatch):
-        for part, (images, labels) in (("train", train), ("test", test)):
-            stem = f"EMNIST/raw/emnist-{split}-{part}"
-            idx(root / f"{stem}-images-idx3-ubyte", images)
-            idx(root / f"{stem}-labels-idx1-ubyte", (labels + first).astype(np.uint8))
-
-    return write
-
-
-def write_qmnist(root, train, test, monkeypatch):
-    for part, (images, labels) in (("train", train), ("test", test)):
-        idx(root / f"QMNIST/raw/qmnist-{part}-images-idx3-ubyte", images)
-        table = np.column_stack([labels, *(labels + 100 * i for i in range(1, 8))]).astype(np.int32)
-        idx(root / f"QMNIST/raw/qmnist-{part}-labels-idx2-int", table, code=12)
 
 
 def write_cifar(cls, key, meta):
     def write(root, train, test, monkeypatch):
         folder = root / cls.base_folder
         folder.mkdir()
-        files = len(cls.train_list)
-        cut = [np.array_split(part, files) for part in train]
-        batches = [*zip(*cut, strict=True), test]
         names = [name for name, _ in cls.train_list + cls.test_list]
+        files = len(names) - 1
+        batches = [*zip(*(np.array_split(part, files) for part in train), strict=True), test]
         for name, (images, labels) in zip(names, batches, strict=True):
             rows = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
             (folder / name).write_bytes(pickle.dumps({"data": rows, key: labels.tolist()}))
@@ -92,10 +79,8 @@ def write_cifar(cls, key, meta):
 def write_svhn(root, train, test, monkeypatch):
     sums = dict(tv.SVHN.split_list)
     for part, (images, labels) in (("train", train), ("test", test)):
-        path = root / f"{part}_32x32.mat"
-        scipy.io.savemat(
-            path, {"X": images.transpose(1, 2, 3, 0), "y": np.where(labels == 0, 10, labels)[:, None]}
-        )
+        path, numbers = root / f"{part}_32x32.mat", np.where(labels == 0, 10, labels)
+        scipy.io.savemat(path, {"X": images.transpose(1, 2, 3, 0), "y": numbers[:, None]})
         sums[part] = ["", path.name, md5(path)]
     monkeypatch.setattr(tv.SVHN, "split_list", sums)
 
@@ -117,29 +102,27 @@ def write_imagenette(root, train, test, monkeypatch):
 def write_food(root, train, test, monkeypatch):
     for part, (images, labels) in (("train", train), ("test", test)):
         table = {name: [] for name in NAMES}
-        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
-            table[NAMES[label]].append(f"{NAMES[label]}/{part}{i}")
-            save(root / "food-101/images" / NAMES[label] / f"{part}{i}.jpg", image)
+        for i, (image, name) in enumerate(zip(images, (NAMES[label] for label in labels), strict=True)):
+            table[name].append(f"{name}/{part}{i}")
+            save(root / f"food-101/images/{name}/{part}{i}.jpg", image)
         (root / "food-101/meta").mkdir(exist_ok=True)
-        (root / "food-101/meta" / f"{part}.json").write_text(json.dumps(table))
+        (root / f"food-101/meta/{part}.json").write_text(json.dumps(table))
 
 
-NUMBERS = ["0", "1", "2"]
-ALIASED = [f"{name}, alias" for name in NAMES]
-LETTERS = [chr(ord("a") + i) for i in range(26)]
+MNIST_PARTS = ("train", "t10k")
 GREY, RGB = (7, 5), (6, 8, 3)
 # name in the config -> writer, image shape, class names (None: torchvision's own list)
 FORMATS = {
-    "MNIST": (write_mnist("MNIST"), GREY, tv.MNIST.classes),
-    "FashionMNIST": (write_mnist("FashionMNIST"), GREY, tv.FashionMNIST.classes),
-    "QMNIST": (write_qmnist, GREY, tv.QMNIST.classes),
-    "EMNIST-letters": (write_emnist("letters", 1), GREY, LETTERS),
+    "MNIST": (write_idx("MNIST/raw/", MNIST_PARTS), GREY, tv.MNIST.classes),
+    "FashionMNIST": (write_idx("FashionMNIST/raw/", MNIST_PARTS), GREY, tv.FashionMNIST.classes),
+    "QMNIST": (write_idx("QMNIST/raw/qmnist-"), GREY, tv.QMNIST.classes),
+    "EMNIST-letters": (write_idx("EMNIST/raw/emnist-letters-", first=1), GREY, list(string.ascii_lowercase)),
     "CIFAR10": (write_cifar(tv.CIFAR10, "labels", "label_names"), (32, 32, 3), NAMES),
     "CIFAR100": (write_cifar(tv.CIFAR100, "fine_labels", "fine_label_names"), (32, 32, 3), NAMES),
-    "SVHN": (write_svhn, (32, 32, 3), NUMBERS),
+    "SVHN": (write_svhn, (32, 32, 3), ["0", "1", "2"]),
     "Country211": (write_folders("country211/train", "country211/test"), RGB, NAMES),
     "Food101": (write_food, RGB, NAMES),
-    "Imagenette": (write_imagenette, RGB, ALIASED),
+    "Imagenette": (write_imagenette, RGB, [f"{name}, alias" for name in NAMES]),
 }
 
 
@@ -149,8 +132,7 @@ def channels_first(images):
 
 def rows(images, labels):
     """Pairs of label and pixels in a canonical order: loaders of folders sort by class."""
-    pairs = zip(labels.tolist(), images.flatten(1).tolist(), strict=True)
-    return sorted(pairs)
+    return sorted(zip(labels.tolist(), images.flatten(1).tolist(), strict=True))
 
 
 def labels_of(classes):
