@@ -22,23 +22,18 @@ def slurm(**settings):
     return yte.process_yaml(yaml.safe_dump(content, sort_keys=False), require_use_yte=True)
 
 
-def test_nothing_set_leaves_the_choice_to_the_cluster():
+def test_partitions_account_and_model():
+    """With nothing set, the choice is left to the cluster."""
     profile = slurm()
     assert set(profile["default-resources"]) == {"mem_mb", "runtime"}
     assert profile["set-resources"]["train"]["gres"] == "gpu:1"
     assert "groups" not in profile
-
-
-def test_partitions_account_and_model():
+    assert all("gres" not in resources for resources in slurm(gpu="")["set-resources"].values())
     profile = slurm(partition="short", gpu_partition="long", account="lab", gpu="gpu:h100:1")
     assert profile["default-resources"]["slurm_partition"] == "short"
     assert profile["default-resources"]["slurm_account"] == "lab"
     for resources in profile["set-resources"].values():
         assert (resources["slurm_partition"], resources["gres"]) == ("long", "gpu:h100:1")
-
-
-def test_no_gpu():
-    assert all("gres" not in resources for resources in slurm(gpu="")["set-resources"].values())
 
 
 @pytest.mark.parametrize(("gpu", "packed"), [("gpu:1", True), ("", True), ("shard:1", False)])

@@ -1,5 +1,5 @@
 import weakref
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
@@ -26,30 +26,25 @@ AFFINE = "mlp:depth=2,width=6,norm=batch,affine=true,head=trained"
 @pytest.fixture(scope="module")
 def data():
     generator = torch.Generator().manual_seed(3)
-
-    def images(count):
-        return torch.randn(count, *IMAGE, generator=generator, dtype=torch.float64)
-
-    def labels(count):
-        return torch.randint(CLASSES, (count,), generator=generator)
-
-    return EvaluationData(images(40), labels(40), images(30), labels(30))
+    options = {"generator": generator}
+    images = [torch.randn(count, *IMAGE, dtype=torch.float64, **options) for count in (40, 30)]
+    labels = [torch.randint(CLASSES, (count,), **options) for count in (40, 30)]
+    return EvaluationData(images[0], labels[0], images[1], labels[1])
 
 
 def ensemble_model(text):
     return build(ModelSpec.from_string(text), IMAGE, CLASSES)
 
 
-def trajectory(model, steps, replicates=3, seed=0):
+def trajectory(model, steps, replicates=2, seed=0):
     """Return unrelated weights at each step, with affine parameters away from their initial 1 and 0."""
     checkpoints = {}
     for step in steps:
         seeds = [1000 * seed + 10 * step + replicate for replicate in range(replicates)]
-        weights = model.initialize(seeds, 1.0, torch.float64)
         generator = torch.Generator().manual_seed(seed + step)
         checkpoints[step] = {
             name: value + 0.3 * torch.randn(value.shape, generator=generator, dtype=torch.float64)
-            for name, value in weights.items()
+            for name, value in model.initialize(seeds, 1.0, torch.float64).items()
         }
     return checkpoints
 
@@ -63,26 +58,19 @@ def swa_table(model, checkpoints, data, interpolation):
     return averaging.swa_table(kept(model, checkpoints, data), interpolation)
 
 
-def member(weights, index):
-    return {name: value[index] for name, value in weights.items()}
-
-
 def plain_scores(weights, data):
     """Score one member of the MLP with torch's own layers, its running statistics refreshed by one pass."""
-    width, hidden = weights["head.weight"].shape[1], ("linear1.weight", "linear2.weight")
-    layers = [nn.Flatten()]
-    for name in hidden:
+    width, layers = weights["head.weight"].shape[1], [nn.Flatten()]
+    for name in ("linear1.weight", "linear2.weight"):
         linear = nn.Linear(weights[name].shape[1], width, bias=False, dtype=torch.float64)
         linear.weight.data = weights[name]
         norm = nn.BatchNorm1d(width, eps=TINY, momentum=1.0, affine=False, dtype=torch.float64)
         layers += [linear, norm, nn.ReLU()]
-    network = nn.Sequential(*layers)
-    count = len(data.train_images)
+    network, count = nn.Sequential(*layers), len(data.train_images)
     with torch.no_grad():
         network.train()(data.train_images)
-        for layer in network:
-            if isinstance(layer, nn.BatchNorm1d):
-                layer.running_var *= (count - 1) / count
+        for norm in layers[2::3]:
+            norm.running_var *= (count - 1) / count
         network.eval()
         scores = []
         for images, labels in ((data.train_images, data.train_labels), (data.test_images, data.test_labels)):
@@ -96,8 +84,7 @@ def unit_layers(weights):
     return {name: value if name == "head.weight" else value / value.norm() for name, value in weights.items()}
 
 
-def mean(members):
-    return {name: torch.stack([weights[name] for weights in members]).mean(dim=0) for name in members[0]}
+NORMALISATIONS = {"raw": dict, "per_layer": unit_layers}
 
 
 def plain_pair(a, b, data, interpolation):
@@ -110,12 +97,13 @@ def plain_pair(a, b, data, interpolation):
     row["test_loss_gain"] = min(start["test_loss"], end["test_loss"]) - middle["test_loss"]
     row["test_accuracy_gain"] = middle["test_accuracy"] - max(start["test_accuracy"], end["test_accuracy"])
     for loss in ("train_loss", "test_loss"):
-        above = [
-            point[loss] - ((1 - alpha) * start[loss] + alpha * end[loss])
-            for alpha, point in zip(alphas, inner, strict=True)
-        ]
-        row[f"{loss}_barrier"] = max(above)
+        chord = [(1 - alpha) * start[loss] + alpha * end[loss] for alpha in alphas]
+        row[f"{loss}_barrier"] = max(point[loss] - below for point, below in zip(inner, chord, strict=True))
     return row
+
+
+def member(weights, index):
+    return {name: value[index] for name, value in weights.items()}
 
 
 def assert_rows(table, expected):
@@ -127,66 +115,46 @@ def assert_rows(table, expected):
     pd.testing.assert_frame_equal(table, expected, rtol=1e-10, atol=1e-12, check_dtype=False)
 
 
-def test_pairs_equal_plain_networks(data):
-    model = ensemble_model(MLP)
-    checkpoints = trajectory(model, [30, 0, 10], replicates=2)
+def test_pairs_and_windows_equal_plain_networks(data):
+    """A window is the plain mean of all checkpoints between its ends."""
+    model, steps = ensemble_model(MLP), [0, 10, 30, 40]
+    checkpoints = trajectory(model, [30, 0, 40, 10])
     table = swa_table(model, checkpoints, data, interpolation=3)
-    expected = [
-        {
-            **{"replicate": index, "partner": index, "relation": "within", "average": "pair"},
-            **{"normalisation": normalisation, "step": step, "delta": later - step, "averaged": 2},
-            **plain_pair(*(scale(member(checkpoints[s], index)) for s in (step, later)), data, 3),
-        }
-        for normalisation, scale in (("raw", dict), ("per_layer", unit_layers))
-        for step, later in combinations([0, 10, 30], 2)
-        for index in range(2)
-    ]
-    assert_rows(table[table["average"] == "pair"], expected)
-
-
-def test_windows_are_plain_means_of_all_checkpoints_between(data):
-    model = ensemble_model(MLP)
-    steps = [0, 10, 30, 40]
-    checkpoints = trajectory(model, steps, replicates=2)
-    table = swa_table(model, checkpoints, data, interpolation=1)
-    windows = [(first, last) for first, last in combinations(range(4), 2) if last - first >= 2]
-    expected = [
-        {
-            **{"replicate": index, "average": "window", "normalisation": normalisation, "step": steps[first]},
-            **{"delta": steps[last] - steps[first], "averaged": last - first + 1},
-            **plain_scores(mean([scale(member(checkpoints[s], index)) for s in steps[first : last + 1]]), data),
-        }
-        for normalisation, scale in (("raw", dict), ("per_layer", unit_layers))
-        for first, last in windows
-        for index in range(2)
-    ]
-    found = table[table["average"] == "window"]
-    assert_rows(found, expected)
-    assert found[["train_loss_barrier", "test_loss_barrier"]].isna().all(axis=None)
-    assert len(table) == 2 * 2 * (6 + len(windows))
+    pairs, windows = [], []
+    for (name, scale), (first, last), i in product(NORMALISATIONS.items(), combinations(range(4), 2), range(2)):
+        members = [scale(member(checkpoints[step], i)) for step in steps[first : last + 1]]
+        row = {"replicate": i, "normalisation": name, "step": steps[first], "delta": steps[last] - steps[first]}
+        of_pair = {"partner": i, "relation": "within", "average": "pair", "averaged": 2}
+        pairs.append({**row, **of_pair, **plain_pair(members[0], members[-1], data, 3)})
+        if len(members) > 2:
+            mean = {name: torch.stack([weights[name] for weights in members]).mean(dim=0) for name in members[0]}
+            of_window = {"average": "window", "averaged": len(members)}
+            windows.append({**row, **of_window, **plain_scores(mean, data)})
+    is_window = table["average"] == "window"
+    assert_rows(table[~is_window], pairs)
+    assert_rows(table[is_window], windows)
+    assert table[is_window][["train_loss_barrier", "test_loss_barrier"]].isna().all(axis=None)
 
 
 def test_across_equals_naive_loops(data):
     model = ensemble_model(MLP)
-    a, b = trajectory(model, [0, 20], seed=1), trajectory(model, [20, 0], seed=2)
+    a, b = (trajectory(model, [0, 20], replicates=3, seed=seed) for seed in (1, 2))
     pairs = [(0, 1), (2, 0), (2, 2), (1, 0)]
     table = averaging.across_table(kept(model, a, data), kept(model, b, data), pairs, 3, "across_initialisations")
+    same = {"relation": "across_initialisations", "average": "pair", "delta": 0, "averaged": 2}
     expected = [
         {
-            **{"replicate": i, "partner": j, "relation": "across_initialisations", "average": "pair"},
-            **{"normalisation": normalisation, "step": step, "delta": 0, "averaged": 2},
+            **{"replicate": i, "partner": j, "normalisation": name, "step": step, **same},
             **plain_pair(scale(member(a[step], i)), scale(member(b[step], j)), data, 3),
         }
-        for normalisation, scale in (("raw", dict), ("per_layer", unit_layers))
-        for step in (0, 20)
-        for i, j in pairs
+        for (name, scale), step, (i, j) in product(NORMALISATIONS.items(), (0, 20), pairs)
     ]
     assert_rows(table, expected)
 
 
 def test_checkpoints_are_read_when_needed_and_not_kept(data):
     model = ensemble_model(MLP)
-    checkpoints = trajectory(model, range(6), replicates=2)
+    checkpoints = trajectory(model, range(6))
     in_memory, most = weakref.WeakSet(), 0
 
     class Read(dict):
@@ -208,7 +176,7 @@ def test_checkpoints_are_read_when_needed_and_not_kept(data):
 @pytest.mark.parametrize("text", [MLP, RESNET, AFFINE])
 def test_averages_of_identical_weights_change_nothing(text, data):
     model = ensemble_model(text)
-    weights = trajectory(model, [0], replicates=2)[0]
+    weights = trajectory(model, [0])[0]
     assert all(torch.equal(interpolate(weights, weights, 0.25)[name], weights[name]) for name in weights)
     table = swa_table(model, {0: weights, 5: weights, 9: weights}, data, interpolation=3)
     scores = evaluate(model, weights, data)
@@ -239,7 +207,7 @@ def test_normalised_groups_have_unit_norm_and_the_same_function(text, data):
 @pytest.mark.parametrize("text", [MLP, RESNET, AFFINE])
 def test_only_normalised_averages_ignore_the_scale_of_a_group(text, factor, data):
     model = ensemble_model(text)
-    checkpoints = trajectory(model, [0, 1, 2], replicates=2)
+    checkpoints = trajectory(model, [0, 1, 2])
     group = "stream" if "stream" in model.scale_groups else next(iter(model.scale_groups))
     scaled = dict(checkpoints[2])
     for name in model.scale_groups[group]:
@@ -268,12 +236,9 @@ class Parabola:
 
 
 def constant_images(train, test, dtype):
-    return EvaluationData(
-        torch.full((3, 1, 1, 1), train, dtype=dtype),
-        torch.zeros(3, dtype=torch.int64),
-        torch.full((2, 1, 1, 1), test, dtype=dtype),
-        torch.zeros(2, dtype=torch.int64),
-    )
+    images = [torch.full((count, 1, 1, 1), value, dtype=dtype) for count, value in ((3, train), (2, test))]
+    labels = [torch.zeros(count, dtype=torch.int64) for count in (3, 2)]
+    return EvaluationData(images[0], labels[0], images[1], labels[1])
 
 
 @pytest.mark.parametrize("points", [1, 3, 5])
@@ -302,7 +267,7 @@ def test_running_means_do_not_lose_small_weights_to_float32():
 
 def test_a_diverged_replicate_is_missing_and_leaves_the_others_alone(data):
     model = ensemble_model(MLP)
-    checkpoints = trajectory(model, [0, 1, 2], replicates=2)
+    checkpoints = trajectory(model, [0, 1, 2])
     healthy = swa_table(model, checkpoints, data, 1)
     checkpoints[1]["linear1.weight"][1] = torch.nan
     table = swa_table(model, checkpoints, data, 1)

@@ -19,25 +19,26 @@ def test_point_columns_stand_in_front():
     assert set(table["point"]) == {"digits-mlp-b32-lr0.1-wd0.01"}
 
 
-def test_axes_that_differ():
-    a = described()
-    assert tables.differing_axes(a, described(init_seed=1)) == ["init_seed"]
-    assert tables.differing_axes(a, described(lr=1.0, weight_decay=0.001)) == ["lr"]
-    assert tables.differing_axes(a, described(weight_decay=0.1)) == ["intrinsic_lr"]
-    assert tables.differing_axes(a, described(lr=1.0, weight_decay=0.1)) == ["lr", "intrinsic_lr"]
-    assert tables.differing_axes(a, described(init_scale=3.0, batch_size=64)) == ["batch_size", "init_scale"]
-    assert tables.differing_axes(a, described(data_order=0, constraint="sphere")) == ["data_order", "constraint"]
+@pytest.mark.parametrize(
+    ("changes", "axes"),
+    [
+        ({"init_seed": 1}, ["init_seed"]),
+        ({"lr": 1.0, "weight_decay": 0.001}, ["lr"]),
+        ({"weight_decay": 0.1}, ["intrinsic_lr"]),
+        ({"lr": 1.0, "weight_decay": 0.1}, ["lr", "intrinsic_lr"]),
+        ({"init_scale": 3.0, "batch_size": 64}, ["batch_size", "init_scale"]),
+        ({"data_order": 0, "constraint": "sphere"}, ["data_order", "constraint"]),
+    ],
+)
+def test_axes_that_differ(changes, axes):
+    assert tables.differing_axes(described(), described(**changes)) == axes
 
 
-def test_independent_initialisations_are_paired_within_a_point():
-    ((_, _, relation, pairs),) = tables.across_pairs(Experiment("one", (described(),), 3))
-    assert (relation, pairs) == ("across_initialisations", [(0, 1), (1, 2), (2, 0)])
-
-
-@pytest.mark.parametrize(("replicates", "pairs"), [(1, []), (2, [(0, 1)])])
-def test_few_replicates(replicates, pairs):
+@pytest.mark.parametrize(("replicates", "pairs"), [(1, []), (2, [(0, 1)]), (3, [(0, 1), (1, 2), (2, 0)])])
+def test_independent_initialisations_are_paired_within_a_point(replicates, pairs):
     found = list(tables.across_pairs(Experiment("one", (described(),), replicates)))
     assert [pair for _, _, _, members in found for pair in members] == pairs
+    assert {relation for _, _, relation, _ in found} <= {"across_initialisations"}
 
 
 def test_shared_initialisations_are_paired_across_points():

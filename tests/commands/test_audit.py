@@ -1,6 +1,5 @@
 """The audit of a results folder: clean as it was made, and every defect named with what repairs it."""
 
-import os
 import re
 import shlex
 import subprocess
@@ -13,7 +12,7 @@ from intrinsic_lr.commands import audit
 from intrinsic_lr.core.storage import read_json, sha256, write_json
 from intrinsic_lr.study.config_files import merge_files
 from intrinsic_lr.study.study import Study
-from projects import REPOSITORY, experiments, overlay, snakemake
+from projects import REPOSITORY, environment_of, experiments, overlay, snakemake
 
 pytestmark = pytest.mark.workflow
 
@@ -39,12 +38,7 @@ def command(project, config="config/smoke.yaml"):
     """Run the audit in a project as its user does; return its exit status and its lines."""
     words = [sys.executable, "-m", "intrinsic_lr.commands", "audit", "--config", config]
     done = subprocess.run(
-        words,
-        cwd=project,
-        env={**os.environ, "PYTHONPATH": str(project / "workflow/lib")},
-        capture_output=True,
-        text=True,
-        timeout=120,
+        words, cwd=project, env=environment_of(project), capture_output=True, text=True, timeout=120
     )
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, done.stdout.splitlines()
@@ -67,34 +61,14 @@ def cut(file):
     file.write_bytes(file.read_bytes()[:-10])
 
 
+def empty(file):
+    file.write_bytes(b"")
+
+
 def swap(a, b):
     content = a.read_bytes()
     a.write_bytes(b.read_bytes())
     b.write_bytes(content)
-
-
-def record(project, path):
-    """Put the checksum that a file has now into the log of the job that wrote it, as if it had written that."""
-    known = re.compile(rf"^wrote {re.escape(path)} sha256 \w+$", re.MULTILINE)
-    (log,) = (log for log in project.glob("results/logs/**/*.log") if known.search(log.read_text()))
-    log.write_text(known.sub(f"wrote {path} sha256 {sha256(project / path)}", log.read_text()))
-
-
-def rewrite(project, path, **changes):
-    """Change a JSON file, its own checksum and the record of it; keys are joined by two underscores."""
-    content = read_json(project / path)
-    for keys, value in changes.items():
-        *above, last = keys.split("__")
-        inner = content
-        for key in above:
-            inner = inner[key]
-        inner[last] = value
-    write_json(project / path, content)
-    record(project, path)
-
-
-HISTORY, RUN = f"{FIRST}history.parquet", f"{FIRST}run.json"
-STRAY = ("results/notes.txt", "results/tables/a b.csv", f"{FIRST}.run.json.x.1.0.tmp", f"{FIRST}resume/state")
 
 
 def touch(*files):
@@ -103,82 +77,88 @@ def touch(*files):
         file.touch()
 
 
-DAMAGED = "damaged, its checksum is not the recorded one"
-BYTES = {
-    "a file of the user's": (touch, [STRAY[0]]),
-    "a table of nobody's": (touch, [STRAY[1]]),
-    "what a killed job left": (touch, [STRAY[2]]),
-    "a state of a finished training": (touch, [STRAY[3]]),
-    "cut checkpoints": (cut, [f"{FIRST}checkpoints/00000050.safetensors"]),
-    "a flipped bit in a history": (flip, [HISTORY]),
-    "a flipped bit in predictions": (flip, [f"{FIRST}predictions/00000050.safetensors"]),
-    "a flipped bit in data": (flip, ["results/data/digits_300.safetensors"]),
-    "a flipped bit in a figure": (flip, ["results/figures/gd_toy.png"]),
-    "a flipped bit in a verdict": (flip, ["results/claims.csv"]),
-    "a flipped bit in a record": (flip, [RUN]),
-    "a record cut short": (cut, [RUN]),
-    "an emptied table": (lambda file: file.write_text(""), [TABLE]),
-    "swapped histories": (swap, [HISTORY, f"{SECOND}history.parquet"]),
-    "swapped records": (swap, [RUN, f"{SECOND}run.json"]),
+DAMAGES = {
+    "files": [
+        (cut, f"{FIRST}checkpoints/00000050.safetensors"),
+        (flip, f"{FIRST}history.parquet"),
+        (flip, f"{FIRST}predictions/00000050.safetensors"),
+        (flip, "results/data/digits_300.safetensors"),
+        (flip, "results/figures/gd_toy.png"),
+        (flip, "results/claims.csv"),
+        (empty, TABLE),
+    ],
+    "records": [(flip, f"{FIRST}run.json"), (cut, f"{SECOND}run.json")],
+    "swapped": [(swap, f"{FIRST}history.parquet", f"{SECOND}history.parquet")],
+    "swapped records": [(swap, f"{FIRST}run.json", f"{SECOND}run.json")],
 }
 
 
-@pytest.mark.parametrize("defect", BYTES)
-def test_a_changed_or_foreign_file_is_named(project, asked, study, defect):
-    do, paths = BYTES[defect]
-    do(*(project / path for path in paths))
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_every_damaged_file_is_named(project, asked, study, damage):
+    repairs = {}
+    for do, *paths in DAMAGES[damage]:
+        do(*(project / path for path in paths))
+        repairs |= {path: str(Path(path).parent) if "/00000050" in path else path for path in paths}
     *faults, counts = audit.audit(study, asked, project, CONFIG)
-    foreign = paths[0] in STRAY
-    what = "foreign, no job of the workflow wrote it" if foreign else DAMAGED
-    repair = "rm {}" if foreign else f"snakemake --cores all --force {{}} --configfile {CONFIG[0]}"
-    made = {path: str(Path(path).parent) if "/00000050" in path else path for path in paths}
     assert sorted(faults) == [
-        f"{path}: {what}; repair with `{repair.format(shlex.quote(made[path]))}`" for path in sorted(paths)
+        f"{path}: damaged, its checksum is not the recorded one; repair with "
+        f"`snakemake --cores all --force {repairs[path]} --configfile {CONFIG[0]}`"
+        for path in sorted(repairs)
     ]
-    found = f"0 damaged, {len(paths)} foreign" if foreign else f"{len(paths)} damaged, 0 foreign"
-    assert counts.endswith(f"0 stale, 0 missing, {found}")
+    assert counts.endswith(f"0 stale, 0 missing, {len(repairs)} damaged, 0 foreign")
 
 
-def forget(project):
+def test_every_foreign_file_is_named(project, asked, study):
+    """Of the user's, of nobody, of a killed job, and the state of a training that is finished."""
+    names = ["notes.txt", "tables/a b.csv"]
+    paths = sorted([*(f"results/{name}" for name in names), f"{FIRST}.run.json.x.1.0.tmp", f"{FIRST}resume/state"])
+    touch(*(project / path for path in paths))
+    *faults, counts = audit.audit(study, asked, project, CONFIG)
+    what = "foreign, no job of the workflow wrote it; repair with"
+    assert sorted(faults) == [f"{path}: {what} `rm {shlex.quote(path)}`" for path in paths]
+    assert counts.endswith("0 stale, 0 missing, 0 damaged, 4 foreign")
+
+
+def rewrite(project, path, **changes):
+    """Change a JSON file and the record of its checksum; keys are joined by two underscores."""
+    content = read_json(project / path)
+    for keys, value in changes.items():
+        *above, last = keys.split("__")
+        inner = content
+        for key in above:
+            inner = inner[key]
+        inner[last] = value
+    write_json(project / path, content)
+    known = re.compile(rf"^wrote {re.escape(path)} sha256 \w+$", re.MULTILINE)
+    (log,) = (log for log in project.glob("results/logs/**/*.log") if known.search(log.read_text()))
+    log.write_text(known.sub(f"wrote {path} sha256 {sha256(project / path)}", log.read_text()))
+
+
+def test_what_does_not_fit_the_config_is_named(project, asked, study):
+    trajectory, *grid = (
+        f"{path.parent.relative_to(project)}/"
+        for name in ("small-b20-lr0.1-wd0.2", "small_cnn-*wd0.01-*", "small_cnn-*wd0.1-*")
+        for path in project.glob(f"results/runs/digits_300-{name}/*/run.json")
+    )
     (project / "results/logs/grid/smoke_grid.log").unlink()
-
-
-CONTENTS = {
-    "a log that is gone": (forget, TABLE, "no log records its checksum"),
-    "a training of another seed": (
-        lambda project: rewrite(project, RUN, plan__seed=7),
-        RUN,
-        "seed is 7, the config asks for the default",
-    ),
-    "a training on other data": (
-        lambda project: rewrite(project, RUN, data__sha256="0"),
-        RUN,
-        "trained on other data than those that are there",
-    ),
-    "a record without its plan": (
-        lambda project: rewrite(project, RUN, plan=None),
-        RUN,
-        "it cannot be read (unsupported operand type(s) for |: 'dict' and 'NoneType')",
-    ),
-    "a checkpoint that is gone": (
-        lambda project: (project / FIRST / "checkpoints/00000050.safetensors").unlink(),
-        RUN,
-        "checkpoints/00000050.safetensors, whose checksum it carries, is missing",
-    ),
-    "predictions of other checkpoints": (
-        lambda project: rewrite(project, f"{FIRST}extract.json", checkpoints={}),
-        f"{FIRST}extract.json",
-        "made from other checkpoints than those of run.json",
-    ),
-}
-
-
-@pytest.mark.parametrize("defect", CONTENTS)
-def test_what_does_not_fit_the_config_is_named(project, asked, study, defect):
-    do, path, what = CONTENTS[defect]
-    do(project)
-    fault, _ = audit.audit(study, asked, project)
-    assert fault == f"{path}: damaged, {what}; repair with `snakemake --cores all --force {path}`"
+    (project / FIRST / "checkpoints/00000050.safetensors").unlink()
+    rewrite(project, f"{SECOND}run.json", plan__seed=7)
+    rewrite(project, f"{grid[0]}run.json", data__sha256="0")
+    rewrite(project, f"{grid[1]}run.json", plan=None)
+    rewrite(project, f"{trajectory}extract.json", checkpoints={})
+    expected = {
+        TABLE: "no log records its checksum",
+        f"{FIRST}run.json": "checkpoints/00000050.safetensors, whose checksum it carries, is missing",
+        f"{SECOND}run.json": "seed is 7, the config asks for the default",
+        f"{grid[0]}run.json": "trained on other data than those that are there",
+        f"{grid[1]}run.json": "it cannot be read (unsupported operand type(s) for |: 'dict' and 'NoneType')",
+        f"{trajectory}extract.json": "made from other checkpoints than those of run.json",
+    }
+    *faults, _ = audit.audit(study, asked, project)
+    assert sorted(faults) == [
+        f"{path}: damaged, {what}; repair with `snakemake --cores all --force {path}`"
+        for path, what in sorted(expected.items())
+    ]
 
 
 def test_what_a_stopped_training_goes_on_from_is_no_foreign_file(project, asked, study):

@@ -17,32 +17,28 @@ PROGRAM = Path(sys.executable).with_name("intrinsic-lr")
 LIBRARY = Path(console.__file__).parents[2]
 
 
-def run(*arguments, folder):
-    words = [PROGRAM, *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(LIBRARY)}
-    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
-
-
-def test_help_lists_every_sub_command(tmp_path):
-    lines = run("--help", folder=tmp_path).stdout.splitlines()
-    assert [line.split()[0] for line in lines[1:-1]] == list(console.COMMANDS)
-
-
-def test_an_unknown_sub_command_is_named(tmp_path):
-    done = run("trian", folder=tmp_path)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: the command must be one of prepare, train")
-    assert done.stderr.endswith("got 'trian'\n")
-
-
-@pytest.mark.parametrize("command", console.COMMANDS)
-def test_modules_in_the_working_folder_are_not_imported(tmp_path, command):
+def test_modules_in_the_working_folder_are_not_imported(tmp_path):
     """Every sub-command starts; files named as the libraries that it imports are no obstacle."""
     for name in ("random.py", "torch.py", "pandas.py"):
         (tmp_path / name).write_text("raise SystemExit('imported')")
-    done = run(command, *([] if command == "check" else ["--help"]), folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert command == "check" or done.stdout.startswith(f"usage: intrinsic-lr {command}")
+    options = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(LIBRARY)}, "text": True}
+    options |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    words = {name: [PROGRAM, name, *([] if name == "check" else ["--help"])] for name in console.COMMANDS}
+    started = {name: subprocess.Popen(command, **options) for name, command in words.items()}
+    for name, process in started.items():
+        shown, errors = process.communicate()
+        assert process.returncode == 0, errors
+        assert name == "check" or shown.startswith(f"usage: intrinsic-lr {name}")
+
+
+def test_help_lists_every_sub_command_and_an_unknown_one_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["intrinsic-lr", "--help"])
+    console.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:-1]] == list(console.COMMANDS)
+    monkeypatch.setattr(sys, "argv", ["intrinsic-lr", "trian"])
+    with pytest.raises(SystemExit, match=r"must be one of prepare, train.* got 'trian'"):
+        console.main()
 
 
 def test_the_package_depends_on_all_that_it_imports():

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import yaml
@@ -57,17 +56,12 @@ def command(study, lr, *more):
 def run_here(study, lr, *more):
     """Train in this process; what it says goes to the log, and how it ends is as may be."""
     words, log = command(study, lr, *more)
-    with (
-        open(log, "w") as handle,
-        contextlib.redirect_stderr(handle),
-        contextlib.suppress(SystemExit),
-        mock.patch.object(sys, "argv", ["train", *words]),
-    ):
-        run_command(train.main)
+    with open(log, "w") as handle, contextlib.redirect_stderr(handle), contextlib.suppress(SystemExit):
+        run_command(lambda: train.main(words))
 
 
-def start(study, lr, *more):
-    words, log = command(study, lr, *more)
+def start(study, lr):
+    words, log = command(study, lr)
     with open(log, "w") as handle:
         words = [sys.executable, "-m", "intrinsic_lr.commands", "train", *words]
         running = subprocess.Popen(words, stderr=handle, env={**os.environ, "PYTHONPATH": str(LIBRARY)})
@@ -97,9 +91,8 @@ def study(tmp_path, monkeypatch):
 @pytest.fixture
 def prepared(study):
     """The same with its data set prepared."""
-    data.write({"kind": "digits", "subset": 50}, "few_digits", *(
-        f"results/data/few_digits.{kind}" for kind in ("safetensors", "json")
-    ))  # fmt: skip
+    files = [f"results/data/few_digits.{kind}" for kind in ("safetensors", "json")]
+    data.write({"kind": "digits", "subset": 50}, "few_digits", *files)
     return study
 
 
@@ -109,7 +102,6 @@ def test_before_the_start(study, capsys):
     counts, share, left = row(lines, "watched")
     assert (counts[State.WAITING], sum(counts.values()), share, left) == (5, 5, 0, "unknown")
     assert "data sets: 0 of 1 done" in lines
-    assert any("of 5 nothing like them was timed" in line for line in lines)
     assert any(line.startswith("no training is running") for line in lines)
 
 
@@ -142,9 +134,7 @@ def test_every_state_of_a_training(prepared, capsys):
     shown = lines[lines.index(line) + 1 : lines.index(line) + 3]
     assert shown[0] == f"  results/logs/train/{point(failing)}/block_0000.log:"
     assert shown[1].startswith("    error: device: must be one of auto, cpu")
-    assert any(
-        line.startswith(f"killed: train/{point(killed)}/block_0000, 0 %, last sign of life") for line in lines
-    )
+    assert any(line.startswith(f"killed: train/{point(killed)}/block_0000, 0 %") for line in lines)
     assert any("stopped after step 0" in line for line in lines)
     assert not any(point(waiting) in line for line in lines)
     # All that is left is trained, as a restarted workflow would, and the study is done.
@@ -157,20 +147,16 @@ def test_every_state_of_a_training(prepared, capsys):
     assert "tables of analyses: 0 of 1 done" in lines
 
 
-def test_a_setting_that_changed_is_waiting_again(prepared):
+def test_time_left_is_that_of_like_trainings_and_a_changed_setting_is_waiting_again(prepared):
     run_here(prepared, RATES[0])
-    longer = {**CONFIG["experiments"]["watched"], "checkpoints": {"steps": [1, STEPS]}}
-    Path("watched.yaml").write_text(yaml.safe_dump({**CONFIG, "experiments": {"watched": longer}}))
-    changed = status.Study.read(merge_files([Path("watched.yaml")]))
     assert row(status.report(prepared, time.time()), "watched")[0][State.DONE] == 1
-    assert row(status.report(changed, time.time()), "watched")[0][State.DONE] == 0
-
-
-def test_time_left_is_that_of_like_trainings(prepared):
-    run_here(prepared, RATES[0])
     blocks = status.look_at_trainings(prepared, time.time())
     left = status.seconds_left(prepared, blocks)
     assert left == {(point(lr), 0): pytest.approx(blocks[point(RATES[0]), 0].wall) for lr in RATES[1:]}
+    longer = {**CONFIG["experiments"]["watched"], "checkpoints": {"steps": [1, STEPS]}}
+    Path("watched.yaml").write_text(yaml.safe_dump({**CONFIG, "experiments": {"watched": longer}}))
+    changed = status.Study.read(merge_files([Path("watched.yaml")]))
+    assert row(status.report(changed, time.time()), "watched")[0][State.DONE] == 0
 
 
 def test_a_drawing_that_failed_is_named(study):

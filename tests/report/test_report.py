@@ -34,14 +34,11 @@ class TestCaptions:
         assert f"Seed of the study {CONFIG['seed']}; intervals cover 95 %" in text
         text = caption(TEMPLATES / "claim.rst", CONFIG, {"statement": "It holds.", "captions": [told, told]})
         assert text.count("<li>") == 2
-
-    def test_a_claim_without_an_experiment_says_so(self):
         text = caption(TEMPLATES / "claim.rst", CONFIG, {"statement": "It holds.", "captions": []})
         assert "No experiment is trained" in text
 
     def test_another_seed_gives_another_caption(self):
-        text = caption(TEMPLATES / "scorecard.rst", {**CONFIG, "seed": 7}, {})
-        assert "Seed of the study 7" in text
+        assert "Seed of the study 7" in caption(TEMPLATES / "scorecard.rst", {**CONFIG, "seed": 7}, {})
 
     def test_a_mistake_in_a_caption_ends_the_program(self, tmp_path):
         (tmp_path / "broken.rst").write_text("``open")
@@ -49,40 +46,33 @@ class TestCaptions:
             caption(tmp_path / "broken.rst", CONFIG, {})
 
 
-class TestEmbedding:
-    @staticmethod
-    def content(download):
-        return base64.b64decode(download.url.split(",")[1])
+def content(download):
+    return base64.b64decode(download.url.split(",")[1])
 
-    def test_a_small_table_as_it_is(self, tmp_path):
-        (tmp_path / "a.csv").write_text("x\n1\n")
-        download = embed.table_download(tmp_path / "a.csv", "Numbers")
-        assert (download.name, download.label) == ("a.csv", "Numbers (CSV)")
-        assert self.content(download) == b"x\n1\n"
 
-    def test_a_larger_table_compressed_with_the_same_bytes_twice(self, tmp_path):
-        text = "x\n" + "12345\n" * 20_000
-        (tmp_path / "a.csv").write_text(text)
-        first, second = (embed.table_download(tmp_path / "a.csv", "Numbers") for _ in range(2))
-        assert first == second
-        assert first.name == "a.csv.gz"
-        assert gzip.decompress(self.content(first)).decode() == text
-
-    def test_a_large_table_is_named_alone(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(embed, "LARGEST_TABLE", 10)
-        (tmp_path / "a.csv").write_text("x\n" + "12345\n" * 20_000)
-        download = embed.table_download(tmp_path / "a.csv", "Numbers")
-        assert download.url is None
-        assert download.path.endswith("a.csv")
+def test_a_table_is_embedded_as_it_is_compressed_or_named_alone_by_its_size(tmp_path, monkeypatch):
+    table = tmp_path / "a.csv"
+    table.write_text("x\n1\n")
+    download = embed.table_download(table, "Numbers")
+    assert (download.name, download.label) == ("a.csv", "Numbers (CSV)")
+    assert content(download) == b"x\n1\n"
+    text = "x\n" + "12345\n" * 20_000
+    table.write_text(text)
+    download = embed.table_download(table, "Numbers")
+    assert embed.table_download(table, "Numbers") == download
+    assert download.name == "a.csv.gz"
+    assert gzip.decompress(content(download)).decode() == text
+    monkeypatch.setattr(embed, "LARGEST_TABLE", 10)
+    download = embed.table_download(table, "Numbers")
+    assert download.url is None
+    assert download.path.endswith("a.csv")
 
 
 def record(**changes):
-    planned = plan(**changes.pop("plan", {})).to_dict()
     return {
-        "plan": planned, "seeds": [{}, {}], "non_finite": {}, "finished": "2020-01-01T00:00:00+00:00",
-        "device": "cpu", "threads": 1, "versions": {"python": "3.11", "torch": "2"}, "git_commit": "abc",
-        "training_version": 3,
-        "wall_seconds": 1.5, **changes,
+        "plan": plan(**changes.pop("plan", {})).to_dict(), "seeds": [{}, {}], "non_finite": {},
+        "finished": "2020-01-01T00:00:00+00:00", "device": "cpu", "threads": 1, "git_commit": "abc",
+        "versions": {"python": "3.11", "torch": "2"}, "training_version": 3, "wall_seconds": 1.5, **changes,
     }  # fmt: skip
 
 
@@ -120,7 +110,3 @@ def test_tables_escape_text_round_numbers_and_leave_out_what_is_missing():
 def test_formulas_are_spelt_in_symbols():
     assert symbols("sqrt(2 lambda_e / E||g^||^2) at eta <= 1") == "sqrt(2 λₑ / E‖ĝ‖²) at η ≤ 1"
     assert symbols("beta, x^24, meeting") == "beta, x^24, meeting"
-
-
-def test_every_claim_says_what_would_refute_it():
-    assert all(claim.refuted_by.endswith(".") and claim.refuted_by[0].isupper() for claim in CLAIMS.values())
