@@ -26,10 +26,12 @@ AFFINE = "mlp:depth=2,width=6,norm=batch,affine=true,head=trained"
 @pytest.fixture(scope="module")
 def data():
     generator = torch.Generator().manual_seed(3)
-    options = {"generator": generator}
-    images = [torch.randn(count, *IMAGE, dtype=torch.float64, **options) for count in (40, 30)]
-    labels = [torch.randint(CLASSES, (count,), **options) for count in (40, 30)]
-    return EvaluationData(images[0], labels[0], images[1], labels[1])
+
+    def part(count):
+        images = torch.randn(count, *IMAGE, generator=generator, dtype=torch.float64)
+        return images, torch.randint(CLASSES, (count,), generator=generator)
+
+    return EvaluationData(*part(40), *part(30))
 
 
 def ensemble_model(text):

@@ -30,13 +30,16 @@ def assert_close(found, expected, name):
             assert a.equals(b), (name, column)
 
 
+def run_tables(project, *arguments, **options):
+    done = snakemake(project, *arguments, "tables", **options)
+    assert done.returncode == 0, done.stdout
+    return tables(project)
+
+
 @pytest.mark.workflow
 @pytest.mark.long
 def test_one_core(finished, tmp_path):
-    project = new_project(tmp_path / "project")
-    done = snakemake(project, "--cores", "1", "tables")
-    assert done.returncode == 0, done.stdout
-    assert tables(project) == tables(finished)
+    assert run_tables(new_project(tmp_path / "project"), "--cores", "1") == tables(finished)
 
 
 @pytest.mark.workflow
@@ -45,12 +48,10 @@ def test_one_core(finished, tmp_path):
 def test_blocks_of_any_size(finished, tmp_path, size):
     project = new_project(tmp_path / "project")
     changed = experiments(**{name: {"block_size": size} for name in SMOKE["experiments"]})
-    done = snakemake(project, "tables", config=overlay(project, experiments=changed))
-    assert done.returncode == 0, done.stdout
-    assert tables(project).keys() == tables(finished).keys()
-    for name in tables(finished):
-        found, expected = (pd.read_csv(folder / "results/tables" / name) for folder in (project, finished))
-        assert_close(found, expected, name)
+    made = run_tables(project, config=overlay(project, experiments=changed))
+    assert made.keys() == tables(finished).keys()
+    for name in made:
+        assert_close(*(pd.read_csv(folder / "results/tables" / name) for folder in (project, finished)), name)
 
 
 @pytest.mark.workflow
@@ -59,9 +60,7 @@ def test_moved_with_its_results(project, finished):
     """The fixture is a copy elsewhere; half of it is made again there."""
     for path in [*project.glob("results/runs/*wd0.2*"), *project.glob("results/tables/*.csv")]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    done = snakemake(project, "tables")
-    assert done.returncode == 0, done.stdout
-    assert tables(project) == tables(finished)
+    assert run_tables(project) == tables(finished)
 
 
 def test_a_member_is_trained_again_alone_from_its_record(finished, tmp_path, monkeypatch):

@@ -80,7 +80,14 @@ def fill(folder, left):
 
 
 def left_over(folder):
-    return {path.name for path in folder.iterdir()}
+    return {path.name for path in folder.iterdir()} if folder.exists() else set()
+
+
+def resumes(files, out, undisturbed):
+    """Train to the end, now that nothing is in the way: the results are those of an undisturbed training."""
+    train.main(command(files, out))
+    assert contents(out) == contents(undisturbed)
+    assert left_over(out) == {*RESULTS, RUN}
 
 
 def test_a_disk_that_fills_up_during_a_training(files, undisturbed, disk, monkeypatch):
@@ -96,19 +103,15 @@ def test_a_disk_that_fills_up_during_a_training(files, undisturbed, disk, monkey
             assert "\n" not in line
             assert "No space left on device" in line
             refused.add(Path(line.partition(":")[0]).name)
-            kept = left_over(out) if out.exists() else set()
-            assert RUN not in kept
             # What is there under its name is whole; beside it is at most what the next run goes on from.
             whole = {path: text for path, text in contents(out).items() if not path.startswith(RESUME)}
             assert whole.items() <= contents(undisturbed).items()
-            assert kept <= {*RESULTS, RESUME}, kept
+            assert left_over(out) <= {*RESULTS, RESUME}
         else:
             break
         finally:
             ballast.unlink()
-        train.main(command(files, out))
-        assert contents(out) == contents(undisturbed)
-        assert left_over(out) == {*RESULTS, RUN}
+        resumes(files, out, undisturbed)
         shutil.rmtree(out)
     else:
         pytest.fail("a training that needs no more than 200 pages was refused")
@@ -116,33 +119,34 @@ def test_a_disk_that_fills_up_during_a_training(files, undisturbed, disk, monkey
     assert refused >= {"00000000.safetensors", "state"}
 
 
-def test_the_program_says_so_in_its_log_on_the_same_disk(files, disk):
+def test_the_program_says_so_in_its_log_on_the_same_disk(files, undisturbed, disk):
     """Nobody checks beforehand here. Where the log cannot be written either, there is still no traceback."""
-    out = disk / "block"
-    words = [sys.executable, "-m", "intrinsic_lr.commands", "train", *command(files, out)]
+    out, log = disk / "block", disk / "log"
     code = "import sys; from intrinsic_lr.core import job_log; from intrinsic_lr.commands import train; "
     code += "from intrinsic_lr.training import blocks; blocks.check_disk = lambda *_: None; "
-    words[1:4] = ["-c", code + "job_log.run_command(lambda: train.main(sys.argv[1:]))"]
-    log = disk / "log"
+    code += "job_log.run_command(lambda: train.main(sys.argv[1:]))"
     with open(log, "w") as handle:
         ballast = fill(disk, 2 * PAGE)
+        words = [sys.executable, "-c", code, *command(files, out)]
         done = subprocess.run(words, env={**os.environ, "PYTHONPATH": str(LIBRARY)}, stderr=handle)
     ballast.unlink()
     assert done.returncode == 2
     assert "Traceback" not in log.read_text()
-    train.main(command(files, out))
-    assert left_over(out) == {*RESULTS, RUN}
+    resumes(files, out, undisturbed)
 
 
 def refuses(write, path, words):
     """Writing is refused in one line, and leaves what was there."""
-    before = {file: file.read_bytes() for file in path.parent.iterdir() if file.name != "ballast"}
-    with pytest.raises(InputError) as caught:
+
+    def there():
+        return {file: file.read_bytes() for file in path.parent.iterdir() if file.name != "ballast"}
+
+    before = there()
+    with pytest.raises(InputError, match=words) as caught:
         write()
     assert str(path) in str(caught.value)
-    assert words in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert before == {file: file.read_bytes() for file in path.parent.iterdir() if file.name != "ballast"}
+    assert there() == before
 
 
 @pytest.mark.parametrize("exists", [False, True])
@@ -170,8 +174,7 @@ def test_a_read_only_folder(files, undisturbed, tmp_path, read_only):
     refuses(lambda: write_table(pd.DataFrame({"x": [1]}), str(out / "t.csv")), out / "t.csv", "Read-only")
     assert left_over(out) == set()
     subprocess.run(["mount", "-o", "remount,rw,bind", str(tmp_path / "results")], check=True)
-    train.main(command(files, out))
-    assert contents(out) == contents(undisturbed)
+    resumes(files, out, undisturbed)
 
 
 def test_no_permission(files, undisturbed, tmp_path):
@@ -194,5 +197,4 @@ def test_no_permission(files, undisturbed, tmp_path):
     assert "Permission denied" in line
     assert left_over(out) == set()
     out.chmod(0o755)
-    train.main(command(files, out))
-    assert contents(out) == contents(undisturbed)
+    resumes(files, out, undisturbed)

@@ -39,15 +39,8 @@ def kind(process):
         return "training"
     if command == "extract" or "/.snakemake/scripts/" in text:
         return "analysis"
-    if (
-        words
-        and "python" in words[0]
-        and "snakemake" in text
-        and "--cores" in words
-        and "--target-jobs" not in words
-    ):
-        return "snakemake"
-    return None
+    is_snakemake = words and "python" in words[0] and "snakemake" in text and "--cores" in words
+    return "snakemake" if is_snakemake and "--target-jobs" not in words else None
 
 
 def found(make, target):
@@ -110,13 +103,7 @@ def arrays(project):
 
 
 class Study:
-    """A study that is killed, started again, compared once it is done, and begun anew.
-
-    Args:
-        project: its folder.
-        config: name of its config.
-        undisturbed: a finished project of which this study is a part, or all.
-    """
+    """A study that is killed, started again, compared with an undisturbed one that it is a part of, begun anew."""
 
     def __init__(self, project, config, undisturbed):
         self.project, self.config = project, config
@@ -150,10 +137,6 @@ class Study:
         assert not busy
         assert left_over(self.project) == []
 
-    def begin_anew(self):
-        for name in ("results", ".snakemake"):
-            os.rename(self.project / name, self.project / f"{name}.{self.starts}")
-
 
 def test_kills_at_random_moments(finished, tmp_path, pytestconfig, capsys):
     kills = pytestconfig.getoption("--kills")
@@ -168,7 +151,8 @@ def test_kills_at_random_moments(finished, tmp_path, pytestconfig, capsys):
             # The study came to its end, or was given up after earlier hits, before there was such a target.
             if make.poll() == 0:
                 study.finish(make)
-                study.begin_anew()
+                for name in ("results", ".snakemake"):
+                    os.rename(project / name, project / f"{name}.{study.starts}")
             make = study.start()
         done[target, number] += 1
         if target == "snakemake" or number == signal.SIGINT:
@@ -176,11 +160,6 @@ def test_kills_at_random_moments(finished, tmp_path, pytestconfig, capsys):
             make = study.start()
     study.finish(make)
     with capsys.disabled():
-        print(f"\n{'hit':10} {'signal':8} times")
-        for (target, number), times in done.items():
-            print(f"{target:10} {number.name:8} {times:5}")
-        print(
-            f"{sum(done.values())} kills, {study.starts} starts of make results, {study.compared} files compared, "
-            f"{len(study.different)} different"
-        )
+        hits = ", ".join(f"{target} {number.name} {times}" for (target, number), times in done.items())
+        print(f"\nkills: {hits}; {study.starts} starts, {study.compared} files compared")
     assert study.different == []

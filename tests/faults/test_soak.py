@@ -1,6 +1,5 @@
 """Many trainings in one invocation: neither memory nor files nor open handles grow."""
 
-import os
 import subprocess
 import sys
 import time
@@ -9,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from projects import SMOKE, new_project, overlay
+from projects import SMOKE, environment_of, new_project, overlay
 
 pytestmark = [pytest.mark.workflow, pytest.mark.long]
 
@@ -21,15 +20,10 @@ SPARE_HANDLES = 4
 def grid(count):
     """Return an experiment of so many points of a few steps."""
     return {
-        **SMOKE["experiments"]["smoke_grid"],
-        "model": "small",
-        "replicates": 1,
-        "block_size": 1,
+        **SMOKE["experiments"]["smoke_grid"], "model": "small", "replicates": 1, "block_size": 1,
         "grid": {"lr": [0.1], "weight_decay": [round(0.001 * (1 + k), 6) for k in range(count)]},
-        "length": {"steps": 4},
-        "checkpoints": {"steps": [4]},
-        "analyses": [],
-    }
+        "length": {"steps": 4}, "checkpoints": {"steps": [4]}, "analyses": [],
+    }  # fmt: skip
 
 
 def entries(*folders):
@@ -44,18 +38,11 @@ def test_many_trainings(tmp_path, pytestconfig, capsys):
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     shared = entries("/tmp", "/dev/shm")
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     words = [sys.executable, "-m", "snakemake", "--cores", "2", "trainings", "--configfile", config]
     output = tmp_path / "output"
     with open(output, "w") as handle:
-        running = subprocess.Popen(
-            words,
-            cwd=project,
-            env={**variables, "PATH": path, "TMPDIR": str(temporary)},
-            stdout=handle,
-            stderr=subprocess.STDOUT,
-        )
+        variables = {**environment_of(project), "TMPDIR": str(temporary)}
+        running = subprocess.Popen(words, cwd=project, env=variables, stdout=handle, stderr=subprocess.STDOUT)
     seen = []
     process = psutil.Process(running.pid)
     while running.poll() is None:

@@ -72,14 +72,14 @@ class TestClock:
 
 class TestTwoPrograms:
     def test_a_lock_that_someone_stands_behind(self, tmp_path):
-        folder = tmp_path / ".snakemake"
-        (folder / "locks").mkdir(parents=True)
+        folder, lock = tmp_path / ".snakemake", tmp_path / ".snakemake/locks/0.input.lock"
+        lock.parent.mkdir(parents=True)
         assert not clear_lock(folder)
-        (folder / "locks" / "0.input.lock").touch()
+        lock.touch()
         with mark_running(folder), pytest.raises(InputError, match=f"another run is at work in {tmp_path}"):
             clear_lock(folder)
         assert clear_lock(folder)
-        assert list((folder / "locks").iterdir()) == []
+        assert not lock.exists()
 
     def test_a_folder_is_waited_for(self, tmp_path, capsys):
         """The other program is an open file here, which is what the lock belongs to."""

@@ -53,19 +53,14 @@ NodeName={name} Name=shard Count=2
 
 
 class Cluster:
-    """A cluster with a controller and a daemon for each node.
+    """A cluster with a controller and a daemon for each node: two CPUs and one fake GPU of two shards."""
 
-    Args:
-        folder: an empty folder for all that Slurm writes.
-        nodes: how many virtual nodes, each with two CPUs and one fake GPU of two shards.
-    """
-
-    def __init__(self, folder: Path, nodes: int = 4) -> None:
+    def __init__(self, folder, nodes=4):
         self.folder = folder
         self.nodes = [f"node{number}" for number in range(nodes)]
-        self._daemons: dict[str, subprocess.Popen] = {}
+        self._daemons = {}
 
-    def __enter__(self) -> "Cluster":
+    def __enter__(self):
         if not os.path.ismount(CONFIGURATION):
             raise RuntimeError(f"{CONFIGURATION} is the machine's own; start with tests/slurm/run")
         self._configure()
@@ -80,10 +75,10 @@ class Cluster:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_):
         self.stop()
 
-    def _configure(self) -> None:
+    def _configure(self):
         host = socket.gethostname()
         lines, gres = [SLURM_CONF.format(host=host, folder=self.folder)], []
         for number, node in enumerate(self.nodes):
@@ -96,7 +91,7 @@ class Cluster:
         (CONFIGURATION / "slurm.conf").write_text("".join(lines))
         (CONFIGURATION / "gres.conf").write_text("".join(gres))
 
-    def _start_munge(self) -> None:
+    def _start_munge(self):
         key = self.folder / "munge.key"
         key.write_bytes(os.urandom(128))
         key.chmod(0o600)
@@ -106,33 +101,33 @@ class Cluster:
         self._start("munged", ["munged", "-F", "--force", *(f"--{name}={path}" for name, path in files.items())])
         wait_for(files["socket"].exists, "munge")
 
-    def _start(self, name: str, command: list[str]) -> None:
+    def _start(self, name, command):
         with open(self.folder / f"{name}.out", "ab") as output:
             self._daemons[name] = subprocess.Popen(command, stdout=output, stderr=output)
 
-    def kill(self, name: str) -> None:
+    def kill(self, name):
         """Kill a daemon with SIGKILL; what it started lives on."""
         daemon = self._daemons.pop(name)
         daemon.kill()
         daemon.wait()
 
-    def states(self) -> dict[str, str]:
+    def states(self):
         """Return the state of each node, in Slurm's words."""
         done = subprocess.run(["sinfo", "-h", "-p", "cpu", "-N", "-o", "%N %t"], capture_output=True, text=True)
         return dict(line.split() for line in done.stdout.splitlines())
 
-    def wait_for_states(self, wanted: set[str], nodes: list[str] | None = None) -> None:
+    def wait_for_states(self, wanted, nodes=None):
         """Wait until all nodes, or those named, are in one of these states."""
         nodes = self.nodes if nodes is None else nodes
         wait_for(lambda: {self.states().get(node) for node in nodes} <= wanted, f"{nodes} in {wanted}")
 
-    def jobs(self) -> list[dict[str, str]]:
+    def jobs(self):
         """Return what the controller knows of each job, ended ones included."""
         text = subprocess.run(["scontrol", "--oneliner", "show", "job"], capture_output=True, text=True).stdout
         pairs = (dict(word.split("=", 1) for word in line.split() if "=" in word) for line in text.splitlines())
         return [job for job in pairs if "JobId" in job]
 
-    def stop(self) -> None:
+    def stop(self):
         """Cancel all jobs, and end all daemons."""
         if "slurmctld" in self._daemons:
             subprocess.run(["scancel", "--user=root"], capture_output=True)
@@ -149,12 +144,8 @@ class Cluster:
             path.unlink()
 
 
-def wait_for(condition, what: str, seconds: float = 300) -> None:
-    """Wait until a condition holds.
-
-    Raises:
-        TimeoutError: when it does not within these seconds.
-    """
+def wait_for(condition, what, seconds=300):
+    """Wait until a condition holds."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -162,7 +153,7 @@ def wait_for(condition, what: str, seconds: float = 300) -> None:
         time.sleep(0.2)
 
 
-def processes() -> list[tuple[int, list[str], list[str]]]:
+def processes():
     """Return number, command and environment of each process that can be seen."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):

@@ -9,14 +9,13 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from cluster import Cluster, processes, wait_for
 
-from projects import new_project
+from projects import environment_of, new_project
 
 pytestmark = pytest.mark.slurm
 
@@ -33,21 +32,8 @@ CANCELLED, OVER_TIME, KILLED, POWERLESS, DETACHED = (
     "small_cnn-b20-lr0.1-wd0.1-schedule_late_decay",
 )
 
-Attacked = tuple[Path, list[dict[str, str]], list[list[str]]]
 
-
-def project_with_settings(folder: Path) -> Path:
-    """Return a project whose Slurm profile names the partitions of the cluster."""
-    project = new_project(folder)
-    profile = project / "profiles" / "slurm" / "profile.yaml"
-    text = profile.read_text()
-    for name, value in SETTINGS.items():
-        text = re.sub(rf'^  {name}: ""', f"  {name}: {value}", text, flags=re.MULTILINE)
-    profile.write_text(text)
-    return project
-
-
-def snakemake(project: Path, *arguments: str) -> subprocess.Popen:
+def snakemake(project, *arguments):
     """Start Snakemake in a project; its output goes to `project/output`."""
     command = [sys.executable, "-m", "snakemake", *TARGETS, *arguments, "--configfile", *CONFIGS]
     variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
@@ -56,27 +42,23 @@ def snakemake(project: Path, *arguments: str) -> subprocess.Popen:
         return subprocess.Popen(command, cwd=project, env=variables, stdout=output, stderr=subprocess.STDOUT)
 
 
-def status(project: Path) -> list[str]:
+def status(project):
     """Return what a second terminal is told of all trainings: done, running, waiting, stopped, killed, failed."""
     command = [sys.executable, "-m", "intrinsic_lr.commands", "status", "--config", *CONFIGS]
-    variables = {**os.environ, "PYTHONPATH": str(project / "workflow" / "lib")}
-    done = subprocess.run(command, cwd=project, env=variables, capture_output=True, text=True, check=True)
+    options = {"cwd": project, "env": environment_of(project), "capture_output": True}
+    done = subprocess.run(command, **options, text=True, check=True)
     (line,) = re.findall(r"^all, shared ones once +(.*)$", done.stdout, re.MULTILINE)
     return line.split()[:6]
 
 
-def tables(project: Path) -> dict[str, bytes]:
+def tables(project):
     return {path.name: path.read_bytes() for path in sorted(project.glob("results/**/*.csv"))}
 
 
 class Training:
-    """The training of a point in a project on a cluster, caught in the middle: with its state saved, and held.
+    """The training of a point in a project on a cluster, caught in the middle: with its state saved, and held."""
 
-    Attributes:
-        status: what `make status` says meanwhile.
-    """
-
-    def __init__(self, project: Path, cluster: Cluster, point: str, run: subprocess.Popen) -> None:
+    def __init__(self, project, cluster, point, run):
         self.cluster, self.point = cluster, point
         saved = project / BLOCK.format(point) / "resume" / "state"
         wait_for(lambda: is_under_way(saved) or run.poll() is not None, f"{saved}", PATIENCE)
@@ -89,10 +71,10 @@ class Training:
         (self.job,) = jobs_of(cluster.jobs(), point)
         self.status = status(project)
 
-    def send(self, number: signal.Signals) -> None:
+    def send(self, number):
         os.kill(self.process, number)
 
-    def was_told_to_stop(self) -> bool:
+    def was_told_to_stop(self):
         """Tell whether SIGTERM waits for the held process to go on, or has already ended it."""
         try:
             status = Path(f"/proc/{self.process}/status").read_text()
@@ -102,21 +84,21 @@ class Training:
         return bool(pending >> (signal.SIGTERM - 1) & 1)
 
 
-def is_under_way(state: Path) -> bool:
+def is_under_way(state):
     """Tell whether a training has saved its state, and not only that of its beginning."""
     return state.exists() and re.search(rb'\\"step\\": [1-9]', state.read_bytes()) is not None
 
 
-def jobs_of(jobs: list[dict[str, str]], point: str) -> list[dict[str, str]]:
+def jobs_of(jobs, point):
     """Return the jobs of a point's training."""
     return [job for job in jobs if f"/rule_train/digits_300-{point}_0000/" in job["StdOut"]]
 
 
-def cancel(training: Training) -> None:
+def cancel(training):
     subprocess.run(["scancel", training.job["JobId"]], check=True)
 
 
-def end_its_time(training: Training) -> None:
+def end_its_time(training):
     """Leave it a minute, which is less than the time before the limit at which the profile asks for a signal."""
     subprocess.run(["scontrol", "update", f"JobId={training.job['JobId']}", "TimeLimit=1"], check=True)
     wait_for(training.was_told_to_stop, "the signal before the time limit")
@@ -124,25 +106,25 @@ def end_its_time(training: Training) -> None:
         training.send(signal.SIGCONT)
 
 
-def kill(training: Training) -> None:
+def kill(training):
     training.send(signal.SIGKILL)
 
 
-def kill_daemon(training: Training) -> None:
+def kill_daemon(training):
     """Take the node's daemon away, not the training, which goes on beside the one that replaces it.
 
     It is held until Slurm has missed the node: a training that ends before needs no replacement.
     """
     training.cluster.kill(training.job["NodeList"])
 
-    def is_queued_again() -> bool:
+    def is_queued_again():
         return [job["Restarts"] for job in jobs_of(training.cluster.jobs(), training.point)] == ["1"]
 
     wait_for(is_queued_again, "the job of a node without a daemon to be queued again", PATIENCE)
     training.send(signal.SIGCONT)
 
 
-def cut_power(training: Training) -> None:
+def cut_power(training):
     node, job = training.job["NodeList"], training.job["JobId"]
     training.cluster.kill(node)
     lost = [
@@ -156,18 +138,12 @@ def cut_power(training: Training) -> None:
             os.kill(number, signal.SIGKILL)
 
 
-ATTACKS: dict[str, Callable[[Training], None]] = {
-    CANCELLED: cancel,
-    OVER_TIME: end_its_time,
-    KILLED: kill,
-    POWERLESS: cut_power,
-    DETACHED: kill_daemon,
-}
+ATTACKS = {
+    CANCELLED: cancel, OVER_TIME: end_its_time, KILLED: kill, POWERLESS: cut_power, DETACHED: kill_daemon
+}  # fmt: skip
 
 
-def stop(
-    project: Path, cluster: Cluster, run: subprocess.Popen, point: str, attack: Callable[[Training], None]
-) -> list[str]:
+def stop(project, cluster, run, point, attack):
     """Stop a training in the middle; return the status just before."""
     training = Training(project, cluster, point, run)
     attack(training)
@@ -175,27 +151,25 @@ def stop(
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def local(tmp_path_factory):
     project = new_project(tmp_path_factory.mktemp("local") / "project")
     assert snakemake(project, "--cores", "2").wait() == 0, (project / "output").read_text()
     return project
 
 
 @pytest.fixture(scope="module")
-def attacked(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Attacked]:
-    """A project that ran on a cluster where each training was stopped once, the jobs that Slurm saw, and status
-    before each stop.
-    """
-    project = project_with_settings(tmp_path_factory.mktemp("slurm") / "project")
+def attacked(tmp_path_factory):
+    """A project whose trainings were each stopped once on a cluster, Slurm's jobs, and status at each stop."""
+    project = new_project(tmp_path_factory.mktemp("slurm") / "project")
+    profile = project / "profiles" / "slurm" / "profile.yaml"
+    for name, value in SETTINGS.items():
+        text = re.sub(rf'^  {name}: ""', f"  {name}: {value}", profile.read_text(), flags=re.MULTILINE)
+        profile.write_text(text)
     with Cluster(tmp_path_factory.mktemp("cluster")) as cluster:
         flags = ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2"]
         run = snakemake(project, "--profile", "profiles/slurm", *flags)
         with ThreadPoolExecutor(len(ATTACKS)) as threads:
-            attacks = [
-                threads.submit(stop, project, cluster, run, point, attack) for point, attack in ATTACKS.items()
-            ]
+            attacks = [threads.submit(stop, project, cluster, run, *attack) for attack in ATTACKS.items()]
             try:
                 assert run.wait(PATIENCE) == 0, (project / "output").read_text()
             finally:
@@ -243,15 +217,10 @@ def test_snakemake_submitted_a_stopped_training_again(attacked, point, states):
 
 def test_jobs_asked_for_what_the_profile_says(attacked):
     _, jobs, _ = attacked
-    asked = {
-        rule: {
-            (job["Partition"], job["MinMemoryNode"], job.get("TresPerNode"))
-            for job in jobs
-            if f"/rule_{rule}/" in job["StdOut"]
-        }
-        for rule in ("train", "curves")
-    }
-    assert {partition for partition, *_ in asked["train"]} == {"gpu"}
-    assert {gres for *_, gres in asked["train"]} == {"gres:gpu:1"}
-    assert {memory for _, memory, _ in asked["train"]} == {"4000M", "8000M"}
-    assert asked["curves"] == {("cpu", "4000M", None)}
+
+    def asked(rule):
+        those = [job for job in jobs if f"/rule_{rule}/" in job["StdOut"]]
+        return {(job["Partition"], job["MinMemoryNode"], job.get("TresPerNode")) for job in those}
+
+    assert asked("train") == {("gpu", memory, "gres:gpu:1") for memory in ("4000M", "8000M")}
+    assert asked("curves") == {("cpu", "4000M", None)}
