@@ -11,7 +11,6 @@ import yaml
 from intrinsic_lr.report import embed, page, provenance
 from intrinsic_lr.report.captions import caption
 from intrinsic_lr.report.symbols import symbols
-from intrinsic_lr.study.claims import CLAIMS
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 from plans import plan
 
