@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from intrinsic_lr.analyses.curves import curves_figure
-from intrinsic_lr.analyses.disagreement import disagreement_figure, total_variation_figure
-from intrinsic_lr.analyses.distance import distance_figure
-from intrinsic_lr.analyses.epochs import epochs_figure
-from intrinsic_lr.analyses.grid import grid_figure
-from intrinsic_lr.analyses.swa import swa_figure
+from intrinsic_lr.analyses.curves import draw_curves
+from intrinsic_lr.analyses.disagreement import draw_disagreement, draw_total_variation
+from intrinsic_lr.analyses.distance import draw_distance
+from intrinsic_lr.analyses.epochs import draw_epochs
+from intrinsic_lr.analyses.grid import draw_grid
+from intrinsic_lr.analyses.swa import draw_swa
 from intrinsic_lr.analyses.tables import with_point
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.figures import style
@@ -109,13 +109,13 @@ def epochs():
 
 
 FIGURES = {
-    "curves": (curves_figure, curves),
-    "swa": (swa_figure, swa),
-    "distance": (distance_figure, distance),
-    "epochs": (epochs_figure, epochs),
-    "total_variation": (total_variation_figure, disagreement),
-    "disagreement": (disagreement_figure, disagreement),
-    "grid": (grid_figure, grid),
+    "curves": (draw_curves, curves),
+    "swa": (draw_swa, swa),
+    "distance": (draw_distance, distance),
+    "epochs": (draw_epochs, epochs),
+    "total_variation": (draw_total_variation, disagreement),
+    "disagreement": (draw_disagreement, disagreement),
+    "grid": (draw_grid, grid),
 }
 
 
@@ -141,7 +141,7 @@ def test_figures_have_titles_labels_and_the_same_bytes_twice(name, tmp_path):
 
 @pytest.mark.parametrize("look", [Look(3.25, "serif", 8), Look(10, "monospace", 12)], ids=["column", "wide"])
 def test_another_look_gives_the_same_bytes_twice_and_another_size(look, tmp_path):
-    written = [saved(tmp_path, curves_figure(curves(), EXPERIMENT, look=look), look) for _ in range(2)]
+    written = [saved(tmp_path, draw_curves(curves(), EXPERIMENT, look=look), look) for _ in range(2)]
     assert written[0] == written[1]
     svg, pdf, png = written[0]
     assert int.from_bytes(png[16:20], "big") == pytest.approx(200 * look.width, abs=1)
@@ -198,13 +198,13 @@ def test_no_text_is_clipped_or_overlaps_another(name):
 
 
 def test_pairs_of_many_kinds_and_of_none():
-    assert collisions(disagreement_figure(many_pairs(), EXPERIMENT)) == []
-    for draw in (total_variation_figure, disagreement_figure):
+    assert collisions(draw_disagreement(many_pairs(), EXPERIMENT)) == []
+    for draw in (draw_total_variation, draw_disagreement):
         assert collisions(draw(disagreement().assign(same_intrinsic_lr=False), EXPERIMENT)) == []
 
 
 def test_panels_of_a_column_stand_below_each_other():
-    wide, narrow = (curves_figure(curves(), EXPERIMENT, look=Look(width)) for width in (6.75, 3.25))
+    wide, narrow = (draw_curves(curves(), EXPERIMENT, look=Look(width)) for width in (6.75, 3.25))
     rows = [len({axes.get_subplotspec().rowspan.start for axes in figure.axes}) for figure in (wide, narrow)]
     assert rows == [1, 2]
     assert narrow.get_figwidth() == 3.25
@@ -236,31 +236,31 @@ def test_cells_of_the_grid():
     table = grid()
     quantities = [c for c in table if c.startswith("test_accuracy")]
     table.loc[table["lr"] == 1.0, quantities] = np.nan
-    heat = grid_figure(table, EXPERIMENT).axes[0]
+    heat = draw_grid(table, EXPERIMENT).axes[0]
     assert [label.get_text() for label in heat.get_yticklabels()] == ["0.1", "1"]
     assert sum(bool(patch.get_hatch()) for patch in heat.patches) == 2
     named = grid().fillna(0.9).assign(intrinsic_lr=[1e-3, 1e-2, 1e-2, 1e-1])
-    assert "$10^{-2}$" in [text.get_text() for text in grid_figure(named, EXPERIMENT).axes[0].texts]
+    assert "$10^{-2}$" in [text.get_text() for text in draw_grid(named, EXPERIMENT).axes[0].texts]
     table = grid().replace({"weight_decay": {0.01: 0.0}})
     table["intrinsic_lr"] = table["lr"] * table["weight_decay"]
-    labels = grid_figure(table, EXPERIMENT).axes[0].get_xticklabels()
+    labels = draw_grid(table, EXPERIMENT).axes[0].get_xticklabels()
     assert [label.get_text() for label in labels] == ["0", "0.1"]
 
 
 def test_pairs_with_fewer_checkpoints_are_shown_at_their_own_last():
     table = disagreement()
     shorter = table[(table["intrinsic_lr_a"] < 0.005) | (table["checkpoint"] == 0)]
-    assert len(disagreement_figure(shorter, EXPERIMENT).axes[0].get_xticklabels()) == 2
+    assert len(draw_disagreement(shorter, EXPERIMENT).axes[0].get_xticklabels()) == 2
 
 
 def test_open_markers_say_what_is_not_above_the_floor():
     table = disagreement().assign(p_value=[0.001, 0.5, 0.001, 0.001])
-    lines = total_variation_figure(table, EXPERIMENT).axes[0].get_lines()
+    lines = draw_total_variation(table, EXPERIMENT).axes[0].get_lines()
     assert sum(len(line.get_xdata()) for line in lines if line.get_markerfacecolor() == "white") == 1
 
 
 def test_rates_equal_to_two_digits_share_a_colour():
     table = curves()
     table.loc[table["intrinsic_lr"] == 1e-3, "intrinsic_lr"] = 0.00099856
-    labels = [text.get_text() for text in curves_figure(table, EXPERIMENT).legends[0].get_texts()]
+    labels = [text.get_text() for text in draw_curves(table, EXPERIMENT).legends[0].get_texts()]
     assert r"$\lambda_e$ = $10^{-3}$" in labels

@@ -35,10 +35,7 @@ for analysis, spec in ANALYSES.items():
         name:
             f"figure_{analysis}"
         input:
-            **{
-                table: paths.TABLE.format(name=f"{table}_{{experiment}}")
-                for table in spec.draws_from
-            },
+            paths.TABLE.format(name=f"{spec.draws_from}_{{experiment}}"),
         output:
             **{
                 figure: reported_figure(

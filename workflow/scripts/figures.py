@@ -11,7 +11,7 @@ from intrinsic_lr.study.experiment import Experiment
 with reported(snakemake.log[0]):
     params = snakemake.params
     look, experiment = Look.read(params.look), Experiment.from_json(params.experiment)
-    tables = {name: pd.read_csv(file) for name, file in snakemake.input.items()}
+    table = pd.read_csv(snakemake.input[0])
     analysis = import_module(f"intrinsic_lr.analyses.{params.analysis}")
-    for name, figure in analysis.draw(tables, experiment, look).items():
-        save(figure, snakemake.output[name], look)
+    for name, files in snakemake.output.items():
+        save(getattr(analysis, f"draw_{name}")(table, experiment, look=look), files, look)

@@ -6,20 +6,20 @@ The checksum of every file is verified before anything of it is returned.
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from intrinsic_lr.analyses.averaging import QUANTITIES, Weights
+from intrinsic_lr.analyses.averaging import Weights, score
 from intrinsic_lr.core import paths
 from intrinsic_lr.core.block_files import RUN
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.data.dataset import Dataset, load
 from intrinsic_lr.models.ensemble import EnsembleModel
 from intrinsic_lr.runs.ensembles import Block, Ensemble
-from intrinsic_lr.training.evaluation import EvaluationData, evaluate
+from intrinsic_lr.training.evaluation import EvaluationData
 from intrinsic_lr.training.state import DTYPES
 
 
@@ -36,33 +36,22 @@ class Predictions(NamedTuple):
 
 
 class Run:
-    """All R replicates of one point, numbered from 0, as `load_run` opens them."""
+    """All R replicates of one point, numbered from 0, as `load_run` opens them.
+
+    Attributes:
+        record: what `run.json` of the first block says: plan, seeds, versions, device, checksums.
+        name: name of the point.
+        replicates: number of replicates.
+        steps: steps at which weights were kept.
+    """
 
     def __init__(self, ensemble: Ensemble) -> None:
-        self._ensemble = ensemble
+        self._ensemble, block = ensemble, ensemble.blocks[0]
+        self.record, self.name = block.record, block.plan.point
+        self.replicates, self.steps = ensemble.replicates, ensemble.steps
 
     def __repr__(self) -> str:
         return f"<Run {self.name}: {self.replicates} replicates, checkpoints at steps {self.steps}>"
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """What `run.json` of the first block says: plan, seeds, versions, device, checksums."""
-        return self._ensemble.blocks[0].record
-
-    @property
-    def name(self) -> str:
-        """Name of the point."""
-        return self._ensemble.blocks[0].plan.point
-
-    @property
-    def replicates(self) -> int:
-        """Number of replicates."""
-        return self._ensemble.replicates
-
-    @property
-    def steps(self) -> list[int]:
-        """Steps at which weights were kept."""
-        return self._ensemble.steps
 
     @cached_property
     def model(self) -> EnsembleModel:
@@ -124,8 +113,7 @@ class Run:
             One row per member: `train_loss`, `train_accuracy`, `test_loss`, `test_accuracy`.
         """
         moved = {name: value.to(device) for name, value in weights.items()}
-        found = evaluate(self.model, moved, EvaluationData.of(self.data(device)))
-        return pd.DataFrame({name: getattr(found, name).cpu().numpy() for name in QUANTITIES})
+        return pd.DataFrame(score(self.model, moved, EvaluationData.of(self.data(device))))
 
 
 def load_run(run: Path | str, results: Path | str = "results") -> Run:

@@ -7,7 +7,7 @@ to unit norm (`per_layer`).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,11 +16,12 @@ from torch import Tensor
 
 from intrinsic_lr.models.devices import in_float64
 from intrinsic_lr.models.ensemble import EnsembleModel
-from intrinsic_lr.training.evaluation import Evaluation, EvaluationData, evaluate
+from intrinsic_lr.training.evaluation import EvaluationData, evaluate
 
 Weights = Mapping[str, Tensor]
 NORMALISATIONS = ("raw", "per_layer")
-QUANTITIES = tuple(field.name for field in fields(Evaluation))
+Scores = dict[str, np.ndarray]
+"""The entries of an `Evaluation`: mean loss (nats) and accuracy of each member, arrays (R,)."""
 
 
 def normalize_groups(weights: Weights, scale_groups: Mapping[str, Sequence[str]]) -> dict[str, Tensor]:
@@ -65,10 +66,14 @@ def swa(checkpoints: Iterable[Weights]) -> dict[str, Tensor]:
     return {name: (value / count).to(dtypes[name]) for name, value in total.items()}
 
 
-def pick(weights: Weights, members: Sequence[int]) -> dict[str, Tensor]:
-    """Return the ensemble of the given members, in their order, with repetitions."""
-    index = torch.as_tensor(members, device=next(iter(weights.values())).device)
-    return {name: value.index_select(0, index) for name, value in weights.items()}
+def score(model: EnsembleModel, weights: Weights, data: EvaluationData) -> Scores:
+    """Evaluate every member of an ensemble."""
+    return {name: value.cpu().numpy() for name, value in vars(evaluate(model, weights, data)).items()}
+
+
+def pick(values: Mapping[str, Any], members: np.ndarray) -> dict[str, Any]:
+    """Return the weights or the scores of the given members, in their order, with repetitions."""
+    return {name: value[members] for name, value in values.items()}
 
 
 class Checkpoints:
@@ -79,17 +84,14 @@ class Checkpoints:
         steps: of the checkpoints, ascending.
         read: gives the weights at a step, tensors of shape (R, ...).
         data: the data set to evaluate on.
-
-    Attributes:
-        scores: for each normalisation the scores at each step.
     """
 
     def __init__(
         self, model: EnsembleModel, steps: Sequence[int], read: Callable[[int], Weights], data: EvaluationData
     ) -> None:
         self.model, self.steps, self._read, self.data = model, steps, read, data
-        self.scores: dict[str, dict[int, Evaluation]] = {
-            normalisation: {step: self.evaluate(self.weights(normalisation, step)) for step in steps}
+        self.scores = {
+            normalisation: {step: score(model, self.weights(normalisation, step), data) for step in steps}
             for normalisation in NORMALISATIONS
         }
 
@@ -98,14 +100,10 @@ class Checkpoints:
         weights = self._read(step)
         return weights if normalisation == "raw" else normalize_groups(weights, self.model.scale_groups)
 
-    def evaluate(self, weights: Weights) -> Evaluation:
-        """Evaluate weights of the model."""
-        return evaluate(self.model, weights, self.data)
-
-    def segment(self, a: Weights, b: Weights, points: int) -> list[Evaluation]:
+    def segment(self, a: Weights, b: Weights, points: int) -> list[Scores]:
         """Evaluate the inner points alpha = i/(n + 1), i = 1..n, of the segment from a to b."""
         alphas = np.arange(1, points + 1) / (points + 1)
-        return [self.evaluate(interpolate(a, b, float(alpha))) for alpha in alphas]
+        return [score(self.model, interpolate(a, b, float(alpha)), self.data) for alpha in alphas]
 
 
 def swa_table(checkpoints: Checkpoints, interpolation: int) -> pd.DataFrame:
@@ -123,26 +121,22 @@ def swa_table(checkpoints: Checkpoints, interpolation: int) -> pd.DataFrame:
     steps, parts = checkpoints.steps, []
     for normalisation in NORMALISATIONS:
         scores = checkpoints.scores[normalisation]
-        members = np.arange(len(scores[steps[0]].test_loss))
+        members = np.arange(len(scores[steps[0]]["test_loss"]))
         for first, start in enumerate(steps):
             begin = checkpoints.weights(normalisation, start)
+            at_start = {"relation": "within", "normalisation": normalisation, "step": start}
             total = {name: in_float64(value) for name, value in begin.items()}
             for count, end in enumerate(steps[first + 1 :], start=2):
-                labels = {
-                    "relation": "within",
-                    "normalisation": normalisation,
-                    "step": start,
-                    "delta": end - start,
-                }
-                last = checkpoints.weights(normalisation, end)
-                both = scores[start], scores[end]
+                labels = {**at_start, "delta": end - start}
+                last, ends = checkpoints.weights(normalisation, end), (scores[start], scores[end])
                 inner = checkpoints.segment(begin, last, interpolation)
-                parts.append(_rows(members, members, {**labels, "average": "pair", "averaged": 2}, inner, *both))
+                parts.append(_rows(members, members, {**labels, "average": "pair", "averaged": 2}, inner, *ends))
                 total = {name: value + in_float64(last[name]) for name, value in total.items()}
                 if count > 2:
                     mean = {name: (value / count).to(last[name]) for name, value in total.items()}
                     labels = {**labels, "average": "window", "averaged": count}
-                    parts.append(_rows(members, members, labels, [checkpoints.evaluate(mean)], *both))
+                    middle = score(checkpoints.model, mean, checkpoints.data)
+                    parts.append(_rows(members, members, labels, [middle], *ends))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -168,10 +162,7 @@ def across_table(
             labels = {"relation": relation, "normalisation": normalisation, "step": step_a, "delta": 0}
             sides = ((a, step_a, first), (b, step_b, second))
             ends = [pick(side.weights(normalisation, step), members) for side, step, members in sides]
-            scores = [
-                Evaluation(**pick(vars(side.scores[normalisation][step]), members))
-                for side, step, members in sides
-            ]
+            scores = [pick(side.scores[normalisation][step], members) for side, step, members in sides]
             inner = a.segment(*ends, interpolation)
             parts.append(_rows(first, second, {**labels, "average": "pair", "averaged": 2}, inner, *scores))
     return pd.concat(parts, ignore_index=True)
@@ -181,46 +172,24 @@ def _rows(
     replicates: np.ndarray,
     partners: np.ndarray,
     labels: Mapping[str, object],
-    inner: Sequence[Evaluation],
-    start: Evaluation,
-    end: Evaluation,
+    inner: Sequence[Scores],
+    start: Scores,
+    end: Scores,
 ) -> pd.DataFrame:
-    """Lay out one average of every member: the middle of `inner`, its ends, the gains and the barriers."""
-    middle, first, last = (_columns(scores) for scores in (inner[len(inner) // 2], start, end))
-    barriers = {
-        f"{part}_loss_barrier": barrier([_columns(point)[f"{part}_loss"] for point in inner], first, last, part)
-        for part in ("train", "test")
-    }
-    if labels["average"] == "window":
-        barriers = dict.fromkeys(barriers, np.full(len(replicates), np.nan))
-    return pd.DataFrame(
-        {
-            "replicate": replicates,
-            "partner": partners,
-            **labels,
-            **middle,
-            **{f"{name}_start": value for name, value in first.items()},
-            **{f"{name}_end": value for name, value in last.items()},
-            "test_loss_gain": np.minimum(first["test_loss"], last["test_loss"]) - middle["test_loss"],
-            "test_accuracy_gain": middle["test_accuracy"]
-            - np.maximum(first["test_accuracy"], last["test_accuracy"]),
-            **barriers,
-        }
-    )
+    """Lay out one average of every member: the middle of `inner`, its ends, the gains and the barriers.
 
-
-def barrier(
-    inner: Sequence[np.ndarray], start: Mapping[str, np.ndarray], end: Mapping[str, np.ndarray], part: str
-) -> np.ndarray:
-    """Return the largest excess (R,) of the loss at the inner points over the line between the ends' losses.
-
-    The loss barrier of Frankle et al. 2020 (linear mode connectivity), on the points that were evaluated;
-    negative where the loss lies below the line at all of them.
+    The barrier is the largest excess of the loss at the inner points over the line between the ends' losses
+    (Frankle et al. 2020, linear mode connectivity); negative where the loss lies below the line at all of them.
     """
+    middle = inner[len(inner) // 2]
+    best_accuracy = np.maximum(start["test_accuracy"], end["test_accuracy"])
+    rows = {"replicate": replicates, "partner": partners, **labels, **middle}
+    rows |= {f"{name}_{side}": ends[name] for side, ends in (("start", start), ("end", end)) for name in middle}
+    rows["test_loss_gain"] = np.minimum(start["test_loss"], end["test_loss"]) - middle["test_loss"]
+    rows["test_accuracy_gain"] = middle["test_accuracy"] - best_accuracy
     alphas = np.arange(1, len(inner) + 1)[:, None] / (len(inner) + 1)
-    line = (1 - alphas) * start[f"{part}_loss"] + alphas * end[f"{part}_loss"]
-    return (np.stack(inner) - line).max(axis=0)
-
-
-def _columns(scores: Evaluation) -> dict[str, np.ndarray]:
-    return {name: getattr(scores, name).cpu().numpy() for name in QUANTITIES}
+    for loss in ("train_loss", "test_loss"):
+        line = (1 - alphas) * start[loss] + alphas * end[loss]
+        excess = (np.stack([point[loss] for point in inner]) - line).max(axis=0)
+        rows[f"{loss}_barrier"] = excess if labels["average"] == "pair" else np.nan
+    return pd.DataFrame(rows)

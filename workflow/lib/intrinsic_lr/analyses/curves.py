@@ -1,28 +1,14 @@
 """Training curves of an experiment: mean and interval over replicates at every logged step."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from intrinsic_lr.analyses.tables import AnalysisData, with_point
-from intrinsic_lr.figures.style import (
-    DASHES,
-    Look,
-    band,
-    legend_below,
-    logarithmic,
-    ordered_colours,
-    panels,
-    replicates_text,
-    scientific,
-    styled,
-)
+from intrinsic_lr.figures import style
 from intrinsic_lr.stats.intervals import summarize
 from intrinsic_lr.stats.theory import equilibrium_effective_lr
-from intrinsic_lr.study.experiment import Experiment, PlannedPoint
+from intrinsic_lr.study.experiment import Experiment
 
 QUANTITIES = [
     "train_loss", "train_accuracy", "test_loss", "test_accuracy", "squared_norm", "effective_lr",
@@ -32,25 +18,19 @@ QUANTITIES = [
 
 def measure(data: AnalysisData) -> dict[str, pd.DataFrame]:
     """Return the table `curves`."""
-    return {"curves": pd.concat([_curves(data, point) for point in data.experiment.points])}
+    tables = []
+    for point in data.experiment.points:
+        history = data.ensembles[point.name].history()
+        history = history[history["step"] <= point.length]
+        history = history.rename(columns={"lr": "lr_now", "weight_decay": "weight_decay_now"})
+        table = summarize(history, ["step", "lr_now", "weight_decay_now"], QUANTITIES, data.settings["confidence"])
+        table.insert(1, "intrinsic_time", table["step"] * point.intrinsic_lr)
+        tables.append(with_point(table, point))
+    return {"curves": pd.concat(tables)}
 
 
-def _curves(data: AnalysisData, point: PlannedPoint) -> pd.DataFrame:
-    history = data.ensembles[point.name].history()
-    history = history[history["step"] <= point.length]
-    history = history.rename(columns={"lr": "lr_now", "weight_decay": "weight_decay_now"})
-    table = summarize(history, ["step", "lr_now", "weight_decay_now"], QUANTITIES, data.settings["confidence"])
-    table.insert(1, "intrinsic_time", table["step"] * point.intrinsic_lr)
-    return with_point(table, point)
-
-
-def draw(tables: Mapping[str, pd.DataFrame], experiment: Experiment, look: Look) -> dict[str, Figure]:
-    """Return the figure."""
-    return {"curves": curves_figure(tables["curves"], experiment, look=look)}
-
-
-@styled
-def curves_figure(table: pd.DataFrame, experiment: Experiment) -> Figure:
+@style.styled
+def draw_curves(table: pd.DataFrame, experiment: Experiment) -> Figure:
     """Draw squared norm and effective learning rate over time, with the equilibrium that theory expects."""
     # Grids are rounded: rates that agree to two digits are one.
     table = table.assign(intrinsic_lr=[float(f"{rate:.1e}") for rate in table["intrinsic_lr"]])
@@ -58,36 +38,36 @@ def curves_figure(table: pd.DataFrame, experiment: Experiment) -> Figure:
     timed = bool((points["intrinsic_lr"] > 0).all())
     x, label = ("intrinsic_time", r"$\lambda_e t$") if timed else ("step", "steps")
     rates = sorted(points["intrinsic_lr"].unique())
-    colours = ordered_colours(rates)
+    colours = style.ordered_colours(rates)
     references = {rate: points[points["intrinsic_lr"] == rate].iloc[0] for rate in rates}
-    variants = list(dict.fromkeys(_variant(p, references[p["intrinsic_lr"]]) for _, p in points.iterrows()))
-    dashes = {variant: DASHES[index % len(DASHES)] for index, variant in enumerate(variants)}
-    figure, ((norm, effective),) = panels(1, 2, 3.0)
+    of_point = {p["point"]: _variant(p, references[p["intrinsic_lr"]]) for _, p in points.iterrows()}
+    variants = list(dict.fromkeys(of_point.values()))
+    dashes = {variant: style.DASHES[index % len(style.DASHES)] for index, variant in enumerate(variants)}
+    figure, ((norm, effective),) = style.panels(1, 2, 3.0)
     for _, point in points.iterrows():
         rows = table[table["point"] == point["point"]]
-        rate = point["intrinsic_lr"]
-        variant = _variant(point, references[rate])
+        rate, variant = point["intrinsic_lr"], of_point[point["point"]]
         # The first line is broad and pale, so that one that coincides with it shows on top.
         width = _REFERENCE if variant == variants[0] and len(variants) > 1 else {"lw": 1.3}
-        style = {"color": colours[rate], "ls": dashes[variant], **width}
-        band(norm, rows, x, "squared_norm", **style)
-        band(effective, rows, x, "effective_lr", **style)
+        line_style = {"color": colours[rate], "ls": dashes[variant], **width}
+        style.band(norm, rows, x, "squared_norm", **line_style)
+        style.band(effective, rows, x, "effective_lr", **line_style)
     for rate, point in references.items():
         expected = _expected_effective_lr(table[table["point"] == point["point"]], point)
         if np.isfinite(expected):
             effective.axhline(expected, color=colours[rate], **_EXPECTED)
-    logarithmic(norm, "y", table["squared_norm_mean"])
-    logarithmic(effective, "y", table["effective_lr_mean"])
+    style.logarithmic(norm, "y", table["squared_norm_mean"])
+    style.logarithmic(effective, "y", table["effective_lr_mean"])
     norm.set(xlabel=label, ylabel=r"squared norm $\|w\|^2$", title="Norm of the weights")
     effective.set(xlabel=label, ylabel=r"$\eta / \|w\|^2$ (per step)", title="Effective learning rate")
-    handles = [Line2D([], [], color=colours[rate], label=rf"$\lambda_e$ = {scientific(rate)}") for rate in rates]
+    handles = [style.handle(rf"$\lambda_e$ = {style.scientific(rate)}", color=colours[rate]) for rate in rates]
     if len(variants) > 1:
-        handles.append(Line2D([], [], color="0.3", label=variants[0], **_REFERENCE))
-        handles += [Line2D([], [], color="0.3", ls=dashes[name], lw=1.3, label=name) for name in variants[1:]]
+        handles.append(style.handle(variants[0], color="0.3", **_REFERENCE))
+        handles += [style.handle(name, color="0.3", ls=dashes[name], lw=1.3) for name in variants[1:]]
     if any(line.get_gid() == _EXPECTED["gid"] for line in effective.get_lines()):
         label = r"expected: $(2\lambda_e/E\|\hat g\|^2)^{1/2}$"
-        handles.append(Line2D([], [], color="0.3", label=label, **_EXPECTED))
-    legend_below(figure, handles, 4, f"mean and 95 % band over {replicates_text(table)} per setting")
+        handles.append(style.handle(label, color="0.3", **_EXPECTED))
+    style.legend_below(figure, handles, 4, f"mean and 95 % band over {style.replicates_text(table)} per setting")
     figure.suptitle(f"Norm and effective learning rate over time ({experiment.name})")
     return figure
 
@@ -102,8 +82,7 @@ def _variant(point: pd.Series, reference: pd.Series) -> str:
     parts = []
     for axis in ("lr", "momentum", "init_seed", "init_scale", "batch_size", "schedule", "model"):
         if point[axis] != reference[axis]:
-            value = point[axis]
-            text = scientific(value) if isinstance(value, float) else value
+            text = style.scientific(point[axis]) if isinstance(point[axis], float) else point[axis]
             sign = " = " if axis in ("lr", "momentum") else " "
             parts.append(f"{_SYMBOLS.get(axis, axis.replace('_', ' '))}{sign}{text}")
     return ", ".join(parts) or "reference"

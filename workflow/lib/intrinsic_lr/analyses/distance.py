@@ -1,15 +1,14 @@
 """Weight space: pairwise distances within trajectories and across them, with two null models."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from intrinsic_lr.analyses.drawing import ACROSS_COLOUR, first_point, starting_times
 from intrinsic_lr.analyses.tables import AnalysisData, across_pairs, with_point
-from intrinsic_lr.figures.style import Look, band, legend_below, ordered_colours, panels, replicates_text, styled
-from intrinsic_lr.runs.trajectories import trajectories
+from intrinsic_lr.figures.style import band, handle, legend_below, ordered_colours, panels, replicates_text, styled
+from intrinsic_lr.runs.trajectories import trajectory
 from intrinsic_lr.stats.intervals import summarize
 from intrinsic_lr.stats.theory import fit_ou_null, ou_squared_distance, sphere_walk_cosine, sphere_walk_distance
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
@@ -37,7 +36,8 @@ def _within(data: AnalysisData, point: PlannedPoint) -> pd.DataFrame:
     from intrinsic_lr.stats.distance import pairwise
 
     ensemble = data.ensembles[point.name]
-    table = pairwise(trajectories(ensemble, point.steps), point.steps, ensemble.scale_groups)
+    trajectories = (trajectory(ensemble, replicate, point.steps) for replicate in range(ensemble.replicates))
+    table = pairwise(trajectories, point.steps, ensemble.scale_groups)
     return with_point(table.assign(relation="within", partner_point=point.name), point)
 
 
@@ -71,13 +71,8 @@ def _add_nulls(summary: pd.DataFrame) -> pd.DataFrame:
     return summary
 
 
-def draw(tables: Mapping[str, pd.DataFrame], experiment: Experiment, look: Look) -> dict[str, Figure]:
-    """Return the figure."""
-    return {"distance": distance_figure(tables["distance_summary"], experiment, look=look)}
-
-
 @styled
-def distance_figure(table: pd.DataFrame, experiment: Experiment) -> Figure:
+def draw_distance(table: pd.DataFrame, experiment: Experiment) -> Figure:
     """Draw distance and cosine between checkpoints against their lag, with both nulls."""
     table = first_point(table)
     within = table[table["relation"] == "within"]
@@ -99,14 +94,14 @@ def distance_figure(table: pd.DataFrame, experiment: Experiment) -> Figure:
         cosine.axhline(last["cosine_mean"].mean(), color=ACROSS_COLOUR, lw=1.2, ls=(0, (6, 2)))
     distance.set(xlabel=r"$\Delta$ (steps)", ylabel=r"$\|w_T - w_{T+\Delta}\|$", title="Distance", ylim=(0, None))
     cosine.set(xlabel=r"$\Delta$ (steps)", ylabel=r"$\cos(w_T, w_{T+\Delta})$", title="Cosine")
-    handles = [Line2D([], [], color=colours[start], marker="o", ms=3, label=f"$T$ = {start}") for start in starts]
+    handles = [handle(f"$T$ = {start}", color=colours[start], marker="o", ms=3) for start in starts]
     if raw.loc[raw["step"].isin(starts), "ou_l2"].notna().any():
-        handles.append(Line2D([], [], color="0.3", ls="--", label="OU process, fitted\nto the short lags"))
+        handles.append(handle("OU process, fitted\nto the short lags", color="0.3", ls="--"))
     if walk["sphere_walk_cosine"].notna().any():
-        handles.append(Line2D([], [], color="black", ls=":", label="noise-only walk on\nthe sphere"))
+        handles.append(handle("noise-only walk on\nthe sphere", color="black", ls=":"))
     if len(across):
         label = "two initialisations,\nat the last $T$"
-        handles.append(Line2D([], [], color=ACROSS_COLOUR, ls=(0, (6, 2)), label=label))
+        handles.append(handle(label, color=ACROSS_COLOUR, ls=(0, (6, 2))))
     note = f"mean and 95 % band over {replicates_text(table)}; all scale-invariant weights, raw"
     legend_below(figure, handles, 4, note)
     figure.suptitle(f"Distances within a trajectory against the lag ({experiment.name})")

@@ -1,6 +1,6 @@
 """Checkpoint by checkpoint: disagreement and cosine, within a trajectory and across two (Fort et al. 2019)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from intrinsic_lr.analyses.drawing import first_point
 from intrinsic_lr.analyses.tables import AnalysisData, across_pairs, with_point
-from intrinsic_lr.figures.style import HEAT, Look, legend_below, panels, spread, styled
+from intrinsic_lr.figures.style import HEAT, legend_below, panels, spread, styled
 from intrinsic_lr.runs.trajectories import label_trajectory, trajectory
 from intrinsic_lr.stats.disagreement import label_changes
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
@@ -46,19 +46,16 @@ def _cosines(data: AnalysisData, point: PlannedPoint, partner: PlannedPoint, mem
     """Return the cosines of all pairs of checkpoints, raw and with every layer at unit norm."""
     from intrinsic_lr.stats.distance import ALL, ALL_LAYER_NORMALISED, between
 
+    def pairs() -> Iterator:
+        for i, j in members:
+            a = trajectory(data.ensembles[point.name], i, point.steps)
+            same = point is partner and i == j
+            yield a, a if same else trajectory(data.ensembles[partner.name], j, partner.steps)
+
     names = {ALL: "cosine", ALL_LAYER_NORMALISED: "cosine_layer_normalised"}
-    groups = data.ensembles[point.name].scale_groups
-    table = between(_trajectories(data, point, partner, members), members, point.steps, partner.steps, groups)
+    table = between(pairs(), members, point.steps, partner.steps, data.ensembles[point.name].scale_groups)
     wide = table[table["layer"].isin(names)].pivot(index=PAIR, columns="layer", values="cosine")
     return wide.rename(columns=names)[list(names.values())].rename_axis(columns=None).reset_index()
-
-
-def _trajectories(data: AnalysisData, point: PlannedPoint, partner: PlannedPoint, members: Members) -> Iterator:
-    """Yield the trajectories of each pair of replicates."""
-    for i, j in members:
-        a = trajectory(data.ensembles[point.name], i, point.steps)
-        same = point is partner and i == j
-        yield a, a if same else trajectory(data.ensembles[partner.name], j, partner.steps)
 
 
 def _disagreements(
@@ -72,6 +69,7 @@ def _disagreements(
         changes = label_changes(a, b)
         error, partner_error = (label_changes(side, truth[None])[:, 0] for side in (a, b))
         mean_error = (error[:, None] + partner_error) / 2
+        missing = np.full(changes.shape, np.nan)
         columns = {
             "step": np.array(point.steps)[:, None],
             "partner_step": np.array(partner.steps),
@@ -80,21 +78,14 @@ def _disagreements(
             "disagreement": changes,
             "error": error[:, None],
             "partner_error": partner_error,
-            "disagreement_over_error": np.divide(
-                changes, mean_error, out=np.full(changes.shape, np.nan), where=mean_error > 0
-            ),
+            "disagreement_over_error": np.divide(changes, mean_error, out=missing, where=mean_error > 0),
         }
         parts.append(pd.DataFrame({k: np.broadcast_to(v, changes.shape).ravel() for k, v in columns.items()}))
     return pd.concat(parts)
 
 
-def draw(tables: Mapping[str, pd.DataFrame], experiment: Experiment, look: Look) -> dict[str, Figure]:
-    """Return the figure."""
-    return {"epochs": epochs_figure(tables["epochs"], experiment, look=look)}
-
-
 @styled
-def epochs_figure(table: pd.DataFrame, experiment: Experiment) -> Figure:
+def draw_epochs(table: pd.DataFrame, experiment: Experiment) -> Figure:
     """Draw the checkpoint-by-checkpoint matrices of Fort et al. 2019, within a trajectory and across two."""
     table = first_point(table)
     relations = ["within", *(name for name in table["relation"].unique() if name.startswith("across"))][:2]
@@ -128,8 +119,6 @@ _EPOCHS = (
     ("disagreement", "disagreement (% of test images)", 100.0),
     ("disagreement_over_error", "disagreement / error", 1.0),
 )
-
-
 _RELATIONS = {
     "within": "one trajectory",
     "across_initialisations": "two initialisations",

@@ -1,29 +1,14 @@
 """Accuracy at the end of training for every point of a grid of learning rate and weight decay."""
 
-from collections.abc import Mapping
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from intrinsic_lr.analyses.tables import AnalysisData, with_point
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.figures.style import (
-    HEAT,
-    MARKERS,
-    Look,
-    band,
-    legend_below,
-    logarithmic,
-    ordered_colours,
-    panels,
-    replicates_text,
-    scientific,
-    styled,
-)
+from intrinsic_lr.figures import style
 from intrinsic_lr.stats.intervals import summarize
 from intrinsic_lr.study.experiment import Experiment
 
@@ -40,38 +25,34 @@ def measure(data: AnalysisData) -> dict[str, pd.DataFrame]:
     return {"grid": pd.concat(rows)}
 
 
-def draw(tables: Mapping[str, pd.DataFrame], experiment: Experiment, look: Look) -> dict[str, Figure]:
-    """Return the figure."""
-    return {"grid": grid_figure(tables["grid"], experiment, look=look)}
-
-
-@styled
-def grid_figure(table: pd.DataFrame, experiment: Experiment) -> Figure:
+@style.styled
+def draw_grid(table: pd.DataFrame, experiment: Experiment) -> Figure:
     """Draw test accuracy over learning rate and weight decay, and against the intrinsic learning rate."""
     if not len(table):
         raise InputError("grid: expected at least one point, got an empty table")
-    figure, ((heat, line),) = panels(1, 2, 3.5, width_ratios=[1.25, 1])
+    figure, ((heat, line),) = style.panels(1, 2, 3.5, width_ratios=[1.25, 1])
     # Every rate keeps its row and column, though all its runs diverged.
     cells = 100 * table.groupby(["lr", "weight_decay"])["test_accuracy_mean"].mean().unstack()
     hatched = _heat_map(heat, cells)
     _diagonals(heat, cells)
     rates = sorted(table["lr"].unique())
-    colours = ordered_colours(rates)
+    colours = style.ordered_colours(rates)
     handles = []
     for index, rate in enumerate(rates):
         rows = table[(table["lr"] == rate) & (table["intrinsic_lr"] > 0)].sort_values("intrinsic_lr")
         values = {f"test_accuracy_{part}": rows[f"test_accuracy_{part}"] * 100 for part in ("mean", "low", "high")}
-        style = {"marker": MARKERS[index % len(MARKERS)], "ms": 4, "lw": 1.2, "color": colours[rate]}
-        band(line, rows.assign(**values), "intrinsic_lr", "test_accuracy", **style)
-        handles.append(Line2D([], [], label=rf"$\eta$ = {rate:g}", **style))
-    logarithmic(line, "x", table.loc[table["test_accuracy_mean"].notna(), "intrinsic_lr"])
+        marker = style.MARKERS[index % len(style.MARKERS)]
+        line_style = {"marker": marker, "ms": 4, "lw": 1.2, "color": colours[rate]}
+        style.band(line, rows.assign(**values), "intrinsic_lr", "test_accuracy", **line_style)
+        handles.append(style.handle(rf"$\eta$ = {rate:g}", **line_style))
+    style.logarithmic(line, "x", table.loc[table["test_accuracy_mean"].notna(), "intrinsic_lr"])
     line.set(
         xlabel=r"intrinsic learning rate $\lambda_e = \eta\lambda$",
         ylabel="test accuracy (%)",
         title="The same, against $\\lambda_e$",
     )
-    note = f"mean and 95 % band over {replicates_text(table)} per cell; dashed: equal $\\lambda_e$"
-    legend_below(figure, handles, 5, note + ("; hatched: no finite result" if hatched else ""))
+    note = f"mean and 95 % band over {style.replicates_text(table)} per cell; dashed: equal $\\lambda_e$"
+    style.legend_below(figure, handles, 5, note + ("; hatched: no finite result" if hatched else ""))
     figure.suptitle(f"Test accuracy after {int(table['step'].max())} steps ({experiment.name})")
     return figure
 
@@ -79,7 +60,7 @@ def grid_figure(table: pd.DataFrame, experiment: Experiment) -> Figure:
 def _heat_map(axes: Axes, cells: pd.DataFrame) -> bool:
     """Draw and annotate the cells, those without a value grey and hatched; return whether there are any."""
     values = cells.to_numpy()
-    image = axes.pcolormesh(np.ma.masked_invalid(values), cmap=HEAT, edgecolors="white", linewidth=0.5)
+    image = axes.pcolormesh(np.ma.masked_invalid(values), cmap=style.HEAT, edgecolors="white", linewidth=0.5)
     for y, x in np.ndindex(values.shape):
         if not np.isfinite(values[y, x]):
             axes.add_patch(
@@ -117,5 +98,5 @@ def _diagonals(axes: Axes, cells: pd.DataFrame) -> None:
         between = (len(x) - 1) // 2
         place = (x[between : between + 2].mean(), y[between : between + 2].mean())
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
-        text = scientific(float(f"{10**level:.0e}"))
+        text = style.scientific(float(f"{10**level:.0e}"))
         axes.text(*place, text, ha="center", va="center", fontsize="x-small", bbox=box, zorder=4)

@@ -1,24 +1,11 @@
 """Phase diagram: effective learning rate, effective gradient norm and training loss late in each run."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from intrinsic_lr.analyses.tables import AnalysisData, with_point
-from intrinsic_lr.figures.style import (
-    Look,
-    legend_below,
-    logarithmic,
-    ordered_colours,
-    panels,
-    replicates_text,
-    scientific,
-    spread,
-    styled,
-)
+from intrinsic_lr.figures import style
 from intrinsic_lr.stats.intervals import summarize
 from intrinsic_lr.stats.loss_curves import CHAOTIC, CONVERGING, DIVERGED, regime
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
@@ -51,30 +38,23 @@ def _phases(data: AnalysisData, point: PlannedPoint) -> pd.DataFrame:
     return with_point(table, point)
 
 
-def draw(tables: Mapping[str, pd.DataFrame], experiment: Experiment, look: Look) -> dict[str, Figure]:
-    """Return the figure."""
-    return {"phase": phase_figure(tables["phase"], experiment, look=look)}
-
-
-@styled
-def phase_figure(table: pd.DataFrame, experiment: Experiment) -> Figure:
+@style.styled
+def draw_phase(table: pd.DataFrame, experiment: Experiment) -> Figure:
     """Draw effective gradient norm and training loss against the effective learning rate.
 
     Left, the path of each point over the tenths of its training, with the lines on which the norm is in
     equilibrium, effective learning rate times gradient norm = sqrt(2 lambda_e). Right, the late training loss.
     """
-    figure, ((plane, loss),) = panels(1, 2, 3.3)
-    rates = sorted(float(f"{rate:.1e}") for rate in table["intrinsic_lr"].unique())
-    rates = list(dict.fromkeys(rates))
-    colours = ordered_colours(rates) if rates != [0.0] else {0.0: "0.3"}
+    figure, ((plane, loss),) = style.panels(1, 2, 3.3)
+    rates = sorted({float(f"{rate:.1e}") for rate in table["intrinsic_lr"]})
+    colours = style.ordered_colours(rates) if rates != [0.0] else {0.0: "0.3"}
     late = table[table["part"] == table["part"].max()]
     for _, path in table.groupby("point", sort=False):
         path, colour = path.sort_values("part"), colours[float(f"{path['intrinsic_lr'].iloc[0]:.1e}")]
-        plane.plot(
-            path["effective_lr_mean"], path["effective_gradient_norm_mean"], color=colour, lw=0.8, alpha=0.6
-        )
+        norms = path["effective_gradient_norm_mean"]
+        plane.plot(path["effective_lr_mean"], norms, color=colour, lw=0.8, alpha=0.6)
         last = path.iloc[-1]
-        marker = _REGIME_MARKERS[_majority(last)]
+        marker = _REGIME_MARKERS[max(_REGIME_MARKERS, key=last.__getitem__)]
         for panel, value in ((plane, "effective_gradient_norm"), (loss, "batch_loss")):
             mean, low, high = (last[f"{value}_{part}"] for part in ("mean", "low", "high"))
             panel.errorbar(
@@ -82,39 +62,29 @@ def phase_figure(table: pd.DataFrame, experiment: Experiment) -> Figure:
                 color=colour, marker=marker, ms=5, lw=1, ls="",
             )  # fmt: skip
     span = np.array([late["effective_lr_mean"].min(), late["effective_lr_mean"].max()])
-    shown = [rate for rate in spread(rates, 5) if rate > 0]
+    shown = [rate for rate in style.spread(rates, 5) if rate > 0]
     for rate in shown:
         plane.plot(span, (2 * rate) ** 0.5 / span, color=colours[rate], ls=":", lw=1.1)
     norms = table["effective_gradient_norm_mean"]
     plane.set_ylim(norms[norms > 0].min() / 2, norms.max() * 2)
     for panel in (plane, loss):
-        logarithmic(panel, "x", table["effective_lr_mean"])
+        style.logarithmic(panel, "x", table["effective_lr_mean"])
         panel.set(xlabel=r"effective learning rate $\eta/\|w\|^2$ (per step)")
-    logarithmic(plane, "y", norms)
-    logarithmic(loss, "y", late["batch_loss_mean"])
+    style.logarithmic(plane, "y", norms)
+    style.logarithmic(loss, "y", late["batch_loss_mean"])
     plane.set(ylabel=r"effective gradient norm $\|\hat g\|$", title="Phase diagram")
     loss.set(ylabel="training loss of a mini-batch (nats)", title="Loss in the last tenth")
-    handles = [Line2D([], [], color=colours[rate], label=rf"$\lambda_e$ = {scientific(rate)}") for rate in shown]
-    handles += [
-        Line2D([], [], color="0.3", marker=marker, ls="", ms=5, label=name.replace("_", " "))
-        for name, marker in _REGIME_MARKERS.items()
-        if late[name].sum() > 0
-    ]
+    handles = [style.handle(rf"$\lambda_e$ = {style.scientific(rate)}", color=colours[rate]) for rate in shown]
+    for name, marker in _REGIME_MARKERS.items():
+        if late[name].sum() > 0:
+            handles.append(style.handle(name.replace("_", " "), color="0.3", marker=marker, ls="", ms=5))
     if shown:
-        handles.append(
-            Line2D(
-                [], [], color="0.3", ls=":", label=r"equilibrium: $\|\hat g\|\,\eta/\|w\|^2 = (2\lambda_e)^{1/2}$"
-            )
-        )
-    note = f"markers: last tenth of the training, mean and 95 % interval over {replicates_text(late)} per setting"
-    legend_below(figure, handles, 4, note)
+        label = r"equilibrium: $\|\hat g\|\,\eta/\|w\|^2 = (2\lambda_e)^{1/2}$"
+        handles.append(style.handle(label, color="0.3", ls=":"))
+    note = f"mean and 95 % interval over {style.replicates_text(late)} per setting"
+    style.legend_below(figure, handles, 4, f"markers: last tenth of the training, {note}")
     figure.suptitle(f"Gradient norm and loss against the effective learning rate ({experiment.name})")
     return figure
 
 
 _REGIME_MARKERS = {CONVERGING: "o", CHAOTIC: "s", DIVERGED: "X"}
-
-
-def _majority(row: pd.Series) -> str:
-    """Return the regime of most replicates of a point."""
-    return max(_REGIME_MARKERS, key=lambda name: row[name])

@@ -8,11 +8,10 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from intrinsic_lr.analyses.drawing import ACROSS_COLOUR, first_point, starting_times
 from intrinsic_lr.analyses.tables import POINT_COLUMNS, AnalysisData, across_pairs, with_point
-from intrinsic_lr.figures.style import Look, band, legend_below, ordered_colours, panels, replicates_text, styled
+from intrinsic_lr.figures.style import band, handle, legend_below, ordered_colours, panels, replicates_text, styled
 from intrinsic_lr.stats.intervals import summarize
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 
@@ -40,19 +39,18 @@ def measure(data: AnalysisData) -> dict[str, pd.DataFrame]:
         (name, dtype): EvaluationData.of(load(*data.datasets[name], device, DTYPES[dtype]))
         for name, dtype in {(point.dataset, point.dtype) for point in data.experiment.points}
     }
-    images = {point.name: loaded[point.dataset, point.dtype] for point in data.experiment.points}
-    table = pd.concat(_averages(data, images))
+    checkpoints = {p.name: _checkpoints(data, p, loaded[p.dataset, p.dtype]) for p in data.experiment.points}
+    table = pd.concat(_averages(data, checkpoints))
     identity = [column for column in table if column in ("point", *KEYS, *POINT_COLUMNS)]
     quantities = [column for column in table if column not in [*identity, "replicate", "partner"]]
     return {"swa": table, "swa_summary": summarize(table, identity, quantities, data.settings["confidence"])}
 
 
-def _averages(data: AnalysisData, images: "Mapping[str, EvaluationData]") -> Iterator[pd.DataFrame]:
+def _averages(data: AnalysisData, kept: "Mapping[str, Checkpoints]") -> Iterator[pd.DataFrame]:
     """Yield the averages along each trajectory of every point, then across trajectories at equal checkpoints."""
     from intrinsic_lr.analyses.averaging import across_table, swa_table
 
     inner = data.settings["interpolation"]
-    kept = {point.name: _checkpoints(data, point, images[point.name]) for point in data.experiment.points}
     for point in data.experiment.points:
         yield with_point(swa_table(kept[point.name], inner).assign(partner_point=point.name), point)
     for point, partner, relation, members in across_pairs(data.experiment):
@@ -72,13 +70,8 @@ def _checkpoints(data: AnalysisData, point: PlannedPoint, images: "EvaluationDat
     return Checkpoints(ensemble.model(), point.steps, read, images)
 
 
-def draw(tables: Mapping[str, pd.DataFrame], experiment: Experiment, look: Look) -> dict[str, Figure]:
-    """Return the figure."""
-    return {"swa": swa_figure(tables["swa_summary"], experiment, look=look)}
-
-
 @styled
-def swa_figure(table: pd.DataFrame, experiment: Experiment) -> Figure:
+def draw_swa(table: pd.DataFrame, experiment: Experiment) -> Figure:
     """Draw accuracy and loss of two-checkpoint averages within a trajectory and across trajectories."""
     table = first_point(table)
     table = table[(table["average"] == "pair") & (table["normalisation"] == "raw")]
@@ -102,16 +95,14 @@ def swa_figure(table: pd.DataFrame, experiment: Experiment) -> Figure:
         _across_bars(right, across, quantity)
     axes[0, 0].set_title("Within a trajectory: average of $T$ and $T + \\Delta$")
     axes[0, 1].set_title("Across, at the last $T$")
-    handles = [Line2D([], [], color=colours[start], marker="o", ms=3, label=f"$T$ = {start}") for start in starts]
+    handles = [handle(f"$T$ = {start}", color=colours[start], marker="o", ms=3) for start in starts]
     if starts:
-        handles.append(Line2D([], [], color="0.3", ls=":", label=r"the later end, $T + \Delta$, alone"))
+        handles.append(handle(r"the later end, $T + \Delta$, alone", color="0.3", ls=":"))
     if len(across):
-        handles.append(Line2D([], [], color=ACROSS_COLOUR, marker="o", ls="", label="average of two trajectories"))
-        handles.append(Line2D([], [], color=_END, marker="s", ls="", label="their ends alone"))
-    note = (
-        f"mean and 95 % interval over {replicates_text(table)}; batch-norm statistics recomputed for every network"
-    )
-    legend_below(figure, handles, 4, note)
+        handles.append(handle("average of two trajectories", color=ACROSS_COLOUR, marker="o", ls=""))
+        handles.append(handle("their ends alone", color=_END, marker="s", ls=""))
+    note = f"mean and 95 % interval over {replicates_text(table)}"
+    legend_below(figure, handles, 4, f"{note}; batch-norm statistics recomputed for every network")
     figure.suptitle(f"Averages of two checkpoints, within a trajectory and across two ({experiment.name})")
     return figure
 

@@ -5,7 +5,6 @@ way. What Snakemake does not look at is checked here: every byte, by the checksu
 the files that carry those of others; and that each block was trained as the config says.
 """
 
-import argparse
 import json
 import re
 import shlex
@@ -13,8 +12,10 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
+from intrinsic_lr.commands.options import Parser
 from intrinsic_lr.core import paths
 from intrinsic_lr.core.block_files import EXTRACT, RESUME, RUN
 from intrinsic_lr.core.errors import InputError
@@ -45,10 +46,9 @@ Fault = tuple[str, str, str]
 
 def main(argv: list[str] | None = None) -> None:
     """Print a line for each fault and one with the counts; exit with status 1 where there are faults."""
-    parser = argparse.ArgumentParser(prog="intrinsic-lr audit", description=__doc__)
-    add = parser.add_argument
-    add("--config", type=Path, nargs="*", default=[], help="files that override the default config, in this order")
-    add("--directory", type=Path, default=Path("."), help="the folder that holds results/")
+    parser = Parser("audit", __doc__)
+    parser.add_config()
+    parser.add_argument("--directory", type=Path, default=Path("."), help="the folder that holds results/")
     arguments = parser.parse_args(argv)
     study = Study.read(merge_files(arguments.config))
     if is_running(arguments.directory / ".snakemake"):
@@ -79,18 +79,15 @@ def audit(study: Study, asked: Mapping[str, str], folder: Path, config: Sequence
     A file is known when the config asks for it, or when the log of the job that wrote it is there: another config,
     or an earlier version of this one, may have asked for that. Anything else is foreign.
 
-    Args:
-        study: the study.
-        asked: what Snakemake says of each file, as `summary` returns it.
-        folder: the folder that holds `results`.
-        config: the config files, for the commands that repair.
+    `asked` is what Snakemake says of each file, as `summary` returns it; `config` are the files that the commands
+    which repair name.
     """
     known = checksums(folder)
     # Of the faults of a file the first says most.
     faults: dict[str, tuple[str, str]] = {}
-    for found in (_of_snakemake(asked), _of_files(known, asked, folder), _of_blocks(study, asked, folder)):
-        for path, kind, reason in found:
-            faults.setdefault(path, (kind, reason))
+    found = (_of_snakemake(asked), _of_files(known, asked, folder), _of_blocks(study, asked, folder))
+    for path, kind, reason in chain(*found):
+        faults.setdefault(path, (kind, reason))
     lines = []
     for path, (kind, reason) in faults.items():
         if kind in ("stale", "missing"):

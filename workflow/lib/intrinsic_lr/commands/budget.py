@@ -47,6 +47,11 @@ class Budget:
     prediction_bytes: int
 
     @property
+    def name(self) -> str:
+        """The point's name."""
+        return self.training.point.name
+
+    @property
     def member_steps(self) -> int:
         """Steps of all members together."""
         return self.members * self.training.timeline.steps
@@ -68,10 +73,9 @@ def known_sizes(study: Study, dataset: str) -> Sizes | None:
 
 def predicted_points(study: Study) -> set[str]:
     """Return the names of the points whose predictions something reads."""
-    reading = [name for name, spec in ANALYSES.items() if "predictions" in spec.reads]
-    analyses = {name for analysis in reading for name in study.with_analysis(analysis)}
-    claims = {claim for claim in study.claims if "predictions" in CLAIMS[claim].files}
-    readers = analyses.union(*map(study.claim_experiments, claims))
+    reading = [study.with_analysis(name) for name, spec in ANALYSES.items() if "predictions" in spec.reads]
+    reading += [study.claim_experiments(claim) for claim in study.claims if "predictions" in CLAIMS[claim].files]
+    readers = set().union(*reading)
     return {point.name for name in readers for point in study.experiments[name].points}
 
 
@@ -123,19 +127,16 @@ def announce(study: Study, folder: Path) -> str:
     found, unknown = budgets(study)
     needed = blocks = steps = 0
     for budget in found:
-        point, numbers = budget.training.point.name, budget.training.blocks
-        runs = [paths.RUN.format(point=point, block=paths.block_name(number)) for number in numbers]
+        numbers = budget.training.blocks
+        runs = (paths.RUN.format(point=budget.name, block=paths.block_name(number)) for number in numbers)
         missing = sum(not os.path.exists(run) for run in runs)
         blocks += missing
-        needed += round(budget.bytes * missing / len(runs))
-        steps += round(budget.member_steps * missing / len(runs))
+        needed += round(budget.bytes * missing / len(numbers))
+        steps += round(budget.member_steps * missing / len(numbers))
     check_disk(folder, needed, f"the checkpoints, records and predictions of {blocks} trainings")
     more = f"; of {len(unknown)} points the size is known only once their data are prepared" if unknown else ""
-    free = shutil.disk_usage(folder).free
-    return (
-        f"to be trained: {blocks} blocks, {steps:,} member-steps; to be written: {format_bytes(needed)}, "
-        f"{format_bytes(free)} are free{more}"
-    )
+    room = f"{format_bytes(needed)}, {format_bytes(shutil.disk_usage(folder).free)} are free"
+    return f"to be trained: {blocks} blocks, {steps:,} member-steps; to be written: {room}{more}"
 
 
 def wall_seconds(blocks: Iterable[float], jobs: int) -> float:

@@ -1,6 +1,5 @@
 """Command line: what a study will take on this machine, by a short calibration that needs no data."""
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from intrinsic_lr.commands.budget import Budget, budgets, wall_seconds
+from intrinsic_lr.commands.options import Parser
 from intrinsic_lr.core.disk import check_disk, format_bytes, format_duration
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.data.dataset_sizes import Sizes
@@ -49,8 +49,8 @@ class Speed(NamedTuple):
 
 def main(argv: list[str] | None = None) -> None:
     """Print trainings, member-steps, hours and disk of a study, and refuse one that the disk has no room for."""
-    parser = argparse.ArgumentParser(prog="intrinsic-lr estimate", description=__doc__)
-    parser.add_argument("--config", type=Path, nargs="*", default=[], help="files that override the default")
+    parser = Parser("estimate", __doc__)
+    parser.add_config()
     parser.add_argument("--cores", default="all", help="cores that the workflow may use, or all")
     arguments = parser.parse_args(argv)
     if arguments.cores != "all" and not (arguments.cores.isdecimal() and int(arguments.cores)):
@@ -58,24 +58,20 @@ def main(argv: list[str] | None = None) -> None:
     cores = os.cpu_count() or 1 if arguments.cores == "all" else int(arguments.cores)
     study = Study.read(merge_files(arguments.config))
     found, unknown = budgets(study)
-    settings = {item.training.point.name: _setting(study, item) for item in found}
+    settings = {item.name: _setting(study, item) for item in found}
     jobs = max(1, cores // study.config["threads"])
     print(f"calibrating {len(set(settings.values()))} settings, {jobs} at a time ...", file=sys.stderr, flush=True)
     speeds = calibrate(set(settings.values()), study.config["device"], study.config["threads"], jobs)
     start = start_seconds()
-    seconds = {
-        item.training.point.name: start + _block_seconds(item, speeds[settings[item.training.point.name]])
-        for item in found
-    }
+    seconds = {item.name: start + _block_seconds(item, speeds[settings[item.name]]) for item in found}
     print("\n".join(report(study, found, len(unknown), seconds, jobs)))
     needed = sum(item.bytes for item in found)
     check_disk(Path("results"), needed, "the checkpoints, records and predictions of the study")
 
 
 def _setting(study: Study, item: Budget) -> Setting:
-    point = item.training.point
+    point, members = item.training.point, item.training.block_size
     spec = ModelSpec.from_config(study.config["models"][point.model])
-    members = item.training.block_size
     return Setting(spec, item.sizes, point.batch_size, members, point.dtype, point.precision, point.augmentation)
 
 
@@ -107,18 +103,15 @@ def measure(setting: Setting, device: str, threads: int) -> Speed:
     labels = torch.randint(sizes.classes, (count,), generator=generator).to(place)
     middle = torch.full((sizes.shape[0],), 0.5, dtype=DTYPES[setting.dtype], device=place)
     data = Dataset(images, labels, images[:1], labels[:1], middle, middle / 2, {})
+    named = ("model", "batch_size", "augmentation", "dtype", "precision")
     plan = TrainingPlan(
+        **{name: getattr(setting, name) for name in named},
         point="calibration",
-        model=setting.model,
         timeline=Timeline((Segment(10**9, 0.001, 0.001),)),
-        batch_size=setting.batch_size,
         checkpoints=(0,),
         log_every=1,
         trace_every=1,
         replicates=(0, setting.members),
-        augmentation=setting.augmentation,
-        dtype=setting.dtype,
-        precision=setting.precision,
     )
     model = build(plan.model, sizes.shape, sizes.classes)
     state, batches = State.initial(plan, model, place), Batches(plan, data)
@@ -163,26 +156,23 @@ def report(
 
     Of `unknown` points the data set's sizes are not known yet; `seconds` are those of a block of each point.
     """
-    by_name = {item.training.point.name: item for item in found}
     lines = [f"{'experiment':32}{'blocks':>8}{'member-steps':>16}{'hours':>10}{'disk':>10}"]
-    rows = {
-        name: [by_name[point.name] for point in experiment.points if point.name in by_name]
-        for name, experiment in study.experiments.items()
-    }
+    points = {name: {point.name for point in each.points} for name, each in study.experiments.items()}
+    rows = {name: [item for item in found if item.name in named] for name, named in points.items()}
     for name, items in (rows | {"all, shared trainings once": found}).items():
         blocks = sum(len(item.training.blocks) for item in items)
         steps = sum(item.member_steps for item in items)
-        spent = sum(seconds[item.training.point.name] * len(item.training.blocks) for item in items)
+        spent = sum(seconds[item.name] * len(item.training.blocks) for item in items)
         size = format_bytes(sum(item.bytes for item in items))
         lines.append(f"{name:32}{blocks:>8}{steps:>16,}{spent / 3600:>10.3f}{size:>10}")
-    each = [seconds[item.training.point.name] for item in found for _ in item.training.blocks]
+    each = [seconds[item.name] for item in found for _ in item.training.blocks]
     parts = ", ".join(
         f"{part}s {format_bytes(sum(getattr(item, f'{part}_bytes') for item in found))}"
         for part in ("checkpoint", "prediction", "record")
     )
+    expected, longest = format_duration(wall_seconds(each, jobs)), format_duration(max(each, default=0.0))
     lines += [
-        f"expected: {format_duration(wall_seconds(each, jobs))} for the trainings, {jobs} at a time; "
-        f"the longest takes {format_duration(max(each, default=0.0))}",
+        f"expected: {expected} for the trainings, {jobs} at a time; the longest takes {longest}",
         f"disk: {parts}; free: {format_bytes(shutil.disk_usage(Path.cwd()).free)}",
         "not counted: extraction, analyses, claims and figures (seconds each)",
     ]

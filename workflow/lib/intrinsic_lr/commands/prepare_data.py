@@ -1,15 +1,15 @@
 """Command line: decode a data set once into one file of uint8 images."""
 
-import argparse
 import json
 
+from intrinsic_lr.commands.options import Parser
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.data import dataset as data
 
 
 def main(argv: list[str] | None = None) -> None:
     """Write the data file and its description, and say what they hold."""
-    parser = argparse.ArgumentParser(prog="intrinsic-lr prepare", description=__doc__)
+    parser = Parser("prepare", __doc__)
     parser.add_argument("--name", required=True, help="name of the data set in the config")
     parser.add_argument("--spec", required=True, help="its definition in the config, as JSON")
     parser.add_argument("--data", required=True, help="the .safetensors file to write")

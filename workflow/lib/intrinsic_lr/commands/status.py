@@ -4,18 +4,17 @@ Told from the files below the working directory alone, so it serves from a secon
 Slurm, while the workflow runs, before it and afterwards. Imports no torch.
 """
 
-import argparse
 import re
 import statistics
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from enum import StrEnum
-from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
 from intrinsic_lr.commands.budget import predicted_points, wall_seconds
+from intrinsic_lr.commands.options import Parser
 from intrinsic_lr.core import paths
 from intrinsic_lr.core.disk import format_duration
 from intrinsic_lr.core.job_log import SILENT_SECONDS
@@ -23,6 +22,7 @@ from intrinsic_lr.core.progress import Progress, read_progress
 from intrinsic_lr.core.storage import read_json
 from intrinsic_lr.core.version import TRAINING_VERSION
 from intrinsic_lr.study.config_files import merge_files
+from intrinsic_lr.study.results import Results, blocks_of
 from intrinsic_lr.study.study import Study
 
 LOGS = Path("results/logs")
@@ -36,15 +36,8 @@ Key = tuple[str, int]
 """A block: its point's name and its number."""
 
 
-class State(StrEnum):
-    """What has become of a job."""
-
-    DONE = "done"
-    RUNNING = "running"
-    WAITING = "waiting"
-    STOPPED = "stopped"
-    KILLED = "killed"
-    FAILED = "failed"
+State = StrEnum("State", ["DONE", "RUNNING", "WAITING", "STOPPED", "KILLED", "FAILED"])
+"""What has become of a job."""
 
 
 class Job(NamedTuple):
@@ -96,8 +89,8 @@ def look(result: Path, log: Path, now: float) -> Job:
 
 def main(argv: list[str] | None = None) -> None:
     """Print how far the study is."""
-    parser = argparse.ArgumentParser(prog="intrinsic-lr status", description=__doc__)
-    parser.add_argument("--config", type=Path, nargs="*", default=[], help="files that override the default")
+    parser = Parser("status", __doc__)
+    parser.add_config()
     study = Study.read(merge_files(parser.parse_args(argv).config))
     print("\n".join(report(study, time.time())))
 
@@ -168,15 +161,7 @@ def seconds_left(study: Study, blocks: Mapping[Key, Job]) -> dict[Key, float | N
 
 def _table(study: Study, blocks: Mapping[Key, Job], seconds: Mapping[Key, float | None], slots: int) -> list[str]:
     """Return a row for each experiment, of the blocks that its replicates lie in, and one for all."""
-    rows = {
-        name: [
-            (point.name, block)
-            for point in experiment.points
-            for block in range(ceil(experiment.replicates / study.trainings[point.name].block_size))
-        ]
-        for name, experiment in study.experiments.items()
-    }
-    rows[ALL] = list(blocks)
+    rows = {name: blocks_of(study, name) for name in study.experiments} | {ALL: list(blocks)}
     width = max(map(len, rows)) + 2
     states = "".join(f"{state:>9}" for state in State)
     lines = [f"{'trainings of':{width}}{states}{'member-steps':>14}{'time left':>14}"]
@@ -204,10 +189,10 @@ def _sums(study: Study) -> list[str]:
         "data sets": [paths.DATA_INFO.format(dataset=name) for name in study.datasets],
         "predictions": [paths.EXTRACT.format(point=name, block=block) for name, block in blocks],
         "tables of analyses": [paths.TABLE.format(name=name) for name in study.tables],
-        "claims": [paths.FINDINGS.format(claim=claim) for claim in study.claims],
+        "claims": Results(study).findings,
     }
-    counts = {kind: sum(Path(file).exists() for file in files) for kind, files in results.items()}
-    return [f"{kind}: {counts[kind]} of {len(files)} done" for kind, files in results.items() if files]
+    done = {kind: sum(Path(file).exists() for file in files) for kind, files in results.items()}
+    return [f"{kind}: {done[kind]} of {len(files)} done" for kind, files in results.items() if files]
 
 
 def _failed(study: Study, now: float) -> list[Job]:

@@ -1,6 +1,5 @@
 """Command line: a finished training's curves as an event file of TensorBoard, an optional package."""
 
-import argparse
 from collections.abc import Iterator
 from datetime import datetime
 from importlib.util import find_spec
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from intrinsic_lr.commands.options import Parser
 from intrinsic_lr.core.block_files import HISTORY
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.storage import atomic_path
@@ -67,7 +67,7 @@ def write_events(block: Block, path: Path) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Write the event file of one block."""
-    parser = argparse.ArgumentParser(prog="intrinsic-lr tensorboard", description=__doc__)
+    parser = Parser("tensorboard", __doc__)
     parser.add_argument("--run", type=Path, required=True, help="folder of a block")
     parser.add_argument("--out", type=Path, required=True, help="the file to write, named *tfevents*")
     arguments = parser.parse_args(argv)

@@ -4,13 +4,13 @@
 again what is older than a file dated in the future, for as long as that future lasts.
 """
 
-import argparse
 import contextlib
 import fcntl
 import os
 import time
 from pathlib import Path
 
+from intrinsic_lr.commands.options import Parser
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.locks import MARK
 
@@ -34,9 +34,8 @@ def clear_lock(folder: Path) -> bool:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(
-                f"another run is at work in {folder.absolute().parent}; wait for it, or stop it first"
-            ) from None
+            place = folder.absolute().parent
+            raise InputError(f"another run is at work in {place}; wait for it, or stop it first") from None
         for lock in locks:
             lock.unlink(missing_ok=True)
     return True
@@ -60,7 +59,7 @@ def bring_to_present(results: Path, now: int) -> int:
 
 def main(argv: list[str] | None = None) -> None:
     """Put the working directory right, and say what was done."""
-    argparse.ArgumentParser(prog="intrinsic-lr unlock", description=__doc__).parse_args(argv)
+    Parser("unlock", __doc__).parse_args(argv)
     if clear_lock(Path(".snakemake")):
         print("== removing the lock that a killed run left behind")
     if count := bring_to_present(Path("results"), time.time_ns()):

@@ -5,7 +5,7 @@ Snakemake sees scripts and commands, but not the modules that they import.
 
 import ast
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -25,33 +25,31 @@ def checksum(*entries: str | Path) -> str:
     Args:
         entries: modules as `intrinsic_lr.stats.noise`, and scripts by their paths.
     """
-    digest = hashlib.sha256()
-    for file in closure(*entries):
-        name = file.relative_to(PACKAGE).as_posix() if file.is_relative_to(PACKAGE) else file.name
-        digest.update(f"{name}\n{_content_checksum(file)}\n".encode())
-    return digest.hexdigest()[:16]
+    return _checksum(closure(*entries), PACKAGE)
 
 
 def closure(*entries: str | Path) -> list[Path]:
     """Return the files that `checksum` covers, sorted."""
     found: set[Path] = set()
-    waiting = [file for entry in entries for file in ([entry] if isinstance(entry, Path) else _files(entry))]
+    waiting = {file for entry in entries for file in ([entry] if isinstance(entry, Path) else _files(entry))}
     while waiting:
-        file = waiting.pop()
-        if file in found:
-            continue
-        found.add(file)
-        if file.suffix == ".py":
-            waiting += [imported for name in _imports(file) for imported in _files(name)]
+        found |= waiting
+        names = {name for file in waiting if file.suffix == ".py" for name in _imports(file)}
+        waiting = {file for name in names for file in _files(name)} - found
     return sorted(found)
 
 
 def tree(folder: Path) -> str:
     """Return a checksum of the names and contents of all files below a folder, compiled Python left out."""
+    files = (file for file in sorted(folder.rglob("*")) if file.is_file() and file.suffix != ".pyc")
+    return _checksum(files, folder)
+
+
+def _checksum(files: Iterable[Path], folder: Path) -> str:
     digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*")):
-        if file.is_file() and file.suffix != ".pyc":
-            digest.update(f"{file.relative_to(folder).as_posix()}\n{_content_checksum(file)}\n".encode())
+    for file in files:
+        name = file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.name
+        digest.update(f"{name}\n{_content_checksum(file)}\n".encode())
     return digest.hexdigest()[:16]
 
 

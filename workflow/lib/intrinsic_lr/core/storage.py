@@ -45,7 +45,9 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(path)
-        temporary = _temporary(path)
+        # A name that no other process has, nor a later one of the same number.
+        number = f"{os.getpid()}.{secrets.token_hex(4)}"
+        temporary = path.with_name(f".{path.name}.{platform.node()}.{number}.tmp")
         try:
             yield temporary
             with open(temporary, "rb") as handle:
@@ -55,28 +57,17 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _temporary(path: Path) -> Path:
-    """Return a name that no other process has, nor a later one of the same number."""
-    return path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-
-
 def _remove_abandoned(path: Path) -> None:
     """Remove temporary files of `path` whose process, on this machine, is no more."""
     pattern = re.compile(re.escape(f".{path.name}.{platform.node()}.") + r"(\d+)\.[0-9a-f]{8}\.tmp")
     for other in path.parent.iterdir():
-        match = pattern.fullmatch(other.name)
-        if match and not _alive(int(match[1])):
-            other.unlink(missing_ok=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        if match := pattern.fullmatch(other.name):
+            try:
+                os.kill(int(match[1]), 0)
+            except ProcessLookupError:
+                other.unlink(missing_ok=True)
+            except PermissionError:
+                continue
 
 
 def sha256(path: Path | str) -> str:
@@ -123,10 +114,8 @@ def note_written(path: Path | str) -> None:
 
 def written(log: Path) -> dict[str, str]:
     """Return the SHA-256 of each file that a job's log says was written, the last word on each."""
-    return dict(_WRITTEN.findall(log.read_text(encoding="utf-8", errors="replace")))
-
-
-_WRITTEN = re.compile(r"^wrote (.+) sha256 ([0-9a-f]{64})$", re.MULTILINE)
+    text = log.read_text(encoding="utf-8", errors="replace")
+    return dict(re.findall(r"^wrote (.+) sha256 ([0-9a-f]{64})$", text, re.MULTILINE))
 
 
 def read_json(path: Path | str) -> dict[str, Any]:
@@ -156,8 +145,7 @@ def verify(path: Path | str, expected_sha256: str, repair: str) -> None:
     """Raise `InputError`, with the command that repairs it, unless the file's SHA-256 is as expected."""
     if not Path(path).is_file():
         raise InputError(f"{path}: missing; repair with `{repair}`")
-    found = sha256(path)
-    if found != expected_sha256:
+    if (found := sha256(path)) != expected_sha256:
         raise InputError(
             f"{path}: damaged or replaced (sha256 {found[:12]}…, recorded {expected_sha256[:12]}…); "
             f"repair with `{repair}`"

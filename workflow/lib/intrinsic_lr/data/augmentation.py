@@ -16,9 +16,8 @@ _TEXT = re.compile(r"flip|crop=([1-9][0-9]?)(,flip)?")
 class Augmentation:
     """What is done to a training image each time it is seen.
 
-    Attributes:
-        crop: zeros put on each side before a crop of the original size is taken, in pixels.
-        flip: whether the image is mirrored left to right with probability 1/2.
+    `crop` pixels of zeros are put on each side before a crop of the original size is taken; `flip` mirrors the
+    image left to right with probability 1/2.
     """
 
     crop: int = 0
@@ -33,11 +32,9 @@ class Augmentation:
         """
         if text == "none":
             return None
-        match = _TEXT.fullmatch(text)
-        if match is None:
-            raise InputError(
-                f"augmentation: must be none, flip, crop=N or crop=N,flip, N from 1 to 99, got {text!r}"
-            )
+        if not (match := _TEXT.fullmatch(text)):
+            allowed = "none, flip, crop=N or crop=N,flip, N from 1 to 99"
+            raise InputError(f"augmentation: must be {allowed}, got {text!r}")
         return cls(crop=int(match[1] or 0), flip=text.endswith("flip"))
 
     def draws(self, seeds: Sequence[int], count: int) -> torch.Tensor:
@@ -70,16 +67,15 @@ class Augmentation:
             uint8 (R, B, C, H, W) on the device of the images.
         """
         R, B, C, H, W = images.shape
-        device = images.device
-        top, left, flipped = draws.to(device, torch.int64, non_blocking=True).unbind(-1)
-        padded = F.pad(images, (self.crop,) * 4)
-        column = torch.arange(W, device=device)
+        top, left, flipped = draws.to(images.device, torch.int64, non_blocking=True).unbind(-1)
+        of_replicate, of_image, of_channel, row, column = (
+            torch.arange(size, device=images.device) for size in images.shape
+        )
         columns = torch.where(flipped[..., None].bool(), column.flip(0), column) + left[..., None]
-        rows = top[..., None] + torch.arange(H, device=device)
-        return padded[
-            torch.arange(R, device=device).view(R, 1, 1, 1, 1),
-            torch.arange(B, device=device).view(1, B, 1, 1, 1),
-            torch.arange(C, device=device).view(1, 1, C, 1, 1),
-            rows.view(R, B, 1, H, 1),
+        return F.pad(images, (self.crop,) * 4)[
+            of_replicate.view(R, 1, 1, 1, 1),
+            of_image.view(1, B, 1, 1, 1),
+            of_channel.view(1, 1, C, 1, 1),
+            (top[..., None] + row).view(R, B, 1, H, 1),
             columns.view(R, B, 1, 1, W),
         ]

@@ -22,16 +22,10 @@ _TENSORS = ("train_images", "train_labels", "test_images", "test_labels")
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set on a device.
+    """A data set on a device: images uint8 (N, C, H, W), and labels int64 (N,) from 0 to the classes less one.
 
-    Attributes:
-        train_images: uint8 (N, C, H, W).
-        train_labels: int64 (N,), from 0 to the number of classes less one.
-        test_images: uint8 (M, C, H, W).
-        test_labels: int64 (M,).
-        mean: (C,) of pixel/255 over the training images, in the dtype of the computation.
-        std: (C,) the standard deviation, with the divisor N.
-        info: the description that lies beside the data file.
+    `mean` and `std` (C,) are of pixel/255 over the training images, in the dtype of the computation, with the
+    divisor N; `info` is the description that lies beside the data file.
     """
 
     train_images: torch.Tensor
@@ -114,9 +108,9 @@ def prepare(spec: Mapping[str, Any], name: str) -> tuple[dict[str, torch.Tensor]
     arrays = map(np.ascontiguousarray, (train.images, train.labels, test.images, test.labels))
     tensors = dict(zip(_TENSORS, map(torch.from_numpy, arrays), strict=True))
     mean, std = _moments(tensors["train_images"], place)
-    counts = {"train_count": len(train.labels), "test_count": len(test.labels)}
     info = {"name": name, "kind": spec["kind"], "source": source, "classes": classes}
-    return tensors, info | {"shape": list(train.images.shape[1:]), **counts, "mean": mean, "std": std}
+    info |= {"shape": list(train.images.shape[1:]), "train_count": planned, "test_count": len(test.labels)}
+    return tensors, info | {"mean": mean, "std": std}
 
 
 def _classes(train: Split, test: Split, place: str) -> list[str]:
@@ -124,19 +118,15 @@ def _classes(train: Split, test: Split, place: str) -> list[str]:
     if train.classes != test.classes:
         odd = sorted({*train.classes} ^ {*test.classes})
         raise InputError(f"{place}: train and test must have the same classes, got {odd[:3]} in one of them alone")
-    count = 1 + max(int(split.labels.max()) for split in (train, test))
+    count = 1 + max(train.labels.max(), test.labels.max())
     classes = train.classes or [str(label) for label in range(count)]
     if len(classes) < 2:
         raise InputError(f"{place}: must have at least two classes, got only {classes[0]!r}")
     for split, title in ((train, "training"), (test, "test")):
-        wrong = np.flatnonzero((split.labels < 0) | (split.labels >= len(classes)))
-        if wrong.size:
-            raise InputError(
-                f"{place}: labels must be 0 to {len(classes) - 1}, got {split.labels[wrong[0]]} "
-                f"at {split.name_of(wrong[0])}"
-            )
-        missing = np.flatnonzero(np.bincount(split.labels, minlength=len(classes)) == 0)
-        if missing.size:
+        if len(wrong := np.flatnonzero((split.labels < 0) | (split.labels >= len(classes)))):
+            got = f"{split.labels[wrong[0]]} at {split.name_of(wrong[0])}"
+            raise InputError(f"{place}: labels must be 0 to {len(classes) - 1}, got {got}")
+        if len(missing := np.flatnonzero(np.bincount(split.labels, minlength=len(classes)) == 0)):
             raise InputError(
                 f"{place}: no {title} image of the class {classes[missing[0]]!r}; "
                 "expected at least one image of each class in train and test"
@@ -158,10 +148,8 @@ def _stratified_subset(labels: np.ndarray, classes: int, count: int, place: str)
     # NumPy promises never to change the numbers of RandomState, which it does not for its newer generators.
     order = np.random.RandomState(_SEED).permutation(len(labels))
     grouped = order[np.argsort(labels[order], kind="stable")]
-    sizes = np.bincount(labels, minlength=classes)
-    starts = np.cumsum(sizes) - sizes
-    of_class = labels[grouped]
-    ranks = np.arange(len(labels)) - starts[of_class]
+    sizes, of_class = np.bincount(labels, minlength=classes), labels[grouped]
+    ranks = np.arange(len(labels)) - (np.cumsum(sizes) - sizes)[of_class]
     keys = np.where(ranks == 0, 0, (ranks + 0.5) / sizes[of_class])
     return np.sort(grouped[np.argsort(keys, kind="stable")[:count]])
 
@@ -173,15 +161,11 @@ def _moments(images: torch.Tensor, place: str) -> tuple[list[float], list[float]
     for channel in range(images.shape[1]):
         counts = torch.bincount(images[:, channel].flatten(), minlength=256).double()
         share = counts / counts.sum()
-        mean = (share * value).sum()
-        deviation = (share * (value - mean) ** 2).sum().sqrt()
         if share.max() == 1:
-            raise InputError(
-                f"{place}: every training pixel of channel {channel} is {int(share.argmax())}; "
-                "expected images that differ"
-            )
-        means.append(mean.item())
-        deviations.append(deviation.item())
+            found = f"every training pixel of channel {channel} is {int(share.argmax())}"
+            raise InputError(f"{place}: {found}; expected images that differ")
+        means.append((share * value).sum().item())
+        deviations.append((share * (value - means[-1]) ** 2).sum().sqrt().item())
     return means, deviations
 
 

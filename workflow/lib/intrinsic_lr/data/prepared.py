@@ -10,8 +10,6 @@ from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.rerun import rerun_command
 from intrinsic_lr.core.storage import read_json, verify
 
-STATED = ("name", "classes", "sha256", "mean", "std")
-
 
 def description(data_path: Path | str, info_path: Path | str) -> dict[str, Any]:
     """Return the description of a data set, after the data file was found to be the one described.
@@ -21,10 +19,8 @@ def description(data_path: Path | str, info_path: Path | str) -> dict[str, Any]:
     """
     info = read_json(info_path)
     repair = rerun_command(data_path)
-    if missing := [key for key in STATED if key not in info]:
-        raise InputError(
-            f"{info_path}: does not describe a data set, {', '.join(missing)} missing; repair with `{repair}`"
-        )
+    if missing := ", ".join(sorted({"name", "classes", "sha256", "mean", "std"} - {*info})):
+        raise InputError(f"{info_path}: does not describe a data set, {missing} missing; repair with `{repair}`")
     verify(data_path, info["sha256"], repair)
     return info
 

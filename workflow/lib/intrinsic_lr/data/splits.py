@@ -35,9 +35,9 @@ def decode(
     Args:
         count: number of images.
         read: gives the image of an index, as Pillow's image of 8 bits a channel, and its label.
-        name_of: names the image of an index in messages.
+        name_of: names the image of an index.
         side: scale the middle of each image, as large a square as fits, to this many pixels a side.
-        place: where the data set is defined, for messages.
+        place: where the data set is defined.
 
     Returns:
         uint8 (N, C, H, W) and int64 (N,). Raises `InputError` for an image that cannot be read, has no label or

@@ -56,6 +56,7 @@ def _below(folder: str, *names: str) -> tuple[str, ...]:
     return tuple(f"{folder}/{name}" for name in names)
 
 
+_TITLES = ("training", "test")
 _FLAG = ({"train": True}, {"train": False})
 _TEST = ({"split": "train"}, {"split": "test"})
 _TRAINVAL = ({"split": "trainval"}, {"split": "test"})
@@ -63,7 +64,7 @@ _VALIDATION = ({"split": "train"}, {"split": "val"})
 _GTSRB = _below("gtsrb", "GTSRB-Training_fixed.zip", "GTSRB_Final_Test_Images.zip", "GTSRB_Final_Test_GT.zip")
 _FLOWERS = _below("flowers-102", "102flowers.tgz", "imagelabels.mat", "setid.mat")
 _PETS = _below("oxford-iiit-pet", "images.tar.gz", "annotations.tar.gz")
-_PCAM = (f"camelyonpatch_level_2_split_{part}.h5.gz" for part in ("train_x", "train_y", "test_x", "test_y"))
+_PCAM = [f"camelyonpatch_level_2_split_{part}.h5.gz" for part in ("train_x", "train_y", "test_x", "test_y")]
 
 SOURCES: Mapping[str, Source] = {
     **{name: _idx(name) for name in ("MNIST", "FashionMNIST", "KMNIST")},
@@ -120,9 +121,7 @@ def read(spec: Mapping[str, Any], place: str) -> tuple[Split, Split, str]:
             except _MissingError:
                 downloads.download(spec["dataset"], source, root, place)
                 opened = _open(spec, root, place)
-    train, test = (
-        _split(part, title, spec, place) for part, title in zip(opened, ("training", "test"), strict=True)
-    )
+    train, test = (_split(part, title, spec, place) for part, title in zip(opened, _TITLES, strict=True))
     return train, test, f"torchvision.datasets.{source.loader}"
 
 
@@ -148,7 +147,7 @@ def _open(spec: Mapping[str, Any], root: Path, place: str) -> list[Any]:
         raise _MissingError(
             f"{place}.root: {name} cannot be read from {str(root)!r} ({reason(error)}); expected {expected}"
         ) from None
-    for part, title, count in zip(parts, ("training", "test"), source.counts, strict=True):
+    for part, title, count in zip(parts, _TITLES, source.counts, strict=True):
         if "train_count" not in spec and len(part) != count:
             raise InputError(
                 f"{place}.root: {str(root)!r} has {len(part)} {title} images of {name}, expected {count}; "
@@ -164,8 +163,7 @@ def _check_files(loader: Any, root: Path, place: str) -> None:
     listed = [*getattr(loader, "train_list", ()), *getattr(loader, "test_list", ())]
     if meta := getattr(loader, "meta", None):
         listed.append((meta["filename"], meta["md5"]))
-    parts = getattr(loader, "split_list", {})
-    listed += [parts[part][1:3] for part in ("train", "test") if part in parts]
+    listed += [part[1:3] for name, part in getattr(loader, "split_list", {}).items() if name in ("train", "test")]
     for name, md5 in listed:
         path = root / getattr(loader, "base_folder", "") / name
         if not path.is_file():
@@ -207,8 +205,7 @@ def _split(dataset: Any, title: str, spec: Mapping[str, Any], place: str) -> Spl
         return f"{title} image {index}"
 
     images, labels = decode(len(dataset), dataset.__getitem__, name_of, spec.get("image_size"), place)
-    classes = getattr(dataset, "classes", None)
-    if classes is not None:
+    if classes := getattr(dataset, "classes", None):
         classes = [", ".join(name) if isinstance(name, tuple) else str(name) for name in classes]
     if spec["dataset"] == "EMNIST-letters":
         # Its labels begin at 1; torchvision calls the class 0 N/A.

@@ -42,6 +42,7 @@ class Block:
     Attributes:
         record: what `run.json` says.
         plan: what was trained.
+        replicates: the replicates that the block holds.
 
     Raises:
         InputError: from every reader, when a file is missing, damaged, or not the one recorded.
@@ -51,12 +52,8 @@ class Block:
         self.folder = Path(folder)
         self.record: dict[str, Any] = read_json(self.folder / RUN)
         self.plan = self._read_plan()
+        self.replicates: range = self.plan.members
         self._verified: set[str] = set()
-
-    @property
-    def replicates(self) -> range:
-        """The replicates that the block holds."""
-        return self.plan.members
 
     def table(self, name: str) -> pd.DataFrame:
         """Return the table in `HISTORY` or `TRACE`."""
@@ -121,8 +118,7 @@ class Block:
             raise InputError(
                 f"{file}: describes no training of this version; repair with `{rerun_command(file)}`"
             ) from None
-        first, end = plan.replicates
-        folder = self.folder.absolute()
+        (first, end), folder = plan.replicates, self.folder.absolute()
         number = re.fullmatch(r"block_(\d{4})", folder.name)
         if number and (plan.point, first) != (folder.parent.name, int(number[1]) * (end - first)):
             raise InputError(
@@ -141,23 +137,26 @@ class Ensemble:
     """The replicates of one point, joined over its blocks.
 
     Args:
-        blocks: the blocks in order of their replicates.
+        blocks: the blocks, in any order.
         replicates: how many replicates to read, from the first on.
+
+    Attributes:
+        folder: of the point.
+        steps: at which weights were kept.
+        classes: number of classes of the data.
     """
 
     def __init__(self, blocks: Sequence[Block], replicates: int) -> None:
         self.blocks = sorted(blocks, key=lambda block: block.replicates.start)
         self.replicates = replicates
+        self.folder, self.steps = self.blocks[0].folder.parent, list(self.blocks[0].plan.checkpoints)
+        self.classes: int = self.blocks[0].record["data"]["classes"]
         found = [replicate for block in self.blocks for replicate in block.replicates]
         if found[:replicates] != list(range(replicates)):
-            raise InputError(
-                f"{self.blocks[0].folder.parent}: expected the replicates 0 to {replicates - 1}, got {found}"
-            )
+            raise InputError(f"{self.folder}: expected the replicates 0 to {replicates - 1}, got {found}")
         if len({block.record["data"]["sha256"] for block in self.blocks}) > 1:
-            raise InputError(
-                f"{self.blocks[0].folder.parent}: found blocks trained on different data; "
-                f"repair with `{rerun_command('train', '--forcerun')}`"
-            )
+            repair = rerun_command("train", "--forcerun")
+            raise InputError(f"{self.folder}: found blocks trained on different data; repair with `{repair}`")
 
     def model(self) -> "EnsembleModel":
         """Return the ensemble's model."""
@@ -167,16 +166,6 @@ class Ensemble:
     def scale_groups(self) -> dict[str, tuple[str, ...]]:
         """Parameters that are scale-invariant together, by group."""
         return self.model().scale_groups
-
-    @property
-    def classes(self) -> int:
-        """Number of classes of the data."""
-        return self.blocks[0].record["data"]["classes"]
-
-    @property
-    def steps(self) -> list[int]:
-        """Steps at which weights were kept."""
-        return list(self.blocks[0].plan.checkpoints)
 
     def weights(self, step: int) -> "dict[str, Tensor]":
         """Return the parameters at a step, tensors of shape (R, ...)."""
@@ -194,7 +183,7 @@ class Ensemble:
         return self._joined(TRACE)
 
     def _joined(self, name: str) -> pd.DataFrame:
-        frame = pd.concat([block.table(name) for block in self.blocks], ignore_index=True)
+        frame = pd.concat([block.table(name) for block in self.blocks])
         return frame[frame["replicate"] < self.replicates].reset_index(drop=True)
 
     def predictions(self, step: int) -> dict[str, np.ndarray]:
@@ -208,17 +197,13 @@ class Ensemble:
         """Return the predicted labels on the test set (R, N); -1 where a member is not finite."""
         from safetensors import safe_open
 
-        parts = []
-        for block in self.blocks:
-            with safe_open(block.predictions(step), framework="np") as tensors:
-                parts.append(tensors.get_tensor("labels"))
-        return np.concatenate(parts)[: self.replicates]
+        files = [safe_open(block.predictions(step), framework="np") for block in self.blocks]
+        return np.concatenate([file.get_tensor("labels") for file in files])[: self.replicates]
 
     def locate(self, replicate: int) -> tuple[Block, int]:
         """Return the block that holds a replicate, and the replicate's place in it."""
         if not 0 <= replicate < self.replicates:
-            point = self.blocks[0].folder.parent
-            raise InputError(f"{point}: replicate must be from 0 to {self.replicates - 1}, got {replicate}")
+            raise InputError(f"{self.folder}: replicate must be from 0 to {self.replicates - 1}, got {replicate}")
         block = next(block for block in self.blocks if replicate in block.replicates)
         return block, replicate - block.replicates.start
 

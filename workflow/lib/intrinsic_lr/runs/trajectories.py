@@ -4,7 +4,7 @@
 of any number of checkpoints and replicates needs the memory of the part in hand.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +19,7 @@ if TYPE_CHECKING:
 
 
 class StoredParameter:
-    """One replicate's parameter in a checkpoint.
-
-    Args:
-        stored: the slice of all replicates' tensor (R, ...) that `safe_open` gives.
-        index: the replicate's place in it.
-    """
+    """One replicate's parameter: at place `index` of the slice that `safe_open` gives of a tensor (R, ...)."""
 
     def __init__(self, stored: Any, index: int) -> None:
         self._stored, self._index = stored, index
@@ -48,11 +43,6 @@ def trajectory(ensemble: Ensemble, replicate: int, steps: Sequence[int]) -> "lis
     return [{name: StoredParameter(file.get_slice(name), index) for name in names} for file in files]
 
 
-def trajectories(ensemble: Ensemble, steps: Sequence[int]) -> "Iterator[list[Network]]":
-    """Yield the networks of each replicate as `trajectory` returns them."""
-    return (trajectory(ensemble, replicate, steps) for replicate in range(ensemble.replicates))
-
-
 def label_trajectory(ensemble: Ensemble, replicate: int, steps: Sequence[int]) -> np.ndarray:
     """Return the labels that one replicate predicts at the given steps, (T, N); -1 where it is not finite.
 
@@ -60,8 +50,5 @@ def label_trajectory(ensemble: Ensemble, replicate: int, steps: Sequence[int]) -
         InputError: a step was not kept, or a file is damaged.
     """
     block, index = ensemble.locate(replicate)
-    rows = []
-    for step in steps:
-        with safe_open(block.predictions(step), framework="np") as tensors:
-            rows.append(tensors.get_slice("labels")[index])
-    return np.stack(rows)
+    files = [safe_open(block.predictions(step), framework="np") for step in steps]
+    return np.stack([file.get_slice("labels")[index] for file in files])

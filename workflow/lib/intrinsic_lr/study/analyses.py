@@ -18,8 +18,8 @@ class Analysis(NamedTuple):
     Attributes:
         reads: kinds of files of each block: keys of `paths.KINDS`.
         tables: names of the tables that its `measure` returns.
-        figures: names of the figures that its `draw` returns.
-        draws_from: the tables that its `draw` takes.
+        figures: names of the figures, each drawn by a function `draw_<figure>`.
+        draws_from: the table that they are drawn from.
         settings: the entries of the config's `analysis` that it takes; `seed` is the study's.
         data: whether it reads the data sets.
         threads: whether it computes in several threads.
@@ -29,7 +29,7 @@ class Analysis(NamedTuple):
     reads: tuple[str, ...]
     tables: tuple[str, ...]
     figures: tuple[str, ...]
-    draws_from: tuple[str, ...]
+    draws_from: str
     settings: tuple[str, ...] = ("confidence",)
     data: bool = False
     threads: bool = False
@@ -38,19 +38,19 @@ class Analysis(NamedTuple):
 
 def _one(name: str, *reads: str, **options: object) -> Analysis:
     """Return an analysis with one table and one figure, both named as itself."""
-    return Analysis(**{"reads": reads, "tables": (name,), "figures": (name,), "draws_from": (name,), **options})
+    return Analysis(**{"reads": reads, "tables": (name,), "figures": (name,), "draws_from": name, **options})
 
 
 ANALYSES: Mapping[str, Analysis] = MappingProxyType(
     {
         "curves": _one("curves", "history"),
         "swa": Analysis(
-            ("checkpoints",), ("swa", "swa_summary"), ("swa",), ("swa_summary",), ("confidence", "interpolation"),
+            ("checkpoints",), ("swa", "swa_summary"), ("swa",), "swa_summary", ("confidence", "interpolation"),
             data=True, threads=True, device=True,
         ),
         "distance": Analysis(
             ("checkpoints",), ("distance", "distance_across", "distance_summary"), ("distance",),
-            ("distance_summary",), threads=True,
+            "distance_summary", threads=True,
         ),
         "epochs": _one("epochs", "checkpoints", "predictions", settings=(), data=True, threads=True),
         "disagreement": _one(

@@ -9,6 +9,16 @@ from intrinsic_lr.study.claims import CLAIMS
 from intrinsic_lr.study.study import Study
 
 
+def blocks_of(study: Study, experiment: str) -> list[tuple[str, int]]:
+    """Return (point, block) for all blocks that an experiment's replicates lie in."""
+    selected = study.experiments[experiment]
+    return [
+        (point.name, block)
+        for point in selected.points
+        for block in range(-(-selected.replicates // study.trainings[point.name].block_size))
+    ]
+
+
 @dataclass(frozen=True)
 class Results:
     """The files of a study, relative to the working directory."""
@@ -90,14 +100,9 @@ class Results:
 
     def _of_blocks(self, experiment: str, kinds: Iterable[str]) -> list[str]:
         """Return the records, and files of these kinds, of all blocks that an experiment's replicates lie in."""
-        selected = self.study.experiments[experiment]
-        patterns = [pattern for kind in kinds for pattern in paths.KINDS[kind]]
-        return [
-            pattern.format(point=point.name, block=paths.block_name(block))
-            for pattern in [*patterns, paths.RUN]
-            for point in selected.points
-            for block in range(-(-selected.replicates // self.study.trainings[point.name].block_size))
-        ]
+        patterns = [*(pattern for kind in kinds for pattern in paths.KINDS[kind]), paths.RUN]
+        blocks = [(point, paths.block_name(block)) for point, block in blocks_of(self.study, experiment)]
+        return [pattern.format(point=point, block=block) for pattern in patterns for point, block in blocks]
 
 
 def _of_data(datasets: Iterable[str]) -> list[str]:
