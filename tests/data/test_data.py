@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import sklearn.datasets
 import torch
-from written_sets import refusal, rows
+from written_sets import rows
 
 from intrinsic_lr.commands import prepare_data
 from intrinsic_lr.core import storage
@@ -66,25 +66,25 @@ def test_channels_are_normalised_each_by_its_own_statistics():
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ({"kind": "numbers"}, "mine.kind: must be one of digits, torchvision, image_folder, got 'numbers'"),
-        ({"kind": "digits", "root": "x"}, "mine.root"),
+        ({"kind": "numbers"}, "mine.kind: unknown kind 'numbers'; expected one of digits, torchvision"),
+        ({"kind": "digits", "root": "x"}, "mine: unknown key 'root'"),
         ({"kind": "digits", "test_fraction": 0.001}, "mine.test_fraction: must be"),
         ({"kind": "digits", "test_fraction": 0.9999}, "mine.test_fraction: must be"),
         ({"kind": "digits", "subset": 9}, "mine.subset: must be from 10"),
         ({"kind": "digits", "subset": 1438}, "got 1438"),
-        ({"kind": "torchvision", "dataset": "MNIST", "root": "a\0b", "download": True}, "a\\x00b"),
-        ({"kind": "torchvision", "root": "x", "dataset": "MNISTT"}, "got 'MNISTT'"),
+        ({"kind": "torchvision", "dataset": "MNIST", "root": "a\0b", "download": True}, "a\\u0000b"),
+        ({"kind": "torchvision", "root": "x", "dataset": "MNISTT"}, "'MNISTT'"),
     ],
 )
 def test_wrong_definitions_are_refused(spec, words, tmp_path, monkeypatch, capsys):
-    """In one line, also by the command, which then leaves no file."""
-    assert words in refusal(spec)
+    """By the command, in one line; it leaves no file."""
     files = ["--data", str(tmp_path / "d.safetensors"), "--info", str(tmp_path / "d.json")]
     monkeypatch.setattr(sys, "argv", ["prepare_data", "--name", "mine", "--spec", json.dumps(spec), *files])
     with pytest.raises(SystemExit, match="2"):
         run_command(prepare_data.main)
     error = capsys.readouterr().err
-    assert error.startswith("error: ")
+    assert error.startswith("error: config: datasets.mine")
+    assert words in error
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 

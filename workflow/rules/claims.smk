@@ -1,6 +1,6 @@
 rule claim:
     input:
-        claim_files,
+        lambda w: inputs(RESULTS.of_claim(w.claim)),
     output:
         table=paths.TABLE.format(name="{claim}"),
         findings=paths.FINDINGS,

@@ -17,10 +17,9 @@ from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.locks import mark_running
 from intrinsic_lr.core.rerun import shell_prefix
 from intrinsic_lr.core.version import DATA_VERSION, EXTRACT_VERSION, TRAINING_VERSION
+from intrinsic_lr.study import config_files
 from intrinsic_lr.study.analyses import ANALYSES
 from intrinsic_lr.study.claims import CLAIMS
-from intrinsic_lr.study.config_files import extended_files, merge_over_default
-from intrinsic_lr.study.config_files import read_file
 from intrinsic_lr.study.results import Results
 from intrinsic_lr.study.study import Study
 from intrinsic_lr.study.targets import check_targets
@@ -40,9 +39,9 @@ try:
     closure.check_project(ROOT)
     # Snakemake has read these already, but takes the last of two like keys, and forgets that a file held code.
     for given in workflow.overwrite_configfiles:
-        read_file(Path(given))
-    EXTENDED = extended_files(config, ROOT / "config")
-    MERGED = merge_over_default(GIVEN, ROOT / "config")
+        config_files.read_file(Path(given))
+    EXTENDED = config_files.extended_files(config, ROOT / "config")
+    MERGED = config_files.merge_over_default(GIVEN, ROOT / "config")
 except InputError as error:
     # One line for a user's mistake, where an exception would print the workflow's own stack.
     sys.exit(f"error: {error}")
@@ -91,10 +90,6 @@ def inputs(files):
 
 def analysis_files(analysis):
     return lambda w: inputs(RESULTS.of_analysis(analysis, w.experiment))
-
-
-def claim_files(wildcards):
-    return inputs(RESULTS.of_claim(wildcards.claim))
 
 
 def dataset_of_point(pattern):

@@ -9,14 +9,8 @@ from intrinsic_lr.core.job_log import reported
 from intrinsic_lr.core.leases import leased
 
 with reported(snakemake.log[0]), leased(snakemake.resources.device, snakemake.config["jobs_per_device"]) as device:
-    data = ClaimData.read(
-        snakemake.params.plan,
-        snakemake.params.analysis,
-        snakemake.params.seed,
-        snakemake.input,
-        device,
-        snakemake.threads,
-    )
+    params, files = snakemake.params, snakemake.input
+    data = ClaimData.read(params.plan, params.analysis, params.seed, files, device, snakemake.threads)
     spec = data.spec
     claim = import_module(f"intrinsic_lr.claims.{spec.name}")
     table = claim.measure(data)

@@ -2,9 +2,13 @@
 
 import json
 
+from pydantic import TypeAdapter
+
 from intrinsic_lr.commands.options import Parser
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.data import dataset as data
+from intrinsic_lr.study.config_types import validate
+from intrinsic_lr.study.schema import Dataset
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -19,6 +23,7 @@ def main(argv: list[str] | None = None) -> None:
         spec = json.loads(arguments.spec)
     except ValueError as error:
         raise InputError(f"--spec: expected JSON, got {arguments.spec!r} ({error})") from None
+    validate(TypeAdapter(Dataset), spec, f"config: datasets.{arguments.name}")
     info = data.write(spec, arguments.name, arguments.data, arguments.info)
     shape = "x".join(map(str, info["shape"]))
     print(

@@ -216,7 +216,7 @@ def _explain(error: Mapping[str, Any], value: Any, place: str) -> str:
     key = ".".join(path) + context.get("key", "")
     if place == "config: ":
         return f"{place}{key or 'top level'}: {text}"
-    return f"{place}{'.' if key else ''}{key}: {text}"
+    return f"{place}{'.' if path else ''}{key}: {text}"
 
 
 def _holds(value: Mapping[str, Any] | list[Any], key: Any) -> bool:

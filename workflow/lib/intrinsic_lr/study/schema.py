@@ -116,6 +116,8 @@ class ImageFolder(_Files):
     """the number of training images, which spares counting the files"""
 
 
+Dataset = by_kind(Digits, Torchvision, ImageFolder)
+
 _MLP, _CNN4, _PRERESNET = (ModelSpec.from_config({"kind": kind}) for kind in ("mlp", "cnn4", "preresnet"))
 
 
@@ -354,7 +356,7 @@ class Config(Part):
     """formats, width and font of the figures"""
     analysis: AnalysisSettings
     """settings of the statistics"""
-    datasets: Named[by_kind(Digits, Torchvision, ImageFolder)]
+    datasets: Named[Dataset]
     """data sets by name. Every set is decoded once into `results/data/<name>.safetensors`; its sha256, counts,
     mean and standard deviation stand in the `.json` beside it"""
     models: Named[by_kind(Mlp, Cnn4, PreResNet)]
