@@ -32,12 +32,9 @@ class AnalysisData:
     """What an analysis is given.
 
     Attributes:
-        experiment: the experiment.
         ensembles: for each point's name its trained replicates.
         datasets: for each data set's name its data file and its description.
         settings: the entries of the config's `analysis` that the registry names for this analysis.
-        device: where to compute, as the config names it.
-        threads: CPU threads.
     """
 
     experiment: Experiment

@@ -31,10 +31,7 @@ def curves(history: pd.DataFrame) -> Iterator[tuple[int, dict[str, float]]]:
     """Yield each logged step with its numbers by tag.
 
     Tags are `<quantity>/mean`, `/min` and `/max` over the replicates that are finite, and the names of the rates;
-    what is missing at a step has no tag there.
-
-    Args:
-        history: a row per replicate and logged step.
+    what is missing at a step has no tag there. The history has a row per replicate and logged step.
     """
     quantities = [name for name in history if name not in ("step", "replicate", *RATES)]
     table = history.groupby("step")[quantities].agg(STATISTICS)
@@ -45,11 +42,7 @@ def curves(history: pd.DataFrame) -> Iterator[tuple[int, dict[str, float]]]:
 
 
 def write_events(block: Block, path: Path) -> None:
-    """Write the curves of a block; every event has the time at which the training was finished.
-
-    Raises:
-        InputError: TensorBoard is not installed, or a file of the block is missing or damaged.
-    """
+    """Write the curves of a block; every event has the time at which the training was finished."""
     check_installed()
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary

@@ -20,10 +20,8 @@ def checksum(*entries: str | Path) -> str:
     """Return a checksum of the names and contents of all files of this package that some code imports.
 
     Imports are read, not run; those inside functions count too. The package's own `__init__.py` is left out: it
-    forwards public names and computes nothing.
-
-    Args:
-        entries: modules as `intrinsic_lr.stats.noise`, and scripts by their paths.
+    forwards public names and computes nothing. `entries` are modules as `intrinsic_lr.stats.noise`, and scripts by
+    their paths.
     """
     return _checksum(closure(*entries), PACKAGE)
 
@@ -54,11 +52,7 @@ def _checksum(files: Iterable[Path], folder: Path) -> str:
 
 
 def check_project(root: Path) -> None:
-    """Refuse a project that cannot be run: with braces in its path, or whose package is not the installed one.
-
-    Raises:
-        InputError: naming the folder, or both packages.
-    """
+    """Refuse a project that cannot be run: with braces in its path, or whose package is not the installed one."""
     if {"{", "}"} & set(str(root)):
         # Snakemake would fill them in as wildcards.
         raise InputError(f"the project's folder must have no braces in its path, got {str(root)!r}")

@@ -33,16 +33,10 @@ Gpu = tuple[str, ...]
 def leased(device: str, jobs_per_device: int) -> Iterator[str]:
     """Hold a slot of a device, and yield what to call the device within; wait for a slot where all are taken.
 
-    Programs are spread over the devices first, and share one only when every device has its program. The slots are
-    those of one user.
-
-    Args:
-        device: `auto` (a GPU where there is one, else the CPU), `cpu`, `cuda` (any visible GPU), `cuda:N` (the
-            N-th visible one, counted as the PCI bus does) or `mps`. CPU and mps need no lease.
-        jobs_per_device: slots of each device.
-
-    Raises:
-        InputError: for a device that is not there, or where no slot can be locked.
+    Programs are spread over the devices first, and share one only when every device has its program. The slots,
+    `jobs_per_device` on each device, are those of one user. `device` is `auto` (a GPU where there is one, else the
+    CPU), `cpu`, `cuda` (any visible GPU), `cuda:N` (the N-th visible one, counted as the PCI bus does) or `mps`;
+    CPU and mps need no lease. Raises `InputError` for a device that is not there, or where no slot can be locked.
     """
     devices = candidates(device)
     if not devices:
@@ -66,11 +60,7 @@ def leased(device: str, jobs_per_device: int) -> Iterator[str]:
 
 
 def candidates(device: str) -> list[str]:
-    """Return the UUIDs of the devices that a program may take, none where it takes no GPU.
-
-    Raises:
-        InputError: for a GPU that is not there.
-    """
+    """Return the UUIDs of the devices that a program may take; InputError for a GPU that is not there."""
     if device in ("cpu", "mps"):
         return []
     present = visible(installed(), os.environ.get(VISIBLE))
@@ -135,19 +125,13 @@ def _take(folder: Path, devices: Sequence[str], slots: int) -> tuple[int, str] |
                 if handle >= 0:
                     os.close(handle)
                 if not isinstance(error, BlockingIOError):
-                    raise InputError(
-                        f"{path}: expected a file on a disk with locks, got one that cannot be locked "
-                        f"({error.strerror})"
-                    ) from None
+                    got = f"one that cannot be locked ({error.strerror})"
+                    raise InputError(f"{path}: expected a file on a disk with locks, got {got}") from None
     return None
 
 
 def lock_folder(parent: Path = Path("/tmp")) -> Path:
-    """Return the folder of the slot files, this user's alone; not in `TMPDIR`, which may be one job's own.
-
-    Raises:
-        InputError: it cannot be made, or something else is there.
-    """
+    """Return the folder of the slot files, this user's alone; not in `TMPDIR`, which may be one job's own."""
     folder = parent / f"intrinsic-lr-devices-{os.getuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)

@@ -28,10 +28,8 @@ def shell_prefix(files: Sequence[Path], folder: Path) -> str:
 def rerun_command(target: Path | str, how: str = "--force", config: Sequence[Path | str] | None = None) -> str:
     """Return the command that makes a result again, quoted for a shell.
 
-    Args:
-        target: the result, or with `--forcerun` the rule.
-        how: Snakemake's option before it; empty to make what is missing or stale alone.
-        config: the config files of the study; None for those of the workflow whose job this is.
+    `target` is the result, or with `--forcerun` the rule. `how` is empty to make what is missing or stale alone.
+    `config` are the config files of the study; None for those of the workflow whose job this is.
     """
     files = shlex.split(os.environ.get(CONFIG_FILES, "")) if config is None else [str(file) for file in config]
     configured = ["--configfile", *files] if files else []

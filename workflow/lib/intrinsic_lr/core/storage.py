@@ -35,11 +35,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces `path` once the block has succeeded.
 
     The content is flushed to disk before the rename, so that a crash leaves the old file or the new one, never a
-    part. On an exception the temporary file is removed and `path` stays untouched; so are temporary files of
-    processes of this machine that were killed.
-
-    Raises:
-        InputError: the system refuses to write.
+    part. On an exception the temporary file is removed and `path` stays untouched; temporary files of killed
+    processes of this machine are removed too. Raises `InputError` where the system refuses to write.
     """
     path = Path(path)
     with write_errors(path):
@@ -79,10 +76,7 @@ def sha256(path: Path | str) -> str:
 def write_tensors(path: Path, tensors: Mapping[str, Any]) -> str:
     """Write torch tensors to a safetensors file, flushed to disk, and return its SHA-256.
 
-    The file may be left half written: its checksum is what makes it count.
-
-    Raises:
-        InputError: the system refuses to write.
+    The file may be left half written: its checksum is what makes it count. Raises as `atomic_path`.
     """
     from safetensors.torch import save
 
@@ -119,11 +113,7 @@ def written(log: Path) -> dict[str, str]:
 
 
 def read_json(path: Path | str) -> dict[str, Any]:
-    """Read a JSON object without its checksum, if it has one.
-
-    Raises:
-        InputError: the file is missing or damaged.
-    """
+    """Read a JSON object without its checksum, if it has one; InputError where it is missing or damaged."""
     repair = f"repair with `{rerun_command(path)}`"
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))

@@ -31,9 +31,6 @@ def files(spec: Mapping[str, Any], part: str, place: str) -> dict[str, list[str]
 
     Hidden files and folders are left out. Anything else that is not an image in the folder of a class is refused,
     because leaving it out might leave out images.
-
-    Raises:
-        InputError: for a folder that is missing, has no classes or a class without images, or has other content.
     """
     folder = str(check(spec, place) / part)
     classes = _entries(folder, place)

@@ -34,10 +34,7 @@ if TYPE_CHECKING:
 
 
 class Block:
-    """One block's folder. Every path it returns is that of a file whose checksum was verified.
-
-    Args:
-        folder: the folder that holds `run.json`.
+    """One block's folder, with `run.json`. Every path it returns is that of a file whose checksum was verified.
 
     Attributes:
         record: what `run.json` says.
@@ -134,11 +131,7 @@ def checkpoint_sums(record: dict[str, Any]) -> dict[str, str]:
 
 
 class Ensemble:
-    """The replicates of one point, joined over its blocks.
-
-    Args:
-        blocks: the blocks, in any order.
-        replicates: how many replicates to read, from the first on.
+    """The first `replicates` replicates of one point, joined over its blocks.
 
     Attributes:
         folder: of the point.

@@ -54,10 +54,7 @@ def _outputs(
     found, _ = recompute_statistics(model, params, images.train_images)
     logits = predict(model, params, found, images.test_images)
     labels = logits.max(dim=-1).indices.masked_fill(~logits.isfinite().all(dim=-1), -1)
-    outputs = {
-        "logits": logits.float(),
-        "labels": labels.to(torch.int16),
-        "losses": losses(logits, images.test_labels).float(),
-    }
+    loss = losses(logits, images.test_labels).float()
     means = {f"{norm}.running_mean": layer.mean for norm, layer in found.items()}
-    return outputs, means | {f"{norm}.running_var": layer.variance for norm, layer in found.items()}
+    variances = {f"{norm}.running_var": layer.variance for norm, layer in found.items()}
+    return {"logits": logits.float(), "labels": labels.to(torch.int16), "losses": loss}, means | variances

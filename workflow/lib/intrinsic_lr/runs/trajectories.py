@@ -33,8 +33,7 @@ class StoredParameter:
 def trajectory(ensemble: Ensemble, replicate: int, steps: Sequence[int]) -> "list[Network]":
     """Return the networks of one replicate at the given steps, in their order, to be read in parts.
 
-    Raises:
-        InputError: a step was not kept, or a file is damaged.
+    InputError where a step was not kept, or a file is damaged.
     """
     block, index = ensemble.locate(replicate)
     # The files are mapped into memory, which takes no open file, for as long as the networks are in use.
@@ -46,8 +45,7 @@ def trajectory(ensemble: Ensemble, replicate: int, steps: Sequence[int]) -> "lis
 def label_trajectory(ensemble: Ensemble, replicate: int, steps: Sequence[int]) -> np.ndarray:
     """Return the labels that one replicate predicts at the given steps, (T, N); -1 where it is not finite.
 
-    Raises:
-        InputError: a step was not kept, or a file is damaged.
+    Raises as `trajectory`.
     """
     block, index = ensemble.locate(replicate)
     files = [safe_open(block.predictions(step), framework="np") for step in steps]
