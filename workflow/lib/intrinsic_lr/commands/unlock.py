@@ -21,8 +21,8 @@ LAST_SECOND = 1_000_000_000
 def clear_lock(folder: Path) -> bool:
     """Remove the locks that a killed Snakemake left in `folder`, its `.snakemake`; tell whether there were any.
 
-    A workflow at work holds `folder/running` before it takes a lock (`locks.mark_running`). InputError where a run is
-    at work, OSError where the file system has no locks, so that nobody can tell.
+    A workflow at work holds `folder/running` before it takes a lock (`locks.mark_running`). InputError where a run
+    is at work, OSError where the file system has no locks, so that nobody can tell.
     """
     locks = list((folder / "locks").glob("*"))
     if not locks:
