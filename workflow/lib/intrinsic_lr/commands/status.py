@@ -27,7 +27,7 @@ from intrinsic_lr.study.study import Study
 
 LOGS = Path("results/logs")
 LAST_LINES, TAIL_BYTES = 5, 1 << 14
-"""Lines shown of the log of a job that failed or was killed, and bytes read from its end."""
+"""Lines shown of the log of a job that failed or was killed, and bytes looked at from its end."""
 ALL = "all, shared ones once"
 _FAILED = re.compile(r"^(error: |Traceback \(most recent call last\))", re.MULTILINE)
 _STOPPED = re.compile(r"^stopped (after|before) ", re.MULTILINE)
@@ -72,10 +72,7 @@ def look(result: Path, log: Path, now: float) -> Job:
     if result.exists():
         return Job(log, State.DONE)
     try:
-        with open(log, "rb") as handle:
-            quiet = now - log.stat().st_mtime
-            handle.seek(max(0, log.stat().st_size - TAIL_BYTES))
-            text = handle.read().decode(errors="replace")
+        quiet, text = now - log.stat().st_mtime, log.read_bytes()[-TAIL_BYTES:].decode(errors="replace")
     except FileNotFoundError:
         return Job(log, State.WAITING)
     if _FAILED.search(text):

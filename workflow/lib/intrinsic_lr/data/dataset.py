@@ -80,7 +80,7 @@ def prepare(spec: Mapping[str, Any], name: str) -> tuple[dict[str, torch.Tensor]
     """Read a data set; digits keep their 17 grey values 0 to 16.
 
     Args:
-        spec: its definition in the config: `kind` (`digits`, `torchvision` or `image_folder`) and options.
+        spec: its definition in the config, as `study.schema` validates it.
         name: its name in the config, for messages and the description.
 
     Returns:
@@ -89,7 +89,7 @@ def prepare(spec: Mapping[str, Any], name: str) -> tuple[dict[str, torch.Tensor]
         and std [C] of pixel/255 over the training images (population moments, to rounding in float64).
 
     Raises:
-        InputError: when the definition is wrong, or the data are missing, damaged or unsuitable.
+        InputError: the data are missing, damaged or unsuitable.
     """
     place = f"config: datasets.{name}"
     planned = dataset_sizes.train_count(spec, place)

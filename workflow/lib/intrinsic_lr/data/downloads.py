@@ -24,19 +24,16 @@ def lock(root: Path, place: str) -> Iterator[None]:
     """Keep other processes from downloading into a folder; the lock ends with the process."""
     from filelock import FileLock
 
-    held = FileLock(root / ".download.lock", mode=0o666)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        held.acquire()
+        held = FileLock(root / ".download.lock", mode=0o666).acquire()
     except (OSError, ValueError) as error:
         raise InputError(
             f"{place}.root: cannot download into {str(root)!r} ({reason(error)}); "
             "expected a folder that can be written to, or one that holds the whole set"
         ) from None
-    try:
+    with held:
         yield
-    finally:
-        held.release()
 
 
 def download(name: str, source: "Source", root: Path, place: str) -> None:
