@@ -34,13 +34,20 @@ def snakemake(project, *arguments, config="config/smoke.yaml", **environment):
     )
 
 
+def run(project, *arguments, fails=False, **options):
+    """Run Snakemake, which is to end well, or with an error and no traceback; return its output."""
+    done = snakemake(project, *arguments, **options)
+    assert (done.returncode != 0) == fails, done.stdout
+    assert not fails or "Traceback" not in done.stdout, done.stdout
+    return done.stdout
+
+
 def planned(project, *arguments, config="config/smoke.yaml"):
     """Return the number of jobs of each rule that a dry run plans."""
-    done = snakemake(project, "--dry-run", *arguments, config=config)
-    assert done.returncode == 0, done.stdout
-    if "Nothing to be done" in done.stdout:
+    shown = run(project, "--dry-run", *arguments, config=config)
+    if "Nothing to be done" in shown:
         return {}
-    table = done.stdout.split("Job stats:")[1].split("\n\n")[0]
+    table = shown.split("Job stats:")[1].split("\n\n")[0]
     return {
         rule: int(count) for rule, count in re.findall(r"^(\w+)\s+(\d+)$", table, re.MULTILINE) if rule != "total"
     }

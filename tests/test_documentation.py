@@ -53,14 +53,6 @@ def test_links_between_files_of_the_repository(page):
     assert [file for file in files if not (page.parent / file).exists()] == []
 
 
-def test_help_lists_every_target_that_is_described():
-    described = set(re.findall(r"^([\w-]+):.*## ", (ROOT / "Makefile").read_text(), re.M))
-    command = ["make", "--no-print-directory", "help"]
-    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert described <= {line.split()[0] for line in shown.stdout.splitlines()}
-    assert {"help", "results", "test", "docs"} <= described
-
-
 def test_citation_names_the_version_and_the_licence_of_the_project():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert f'version = "{citation["version"]}"' in (ROOT / "pyproject.toml").read_text()

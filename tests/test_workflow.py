@@ -13,7 +13,7 @@ from intrinsic_lr.study.analyses import ANALYSES
 from intrinsic_lr.study.config_files import merge_files
 from intrinsic_lr.study.results import Results
 from intrinsic_lr.study.study import Study
-from projects import REPOSITORY, SMOKE, experiments, new_project, overlay, planned, snakemake, tables
+from projects import REPOSITORY, SMOKE, experiments, new_project, overlay, planned, run, tables
 
 pytestmark = pytest.mark.workflow
 
@@ -155,8 +155,7 @@ class TestSettings:
         figure = project / "results/figures/swa_smoke_trajectory.svg"
         figure.unlink()
         for words in (["--force", "results/data/digits_300.safetensors"], [str(figure.relative_to(project))]):
-            done = snakemake(project, *words)
-            assert done.returncode == 0, done.stdout
+            run(project, *words)
         assert figure.is_file()
         assert planned(project).keys() <= {"all", "report"}
 
@@ -234,10 +233,9 @@ class TestMistakes:
     """A mistake gives one clear line, a non-zero exit and no traceback, and nothing is trained."""
 
     @staticmethod
-    def failed(done, pattern):
-        assert done.returncode != 0
-        assert "Traceback" not in done.stdout
-        assert re.search(pattern, done.stdout), done.stdout
+    def fails(pattern, *arguments, **options):
+        shown = run(*arguments, fails=True, **options)
+        assert re.search(pattern, shown), shown
 
     @pytest.mark.parametrize(
         ("targets", "changed", "pattern"),
@@ -247,18 +245,18 @@ class TestMistakes:
         ],
     )
     def test_in_the_config_or_the_target(self, fresh, targets, changed, pattern):
-        done = snakemake(fresh, *targets, config=overlay(fresh, experiments=experiments(smoke_grid=changed)))
-        self.failed(done, pattern)
+        name = overlay(fresh, experiments=experiments(smoke_grid=changed))
+        self.fails(pattern, fresh, *targets, config=name)
         assert not (fresh / "results").exists()
 
     def test_missing_device(self, tmp_path):
         project = new_project(tmp_path / "project")
-        done = snakemake(project, "trainings", "--retries", "0", config=overlay(project, device="cuda:99"))
-        self.failed(done, "error: .*cuda:99")
+        name = overlay(project, device="cuda:99")
+        self.fails("error: .*cuda:99", project, "trainings", "--retries", "0", config=name)
         assert not list(project.glob("results/runs/*/*/run.json"))
 
     def test_damaged_checkpoints(self, project):
         path, *_ = project.glob("results/runs/digits_300-small-*wd0.2/block_0000/checkpoints/*.safetensors")
         path.write_bytes(path.read_bytes()[:-10])
-        done = snakemake(project, "--forcerun", "distance", "--retries", "0")
-        self.failed(done, r"error: .*/checkpoints/\d+\.safetensors.*snakemake")
+        pattern = r"error: .*/checkpoints/\d+\.safetensors.*snakemake"
+        self.fails(pattern, project, "--forcerun", "distance", "--retries", "0")

@@ -109,14 +109,10 @@ def epochs():
 
 
 FIGURES = {
-    "curves": (draw_curves, curves),
-    "swa": (draw_swa, swa),
-    "distance": (draw_distance, distance),
-    "epochs": (draw_epochs, epochs),
-    "total_variation": (draw_total_variation, disagreement),
-    "disagreement": (draw_disagreement, disagreement),
-    "grid": (draw_grid, grid),
-}
+    "curves": (draw_curves, curves), "swa": (draw_swa, swa), "distance": (draw_distance, distance),
+    "epochs": (draw_epochs, epochs), "total_variation": (draw_total_variation, disagreement),
+    "disagreement": (draw_disagreement, disagreement), "grid": (draw_grid, grid),
+}  # fmt: skip
 
 
 def saved(folder, figure, *look):

@@ -12,7 +12,7 @@ from intrinsic_lr.commands import audit
 from intrinsic_lr.core.storage import read_json, sha256, write_json
 from intrinsic_lr.study.config_files import merge_files
 from intrinsic_lr.study.study import Study
-from projects import REPOSITORY, environment_of, experiments, overlay, snakemake
+from projects import REPOSITORY, environment_of, experiments, overlay, run
 
 pytestmark = pytest.mark.workflow
 
@@ -183,8 +183,7 @@ def test_missing_and_stale_files_are_named_and_made_again(project):
     assert faults[stale] == f"{stale}: stale, older than what it is made from; {repair.format(stale)}"
     assert "made again" in faults["results/figures/disagreement_smoke_mixing.svg"]
     assert not [path for path in faults if "trajectory" in path]
-    done = snakemake(project)
-    assert done.returncode == 0, done.stdout
+    run(project)
     status, (line,) = command(project)
     assert (status, line.endswith(CLEAN)) == (0, True)
 

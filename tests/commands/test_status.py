@@ -30,8 +30,8 @@ CONFIG = {
     "experiments": {
         "watched": {
             "dataset": "few_digits", "model": "tiny", "batch_size": 5, "replicates": 2, "block_size": 2,
-            "grid": {"lr": RATES, "weight_decay": 0.1}, "length": {"steps": STEPS},
-            "checkpoints": {"steps": [STEPS]}, "history_points": 2, "analyses": ["grid"],
+            "grid": {"lr": RATES, "weight_decay": 0.1}, "length": {"steps": STEPS}, "history_points": 2,
+            "checkpoints": {"steps": [STEPS]}, "analyses": ["grid"],
         }
     },
 }  # fmt: skip
@@ -58,14 +58,6 @@ def run_here(study, lr, *more):
     words, log = command(study, lr, *more)
     with open(log, "w") as handle, contextlib.redirect_stderr(handle), contextlib.suppress(SystemExit):
         run_command(lambda: train.main(words))
-
-
-def start(study, lr):
-    words, log = command(study, lr)
-    with open(log, "w") as handle:
-        words = [sys.executable, "-m", "intrinsic_lr.commands", "train", *words]
-        running = subprocess.Popen(words, stderr=handle, env={**os.environ, "PYTHONPATH": str(LIBRARY)})
-    return running, log
 
 
 def age(path, seconds):
@@ -110,7 +102,10 @@ def test_every_state_of_a_training(prepared, capsys):
     run_here(prepared, done)
     run_here(prepared, failing, "--device", "cuda:99")
     run_here(prepared, stopped, "--stop-after", "0")
-    running, log = start(prepared, killed)
+    words, log = command(prepared, killed)
+    with open(log, "w") as handle:
+        words = [sys.executable, "-m", "intrinsic_lr.commands", "train", *words]
+        running = subprocess.Popen(words, stderr=handle, env={**os.environ, "PYTHONPATH": str(LIBRARY)})
     while "member-steps" not in log.read_text():
         assert running.poll() is None
         time.sleep(0.01)
@@ -131,9 +126,9 @@ def test_every_state_of_a_training(prepared, capsys):
     assert counts == {**dict.fromkeys(State, 1), State.RUNNING: 0}
     assert left.split()[1] in ("seconds", "minutes")
     (line,) = [line for line in lines if line.startswith(f"failed: train/{point(failing)}/block_0000")]
-    shown = lines[lines.index(line) + 1 : lines.index(line) + 3]
-    assert shown[0] == f"  results/logs/train/{point(failing)}/block_0000.log:"
-    assert shown[1].startswith("    error: device: must be one of auto, cpu")
+    file, error = lines[lines.index(line) + 1 : lines.index(line) + 3]
+    assert f"results/logs/train/{point(failing)}/block_0000.log" in file
+    assert error.startswith("    error: device: must be one of auto, cpu")
     assert any(line.startswith(f"killed: train/{point(killed)}/block_0000, 0 %") for line in lines)
     assert any("stopped after step 0" in line for line in lines)
     assert not any(point(waiting) in line for line in lines)

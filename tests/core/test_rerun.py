@@ -8,7 +8,7 @@ import pytest
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.rerun import CONFIG_FILES, quote_config, rerun_command
 from intrinsic_lr.core.storage import read_json
-from projects import new_project, overlay, snakemake
+from projects import new_project, overlay, run
 
 
 @pytest.mark.parametrize(
@@ -40,18 +40,15 @@ def test_a_job_names_the_config_files_of_its_study(monkeypatch, tmp_path):
 @pytest.mark.workflow
 def test_the_workflow_tells_its_jobs(tmp_path):
     """Also of a file whose name a shell, and Snakemake's own format, would take for more than a name."""
-    project = new_project(tmp_path / "project")
-    (project / overlay(project, run=["smoke_grid"], judge=["gd_toy"])).rename(project / "my {own} study.yaml")
+    project, name = new_project(tmp_path / "project"), "my {own} study.yaml"
+    (project / overlay(project, run=["smoke_grid"], judge=["gd_toy"])).rename(project / name)
     data = project / "results/data"
     data.mkdir(parents=True)
-    done = snakemake(project, "results/data/digits_300.json", config="my {own} study.yaml")
-    assert done.returncode == 0, done.stdout
+    run(project, "results/data/digits_300.json", config=name)
     (data / "digits_300.safetensors").write_bytes(b"")
-    done = snakemake(project, "results/tables/grid_smoke_grid.csv", "--retries", "0", config="my {own} study.yaml")
+    shown = run(project, "results/tables/grid_smoke_grid.csv", "--retries", "0", config=name, fails=True)
     named = "snakemake --cores all --force results/data/digits_300.safetensors --configfile 'my {own} study.yaml'"
-    assert done.returncode != 0
-    assert f"repair with `{named}`" in done.stdout, done.stdout
+    assert f"repair with `{named}`" in shown, shown
     words = shlex.split(named)
-    done = snakemake(project, *words[3:], config=None)
-    assert done.returncode == 0, done.stdout
+    run(project, *words[3:], config=None)
     assert (data / "digits_300.safetensors").stat().st_size

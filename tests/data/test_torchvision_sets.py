@@ -26,12 +26,11 @@ def test_torchvision_sets_are_read_exactly(name, tmp_path, monkeypatch):
         found = tensors[f"{part}_images"], tensors[f"{part}_labels"]
         assert (found[0].dtype, found[1].dtype) == (torch.uint8, torch.int64)
         assert rows(*found) == rows(channels_first(images), torch.from_numpy(labels))
+        assert info[f"{part}_count"] == len(labels)
     pixels = channels_first(train[0]).double().numpy() / 255
     assert info["mean"] == pytest.approx(pixels.mean((0, 2, 3)), rel=1e-12)
     assert info["std"] == pytest.approx(pixels.std((0, 2, 3)), rel=1e-12)
-    assert info["classes"] == list(FORMATS[name][2])
-    assert info["shape"] == list(channels_first(train[0]).shape[1:])
-    assert (info["train_count"], info["test_count"]) == (len(train[1]), len(test[1]))
+    assert (info["classes"], info["shape"]) == (list(FORMATS[name][2]), list(pixels.shape[1:]))
     assert (info["name"], info["kind"]) == ("mine", "torchvision")
 
 
@@ -106,11 +105,8 @@ def test_only_loaders_whose_files_are_checked_open_pickles():
 @pytest.mark.parametrize(
     ("name", "file"),
     [
-        ("MNIST", "t10k-labels-idx1-ubyte"),
-        ("QMNIST", "qmnist-train-labels-idx2-int"),
-        ("CIFAR10", "data_batch_4"),
-        ("CIFAR100", "meta"),
-        ("SVHN", "test_32x32.mat"),
+        *(("MNIST", "t10k-labels-idx1-ubyte"), ("QMNIST", "qmnist-train-labels-idx2-int")),
+        *(("CIFAR10", "data_batch_4"), ("CIFAR100", "meta"), ("SVHN", "test_32x32.mat")),
     ],
 )
 def test_a_missing_or_changed_file_is_named(name, file, tmp_path, monkeypatch):

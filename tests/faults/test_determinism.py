@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from intrinsic_lr.commands import train
-from projects import SMOKE, experiments, new_project, overlay, snakemake, tables
+from projects import SMOKE, experiments, new_project, overlay, run, tables
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 """Of numbers in tables when blocks have another size: where PyTorch computes, products of a batch of matrices are
@@ -31,8 +31,7 @@ def assert_close(found, expected, name):
 
 
 def run_tables(project, *arguments, **options):
-    done = snakemake(project, *arguments, "tables", **options)
-    assert done.returncode == 0, done.stdout
+    run(project, *arguments, "tables", **options)
     return tables(project)
 
 

@@ -62,14 +62,14 @@ def attack(make, target, number, generator):
         alive = found(make, target)
         if not alive:
             continue
-        if number == signal.SIGINT:
-            # Ctrl-C on a terminal reaches every process of the foreground group.
-            os.killpg(make.pid, number)
-        else:
-            try:
+        try:
+            if number == signal.SIGINT:
+                # Ctrl-C on a terminal reaches every process of the foreground group.
+                os.killpg(make.pid, number)
+            else:
                 generator.choice(alive).send_signal(number)
-            except psutil.NoSuchProcess:
-                continue
+        except psutil.NoSuchProcess:
+            continue
         return True
     return False
 

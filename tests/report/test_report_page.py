@@ -8,15 +8,12 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-from projects import snakemake
+from projects import run
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 pytestmark = pytest.mark.workflow
-in_browser = pytest.mark.skipif(
-    not (BROWSER and DRIVER),
-    reason="no chromium and chromedriver are installed (Debian: chromium, chromium-driver)",
-)
+in_browser = pytest.mark.skipif(not (BROWSER and DRIVER), reason="chromium and chromedriver are not installed")
 SCREENS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 
 
@@ -127,10 +124,8 @@ def test_the_page_says_what_its_reader_needs(finished):
 
 def test_the_same_results_give_the_same_page_and_a_report_of_the_workflow_with_captions(project):
     before = (project / "results/report.html").read_bytes()
-    done = snakemake(project, "--force", "results/report.html")
-    assert done.returncode == 0, done.stdout
+    run(project, "--force", "results/report.html")
     assert (project / "results/report.html").read_bytes() == before
-    done = snakemake(project, "--report", "results/snakemake-report.html")
-    assert done.returncode == 0, done.stdout
+    run(project, "--report", "results/snakemake-report.html")
     text = (project / "results/snakemake-report.html").read_text()
     assert "4 replicates of each setting" in text

@@ -8,18 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from projects import new_project, snakemake
+from projects import new_project, run
 
 pytestmark = pytest.mark.s3
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
 KEYS |= {"SNAKEMAKE_STORAGE_S3_ACCESS_KEY": "key", "SNAKEMAKE_STORAGE_S3_SECRET_KEY": "secret"}
-
-
-def run(project, *arguments):
-    done = snakemake(project, *arguments, **KEYS)
-    assert done.returncode == 0, done.stdout
-    return done.stdout
 
 
 @pytest.fixture
@@ -47,8 +41,8 @@ def test_results_in_a_bucket_are_those_of_a_local_run(tmp_path, bucket):
     away, here = new_project(tmp_path / "away"), new_project(tmp_path / "here")
     storage = ["--default-storage-provider", "s3", "--default-storage-prefix", "s3://bucket/study"]
     storage += ["--storage-s3-endpoint-url", address]
-    run(away, "tables", *storage)
-    run(here, "tables")
+    run(away, "tables", *storage, **KEYS)
+    run(here, "tables", **KEYS)
     expected = {path.name: path.read_bytes() for path in (here / "results/tables").iterdir()}
     found = {
         Path(entry.key).name: entry.get()["Body"].read()
@@ -56,4 +50,4 @@ def test_results_in_a_bucket_are_those_of_a_local_run(tmp_path, bucket):
     }
     assert found == expected
     assert not list(away.glob("results/tables/*"))
-    assert "Nothing to be done" in run(away, "tables", *storage)
+    assert "Nothing to be done" in run(away, "tables", *storage, **KEYS)

@@ -81,7 +81,7 @@ class Claim:
 
 def _read() -> dict[str, Claim]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    stated = yaml.load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"), loader)
+    stated = loader(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")).get_single_data()
     return TypeAdapter(dict[str, Claim]).validate_python(stated)
 
 
