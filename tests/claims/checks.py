@@ -1,10 +1,19 @@
-"""What the tests of claims share: experiments of stand-in points, findings as a table, and drawing."""
+"""What the tests of claims share: specs with the default config's numbers, and an example of each claim."""
 
-from types import SimpleNamespace
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
-import matplotlib.pyplot as plt
+import pandas as pd
+import yaml
 
-from intrinsic_lr.claims.shared.verdicts import findings_table
+from intrinsic_lr.claims.shared.spec import ClaimSpec
+from intrinsic_lr.claims.shared.verdicts import findings_table, overall
+
+_CONFIG = yaml.safe_load((Path(__file__).parents[2] / "config/config.yaml").read_text(encoding="utf-8"))
+ANALYSIS = {"confidence": 0.95, "permutations": 199, "bootstrap": 199}
 
 
 class Point(SimpleNamespace):
@@ -25,22 +34,67 @@ def grid(*mappings):
     return [{axis: v if isinstance(v, list) else [v] for axis, v in mapping.items()} for mapping in mappings]
 
 
-def judged(claim, table, spec):
-    """Return the findings on a table as the workflow writes them."""
-    return findings_table(spec.name, "", "", claim.judge(table, spec))
+def spec_of(name, points=(), runs=0, thresholds=(), **settings):
+    """Return the claim's spec in the default config, but for what is given.
+
+    Args:
+        name: of the claim.
+        points: for roles their points; the others have none.
+        runs: replicates of every point.
+        thresholds: some of the thresholds.
+        **settings: some of the settings.
+    """
+    asked, points = _CONFIG["claims"].get(name, {}), dict(points)
+    roles = {role: experiment(of, points.get(role, ()), runs) for role, of in asked.get("experiments", {}).items()}
+    numbers = {key: threshold["value"] for key, threshold in asked.get("thresholds", {}).items()}
+    settings = {**asked.get("settings", {}), **settings}
+    return ClaimSpec(name, "", "", roles, {**numbers, **dict(thresholds)}, settings, ANALYSIS)
+
+
+@dataclass
+class Example:
+    """A claim and tables to judge.
+
+    Attributes:
+        claim: its module.
+        spec: what is asked.
+        make: a function that returns a table of which the claim holds, and others if it is given arguments.
+        measured: columns without which nothing can be judged.
+        criteria, controls: how many findings there are.
+        unjudged: thresholds that `measure` alone uses.
+    """
+
+    claim: ModuleType
+    spec: ClaimSpec
+    make: Callable[..., pd.DataFrame]
+    measured: list[str]
+    criteria: int
+    controls: int
+    unjudged: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        self._cached = functools.cache(self.make)
+
+    def table(self, **truth):
+        """Return a copy of the table of a world with this truth."""
+        return self._cached(**truth).copy()
+
+    def judged(self, table=None, spec=None, **truth):
+        """Return the findings on a table, as the workflow writes them."""
+        table = self.table(**truth) if table is None else table
+        return findings_table(self.spec.name, "", "", self.claim.judge(table, spec or self.spec))
+
+    def overall(self, table=None, spec=None, **truth):
+        """Return the verdict on a claim."""
+        return overall(self.judged(table, spec, **truth))
+
+    def with_points(self, **points):
+        """Return the spec with other points in some roles."""
+        old = self.spec.experiments
+        new = {role: experiment(old[role].name, given, old[role].replicates) for role, given in points.items()}
+        return replace(self.spec, experiments={**old, **new})
 
 
 def verdicts(findings, role="criterion"):
     """Return the verdicts of the criteria or of the controls."""
     return list(findings.loc[findings["role"] == role, "verdict"])
-
-
-def draws(claim, table, spec, findings=None):
-    """Draw a table, and return the figure's titles, axes' titles, and texts of the legend in one string."""
-    figure = claim.draw(table, spec, judged(claim, table, spec) if findings is None else findings)
-    figure.draw_without_rendering()
-    texts = [axes.get_title() for axes in figure.axes]
-    texts += [figure.get_suptitle(), *(text.get_text() for text in figure.legends[0].get_texts())]
-    texts.append(figure.legends[0].get_title().get_text())
-    plt.close(figure)
-    return "\n".join(texts)

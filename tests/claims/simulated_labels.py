@@ -3,13 +3,11 @@
 from types import SimpleNamespace
 
 import numpy as np
-from checks import Point, experiment
+from checks import Point, spec_of
 
-from intrinsic_lr.claims.shared.spec import ClaimSpec
 from intrinsic_lr.core.seeding import stream_seed
 
 CLASSES, IMAGES = 4, 60
-ANALYSIS = {"confidence": 0.95, "permutations": 199, "bootstrap": 199}
 
 
 def dirichlet(*names: int) -> np.ndarray:
@@ -40,15 +38,13 @@ class SimulatedData:
     Args:
         distribution: from a point and a step to label distributions (N, K).
         name: of the claim.
-        experiments: points by role.
+        points: by role.
         runs: runs of each point.
-        rest: thresholds and settings of the spec.
         records: for each point's name what its training recorded.
     """
 
-    def __init__(self, distribution, name, experiments, runs=40, records=None, **rest):
-        described = {role: experiment(role, points, runs) for role, points in experiments.items()}
-        self.spec = ClaimSpec(name, experiments=described, analysis=ANALYSIS, **rest)
+    def __init__(self, distribution, name, points, runs=40, records=None):
+        self.spec = spec_of(name, points, runs)
         self._distribution, self._runs, self._records = distribution, runs, records or {}
 
     def ensemble(self, role, point):

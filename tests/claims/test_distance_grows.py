@@ -1,74 +1,64 @@
 """Distances against their lag: verdicts on processes that level off and on ones that do not."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from checks import experiment
+from checks import Example, spec_of, verdicts
 
 from intrinsic_lr.claims import distance_grows as claim
-from intrinsic_lr.claims.shared.spec import ClaimSpec
-from intrinsic_lr.claims.shared.verdicts import findings_table, overall
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.stats import lags
 
 RATE = 0.01
 STEPS = np.array([200, 400, 410, 430, 450, 500, 600, 800, 1100, 1500, 1900, 2200])
 POINT = {"name": "p", "intrinsic_lr": RATE, "steps": list(STEPS)}
-SPEC = ClaimSpec(
-    "distance_grows",
-    experiments={"run": experiment("trajectory", [POINT])},
-    thresholds={"growth": 0.0, "over_ou": 1.1, "slope": 0.1},
-    settings={"start": 4, "long_lag": 5, "lag_ratio": 1.25, "short_lags": 1 / 3},
-    analysis={"confidence": 0.95, "bootstrap": 200},
-)
 
 
-def diffusing(generator, replicates=16, dimension=300, steps=STEPS):
+def diffusing(generator, steps=STEPS):
     """Return distances of free diffusion with an Ornstein-Uhlenbeck process on top: they bend, then grow on."""
-    gaps = np.diff(steps, prepend=steps[0])
-    walk = np.cumsum(
-        np.sqrt(gaps / 2000)[:, None, None] * generator.standard_normal((len(steps), replicates, dimension)), 0
-    )
-    states, deviation = [0.4 * generator.standard_normal((replicates, dimension))], 0.4
+    gaps, shape, deviation = np.diff(steps, prepend=steps[0]), (16, 300), 0.4
+    walk = np.cumsum(np.sqrt(gaps / 2000)[:, None, None] * generator.standard_normal((len(steps), *shape)), 0)
+    states = [deviation * generator.standard_normal(shape)]
     for gap in gaps[1:]:
         kept = 0.95**gap
-        noise = generator.standard_normal((replicates, dimension))
-        states.append(kept * states[-1] + deviation * (1 - kept**2) ** 0.5 * noise)
+        states.append(kept * states[-1] + deviation * (1 - kept**2) ** 0.5 * generator.standard_normal(shape))
     return lags._pairs(steps, walk + np.stack(states))
 
 
-def levelling(generator, replicates=16):
-    return lags.simulate_ou(STEPS, 3.0, 0.01, 300, replicates, generator)
+def levelling(generator):
+    return lags.simulate_ou(STEPS, 3.0, 0.01, 300, 16, generator)
 
 
-def walking(generator, replicates=16):
-    return lags.simulate_sphere_walk(STEPS, RATE, 300, replicates, generator)
+def walking(generator):
+    return lags.simulate_sphere_walk(STEPS, RATE, 300, 16, generator)
 
 
-def judged(pairs):
+def measured(pairs):
+    """Return the claim's table of these distances."""
     distance = pairs.assign(point="p", layer="all")
     across = distance.rename(columns={"replicate": "replicate_a"}).assign(relation="across_initialisations")
     tables = {"distance": distance, "distance_across": across}
-    inputs = SimpleNamespace(spec=SPEC, table=lambda role, name: tables[name])
-    table = claim.measure(inputs)
-    return table, findings_table("claim", "", "", claim.judge(table, SPEC))
+    return claim.measure(SimpleNamespace(spec=SPEC, table=lambda role, name: tables[name]))
 
 
-def test_growth_without_a_plateau_is_reproduced_and_both_nulls_rejected():
-    table, findings = judged(diffusing(np.random.default_rng(0)))
-    assert overall(findings) == "reproduced"
-    assert list(findings.loc[findings["role"] == "control", "verdict"]) == ["rejected"] * 4
-    assert table.loc[table["part"] == "data", "step"].min() == 400
-    plt.close(claim.draw(table, SPEC, findings))
+def table(process=diffusing, seed=0):
+    return measured(process(np.random.default_rng(seed)))
+
+
+SPEC = spec_of("distance_grows", {"run": [POINT]}, short_lags=1 / 3)
+EXAMPLE = Example(claim, SPEC, table, ["l2"], criteria=3, controls=4)
+judged = EXAMPLE.judged
+
+
+def test_growth_is_judged_after_the_start():
+    rows = EXAMPLE.table()
+    assert rows.loc[rows["part"] == "data", "step"].min() == 400
 
 
 @pytest.mark.parametrize("process", [levelling, walking])
 def test_processes_that_level_off_are_not_reproduced(process):
-    _, findings = judged(process(np.random.default_rng(1)))
-    assert overall(findings) == "not reproduced"
+    findings = judged(process=process, seed=1)
     plateau = findings[(findings["role"] == "criterion") & ~findings["statistic"].str.contains("growth")]
     assert list(plateau["verdict"]) == ["not reproduced"] * 2
 
@@ -76,25 +66,23 @@ def test_processes_that_level_off_are_not_reproduced(process):
 def test_distances_that_shrink_with_the_lag_fail_the_first_criterion():
     pairs = diffusing(np.random.default_rng(2))
     pairs["l2"] = 1 / pairs["l2"]
-    _, findings = judged(pairs)
-    assert findings.loc[0, "verdict"] == "not reproduced"
+    assert judged(measured(pairs))["verdict"][0] == "not reproduced"
 
 
 def test_replicates_that_are_not_finite_are_left_out_and_counted():
     pairs = diffusing(np.random.default_rng(3))
     pairs.loc[(pairs["replicate"] == 5) & (pairs["delta"] > 1000), "l2"] = np.nan
-    _, findings = judged(pairs)
-    assert set(findings.loc[findings["role"] == "criterion", "n"]) == {15}
-    assert overall(findings) == "reproduced"
+    findings = judged(measured(pairs))
+    assert list(findings["n"][:3]) == [15] * 3
+    assert verdicts(findings) == ["reproduced"] * 3
 
 
 @pytest.mark.parametrize(
     "spoil", [lambda t: t.assign(l2=np.nan), lambda t: t.head(0), lambda t: t[t["replicate"] == 0]]
 )
-def test_degenerate_tables_are_inconclusive_and_drawn(spoil):
-    table, findings = judged(spoil(diffusing(np.random.default_rng(4))))
+def test_degenerate_distances_are_inconclusive(spoil):
+    findings = judged(measured(spoil(diffusing(np.random.default_rng(4)))))
     assert set(findings["verdict"]) == {"inconclusive"}
-    plt.close(claim.draw(table, SPEC, findings))
 
 
 def test_the_plateau_is_judged_from_every_start_with_three_short_lags():
@@ -103,7 +91,7 @@ def test_the_plateau_is_judged_from_every_start_with_three_short_lags():
     pairs = diffusing(np.random.default_rng(6), steps=steps)
 
     def plateau(pairs):
-        _, findings = judged(pairs)
+        findings = judged(measured(pairs))
         return findings[(findings["role"] == "criterion") & findings["statistic"].str.contains("fitted")].iloc[0]
 
     found = plateau(pairs)
@@ -118,7 +106,6 @@ def test_the_plateau_is_judged_from_every_start_with_three_short_lags():
 
 @pytest.mark.parametrize("points", [[], [POINT, POINT | {"name": "q"}]])
 def test_several_points_or_none_are_a_clear_mistake(points):
-    described = {"run": experiment("trajectory", points)}
-    inputs = SimpleNamespace(spec=replace(SPEC, experiments=described))
+    inputs = SimpleNamespace(spec=EXAMPLE.with_points(run=points))
     with pytest.raises(InputError, match=rf"experiment trajectory: found {len(points)} points; .* exactly one"):
         claim.measure(inputs)

@@ -1,34 +1,21 @@
 """Times to equilibrium: verdicts on curves with a known power law."""
 
-from functools import partial
-
-import checks
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from checks import Point, experiment
-from simulated_labels import ANALYSIS, CLASSES, SimulatedData, dirichlet, draw, point
+from checks import Example, Point, spec_of, verdicts
+from simulated_labels import CLASSES, SimulatedData, dirichlet, draw, point
 
 from intrinsic_lr.claims import equilibrium_time as claim
-from intrinsic_lr.claims.shared.spec import ClaimSpec
-from intrinsic_lr.claims.shared.verdicts import overall
 from intrinsic_lr.stats.intervals import expanded_tails
 from intrinsic_lr.stats.theory import relaxed_gamma
 
 RATES = (0.03, 0.01, 0.003, 0.001)
-SPEC = ClaimSpec(
-    "equilibrium_time",
-    experiments={"rates": experiment("mine")},
-    thresholds={"slope_low": -1.2, "slope_high": -0.8, "spread": 2},
-    settings={"levels": [0.2, 0.1, 0.05], "equilibrium": 0.1, "late": 0.25},
-    analysis=ANALYSIS,
-)
-judged = partial(checks.judged, claim, spec=SPEC)
+SPEC = spec_of("equilibrium_time")
 STEPS = np.unique(np.geomspace(4, 30_000, 30).round())
 
 
-def table(power, runs=60, rates=RATES):
+def table(power=-1.0, runs=60, rates=RATES):
     """Return the claim's table of a world that relaxes in c * rate^power steps, the same at rate 0.01."""
     generator = np.random.default_rng(0)
     parts = []
@@ -52,29 +39,25 @@ def table(power, runs=60, rates=RATES):
     return pd.concat(parts, ignore_index=True)
 
 
-def test_times_inverse_to_the_rate_are_reproduced_and_do_not_collapse_in_steps():
-    found = judged(table(-1.0))
-    assert overall(found) == "reproduced"
-    assert list(found.loc[found["role"] == "control", "verdict"]) == ["rejected"] * 2
+EXAMPLE = Example(claim, SPEC, table, ["value", "low", "high", "step"], criteria=4, controls=2)
+judged = EXAMPLE.judged
 
 
 @pytest.mark.parametrize("power", [-1.0, -0.7])
 def test_a_known_slope_lies_in_its_interval(power):
-    slopes = judged(table(power)).query("statistic == @claim.SLOPE")
+    slopes = judged(power=power).query("statistic == @claim.SLOPE")
     assert len(slopes) == 2
     assert slopes["estimate"].to_numpy() == pytest.approx(power, abs=0.05)
     assert (slopes["ci_low"] - 0.01 <= power).all()
     assert (slopes["ci_high"] + 0.01 >= power).all()
 
 
-def test_another_power_is_not_reproduced():
-    found = judged(table(-0.5))
-    assert set(found.loc[found["role"] == "criterion", "verdict"]) == {"not reproduced"}
-
-
-def test_times_that_do_not_depend_on_the_rate_leave_the_control_unrejected():
-    found = judged(table(0.0))
-    assert set(found.loc[found["role"] == "control", "verdict"]) == {"not rejected"}
+@pytest.mark.parametrize(
+    ("power", "role", "verdict"), [(-0.5, "criterion", "not reproduced"), (0.0, "control", "not rejected")]
+)
+def test_the_verdict_follows_the_truth(power, role, verdict):
+    """Times of another power are not reproduced; those that do not depend on the rate collapse in steps."""
+    assert set(verdicts(judged(power=power), role)) == {verdict}
 
 
 def test_the_curve_of_a_share_is_the_known_one():
@@ -108,19 +91,6 @@ def test_diverged_runs_are_left_out_of_every_checkpoint_and_counted():
     assert (curves == 0).all()
 
 
-def test_figure_draws_plausible_and_degenerate_tables():
-    plausible = table(-1.0, runs=10)
-    diverged = plausible.assign(**dict.fromkeys(("value", "low", "high"), np.nan))
-    diverged.loc[diverged["part"] == claim.TIME, "step"] = np.nan
-    for rows in (plausible, diverged, table(-1.0, runs=1, rates=(0.01,))):
-        found = judged(rows)
-        figure = claim.draw(rows, SPEC, found)
-        figure.draw_without_rendering()
-        plt.close(figure)
-        if rows is not plausible:
-            assert set(found["verdict"]) == {"inconclusive"}
-
-
 def world(seeds_by_rate):
     """Return inputs of points that relax in 1/lambda_e steps."""
     steps = [5, 10, 20, 40, 80, 160]
@@ -134,7 +104,7 @@ def world(seeds_by_rate):
         share = np.exp(-step * of["intrinsic_lr"])
         return (1 - share) * dirichlet(3) + share * dirichlet(10 + of["init_seed"])
 
-    inputs = SimulatedData(distribution, "equilibrium_time", {"rates": points}, settings=SPEC.settings)
+    inputs = SimulatedData(distribution, "equilibrium_time", {"rates": points})
     rows = [
         pd.DataFrame({
             "point": of["name"], "replicate": k, "step": steps,
@@ -153,10 +123,11 @@ def test_every_rate_counts_once_and_may_have_a_pair_of_its_own():
 
 
 def test_quantities_without_rows_are_inconclusive_and_not_silent():
-    rows = table(-1.0, runs=10)
+    rows = EXAMPLE.table()
     found = judged(rows[rows["quantity"] == claim.FUNCTION])
     assert list(found.loc[found["statement"].str.startswith(claim.NORM), "verdict"]) == ["inconclusive"] * 3
-    assert set(judged(rows.head(0))["verdict"]) == {"inconclusive"}
+    for few in (rows.head(0), table(runs=1, rates=(0.01,))):
+        assert set(judged(few)["verdict"]) == {"inconclusive"}
 
 
 def test_intervals_are_expanded_for_few_runs():

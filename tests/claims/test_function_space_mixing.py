@@ -3,11 +3,10 @@
 import math
 from dataclasses import replace
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from checks import experiment
+from checks import Example, verdicts
 from safetensors.numpy import save_file
 from scipy import stats
 from simulated_labels import SimulatedData, dirichlet, point
@@ -16,13 +15,17 @@ from intrinsic_lr.claims import function_space_mixing as claim
 from intrinsic_lr.claims.shared import sameness
 from intrinsic_lr.claims.shared.sameness import compare_points, last_checkpoints
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
-from intrinsic_lr.claims.shared.verdicts import findings_table, overall
+from intrinsic_lr.claims.shared.verdicts import overall
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.storage import sha256, write_json
 from intrinsic_lr.stats.disagreement import total_variation
 
 
-def world(left, rates=(0.1, 0.01), runs=40):
+def forgetting(time):
+    return math.exp(-time)
+
+
+def world(left=forgetting, rates=(0.1, 0.01), runs=40):
     """Return inputs where the share `left(intrinsic time)` of the initialisation's own predictions is left."""
 
     def distribution(of, step):
@@ -39,50 +42,44 @@ def world(left, rates=(0.1, 0.01), runs=40):
         "too_short": pair(0.001, (0.1, 0.2)),
         "other_batch": [point("batch 128", rates[0], [round(8 / rates[0])], batch_size=128)],
     }
-    return SimulatedData(
-        distribution, "function_space_mixing", experiments, runs, thresholds={"excess_share": 0.1}
-    )
+    return SimulatedData(distribution, "function_space_mixing", experiments, runs)
+
+
+def table(left=forgetting, **options):
+    return claim.measure(world(left, **options))
+
+
+# Controls: three of them twice, one up to the margin too.
+EXAMPLE = Example(claim, world().spec, table, sameness.MEASURED, criteria=6, controls=7)
 
 
 def judged(inputs):
-    table = claim.measure(inputs)
-    return table, findings_table("claim", "", "", claim.judge(table, inputs.spec))
+    return EXAMPLE.judged(claim.measure(inputs), inputs.spec)
 
 
-def test_forgetting_runs_are_recognised_and_every_control_rejected():
-    table, findings = judged(world(lambda time: math.exp(-time)))
-    assert overall(findings) == "reproduced"
-    controls = findings[findings["role"] == "control"]
-    assert list(controls["verdict"]) == ["rejected"] * 7  # three of them twice, one up to the margin too
-    assert set(table["part"]) == {claim.INITIALISATION, claim.RATE, claim.BATCH, claim.SHORT}
+def test_every_kind_of_pair_is_compared():
+    assert set(EXAMPLE.table()["part"]) == {claim.INITIALISATION, claim.RATE, claim.BATCH, claim.SHORT}
 
 
 def test_runs_that_remember_are_not_reproduced_by_either_criterion():
-    _, findings = judged(world(lambda time: 0.5))
-    criteria = findings[findings["role"] == "criterion"]
-    assert len(criteria) == 6
-    assert set(criteria["verdict"]) == {"not reproduced"}
+    assert verdicts(EXAMPLE.judged(left=lambda time: 0.5)) == ["not reproduced"] * 6
 
 
 def test_a_small_memory_fails_exchangeability_and_excess_alone():
-    _, findings = judged(world(lambda time: 0.12, rates=(0.1,), runs=400))
-    exactly, without, roughly = findings[findings["role"] == "criterion"]["verdict"]
-    assert (exactly, without, roughly) == ("not reproduced", "not reproduced", "reproduced")
+    findings = judged(world(lambda time: 0.12, rates=(0.1,), runs=400))
+    assert verdicts(findings) == ["not reproduced", "not reproduced", "reproduced"]
 
 
 def test_controls_that_do_not_differ_are_not_rejected():
     """Nothing is forgotten or depends on anything: a test that cannot tell is no evidence."""
-    inputs = SimulatedData(lambda of, step: dirichlet(1), "claim", {}, thresholds={"excess_share": 0.1})
-    inputs.spec = world(lambda time: 0).spec
-    _, findings = judged(inputs)
-    assert "rejected" not in set(findings["verdict"])
-    assert overall(findings) == "inconclusive"
+    inputs = SimulatedData(lambda of, step: dirichlet(1), "function_space_mixing", {})
+    inputs.spec = EXAMPLE.spec
+    assert "rejected" not in set(judged(inputs)["verdict"])
 
 
 @pytest.mark.parametrize("left", [0.0, 0.3])
 def test_rows_hold_the_true_total_variation(left):
-    table, _ = judged(world(lambda time: left, rates=(0.1,)))
-    rows = table[table["part"] == claim.INITIALISATION]
+    rows = table(left=lambda time: left, rates=(0.1,)).query("part == @claim.INITIALISATION")
     truth = left * total_variation(dirichlet(2, 0), dirichlet(2, 1))
     assert (rows["total_variation_low"] <= truth).all()
     assert (rows["total_variation_high"] >= truth).all()
@@ -90,7 +87,7 @@ def test_rows_hold_the_true_total_variation(left):
 
 def test_p_values_are_uniform_where_initialisations_are_forgotten():
     inputs = world(lambda time: 0.0, rates=(0.1,), runs=12)
-    inputs.spec = ClaimSpec("claim", analysis={**inputs.spec.analysis, "bootstrap": 2})
+    inputs.spec = replace(inputs.spec, name="claim", analysis={**inputs.spec.analysis, "bootstrap": 2})
     pairs = [
         ("null", ("mixing", point(f"a{index}", 0.1, [1])), ("mixing", point(f"b{index}", 0.1, [1])), [(1, 1)])
         for index in range(150)
@@ -108,41 +105,36 @@ def test_true_labels_are_read_from_the_data(tmp_path):
     assert inputs.test_labels("data").tolist() == [2, 0, 1]
 
 
+def compared(**columns):
+    """Return two comparisons with these numbers."""
+    rows = pd.DataFrame({"total_variation_low": [0.0] * 2, "total_variation_high": 1.0, "replicates_a": 5})
+    return rows.assign(total_variation=0.1, null_mean=0.1, replicates_b=4, **columns)
+
+
+def tested(test, rows):
+    return list(test(EXAMPLE.spec.criterion, rows, lambda row: "one", lambda row: ["mixing"]))
+
+
 def test_p_values_of_exchangeability_are_adjusted_for_their_number():
-    inputs = world(lambda time: 0.0)
-    rows = pd.DataFrame({name: [0.1] * 2 for name in ("total_variation", "null_mean")})
-    rows = rows.assign(
-        p_value=[0.03, 0.5], total_variation_low=0, total_variation_high=1, replicates_a=5, replicates_b=4
-    )
-    found = list(
-        sameness.test_exchangeable(inputs.spec.criterion, rows, lambda row: "one", lambda row: ["mixing"])
-    )
+    found = tested(sameness.test_exchangeable, compared(p_value=[0.03, 0.5]))
     assert [finding.p_value for finding in found] == pytest.approx([0.06, 0.5])
     assert [finding.verdict for finding in found] == ["reproduced"] * 2
     assert found[0].n == 4
 
 
-def test_figure_draws_plausible_and_degenerate_tables():
-    inputs = world(lambda time: math.exp(-time))
-    table, _ = judged(inputs)
-    measured = table.columns[list(table.columns).index("l1") : list(table.columns).index("independent_errors") + 1]
-    diverged = table.assign(**dict.fromkeys(measured, np.nan))
-    for rows in (table, diverged):
-        found = findings_table("claim", "", "", claim.judge(rows, inputs.spec))
-        figure = claim.draw(rows, inputs.spec, found)
-        figure.draw_without_rendering()
-        plt.close(figure)
-    assert set(found["verdict"]) == {"inconclusive"}
+def test_zero_excess_is_rejected_where_it_is_outside_the_interval():
+    rows = compared(excess=0.01, excess_low=[-0.001, 0.001], excess_high=0.02)
+    assert [finding.verdict for finding in tested(sameness.test_no_excess, rows)] == [
+        "reproduced",
+        "not reproduced",
+    ]
 
 
-def without(inputs, *names):
+def without(*names, left=forgetting):
     """Return inputs without the points of these names."""
-    experiments = inputs.spec.experiments
-    kept = {
-        role: experiment(role, [point for point in of.points if point.name not in names], of.replicates)
-        for role, of in experiments.items()
-    }
-    inputs.spec = replace(inputs.spec, experiments=kept)
+    inputs = world(left)
+    for of in inputs.spec.experiments.values():
+        of.points = [point for point in of.points if point.name not in names]
     return inputs
 
 
@@ -155,36 +147,29 @@ def without(inputs, *names):
     ],
 )
 def test_a_control_that_is_not_there_is_inconclusive(names, told):
-    _, findings = judged(without(world(lambda time: math.exp(-time)), *names))
+    findings = judged(without(*names))
     controls = findings[findings["role"] == "control"]
-    missing = controls[controls["statement"].str.contains(told)]
-    assert list(missing["verdict"]) == ["inconclusive"]
+    assert list(controls.loc[controls["statement"].str.contains(told), "verdict"]) == ["inconclusive"]
     assert overall(findings) == "inconclusive"
 
 
 def test_without_a_pair_of_initialisations_the_experiment_is_named():
-    inputs = without(world(lambda time: 0.0), "0.1 from 1", "0.01 from 1")
     with pytest.raises(InputError, match=r"experiment mixing: .* init_seed alone"):
-        claim.measure(inputs)
+        claim.measure(without("0.1 from 1", "0.01 from 1"))
 
 
 def test_a_table_of_no_pair_is_inconclusive():
-    inputs = world(lambda time: 0.0)
-    table = compare_points(inputs, [])
-    assert last_checkpoints(table).empty
-    findings = list(claim.judge(table, inputs.spec))
-    assert {finding.verdict for finding in findings} == {"inconclusive"}
-    assert len(findings) == 6
-    plt.close(claim.draw(table, inputs.spec, findings_table("claim", "", "", findings)))
+    rows = compare_points(world(), [])
+    assert last_checkpoints(rows).empty
+    assert list(EXAMPLE.judged(rows)["verdict"]) == ["inconclusive"] * 6
 
 
 def test_every_rate_may_have_an_initialisation_of_its_own():
     """Seed 0 is common to the rates, so that the controls share it; the other differs from rate to rate."""
-    inputs = world(lambda time: math.exp(-time))
+    inputs = world()
     for place, of in enumerate(inputs.spec.experiments["mixing"].points):
         of.init_seed *= 1 + place
-    table, findings = judged(inputs)
-    assert set(table["part"]) == {claim.INITIALISATION, claim.RATE, claim.BATCH, claim.SHORT}
+    findings = judged(inputs)
     assert overall(findings) == "reproduced"
     told = findings.loc[findings["role"] == "criterion", "statement"]
     assert told.str.contains("initialisations 0 and 4, lambda_e 0.01 at").any()
@@ -208,14 +193,6 @@ def test_a_run_that_is_lost_at_the_end_is_left_out_from_the_start():
         return found
 
     inputs.ensemble = ensemble
-    table = claim.measure(inputs)
-    assert set(table["replicates_a"]) == {5}
-    assert set(table["missing_b"]) == {1}
-
-
-def test_zero_excess_is_rejected_where_it_is_outside_the_interval():
-    inputs = world(lambda time: 0.0)
-    rows = pd.DataFrame({"excess": [0.01, 0.01], "excess_low": [-0.001, 0.001], "excess_high": [0.02, 0.02]})
-    rows = rows.assign(replicates_a=5, replicates_b=4)
-    found = sameness.test_no_excess(inputs.spec.criterion, rows, lambda row: "one", lambda row: ["mixing"])
-    assert [finding.verdict for finding in found] == ["reproduced", "not reproduced"]
+    rows = claim.measure(inputs)
+    assert set(rows["replicates_a"]) == {5}
+    assert set(rows["missing_b"]) == {1}

@@ -1,40 +1,32 @@
 """The toy loss: its verdict follows what descent did."""
 
-import matplotlib.pyplot as plt
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from checks import Example, spec_of
 
 from intrinsic_lr.claims import gd_toy as claim
-from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
-from intrinsic_lr.claims.shared.verdicts import findings_table, overall
+from intrinsic_lr.claims.shared.spec import ClaimData
 from intrinsic_lr.core.errors import InputError
 
-THRESHOLDS = {
-    "ratio_low": 0.8, "ratio_high": 1.25, "cycle": 1e-9, "final_loss": 1e-12, "norm_drift": 1e-6, "share": 0.95,
-}  # fmt: skip
-SETTINGS = {
-    "learning_rates": [0.01, 1, 100], "intrinsic_lrs": [0.016, 0.05], "starts": 24, "length": 100,
-    "length_without": 100,
-}  # fmt: skip
+SPEC = spec_of(
+    "gd_toy", thresholds={"share": 0.95}, learning_rates=[0.01, 1, 100], intrinsic_lrs=[0.016, 0.05], starts=24,
+    length=100,
+)  # fmt: skip
 
 
 def ask(**settings):
-    return ClaimSpec("gd_toy", thresholds=THRESHOLDS, settings=SETTINGS | settings, analysis={"confidence": 0.95})
+    return ClaimData(replace(SPEC, settings={**SPEC.settings, **settings}))
 
 
-def judged(table):
-    return findings_table("gd_toy", "", "", claim.judge(table, ask()))
+EXAMPLE = Example(claim, SPEC, lambda: claim.measure(ask()), ["ratio", "deviation"], criteria=4, controls=1)
+judged = EXAMPLE.judged
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def table():
-    return claim.measure(ClaimData(ask()))
-
-
-def test_the_toy_does_as_claimed(table):
-    findings = judged(table)
-    assert overall(findings) == "reproduced"
-    assert list(findings["verdict"]) == ["reproduced"] * 4 + ["rejected"]
+    return EXAMPLE.table()
 
 
 @pytest.mark.parametrize(
@@ -48,28 +40,22 @@ def test_the_toy_does_as_claimed(table):
     ],
 )
 def test_each_criterion_fails_where_it_is_false(table, part, column, value, failing):
-    changed = table.copy()
-    changed.loc[changed["part"] == part, column] = value
-    findings = judged(changed)
+    table.loc[table["part"] == part, column] = value
+    findings = judged(table)
     assert set(np.flatnonzero(findings["verdict"] == "not reproduced")) == failing
-    assert overall(findings) == "not reproduced"
+    assert EXAMPLE.overall(table) == "not reproduced"
 
 
-def test_one_learning_rate_suffices_to_fail(table):
-    changed = table.copy()
-    changed.loc[(changed["part"] == "decay") & (changed["lr"] == 100), "ratio"] *= 3
-    findings = judged(changed)
-    assert findings["verdict"][0] == "not reproduced"
-    assert findings["ci_low"][0] > THRESHOLDS["ratio_high"]
-
-
-def test_one_pair_of_rates_below_suffices_to_fail(table):
-    changed = table.copy()
-    pair = (changed["part"] == "decay") & (changed["lr"] == 100) & (changed["intrinsic_lr"] == 0.05)
-    changed.loc[pair, "ratio"] /= 3
-    findings = judged(changed)
-    assert findings["verdict"][0] == "not reproduced"
-    assert findings["ci_high"][0] < THRESHOLDS["ratio_low"]
+@pytest.mark.parametrize(("rates", "factor"), [([0.016, 0.05], 3), ([0.05], 1 / 3)])
+def test_one_learning_rate_and_one_pair_of_rates_suffice_to_fail(table, rates, factor):
+    rows = (table["part"] == "decay") & (table["lr"] == 100) & table["intrinsic_lr"].isin(rates)
+    table.loc[rows, "ratio"] *= factor
+    worst = judged(table).iloc[0]
+    assert worst["verdict"] == "not reproduced"
+    if factor > 1:
+        assert worst["ci_low"] > SPEC.thresholds["ratio_high"]
+    else:
+        assert worst["ci_high"] < SPEC.thresholds["ratio_low"]
 
 
 def test_a_pair_of_rates_that_is_missing_leaves_the_mean_open(table):
@@ -88,17 +74,16 @@ def test_no_two_pairs_of_rates_share_a_start(monkeypatch):
         return descend(start, *rest)
 
     monkeypatch.setattr(claim.toy, "descend", remember)
-    claim.measure(ClaimData(ask(length=20, length_without=20)))
+    claim.measure(ask(length=20, length_without=20))
     drawn = np.concatenate(starts).reshape(-1, 2)
     assert len(drawn) == 2 * 3 * 24
     assert len(np.unique(drawn, axis=0)) == len(drawn)
 
 
 def test_collapsed_runs_count_as_failures(table):
-    changed = table.copy()
-    collapsed = (changed["part"] == "decay") & (changed["replicate"] < 3)
-    changed.loc[collapsed, ["ratio", "final_loss", "norm_drift"]] = np.nan
-    findings = judged(changed)
+    collapsed = (table["part"] == "decay") & (table["replicate"] < 3)
+    table.loc[collapsed, ["ratio", "final_loss", "norm_drift"]] = np.nan
+    findings = judged(table)
     assert findings["estimate"][[1, 3]].tolist() == pytest.approx([21 / 24] * 2)
     assert findings["n"][[1, 3]].tolist() == [144, 144]
     assert findings["verdict"][[1, 3]].tolist() == ["not reproduced"] * 2
@@ -112,34 +97,20 @@ def test_a_collapsed_run_has_no_ratio_also_if_its_late_mean_is_finite():
     assert claim._ends("decay", runs, np.ones(1), 0.05)["ratio"].isna().all()
 
 
-def test_missing_runs_do_not_reject_the_control(table):
-    changed = table.copy()
-    changed.loc[changed["part"] == "no_decay", "ratio"] = np.nan
-    assert judged(changed)["verdict"].iloc[-1] == "inconclusive"
-
-
-def test_the_control_notices_if_weight_decay_changed_nothing(table):
-    changed = table.copy()
-    changed.loc[changed["part"] == "no_decay", "ratio"] = 1.0
-    findings = judged(changed)
-    assert findings["verdict"].iloc[-1] == "not rejected"
-    assert overall(findings) == "inconclusive"
+@pytest.mark.parametrize(("ratio", "verdict"), [(np.nan, "inconclusive"), (1.0, "not rejected")])
+def test_the_control_is_rejected_by_runs_that_differ_alone(table, ratio, verdict):
+    table.loc[table["part"] == "no_decay", "ratio"] = ratio
+    assert judged(table)["verdict"].iloc[-1] == verdict
+    assert EXAMPLE.overall(table) == "inconclusive"
 
 
 def test_an_underflowing_rate_is_refused():
     with pytest.raises(InputError, match=r"0\.001.* smallest float64"):
-        claim.measure(ClaimData(ask(intrinsic_lrs=[0.001])))
+        claim.measure(ask(intrinsic_lrs=[0.001]))
 
 
-def test_draws_and_judges_what_is_degenerate(table):
-    empty = table.copy()
-    empty[["ratio", "final_loss", "norm_drift", "deviation", "loss"]] = np.nan
-    for rows in (table, empty, table[:0]):
-        findings = judged(rows)
-        plt.close(claim.draw(rows, ask(), findings))
-        if rows is empty:
-            assert findings["verdict"].tolist() == [
-                "inconclusive", "not reproduced", "inconclusive", "not reproduced", "inconclusive",
-            ]  # fmt: skip
-        elif rows is not table:
-            assert overall(findings) == "inconclusive"
+def test_where_nothing_is_finite_the_shares_fail(table):
+    table[["ratio", "final_loss", "norm_drift", "deviation", "loss"]] = np.nan
+    assert judged(table)["verdict"].tolist() == [
+        "inconclusive", "not reproduced", "inconclusive", "not reproduced", "inconclusive",
+    ]  # fmt: skip

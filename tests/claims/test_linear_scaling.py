@@ -1,37 +1,22 @@
 """The linear scaling rule: pairing, the discrepancy of curves, and verdicts on synthetic curves."""
 
-from functools import partial
-
-import checks
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from checks import experiment
+from checks import Example, spec_of, verdicts
 
 from intrinsic_lr.claims import linear_scaling as claim
-from intrinsic_lr.claims.shared.spec import ClaimSpec
-from intrinsic_lr.claims.shared.verdicts import overall
 from intrinsic_lr.stats.intervals import root_mean_square_interval
 
-SPEC = ClaimSpec(
-    "linear_scaling",
-    experiments={"scaling": experiment("scaled")},
-    thresholds={"norm": 0.1, "loss": 0.2},
-    analysis={"confidence": 0.95, "bootstrap": 200},
-)
-judged = partial(checks.judged, claim, spec=SPEC)
-DECAYS = (0.01, 0.04, 0.16)
 
-
-def table(apart=(0.0, 0.2, 0.6), replicates=12, seed=0):
+def table(apart=(0.0, 0.2, 0.6)):
     """Return curves whose large batch lies by `apart` above the small one, on a logarithmic scale."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     parts = []
-    for decay, gap in zip(DECAYS, apart, strict=True):
+    for decay, gap in zip((0.01, 0.04, 0.16), apart, strict=True):
         for batch, lr, count in ((32, 0.1, 40), (128, 0.4, 25)):
             time = np.linspace(0, 6, count + 1)
-            for replicate in range(replicates):
+            for replicate in range(12):
                 curve = np.exp(-time) + 0.1
                 curve = curve * np.exp(generator.normal(0, 0.05) + gap * (batch == 128))
                 parts.append(pd.DataFrame({
@@ -42,23 +27,19 @@ def table(apart=(0.0, 0.2, 0.6), replicates=12, seed=0):
     return pd.concat(parts, ignore_index=True)
 
 
-def test_equal_curves_are_reproduced_and_broken_ones_rejected():
-    findings = judged(table())
-    assert overall(findings) == "reproduced"
-    assert set(findings.loc[findings["role"] == "control", "verdict"]) == {"rejected"}
-    controls = findings[findings["role"] == "control"]
-    assert list(controls["estimate"]) == pytest.approx([0.6] * 3, abs=0.06)
+EXAMPLE = Example(claim, spec_of("linear_scaling"), table, list(claim.QUANTITIES), criteria=3, controls=3)
 
 
-def test_curves_that_differ_at_a_small_rate_are_not_reproduced():
-    findings = judged(table(apart=(0.5, 0.5, 0.5)))
-    assert set(findings.loc[findings["role"] == "criterion", "verdict"]) == {"not reproduced"}
+def test_the_controls_estimate_how_far_the_curves_are_apart():
+    assert list(EXAMPLE.judged()["estimate"][3:]) == pytest.approx([0.6] * 3, abs=0.06)
 
 
-def test_where_nothing_breaks_the_control_is_not_rejected():
-    findings = judged(table(apart=(0.0, 0.0, 0.0)))
-    assert set(findings.loc[findings["role"] == "control", "verdict"]) == {"not rejected"}
-    assert overall(findings) == "inconclusive"
+@pytest.mark.parametrize(
+    ("apart", "role", "verdict"),
+    [((0.5, 0.5, 0.5), "criterion", "not reproduced"), ((0.0, 0.0, 0.0), "control", "not rejected")],
+)
+def test_the_verdict_follows_the_truth(apart, role, verdict):
+    assert verdicts(EXAMPLE.judged(apart=apart), role) == [verdict] * 3
 
 
 def test_only_rates_in_proportion_to_the_batch_make_a_pair():
@@ -69,7 +50,7 @@ def test_only_rates_in_proportion_to_the_batch_make_a_pair():
 
 
 def test_curves_are_compared_at_equal_times():
-    frame = table(apart=(0.0, 0.0, 0.0))
+    frame = table()
     frame["train_loss"] = np.exp(-frame["intrinsic_time"])
     for _, _, small, large in claim.pairs(frame, "train_loss"):
         np.testing.assert_allclose(small, large[: len(small)], rtol=1e-9)
@@ -91,22 +72,10 @@ def test_the_root_mean_square_is_free_of_what_sampling_adds():
         assert covered >= 50
 
 
-def test_one_pair_alone_has_no_control():
-    findings = judged(table().query("weight_decay == 0.01"))
-    assert list(findings["verdict"]) == ["reproduced"] * 3 + ["inconclusive"] * 3
+@pytest.mark.parametrize(
+    ("rows", "verdict"), [("weight_decay == 0.01", "reproduced"), ("batch_size == 32", "inconclusive")]
+)
+def test_one_pair_alone_has_no_control_and_no_pair_decides_nothing(rows, verdict):
+    findings = EXAMPLE.judged(table().query(rows))
+    assert list(findings["verdict"]) == [verdict] * 3 + ["inconclusive"] * 3
     assert list(findings["role"]) == ["criterion"] * 3 + ["control"] * 3
-
-
-@pytest.mark.parametrize("rows", ["none finite", "one replicate", "no pair"])
-def test_a_degenerate_table_decides_nothing_and_draws(rows):
-    frame = table(replicates=3)
-    if rows == "none finite":
-        frame[list(claim.QUANTITIES)] = np.nan
-    elif rows == "one replicate":
-        frame = frame[frame["replicate"] == 0]
-    else:
-        frame = frame[frame["batch_size"] == 32]
-    findings = judged(frame)
-    assert overall(findings) == "inconclusive"
-    assert list(findings["role"]) == ["criterion"] * 3 + ["control"] * 3
-    plt.close(claim.draw(frame, SPEC, findings))

@@ -1,41 +1,27 @@
 """The response to a decay: verdicts on synthetic courses of the effective learning rate."""
 
 from dataclasses import replace
-from functools import partial
 from types import SimpleNamespace
 
-import checks
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from checks import experiment
+from checks import Example, spec_of
 
 from intrinsic_lr.claims import lr_decay_response as claim
-from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
+from intrinsic_lr.claims.shared.spec import ClaimData
 from intrinsic_lr.claims.shared.verdicts import overall
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.stats.relaxation import integrated_gamma
 from intrinsic_lr.stats.theory import effective_lr_response
 
-SPEC = ClaimSpec(
-    "lr_decay_response",
-    experiments={
-        "decay": experiment(
-            "decays", [{"name": name, "schedule": name} for name in ("lr_decay", "wd_decay", "joint")]
-        )
-    },
-    thresholds={"drop": 0.05, "deviation": 0.1, "rest": 1.78},
-    settings={"relaxed": 4},
-    analysis={"confidence": 0.95, "bootstrap": 100},
-)
-judged = partial(checks.judged, claim, spec=SPEC)
+POINTS = [{"name": name, "schedule": name} for name in ("lr_decay", "wd_decay", "joint")]
 REPLICATES, LR, DECAY, CHANGE = 12, 0.1, 0.1, 600
 
 
-def table(rate=1.0, drop=1.0, quieter=1.0, seed=0):
+def table(rate=1.0, drop=1.0, quieter=1.0):
     """Return responses with the rate, the drop and the noise after the change multiplied by the arguments."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     after = np.concatenate([[0, 1], np.arange(20, 2001, 20)])
     parts = []
     for schedule, k_lr, k_decay in (("lr_decay", 10, 1), ("wd_decay", 1, 10), ("joint", 10, 10)):
@@ -47,35 +33,32 @@ def table(rate=1.0, drop=1.0, quieter=1.0, seed=0):
             gamma = integrated_gamma(after, start, 4 * rate * intrinsic_lr, rate * noise)
             gamma[0] = rest
             before = np.arange(-140, 0, 20)
+            since = np.concatenate([before, after])
+            named = {"point": schedule, "schedule": schedule, "replicate": replicate, "intrinsic_lr": LR * DECAY}
             parts.append(pd.DataFrame({
-                "part": claim.RESPONSE, "point": schedule, "schedule": schedule, "replicate": replicate,
-                "intrinsic_lr": LR * DECAY,
-                "step": CHANGE + np.concatenate([before, after]), "since": np.concatenate([before, after]),
-                "lr": np.where(np.concatenate([before, after]) > 0, LR / k_lr, LR),
-                "weight_decay": np.where(np.concatenate([before, after]) > 0, DECAY / k_decay, DECAY),
+                **named, "part": claim.RESPONSE, "step": CHANGE + since, "since": since,
+                "lr": np.where(since > 0, LR / k_lr, LR), "weight_decay": np.where(since > 0, DECAY / k_decay, DECAY),
                 "effective_lr": np.concatenate([np.full(len(before), rest), gamma]) ** -0.5,
                 "noise": np.concatenate([np.full(len(before), 3.0), noise]),
             }))  # fmt: skip
-            error = {"part": claim.ERROR, "point": schedule, "schedule": schedule, "replicate": replicate}
-            error["intrinsic_lr"] = LR * DECAY
-            parts.append(
-                pd.DataFrame({**error, "step": [500, 700], "since": [-100, 100], "test_error": [0.05, 0.02]})
-            )
+            error = {"part": claim.ERROR, "step": [500, 700], "since": [-100, 100], "test_error": [0.05, 0.02]}
+            parts.append(pd.DataFrame({**named, **error}))
     return pd.concat(parts, ignore_index=True)
 
 
-def criteria(frame):
-    findings = judged(frame)
+EXAMPLE = Example(
+    claim,
+    spec_of("lr_decay_response", {"decay": POINTS}),
+    table,
+    ["effective_lr", "noise"],
+    criteria=7,
+    controls=4,
+)
+
+
+def criteria(frame=None, **truth):
+    findings = EXAMPLE.judged(frame, **truth)
     return findings[findings["role"] == "criterion"].set_index("statement")["verdict"]
-
-
-def test_what_obeys_the_equation_is_reproduced_and_the_controls_are_rejected():
-    findings = judged(table())
-    assert set(findings.loc[findings["role"] == "criterion", "verdict"]) == {"reproduced"}
-    controls = findings[findings["role"] == "control"]
-    assert len(controls) == 4
-    assert set(controls["verdict"]) == {"rejected"}
-    assert overall(findings) == "reproduced"
 
 
 @pytest.mark.parametrize(
@@ -88,7 +71,7 @@ def test_what_obeys_the_equation_is_reproduced_and_the_controls_are_rejected():
     ],
 )
 def test_the_verdict_flips_where_the_truth_does(wrong, words):
-    found = criteria(table(**wrong))
+    found = criteria(**wrong)
     concerned = found[found.index.str.contains(words)]
     assert (concerned == "not reproduced").any()
     if words == "nearer":
@@ -108,7 +91,7 @@ def test_the_closed_form_is_that_of_theory():
 
 
 def test_only_what_was_followed_to_its_equilibrium_is_compared_with_it():
-    found = criteria(table())
+    found = criteria()
     assert not any("joint" in statement and "rest" in statement for statement in found.index)
     assert any("joint" in statement and "course" in statement for statement in found.index)
 
@@ -123,7 +106,6 @@ def test_one_schedule_at_two_intrinsic_rates_makes_two_responses():
         "joint, lambda_e 0.02",
     }
     assert len(set(criteria(both).index)) == 2 * len(criteria(frame))
-    plt.close(claim.draw(both, SPEC, None))
 
 
 def test_a_decay_without_a_finite_replicate_leaves_it_open():
@@ -137,20 +119,19 @@ def test_a_decay_without_a_finite_replicate_leaves_it_open():
 def test_equal_decays_are_not_taken_for_each_other():
     response = claim.responses(table())[2]
     assert response.k_lr == pytest.approx(response.k_decay)
-    found = [
-        finding.statement
-        for finding in claim.judge(table(), replace(SPEC, settings={"relaxed": 0.1}))
-        if finding.role == "control"
-    ]
-    assert [statement for statement in found if statement.startswith("joint")] == [
+    findings = EXAMPLE.judged(spec=replace(EXAMPLE.spec, settings={"relaxed": 0.1}))
+    told = findings.loc[findings["role"] == "control", "statement"]
+    assert list(told[told.str.startswith("joint")]) == [
         "joint: predicted with the rate lambda_e in place of 4 lambda_e"
     ]
 
 
-def test_without_a_response_to_its_equilibrium_the_control_tells_nothing():
+@pytest.mark.parametrize("end", [300, 1])
+def test_without_a_response_to_its_equilibrium_the_control_tells_nothing(end):
     frame = table()
-    findings = judged(frame[frame["since"] < 300])
+    findings = EXAMPLE.judged(frame[frame["since"] < end])
     assert list(findings.loc[findings["role"] == "control", "verdict"]) == ["inconclusive"]
+    assert overall(findings) == "inconclusive"
 
 
 def test_a_schedule_without_a_decay_is_a_mistake(monkeypatch):
@@ -159,27 +140,11 @@ def test_a_schedule_without_a_decay_is_a_mistake(monkeypatch):
     ensemble = SimpleNamespace(history=lambda: rows, trace=lambda: rows)
     monkeypatch.setattr(ClaimData, "ensemble", lambda self, role, point: ensemble)
     point = {"name": "a", "schedule": "constant", "length": 2, "intrinsic_lr": 0.01}
-    experiments = {"decay": experiment("decays", [point])}
-    with pytest.raises(InputError, match=r"experiment decays: .* got constant"):
-        claim.measure(ClaimData(ClaimSpec(**{**vars(SPEC), "experiments": experiments})))
+    with pytest.raises(InputError, match=r"experiment rate_decays: .* got constant"):
+        claim.measure(ClaimData(EXAMPLE.with_points(decay=[point])))
 
 
 def test_steps_next_to_the_change_are_kept():
     kept = claim._kept(np.arange(2000), 600, 700)
     assert {450, 600, 601, 1300, 1999} <= set(kept)
     assert kept.min() == 450
-
-
-@pytest.mark.parametrize("rows", ["none finite", "one replicate", "nothing after"])
-def test_a_degenerate_table_decides_nothing_and_draws(rows):
-    frame = table()
-    if rows == "none finite":
-        frame[["effective_lr", "noise"]] = np.nan
-    elif rows == "one replicate":
-        frame = frame[frame["replicate"] == 0]
-    else:
-        frame = frame[frame["since"] <= 0]
-    findings = judged(frame)
-    assert overall(findings) == "inconclusive"
-    for shown in (frame, table()):
-        plt.close(claim.draw(shown, SPEC, findings))

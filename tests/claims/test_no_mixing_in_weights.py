@@ -1,19 +1,14 @@
 """Weights of two initialisations: verdicts on simulated weights and predictions."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 
-import checks
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from checks import Point, experiment
+from checks import Example, Point, spec_of, verdicts
 from simulated_labels import CLASSES, dirichlet, draw, point
 
 from intrinsic_lr.claims import no_mixing_in_weights as claim
-from intrinsic_lr.claims.shared.spec import ClaimSpec
-from intrinsic_lr.claims.shared.verdicts import overall
 from intrinsic_lr.core.seeding import stream_seed
 
 RUNS, SIZE = 20, 400
@@ -22,17 +17,11 @@ POINTS = [
     for rate in (0.1, 0.01)
     for seed in (0, 1)
 ]
-SPEC = ClaimSpec(
-    "no_mixing_in_weights",
-    experiments={"pairs": experiment("mixing", POINTS, RUNS)},
-    thresholds={"gap": 0.1, "mixed": 0.1},
-    settings={"lag": 4},
-    analysis={"confidence": 0.95, "permutations": 99, "bootstrap": 99},
-)
+SPEC = spec_of("no_mixing_in_weights", {"pairs": POINTS}, RUNS)
 
 
-def simulated(kept, memory=0.0, bad=(), spec=SPEC):
-    """Return inputs whose weights keep a cosine along a trajectory, and labels that keep a memory of the start.
+def table(kept=0.6, memory=0.0, bad=(), spec=SPEC):
+    """Return the table of runs whose weights keep a cosine along a trajectory, and labels that keep a memory of the start.
 
     Args:
         kept: cosine between two checkpoints of one trajectory; trajectories are independent.
@@ -55,107 +44,88 @@ def simulated(kept, memory=0.0, bad=(), spec=SPEC):
 
         return SimpleNamespace(weights=weights, labels=labels, classes=CLASSES, scale_groups={"w": ("w",)})
 
-    return SimpleNamespace(spec=spec, ensemble=ensemble, test_labels=lambda name: dirichlet(0).argmax(axis=1))
+    truth = dirichlet(0).argmax(axis=1)
+    return claim.measure(SimpleNamespace(spec=spec, ensemble=ensemble, test_labels=lambda name: truth))
 
 
-def judged(inputs):
-    table = claim.measure(inputs)
-    return table, checks.judged(claim, table, SPEC)
+EXAMPLE = Example(claim, SPEC, table, ["cosine", "l2"], criteria=6, controls=6)
 
 
-def test_weights_that_stay_apart_are_reproduced_and_the_controls_rejected():
-    table, findings = judged(simulated(0.6))
-    assert overall(findings) == "reproduced"
-    criteria = findings[findings["role"] == "criterion"]
+def judged(frame=None, **truth):
+    """Return the criteria and the controls."""
+    findings = EXAMPLE.judged(frame, **truth)
+    return (findings[findings["role"] == role].reset_index(drop=True) for role in ("criterion", "control"))
+
+
+def test_weights_that_stay_apart_have_the_true_cosines_and_distances():
+    criteria, controls = judged()
     cosines = criteria["statistic"].str.startswith("cosine")
     assert criteria.loc[cosines, "estimate"].to_numpy() == pytest.approx(0.6, abs=0.05)
     assert criteria.loc[~cosines, "estimate"].to_numpy() == pytest.approx(0.4**-0.5, abs=0.05)
     assert list(cosines) == [True, True, False] * 2  # rates; layers, then the distance
-    controls = findings[findings["role"] == "control"]
-    assert list(controls["verdict"]) == ["rejected"] * 6
     # The walk is simulated: its cosines scatter, round what its directions still share at the lag.
     walks = controls[controls["statistic"].str.startswith("cosine")]
     assert (walks["ci_low"] < walks["ci_high"]).all()
     assert walks["estimate"].to_numpy() == pytest.approx(np.exp(-4), abs=0.05)
     assert set(walks["n"]) == {RUNS}
-    lags = table.loc[table["part"] == "weights"].drop_duplicates("intrinsic_lr")
+    frame = EXAMPLE.table()
+    lags = frame.loc[frame["part"] == "weights"].drop_duplicates("intrinsic_lr")
     assert (lags["delta"] * lags["intrinsic_lr"]).tolist() == pytest.approx([4, 4])
 
 
 def test_weights_that_mix_are_not_reproduced():
-    assert overall(judged(simulated(0.0))[1]) == "not reproduced"
+    assert EXAMPLE.overall(kept=0.0) == "not reproduced"
 
 
 def test_where_function_space_has_not_mixed_nothing_is_said():
-    table, findings = judged(simulated(0.6, memory=0.5))
-    assert claim.mixed_rates(table, SPEC) == []
-    assert set(findings.loc[findings["role"] == "criterion", "verdict"]) == {"inconclusive"}
+    assert claim.mixed_rates(EXAMPLE.table(memory=0.5), SPEC) == []
+    assert set(verdicts(EXAMPLE.judged(memory=0.5))) == {"inconclusive"}
 
 
-def test_a_rate_at_which_function_space_has_not_mixed_is_left_out():
-    table, _ = judged(simulated(0.6))
-    functions = table["part"] == claim.FUNCTIONS
-    table.loc[functions & (table["intrinsic_lr"] == 0.1), "excess_share_high"] = 0.4
-    findings = list(claim.judge(table, SPEC))
-    assert {finding.statement for finding in findings if "0.1 " in finding.statement} == set()
-    assert claim.mixed_rates(table, SPEC) == [0.01]
+@pytest.mark.parametrize(("share", "told"), [(0.4, set()), (np.nan, {"inconclusive"})])
+def test_a_rate_that_has_not_mixed_is_left_out_and_one_without_predictions_is_open(share, told):
+    frame = EXAMPLE.table()
+    frame.loc[(frame["part"] == claim.FUNCTIONS) & (frame["intrinsic_lr"] == 0.1), "excess_share_high"] = share
+    findings = EXAMPLE.judged(frame)
+    assert set(findings.loc[findings["statement"].str.contains("= 0.1 "), "verdict"]) == told
+    if told:
+        assert EXAMPLE.overall(frame) == "inconclusive"
+    else:
+        assert not findings["statement"].str.contains("0.1 ", regex=False).any()
+        assert claim.mixed_rates(frame, SPEC) == [0.01]
 
 
 def test_replicates_that_are_not_finite_are_left_out_and_counted():
-    _, findings = judged(simulated(0.6, bad=[3]))
-    assert set(findings.loc[findings["role"] == "criterion", "n"]) == {RUNS - 1}
-    assert overall(findings) == "reproduced"
+    criteria, _ = judged(bad=(3,))
+    assert set(criteria["n"]) == {RUNS - 1}
+    assert EXAMPLE.overall(bad=(3,)) == "reproduced"
 
 
 @pytest.mark.parametrize("bad", [range(RUNS), range(1, RUNS)])
-def test_degenerate_weights_are_inconclusive_and_drawn(bad):
-    table, findings = judged(simulated(0.6, bad=bad))
-    assert overall(findings) == "inconclusive"
-    plt.close(claim.draw(table, SPEC, findings))
-
-
-def test_the_figure_is_drawn_on_a_plausible_and_on_an_empty_table():
-    table, findings = judged(simulated(0.6))
-    plt.close(claim.draw(table, SPEC, findings))
-    plt.close(claim.draw(table.head(0), SPEC, findings))
-    assert overall(checks.judged(claim, table.head(0), SPEC)) == "inconclusive"
+def test_degenerate_weights_are_inconclusive(bad):
+    assert EXAMPLE.overall(bad=bad) == "inconclusive"
 
 
 def test_the_control_reads_the_walk_and_can_be_missed():
     """Walks that keep their cosine are not rejected: the control is judged by its rows."""
-    table, _ = judged(simulated(0.6))
-    near = (table["part"] == claim.WALK) & (table["relation"] == "within")
-    table.loc[near, ["cosine", "l2"]] = 0.5, 0.5
-    findings = checks.judged(claim, table, SPEC)
-    assert set(findings.loc[findings["role"] == "control", "verdict"]) == {"not rejected"}
-    assert overall(findings) == "inconclusive"
+    frame = EXAMPLE.table()
+    near = (frame["part"] == claim.WALK) & (frame["relation"] == "within")
+    frame.loc[near, ["cosine", "l2"]] = 0.5, 0.5
+    assert set(verdicts(EXAMPLE.judged(frame), "control")) == {"not rejected"}
 
 
 def test_distances_have_to_say_the_same_as_cosines():
-    table, _ = judged(simulated(0.6))
-    near = (table["part"] == claim.WEIGHTS) & (table["relation"] == "within")
-    table.loc[near, "l2"] *= 3
-    findings = checks.judged(claim, table, SPEC)
-    wrong = findings[(findings["role"] == "criterion") & (findings["verdict"] == "not reproduced")]
+    frame = EXAMPLE.table()
+    near = (frame["part"] == claim.WEIGHTS) & (frame["relation"] == "within")
+    frame.loc[near, "l2"] *= 3
+    criteria, _ = judged(frame)
+    wrong = criteria[criteria["verdict"] == "not reproduced"]
     assert len(wrong) == 2
     assert wrong["statistic"].str.startswith("distance").all()
 
 
-def test_a_rate_without_predictions_is_inconclusive():
-    table, _ = judged(simulated(0.6))
-    table.loc[(table["part"] == claim.FUNCTIONS) & (table["intrinsic_lr"] == 0.1), "excess_share_high"] = np.nan
-    findings = checks.judged(claim, table, SPEC)
-    lost = findings[findings["statement"].str.contains("= 0.1 ")]
-    assert set(lost["verdict"]) == {"inconclusive"}
-    assert overall(findings) == "inconclusive"
-
-
-def asked_of(points):
-    return replace(SPEC, experiments={"pairs": experiment("mixing", points, RUNS)})
-
-
 def test_every_rate_counts_once_and_may_have_a_pair_of_its_own():
-    pairs = [POINTS[0], POINTS[1], POINTS[2], Point(**{**vars(POINTS[3]), "init_seed": 2})]
+    pairs = [*POINTS[:3], Point(**{**vars(POINTS[3]), "init_seed": 2})]
     third = Point(**{**vars(POINTS[0]), "name": "third", "init_seed": 7})
-    table = claim.measure(simulated(0.6, spec=asked_of([*pairs, third])))
-    assert sorted(table.loc[table["part"] == claim.FUNCTIONS, "intrinsic_lr"]) == [0.01, 0.1]
+    frame = table(spec=EXAMPLE.with_points(pairs=[*pairs, third]))
+    assert sorted(frame.loc[frame["part"] == claim.FUNCTIONS, "intrinsic_lr"]) == [0.01, 0.1]

@@ -1,40 +1,29 @@
 """Anisotropy of the gradient noise: verdicts on noise of known spectra, and the gradients that are measured."""
 
-from functools import partial
 from types import SimpleNamespace
 
-import checks
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from checks import experiment
+from checks import Example, spec_of, verdicts
 
 from intrinsic_lr.claims import noise_anisotropy as claim
-from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
-from intrinsic_lr.claims.shared.verdicts import overall
+from intrinsic_lr.claims.shared.spec import ClaimData
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.stats.noise import noise_moments
 from intrinsic_lr.study.model_spec import ModelSpec
 
-SPEC = ClaimSpec(
-    "noise_anisotropy",
-    experiments={"equilibrium": experiment("run", [{"name": "p"}])},
-    thresholds={"share": 0.1, "top": 3},
-    settings={"settled": 4, "checkpoints": 2, "batches": 40, "isotropic_draws": 3},
-    analysis={"confidence": 0.95},
-)
-judged = partial(checks.judged, claim, spec=SPEC)
+SPEC = spec_of("noise_anisotropy", {"equilibrium": [{"name": "p"}]}, batches=40, isotropic_draws=3)
 DIMENSION, TANGENT = 300, 3000
 
 
-def table(directions, replicates=6, seed=0):
+def table(directions=5, seed=0):
     """Return a table of noise that lies evenly in some of the directions, and of isotropic noise."""
     generator = np.random.default_rng(seed)
     rows = []
-    for replicate in range(replicates):
+    for replicate in range(6):
         for part, spread in ((claim.MEASURED, directions), (claim.ISOTROPIC, DIMENSION)):
             vectors = generator.standard_normal((80, spread)) + 0.3
             row = claim._row(vectors @ vectors.T, DIMENSION, TANGENT, SPEC, generator)
@@ -43,17 +32,18 @@ def table(directions, replicates=6, seed=0):
     return pd.DataFrame(rows)
 
 
-def test_noise_in_few_directions_is_reproduced_and_isotropic_noise_is_rejected():
-    findings = judged(table(5))
-    assert overall(findings) == "reproduced"
-    assert set(findings.loc[findings["role"] == "control", "verdict"]) == {"rejected"}
+COLUMNS = ["participation_ratio", "top_1", "isotropic_top", "isotropic_top_same_lengths"]
+EXAMPLE = Example(claim, SPEC, table, COLUMNS, criteria=2, controls=2)
+
+
+def test_the_participation_ratio_is_that_of_the_directions():
+    findings = EXAMPLE.judged()
     share = findings.loc[findings["statistic"].str.startswith("participation"), "estimate"]
     assert list(share) == pytest.approx([5 / DIMENSION, 1.0], rel=0.15)
 
 
 def test_isotropic_noise_of_a_network_is_not_reproduced():
-    findings = judged(table(DIMENSION))
-    assert set(findings.loc[findings["role"] == "criterion", "verdict"]) == {"not reproduced"}
+    assert set(verdicts(EXAMPLE.judged(directions=DIMENSION))) == {"not reproduced"}
 
 
 def test_the_gradients_are_those_of_mini_batches_at_unit_norm():
@@ -76,19 +66,6 @@ def test_the_gradients_are_those_of_mini_batches_at_unit_norm():
     assert noise_moments(full[0]).trace == pytest.approx(0, abs=1e-9 * np.trace(full[0]))
 
 
-@pytest.mark.parametrize("rows", ["none finite", "one replicate"])
-def test_a_degenerate_table_decides_nothing_and_draws(rows):
-    frame = table(5, replicates=2)
-    if rows == "none finite":
-        frame[[column for column in frame if "top" in column or "ratio" in column]] = np.nan
-    else:
-        frame = frame[frame["replicate"] == 0]
-    findings = judged(frame)
-    assert overall(findings) == "inconclusive"
-    for shown in (frame, table(5)):
-        plt.close(claim.draw(shown, SPEC, findings))
-
-
 def test_gradients_that_are_not_finite_give_a_row_without_numbers():
     generator = np.random.default_rng(0)
     row = claim._row(np.full((10, 10), np.nan), DIMENSION, TANGENT, SPEC, generator)
@@ -97,26 +74,14 @@ def test_gradients_that_are_not_finite_give_a_row_without_numbers():
     finite = claim._row(vectors @ vectors.T, DIMENSION, TANGENT, SPEC, generator)
     assert list(finite) == list(row)
     assert finite["share_of_tangent_dimension"] == finite["participation_ratio"] / TANGENT
-    # A table of such rows alone.
-    frame = pd.DataFrame(
-        [
-            {"part": part, "point": "p", "step": 10, "replicate": 0, "dimension": DIMENSION, **row}
-            for part in (claim.MEASURED, claim.ISOTROPIC)
-        ]
-    )
-    findings = judged(frame)
-    assert set(findings["verdict"]) == {"inconclusive"}
-    plt.close(claim.draw(frame, SPEC, findings))
 
 
 def test_a_replicate_that_misses_a_checkpoint_and_a_point_that_misses_are_left_out():
-    frame = pd.concat([table(5), table(5, seed=1).assign(step=20)], ignore_index=True)
+    frame = pd.concat([EXAMPLE.table(), table(seed=1).assign(step=20)], ignore_index=True)
     frame.loc[(frame["step"] == 20) & (frame["replicate"] == 2), "participation_ratio"] = np.nan
-    assert set(judged(frame)["n"]) == {5}
-    points = [{"name": "p"}, {"name": "q"}]
-    experiments = {"equilibrium": experiment("run", points)}
-    findings = list(claim.judge(table(5), ClaimSpec(**{**vars(SPEC), "experiments": experiments})))
-    assert {finding.verdict for finding in findings} == {"inconclusive"}
+    assert set(EXAMPLE.judged(frame)["n"]) == {5}
+    findings = EXAMPLE.judged(spec=EXAMPLE.with_points(equilibrium=[{"name": "p"}, {"name": "q"}]))
+    assert set(findings["verdict"]) == {"inconclusive"}
 
 
 def test_no_settled_checkpoint_is_a_mistake(monkeypatch, noise_images):
@@ -124,6 +89,5 @@ def test_no_settled_checkpoint_is_a_mistake(monkeypatch, noise_images):
     ensemble = SimpleNamespace(model=lambda: None, scale_groups={})
     monkeypatch.setattr(ClaimData, "ensemble", lambda self, role, point: ensemble)
     monkeypatch.setattr(ClaimData, "dataset", lambda self, name, dtype: noise_images)
-    experiments = {"equilibrium": experiment("run", [point])}
-    with pytest.raises(InputError, match=r"experiment run: checkpoints: .* 4/lambda_e"):
-        claim.measure(ClaimData(ClaimSpec(**{**vars(SPEC), "experiments": experiments})))
+    with pytest.raises(InputError, match=r"experiment trajectory: checkpoints: .* 4/lambda_e"):
+        claim.measure(ClaimData(EXAMPLE.with_points(equilibrium=[point])))

@@ -1,31 +1,26 @@
 """The norm's recursion: residuals in machine epsilons, their verdict, and the two controls."""
 
-import matplotlib.pyplot as plt
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
-from checks import experiment
+from checks import Example, spec_of
 
-from intrinsic_lr.claims import norm_recursion
+from intrinsic_lr.claims import norm_recursion as claim
 from intrinsic_lr.claims.norm_recursion import AFFINE, EPSILON, MOMENTUM, PLAIN
-from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
-from intrinsic_lr.claims.shared.verdicts import findings_table, overall
+from intrinsic_lr.claims.shared.spec import ClaimData
 
 POINT = {
     "name": "a", "dataset": "noise", "model": "small", "batch_size": 8, "lr": 0.1, "weight_decay": 0.1,
     "intrinsic_lr": 0.01, "momentum": 0.0, "schedule": "constant", "init_seed": 0, "init_sharing": "independent",
     "init_scale": 1.0, "dtype": "float64",
 }  # fmt: skip
-SPEC = ClaimSpec(
-    "norm_recursion",
-    experiments={
-        "long": experiment("long_runs", [{**POINT, "name": "b", "dtype": "float32"}], 3),
-        "exact": experiment("exact_runs", [POINT, {**POINT, "name": "c", "momentum": 0.9}], 3),
-    },
-    thresholds={"epsilons": 100},
-    settings={"model": "mlp:width=8,depth=1,affine=true", "steps": 5},
-    analysis={"confidence": 0.95},
-)
+POINTS = {
+    "long": [{**POINT, "name": "b", "dtype": "float32"}],
+    "exact": [POINT, {**POINT, "name": "c", "momentum": 0.9}],
+}
+SPEC = spec_of("norm_recursion", POINTS, 3, model="mlp:width=8,depth=1,affine=true", steps=5)
 
 
 def synthetic(float32=2.0, float64=3.0, momentum=1e9, affine=1e12):
@@ -46,19 +41,21 @@ def synthetic(float32=2.0, float64=3.0, momentum=1e9, affine=1e12):
     return table.assign(residual=table["epsilons"] * table["dtype"].map(EPSILON))
 
 
-def verdicts(table):
-    return [finding.verdict for finding in norm_recursion.judge(table, SPEC)]
+EXAMPLE = Example(claim, SPEC, synthetic, ["epsilons", "residual"], criteria=2, controls=2)
+
+
+def verdicts(table=None, **truth):
+    return list(EXAMPLE.judged(table, **truth)["verdict"])
 
 
 def test_worst_step_of_the_worst_replicate_decides():
-    assert verdicts(synthetic()) == ["reproduced", "reproduced", "rejected", "rejected"]
-    assert verdicts(synthetic(float32=200))[:2] == ["not reproduced", "reproduced"]
-    assert verdicts(synthetic(float64=200))[:2] == ["reproduced", "not reproduced"]
-    findings = list(norm_recursion.judge(synthetic(), SPEC))
+    assert verdicts(float32=200)[:2] == ["not reproduced", "reproduced"]
+    assert verdicts(float64=200)[:2] == ["reproduced", "not reproduced"]
+    findings = EXAMPLE.judged()
     # Of the controls the run that misses the recursion least decides.
-    assert [finding.estimate for finding in findings] == [2, 3, 1e8, 1e11]
-    assert [finding.n for finding in findings] == [3] * 4
-    assert [finding.experiment for finding in findings] == ["long_runs", "exact_runs", "exact_runs", "exact_runs"]
+    assert list(findings["estimate"]) == [2, 3, 1e8, 1e11]
+    assert list(findings["n"]) == [3] * 4
+    assert list(findings["experiment"]) == ["trajectory", "exp_lr", "exp_lr", "exp_lr"]
 
 
 @pytest.mark.parametrize(("part", "place"), [(MOMENTUM, 2), (AFFINE, 3)])
@@ -73,20 +70,11 @@ def test_every_run_of_a_control_has_to_break_it(part, place):
 def test_a_run_that_is_missing_or_not_finite_leaves_it_open():
     table = synthetic()
     table.loc[(table["replicate"] == 0) & (table["step"] == 9), "epsilons"] = np.nan
-    findings = list(norm_recursion.judge(table, SPEC))
-    assert [(finding.n, finding.verdict) for finding in findings] == [(2, "inconclusive")] * 4
+    findings = EXAMPLE.judged(table)
+    assert (list(findings["n"]), set(findings["verdict"])) == ([2] * 4, {"inconclusive"})
     assert verdicts(synthetic().query("replicate != 0")) == ["inconclusive"] * 4
     table.loc[(table["replicate"] == 2) & (table["step"] == 9), "epsilons"] = 200
     assert verdicts(table)[:2] == ["not reproduced"] * 2
-
-
-def test_nothing_finite_decides_nothing():
-    table = synthetic().assign(epsilons=np.nan)
-    assert overall(findings_table("norm_recursion", "derived", "", norm_recursion.judge(table, SPEC))) == (
-        "inconclusive"
-    )
-    for shown in (table, synthetic()):
-        plt.close(norm_recursion.draw(shown, SPEC, None))
 
 
 class Traced:
@@ -107,16 +95,16 @@ class Traced:
 @pytest.mark.parametrize("miss", [0.0, 1e-3])
 def test_residual_from_a_trace_is_what_the_norms_miss(monkeypatch, miss):
     monkeypatch.setattr(ClaimData, "ensemble", lambda self, role, point: Traced(miss))
-    (found,) = norm_recursion._with_momentum(ClaimData(SPEC), "exact")
+    (found,) = claim._with_momentum(ClaimData(SPEC), "exact")
     assert list(found["step"]) == list(range(2, 8))
     assert found["residual"].to_numpy() == pytest.approx(np.full(6, miss / (1 + miss)), abs=1e-12)
 
 
 def test_trained_scales_break_the_recursion(monkeypatch, noise_images):
     monkeypatch.setattr(ClaimData, "dataset", lambda self, name, dtype: noise_images)
-    broken = norm_recursion._affine(ClaimData(SPEC), "exact")
+    broken = claim._affine(ClaimData(SPEC), "exact")
     assert len(broken) == 5 * 3
     assert broken["residual"].min() > 1e6 * EPSILON["float64"]
-    plain = {**SPEC.settings, "model": "mlp:width=8,depth=1"}
-    exact = norm_recursion._affine(ClaimData(ClaimSpec(**{**vars(SPEC), "settings": plain})), "exact")
+    plain = replace(SPEC, settings={**SPEC.settings, "model": "mlp:width=8,depth=1"})
+    exact = claim._affine(ClaimData(plain), "exact")
     assert exact["residual"].max() < 100 * EPSILON["float64"]

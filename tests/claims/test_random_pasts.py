@@ -1,34 +1,21 @@
 """Random pasts: the spread between groups, its error rates, and verdicts on synthetic tables."""
 
-from functools import partial
-
-import checks
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from checks import experiment
+from checks import Example, spec_of, verdicts
 from scipy import stats
 
 from intrinsic_lr.claims import random_pasts as claim
-from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
-from intrinsic_lr.claims.shared.verdicts import overall
+from intrinsic_lr.claims.shared.spec import ClaimData
 from intrinsic_lr.core.errors import InputError
 
-SPEC = ClaimSpec(
-    "random_pasts",
-    experiments={"pasts": experiment("pasts", [{"name": f"point_{i}"} for i in range(1, 6)])},
-    thresholds={"accuracy": 0.01, "ratio": 0.1},
-    settings={"stretch": 2, "accuracy_shown": 0.12},
-    analysis={"confidence": 0.95},
-)
-judged = partial(checks.judged, claim, spec=SPEC)
 NAMES = [f"past_{index}" for index in range(1, 6)]
 
 
-def table(remembered=0.0, at_the_end=0.0, replicates=16, seed=0):
+def table(remembered=0.0, at_the_end=0.0):
     """Return a table in which the pasts still differ by a share of what they differed by at their ends."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     rows = []
     for part, share, step in (
         (claim.PAST, 1.0, 600),
@@ -36,7 +23,7 @@ def table(remembered=0.0, at_the_end=0.0, replicates=16, seed=0):
         (claim.END, at_the_end, 2000),
     ):
         for index, name in enumerate(NAMES):
-            for replicate in range(replicates):
+            for replicate in range(16):
                 level = share * (index - 2)
                 rows.append({
                     "part": part, "point": f"point_{index + 1}", "schedule": name,
@@ -50,22 +37,26 @@ def table(remembered=0.0, at_the_end=0.0, replicates=16, seed=0):
     return pd.concat([curves, pd.DataFrame(rows)], ignore_index=True)
 
 
-def test_histories_that_are_forgotten_are_reproduced_and_their_ends_are_rejected():
-    findings = judged(table())
-    assert overall(findings) == "reproduced"
-    assert set(findings.loc[findings["role"] == "control", "verdict"]) == {"rejected"}
-    assert (findings["n"] == 16).all()
+EXAMPLE = Example(
+    claim,
+    spec_of("random_pasts", {"pasts": [{"name": f"point_{i}"} for i in range(1, 6)]}),
+    table,
+    list(claim.QUANTITIES),
+    criteria=5,
+    controls=4,
+)
+judged = EXAMPLE.judged
 
 
 def test_histories_that_are_remembered_are_not_reproduced():
-    findings = judged(table(remembered=0.5, at_the_end=0.5))
-    criteria = findings[findings["role"] == "criterion"]
-    assert set(criteria["verdict"]) == {"not reproduced"}
-    assert (criteria["p_value"] < 1e-6).all()
+    findings = judged(remembered=0.5, at_the_end=0.5)
+    assert set(verdicts(findings)) == {"not reproduced"}
+    assert (findings.loc[findings["role"] == "criterion", "p_value"] < 1e-6).all()
+    assert (findings["n"] == 16).all()
 
 
 def test_a_last_accuracy_that_differs_is_not_reproduced():
-    findings = judged(table(at_the_end=1.0))
+    findings = judged(at_the_end=1.0)
     assert list(findings.loc[findings["verdict"] == "not reproduced", "statement"]) == [
         "test accuracy at the very end"
     ]
@@ -125,8 +116,7 @@ def test_a_history_that_is_missing_leaves_it_open():
 
 def test_one_schedule_at_two_points_makes_two_histories():
     frame = table().assign(schedule="one")
-    pd.testing.assert_frame_equal(judged(frame), judged(table()))
-    plt.close(claim.draw(frame, SPEC, None))
+    pd.testing.assert_frame_equal(judged(frame), judged())
 
 
 def history_of(rates, bad=()):
@@ -149,28 +139,15 @@ def test_phases_that_are_missing_are_a_mistake(monkeypatch, ending):
     rates = [(1.0, 0.1)] * (8 if ending == "no end without decay" else 4)
     monkeypatch.setattr(ClaimData, "history", lambda self, role: history_of(rates))
     monkeypatch.setattr(ClaimData, "trace", lambda self, role: history_of(rates))
-    with pytest.raises(InputError, match="experiment pasts: schedule"):
-        claim.measure(ClaimData(SPEC))
+    with pytest.raises(InputError, match="experiment random_pasts: schedule"):
+        claim.measure(ClaimData(EXAMPLE.spec))
 
 
 def test_a_run_that_diverges_is_missing_from_its_start(monkeypatch):
     history = history_of([(1.0, 0.1)] * 8 + [(0.1, 0.0)] * 6, bad=[("b", 1, 11)])
     monkeypatch.setattr(ClaimData, "history", lambda self, role: history)
     monkeypatch.setattr(ClaimData, "trace", lambda self, role: history)
-    found = claim.measure(ClaimData(SPEC))
+    found = claim.measure(ClaimData(EXAMPLE.spec))
     means = found[found["part"] != claim.CURVE].set_index(["part", "point", "replicate"])["squared_norm"]
     assert means.xs("b", level="point").xs(1, level="replicate").isna().all()
     assert means.notna().sum() == 9
-
-
-@pytest.mark.parametrize("rows", ["none finite", "one replicate"])
-def test_a_degenerate_table_decides_nothing_and_draws(rows):
-    frame = table(replicates=4)
-    if rows == "none finite":
-        frame[list(claim.QUANTITIES)] = np.nan
-    else:
-        frame = frame[frame["replicate"] == 0]
-    findings = judged(frame)
-    assert set(findings["verdict"]) == {"inconclusive"}
-    for shown in (frame, table(replicates=4)):
-        plt.close(claim.draw(shown, SPEC, findings))

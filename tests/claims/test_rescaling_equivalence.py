@@ -1,15 +1,17 @@
 """Rescaling: which points are compared, and that each verdict turns with the truth."""
 
-import matplotlib.pyplot as plt
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
-from checks import Point, experiment, grid
+import torch
+from checks import Example, Point, grid, spec_of, verdicts
 
-from intrinsic_lr.claims import rescaling_equivalence
+from intrinsic_lr.claims import rescaling_equivalence as claim
 from intrinsic_lr.claims.rescaling_equivalence import DIFFERENT, SAME, exact_pairs, label_pairs
-from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
-from intrinsic_lr.claims.shared.verdicts import findings_table, overall
+from intrinsic_lr.claims.shared import equivalence
+from intrinsic_lr.claims.shared.spec import ClaimData
 from intrinsic_lr.stats.intervals import difference
 from intrinsic_lr.study.points import expand
 
@@ -32,16 +34,7 @@ EXACT = points(
     {"intrinsic_lr": 0.01, "lr": 0.1, "momentum": [0.0, 0.9]},
     {"intrinsic_lr": 0.01, "lr": 0.9, "init_scale": 3, "momentum": [0.0, 0.9]},
 )
-SPEC = ClaimSpec(
-    "rescaling_equivalence",
-    experiments={
-        "pair": experiment("exact", EXACT, 4),
-        "mixing": experiment("many", MIXING, 40),
-    },
-    thresholds={"deviation": 1e-8, "accuracy_margin": 0.05},
-    settings={"settled": 4},
-    analysis={"confidence": 0.95, "permutations": 200, "bootstrap": 50},
-)
+SPEC = spec_of("rescaling_equivalence", {"pair": EXACT, "mixing": MIXING}, 40, {"accuracy_margin": 0.05})
 
 
 def test_exact_pairs_have_matching_rates_and_norms():
@@ -70,123 +63,115 @@ def test_label_pairs_are_one_axis_apart():
     }
 
 
-@pytest.fixture
-def measured(monkeypatch, noise_images):
-    """Measure with labels that are right with probability `distribution(point)`, one draw per run and image."""
-
-    def measure(distribution, deviation=1e-14, diverged=0, late=True):
-        generator = np.random.default_rng(1)
-        truth = noise_images.test_labels.numpy()
-
-        def history(self, role):
-            """Accuracies that fluctuate from step to step, wrong before the run has settled."""
-            rows = [
-                {"point": point["name"], "intrinsic_lr": point["intrinsic_lr"],
-                 "step": time / point["intrinsic_lr"], "replicate": replicate,
-                 "test_accuracy": np.nan if replicate < diverged and time > 5 else
-                 0.1 if time < 4 else distribution(point) + 0.1 * generator.standard_normal()}
-                for point in MIXING for replicate in range(40)
-                for time in (0, 2, 4, 5, 6, 7, 8)[: 7 if late else 2]
-            ]  # fmt: skip
-            return pd.DataFrame(rows)
-
-        def labels(ensemble, step, data):
-            right = generator.random((40, len(truth))) < distribution(ensemble)
-            drawn = np.where(right, truth, (truth + 1) % 3)
-            drawn[:diverged] = -1
-            return drawn
-
-        monkeypatch.setattr(ClaimData, "dataset", lambda self, name, dtype: noise_images)
-        monkeypatch.setattr(ClaimData, "history", history)
-        monkeypatch.setattr(ClaimData, "ensemble", lambda self, role, point: point)
-        monkeypatch.setattr("intrinsic_lr.claims.shared.equivalence.predicted_labels", labels)
-        equal = rescaling_equivalence._equal_rates(ClaimData(SPEC))
-        exact = [
-            {"part": "rescaled", "point": a["name"], "partner": b["name"], "lr": 0.1, "partner_lr": 0.9,
-             "intrinsic_lr": 0.01, "momentum": a["momentum"], "factor": c,
-             "step": step, "replicate": replicate, "directions": deviation * step, "logits": deviation * step}
-            for a, b, c in exact_pairs(EXACT) for step in (1, 10) for replicate in range(4)
-        ]  # fmt: skip
-        return pd.concat([pd.DataFrame(exact), equal], ignore_index=True)
-
-    return measure
-
-
 def by_intrinsic_rate(point):
     return 0.9 if point["intrinsic_lr"] > 0.005 else 0.6
 
 
-def verdicts(table):
-    return [(finding.role, finding.verdict) for finding in rescaling_equivalence.judge(table, SPEC)]
+def by_lr(point):
+    return 0.9 if point["lr"] > 0.5 else 0.6
 
 
-def test_all_is_reproduced_where_only_the_intrinsic_rate_matters(measured):
-    table = measured(by_intrinsic_rate)
-    assert verdicts(table) == [("criterion", "reproduced")] * 6 + [("control", "rejected")] * 2
-    findings = list(rescaling_equivalence.judge(table, SPEC))
-    assert [finding.n for finding in findings] == [8, 8] + [40] * 6
-    assert findings[0].estimate == pytest.approx(1e-13)
+def table(truth=by_intrinsic_rate, deviation=1e-14, diverged=0, late=True):
+    """Return the table of runs whose labels are right with probability `truth(point)`, independently.
+
+    Accuracies fluctuate from step to step, and are wrong before the run has settled.
+    """
+    generator = np.random.default_rng(1)
+    images = np.arange(20) % 3
+
+    def accuracy(point, replicate, time):
+        if replicate < diverged and time > 5:
+            return np.nan
+        return 0.1 if time < 4 else truth(point) + 0.1 * generator.standard_normal()
+
+    history = pd.DataFrame([
+        {"point": point["name"], "intrinsic_lr": point["intrinsic_lr"], "step": time / point["intrinsic_lr"],
+         "replicate": replicate, "test_accuracy": accuracy(point, replicate, time)}
+        for point in MIXING for replicate in range(40) for time in (0, 2, 4, 5, 6, 7, 8)[: 7 if late else 2]
+    ])  # fmt: skip
+
+    def labels(ensemble, step, data):
+        right = generator.random((40, 20)) < truth(ensemble)
+        drawn = np.where(right, images, (images + 1) % 3)
+        drawn[:diverged] = -1
+        return drawn
+
+    class Simulated(ClaimData):
+        def dataset(self, name, dtype):
+            return SimpleNamespace(test_labels=torch.from_numpy(images), info={"classes": "abc"})
+
+        def history(self, role):
+            return history
+
+        def ensemble(self, role, point):
+            return point
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(equivalence, "predicted_labels", labels)
+        equal = claim._equal_rates(Simulated(SPEC))
+    exact = [
+        {"part": "rescaled", "point": a["name"], "partner": b["name"], "lr": 0.1, "partner_lr": 0.9,
+         "intrinsic_lr": 0.01, "momentum": a["momentum"], "factor": c,
+         "step": step, "replicate": replicate, "directions": deviation * step, "logits": deviation * step}
+        for a, b, c in exact_pairs(EXACT) for step in (1, 10) for replicate in range(40)
+    ]  # fmt: skip
+    return pd.concat([pd.DataFrame(exact), equal], ignore_index=True)
 
 
-def test_verdicts_turn_where_the_learning_rate_matters(measured):
-    found = verdicts(measured(lambda point: 0.9 if point["lr"] > 0.5 else 0.6))
+DEVIATIONS = ["directions", "logits"]
+MEASURED = [*DEVIATIONS, "test_accuracy", "p_value"]
+EXAMPLE = Example(claim, SPEC, table, MEASURED, criteria=6, controls=2)
+judged = EXAMPLE.judged
+
+
+def test_findings_count_their_runs():
+    findings = judged()
+    assert list(findings["n"]) == [80, 80] + [40] * 6
+    assert findings["estimate"][0] == pytest.approx(1e-13)
+
+
+def test_verdicts_turn_with_the_truth():
     # Accuracies and labels of both pairs fail, and the controls, which share a learning rate, are not rejected.
-    assert found[2:] == [("criterion", "not reproduced")] * 4 + [("control", "not rejected")] * 2
-    found = verdicts(measured(by_intrinsic_rate, deviation=1e-6))
-    assert found[:2] == [("criterion", "not reproduced")] * 2
+    findings = judged(truth=by_lr)
+    assert verdicts(findings)[2:] == ["not reproduced"] * 4
+    assert verdicts(findings, "control") == ["not rejected"] * 2
+    assert verdicts(judged(deviation=1e-6))[:2] == ["not reproduced"] * 2
 
 
-def test_diverged_runs_are_left_out(measured):
-    table = measured(by_intrinsic_rate, diverged=5)
-    assert {finding.n for finding in rescaling_equivalence.judge(table, SPEC)} == {8, 35}
-    table = measured(by_intrinsic_rate, diverged=40)
-    table[["directions", "logits"]] = np.nan
-    findings = list(rescaling_equivalence.judge(table, SPEC))
-    assert {finding.verdict for finding in findings} == {"inconclusive"}
-    assert overall(findings_table("a", "derived", "", findings)) == "inconclusive"
-    plt.close(rescaling_equivalence.draw(table, SPEC, None))
+def test_diverged_runs_are_left_out():
+    assert set(judged(diverged=5)["n"]) == {80, 35}
+    everything = EXAMPLE.table(diverged=40)
+    everything[DEVIATIONS] = np.nan
+    assert set(judged(everything)["verdict"]) == {"inconclusive"}
 
 
-def test_exact_pairs_that_diverged_or_are_missing_leave_it_open(measured):
-    table = measured(by_intrinsic_rate)
-    exact = table["part"] == "rescaled"
-    gone = exact & (table["momentum"] == 0) & (table["replicate"] == 2)
-    blank = table.copy()
-    blank.loc[gone, ["directions", "logits"]] = np.nan
-    for missing in (blank, table[~gone]):
-        findings = list(rescaling_equivalence.judge(missing, SPEC))[:2]
-        assert [(finding.n, finding.verdict) for finding in findings] == [(7, "inconclusive")] * 2
-    table.loc[table.index[exact][3], "logits"] = np.inf
-    assert verdicts(table)[:2] == [("criterion", "reproduced"), ("criterion", "not reproduced")]
-    plt.close(rescaling_equivalence.draw(table, SPEC, None))
+def test_exact_pairs_that_diverged_or_are_missing_leave_it_open():
+    frame = EXAMPLE.table()
+    exact = frame["part"] == "rescaled"
+    gone = exact & (frame["momentum"] == 0) & (frame["replicate"] == 2)
+    blank = frame.copy()
+    blank.loc[gone, DEVIATIONS] = np.nan
+    for missing in (blank, frame[~gone]):
+        findings = judged(missing).head(2)
+        assert (list(findings["n"]), list(findings["verdict"])) == ([79] * 2, ["inconclusive"] * 2)
+    frame.loc[frame.index[exact][3], "logits"] = np.inf
+    assert verdicts(judged(frame))[:2] == ["reproduced", "not reproduced"]
 
 
-def test_a_control_without_pairs_tells_nothing(measured):
-    table = measured(by_intrinsic_rate)
-    found = verdicts(table[table["relation"] != DIFFERENT])
-    assert found == [("criterion", "reproduced")] * 6 + [("control", "inconclusive")]
-    found = verdicts(table[table["relation"] != SAME])
-    assert found[2:4] == [("criterion", "inconclusive")] * 2
+def test_kinds_of_pairs_that_are_missing_tell_nothing():
+    frame = EXAMPLE.table()
+    findings = judged(frame[frame["relation"] != DIFFERENT])
+    assert list(findings["verdict"]) == ["reproduced"] * 6 + ["inconclusive"]
+    assert verdicts(judged(frame[frame["relation"] != SAME]))[2:4] == ["inconclusive"] * 2
 
 
-def test_runs_without_a_late_step_have_no_accuracy(measured):
-    table = measured(by_intrinsic_rate, late=False)
-    assert verdicts(table)[2:4] == [("criterion", "inconclusive")] * 2
-    plt.close(rescaling_equivalence.draw(table, SPEC, None))
+def test_runs_without_a_late_step_have_no_accuracy():
+    assert verdicts(judged(late=False))[2:4] == ["inconclusive"] * 2
 
 
-def test_p_values_of_equivalence_are_not_adjusted(measured):
-    table = measured(by_intrinsic_rate)
-    findings = list(rescaling_equivalence.judge(table, SPEC))[2:4]
-    pairs = table[table["relation"] == SAME]
-    for finding, a, b in zip(findings, pairs["point"], pairs["partner"], strict=True):
-        sides = (
-            table.loc[(table["part"] == "accuracy") & (table["point"] == name), "test_accuracy"] for name in (a, b)
-        )
-        assert finding.p_value == difference(*sides, 0.95, 0.05).p_equivalent
-
-
-def test_figure_has_three_panels(measured):
-    figure = rescaling_equivalence.draw(measured(by_intrinsic_rate), SPEC, None)
-    assert len(figure.axes) == 3
-    plt.close(figure)
+def test_p_values_of_equivalence_are_not_adjusted():
+    frame = EXAMPLE.table()
+    pairs, accuracies = frame[frame["relation"] == SAME], frame[frame["part"] == "accuracy"]
+    for p_value, a, b in zip(judged()["p_value"][2:4], pairs["point"], pairs["partner"], strict=True):
+        sides = (accuracies.loc[accuracies["point"] == name, "test_accuracy"] for name in (a, b))
+        assert p_value == difference(*sides, 0.95, 0.05).p_equivalent

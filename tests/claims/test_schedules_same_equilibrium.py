@@ -5,16 +5,16 @@ from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from checks import Example, verdicts
 from scipy import stats
 from simulated_labels import CLASSES, SimulatedData, dirichlet, draw, point
 
 from intrinsic_lr.claims import schedules_same_equilibrium as claim
 from intrinsic_lr.claims.shared import sameness
 from intrinsic_lr.claims.shared.sameness import compare_points
-from intrinsic_lr.claims.shared.verdicts import findings_table, overall
+from intrinsic_lr.claims.shared.verdicts import overall
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.seeding import stream_seed
 from plans import timeline
@@ -32,7 +32,11 @@ def recorded(rates):
     return {"plan": SimpleNamespace(timeline=rates), "steps_per_epoch": 10}
 
 
-def world(left, apart=5):
+def forgetting(time):
+    return math.exp(-time / 40)
+
+
+def world(left=forgetting, apart=5):
     """Return inputs where the share `left(steps since the meeting)` of the past is left; before it, all."""
 
     def distribution(of, step):
@@ -49,14 +53,20 @@ def world(left, apart=5):
         "meeting": [points[name] for name in ("early", "by_lr", "late")],
         "not_meeting": [points["apart"]],
     }
-    return SimulatedData(
-        distribution, "schedules_same_equilibrium", experiments, records=records, thresholds={"excess_share": 0.1}
-    )
+    return SimulatedData(distribution, "schedules_same_equilibrium", experiments, records=records)
+
+
+def table(left=forgetting, apart=5):
+    return claim.measure(world(left, apart))
+
+
+MEASURED = [*sameness.MEASURED, "l1", "null_mean"]
+EXAMPLE = Example(claim, world().spec, table, MEASURED, criteria=6, controls=7)
 
 
 def judged(inputs):
-    table = claim.measure(inputs)
-    return table, findings_table("claim", "", "", claim.judge(table, inputs.spec))
+    rows = claim.measure(inputs)
+    return rows, EXAMPLE.judged(rows, inputs.spec)
 
 
 def test_the_meeting_is_read_off_the_schedules():
@@ -66,48 +76,31 @@ def test_the_meeting_is_read_off_the_schedules():
     assert math.isnan(claim.met_at(np.array([1.0, 1, 2]), np.array([1.0, 1, 1])))
 
 
-def test_schedules_that_forget_are_reproduced():
-    table, findings = judged(world(lambda time: math.exp(-time / 40)))
-    assert overall(findings) == "reproduced"
-    assert (findings["role"] == "criterion").sum() == 6
-    assert (findings["role"] == "control").sum() == 7
-    pairs = table[table["part"] != claim.RATE]
+def test_the_table_says_when_the_rates_meet():
+    rows = EXAMPLE.table()
+    pairs = rows[rows["part"] != claim.RATE]
     assert set(pairs.loc[pairs["part"] == claim.MEET, "met_at"]) == {100}
     assert pairs.loc[pairs["part"] == claim.APART, "met_at"].isna().all()
     assert pairs["epoch"].tolist() == pytest.approx((pairs["step_a"] / 10).tolist())
-    changes = table[(table["part"] == claim.RATE) & (table["point_a"] == "late")]
+    changes = rows[(rows["part"] == claim.RATE) & (rows["point_a"] == "late")]
     assert dict(zip(changes["step_a"], changes["intrinsic_lr_now_a"], strict=True)) == pytest.approx(
         {0: 1, 20: 0.05, 100: 0.01, 499: 0.01}
     )
 
 
 def test_schedules_that_remember_are_not_reproduced():
-    _, findings = judged(world(lambda time: 0.8))
-    assert set(findings.loc[findings["role"] == "criterion", "verdict"]) == {"not reproduced"}
+    assert set(verdicts(EXAMPLE.judged(left=lambda time: 0.8))) == {"not reproduced"}
 
 
 def test_a_fourth_that_ends_alike_is_not_rejected():
-    _, findings = judged(world(lambda time: 0.0, apart=4))
+    findings = EXAMPLE.judged(left=lambda time: 0.0, apart=4)
     fourth = findings[findings["statement"].str.contains("do not meet")]
     assert list(fourth["verdict"]) == ["not rejected"] * 3
-    assert overall(findings) == "inconclusive"
-
-
-def test_figure_draws_plausible_and_degenerate_tables():
-    inputs = world(lambda time: math.exp(-time / 40))
-    table, _ = judged(inputs)
-    measured = ["l1", "null_mean", "p_value", "total_variation", "excess_share", "excess_share_low"]
-    for rows in (table, table.assign(**dict.fromkeys(measured, np.nan))):
-        findings = findings_table("claim", "", "", claim.judge(rows, inputs.spec))
-        figure = claim.draw(rows, inputs.spec, findings)
-        figure.draw_without_rendering()
-        plt.close(figure)
-    assert set(findings["verdict"]) == {"inconclusive"}
 
 
 def seeded(role_of, *names, **axes):
     """Return a forgetting world with some points' axes changed."""
-    inputs = world(lambda time: math.exp(-time / 40))
+    inputs = world()
     for of in inputs.spec.experiments[role_of].points:
         if of.name in names:
             vars(of).update(axes)
@@ -147,8 +140,8 @@ class InitialWeights(SimulatedData):
 
 @pytest.mark.parametrize("common", [False, True])
 def test_p_values_are_uniform_for_independent_sides_and_not_for_paired_ones(common):
-    inputs = InitialWeights(None, "claim", {"meeting": []}, thresholds={"excess_share": 0.1})
-    inputs.spec = replace(inputs.spec, analysis={**inputs.spec.analysis, "bootstrap": 2})
+    inputs = InitialWeights(None, "schedules_same_equilibrium", {})
+    inputs.spec = replace(inputs.spec, name="claim", analysis={**inputs.spec.analysis, "bootstrap": 2})
 
     def run(side, index):
         seed = index if common else f"{side}{index}"
@@ -174,12 +167,6 @@ def test_one_initialisation_of_all_runs_pairs_nothing_and_common_batches_do():
     assert set(table.loc[table["paired"].eq(True), "schedule_b"]) == {"by_lr"}
 
 
-def retimed(name, rates):
-    inputs = world(lambda time: math.exp(-time / 40))
-    inputs._records[name] = recorded(rates)
-    return inputs
-
-
 @pytest.mark.parametrize(
     ("rates", "told"),
     [
@@ -189,35 +176,35 @@ def retimed(name, rates):
     ],
 )
 def test_a_pair_that_never_meets_or_too_late_is_inconclusive_and_no_control(rates, told):
-    _, findings = judged(retimed("late", rates))
+    inputs = world()
+    inputs._records["late"] = recorded(rates)
+    _, findings = judged(inputs)
     criteria = findings[findings["role"] == "criterion"]
     assert len(criteria) == 6
     late = criteria[criteria["statement"].str.contains(" and late")]
-    assert len(late) == 4
-    assert set(late["verdict"]) == {"inconclusive"}
+    assert list(late["verdict"]) == ["inconclusive"] * 4
     assert late["statement"].str.contains(told, regex=False).all()
     controls = findings.loc[findings["role"] == "control", "statement"]
     assert not (controls.str.contains("and late") & controls.str.contains("which do not meet")).any()
     assert overall(findings) == "inconclusive"
 
 
-def test_without_a_fourth_schedule_the_control_is_inconclusive():
-    inputs = world(lambda time: math.exp(-time / 40))
-    inputs.spec.experiments["not_meeting"].points.clear()
+@pytest.mark.parametrize(
+    ("spoil", "told", "controls"),
+    [
+        (lambda of: of["not_meeting"].points.clear(), "a schedule that does not meet", 1),
+        (
+            lambda of: [vars(p).update(steps=[110, 500]) for role in of.values() for p in role.points],
+            "before", 4,
+        ),
+    ],
+)  # fmt: skip
+def test_controls_without_their_schedule_or_checkpoint_are_inconclusive(spoil, told, controls):
+    inputs = world()
+    spoil(inputs.spec.experiments)
     _, findings = judged(inputs)
-    missing = findings[findings["statement"].str.contains("a schedule that does not meet")]
-    assert list(missing["verdict"]) == ["inconclusive"]
-    assert overall(findings) == "inconclusive"
-
-
-def test_without_a_checkpoint_before_the_meeting_the_controls_are_inconclusive():
-    inputs = world(lambda time: math.exp(-time / 40))
-    for of in inputs.spec.experiments.values():
-        for each in of.points:
-            each.steps = [110, 500]
-    _, findings = judged(inputs)
-    before = findings[findings["statement"].str.contains("before")]
-    assert list(before["verdict"]) == ["inconclusive"] * 4
+    missing = findings[findings["statement"].str.contains(told)]
+    assert list(missing["verdict"]) == ["inconclusive"] * controls
     assert overall(findings) == "inconclusive"
 
 
@@ -232,9 +219,6 @@ def test_a_single_schedule_and_unlike_checkpoints_are_clear_mistakes():
 
 
 def test_a_table_of_no_pair_is_inconclusive():
-    inputs = world(lambda time: 0.0)
-    table, _ = judged(inputs)
-    rates = table[table["part"] == claim.RATE]
-    findings = list(claim.judge(rates, inputs.spec))
-    assert {finding.verdict for finding in findings} == {"inconclusive"}
-    assert {finding.role for finding in findings} == {"criterion", "control"}
+    findings = EXAMPLE.judged(EXAMPLE.table().query("part == @claim.RATE"))
+    assert set(findings["verdict"]) == {"inconclusive"}
+    assert set(findings["role"]) == {"criterion", "control"}

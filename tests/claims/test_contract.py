@@ -1,0 +1,74 @@
+"""What holds for every claim: a true effect is found, nothing is made of nothing, and figures are drawn of both."""
+
+import importlib
+import io
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from intrinsic_lr.claims.shared.verdicts import overall
+from intrinsic_lr.study.claims import CLAIMS
+
+
+@pytest.fixture(params=CLAIMS)
+def example(request):
+    return importlib.import_module(f"test_{request.param}").EXAMPLE
+
+
+def drawn(example, table, findings):
+    figure = example.claim.draw(table, example.spec, findings)
+    if len(table):
+        figure.draw_without_rendering()
+    plt.close(figure)
+
+
+def test_a_true_effect_is_found_and_every_control_is_rejected(example):
+    findings = example.judged()
+    assert list(findings["verdict"]) == ["reproduced"] * example.criteria + ["rejected"] * example.controls
+    assert overall(findings) == "reproduced"
+    assert (findings["claim"] == example.spec.name).all()
+    drawn(example, example.table(), findings)
+
+
+def test_the_table_as_it_is_written_is_all_that_is_judged(example):
+    table = example.table()
+    findings = example.judged(pd.read_csv(io.StringIO(table.to_csv(index=False))))
+    pd.testing.assert_frame_equal(findings, example.judged(table))
+    pd.testing.assert_frame_equal(table, example.table())
+
+
+class Used(dict):
+    """Remembers the keys that were asked for."""
+
+    def __init__(self, values):
+        super().__init__(values)
+        self.keys_used = set()
+
+    def __getitem__(self, key):
+        self.keys_used.add(key)
+        return super().__getitem__(key)
+
+
+def test_every_threshold_of_the_catalogue_is_used(example):
+    used = Used(example.spec.thresholds)
+    example.judged(spec=replace(example.spec, thresholds=used))
+    assert used.keys_used | set(example.unjudged) == set(CLAIMS[example.spec.name].thresholds)
+
+
+@pytest.mark.parametrize("rows", ["none finite", "one replicate", "none"])
+def test_a_degenerate_table_decides_nothing_and_is_drawn(example, rows):
+    table = example.table()
+    if rows == "none finite":
+        table[example.measured] = np.nan
+    elif rows == "none":
+        table = table.head(0)
+    elif "replicate" in table:
+        table = table[table["replicate"] == 0]
+    else:
+        pytest.skip("rows of this claim are comparisons of all replicates")
+    findings = example.judged(table)
+    assert overall(findings) == "inconclusive"
+    drawn(example, table, findings)
