@@ -26,12 +26,7 @@ def runs(decay=2.0, slowest=None, no_decay=1.03, replicates=8):
 
 
 EXAMPLE = Example(
-    claim,
-    spec_of("early_stopping_needed", POINTS),
-    runs,
-    ["best_loss", "late_loss", "log_ratio"],
-    criteria=1,
-    controls=1,
+    claim, spec_of("early_stopping_needed", POINTS), runs, ["best_loss", "late_loss", "log_ratio"], 1, 1
 )
 judged = EXAMPLE.judged
 
@@ -52,7 +47,7 @@ def test_the_verdict_follows_the_truth(truth, verdicts):
 
 
 def test_the_control_has_to_fail_at_every_learning_rate():
-    table = runs()
+    table = EXAMPLE.table()
     one = (table["part"] == "no_decay") & (table["lr"] == 1.0)
     table.loc[one, "log_ratio"] += np.log(2.0)
     assert judged(table)["verdict"].tolist() == ["reproduced", "not rejected"]
@@ -60,7 +55,7 @@ def test_the_control_has_to_fail_at_every_learning_rate():
 
 @pytest.mark.parametrize(("part", "place"), [("decay", 0), ("no_decay", 1)])
 def test_a_learning_rate_that_is_missing_leaves_it_open(part, place):
-    table = runs()
+    table = EXAMPLE.table()
     row = judged(table[(table["part"] != part) | (table["lr"] != 1.0)]).iloc[place]
     assert (row["verdict"], row["n"]) == ("inconclusive", 0)
     assert np.isnan(row["estimate"])
@@ -109,6 +104,6 @@ def test_a_dip_is_held_only_if_it_lasts():
 
 def test_a_run_that_diverged_is_missing():
     assert np.isnan(late_over_best([1.0, 0.5, np.nan, 0.4], 0.1, 0.3)).all()
-    table = runs()
+    table = EXAMPLE.table()
     table.loc[(table["part"] == "decay") & (table["replicate"] == 0), "log_ratio"] = np.nan
     assert judged(table)["n"][0] == 7

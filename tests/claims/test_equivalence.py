@@ -52,24 +52,22 @@ def test_a_turned_weight_is_a_deviation_of_its_size(noise_images):
     assert found.drop((5, 2)).to_numpy().max() == 0
 
 
-def test_a_member_that_one_side_alone_has_finite_is_infinitely_far(noise_images):
-    def diverge(step, params):
-        params["linear2.weight"][1] = torch.nan
-
-    for sides in ((ensemble(), ensemble(diverge)), (ensemble(diverge), ensemble())):
-        found = deviations(*sides, STEPS, noise_images)
-        assert np.isposinf(found.loc[found["replicate"] == 1, ["directions", "logits"]]).all(axis=None)
-        assert np.isfinite(found.loc[found["replicate"] != 1, ["directions", "logits"]]).all(axis=None)
+def diverge(step, params):
+    params["linear2.weight"][1] = torch.nan
 
 
-def test_a_member_that_is_finite_on_neither_side_is_missing(noise_images):
-    def diverge(step, params):
-        params["linear2.weight"][1] = torch.nan
+ONE_SIDE = [((None, diverge), np.inf), ((diverge, None), np.inf), ((diverge, diverge), np.nan)]
 
-    found = deviations(ensemble(diverge), ensemble(diverge), STEPS, noise_images)
-    assert found.loc[found["replicate"] == 1, ["directions", "logits"]].isna().all(axis=None)
-    assert found.loc[found["replicate"] != 1, ["directions", "logits"]].notna().all(axis=None)
+
+@pytest.mark.parametrize(("changes", "value"), ONE_SIDE)
+def test_what_is_finite_on_one_side_alone_is_infinitely_far_and_on_neither_missing(noise_images, changes, value):
+    found = deviations(*map(ensemble, changes), STEPS, noise_images)
+    found = found.set_index("replicate")[["directions", "logits"]]
+    assert np.array_equal(found.loc[1], np.full((2, 2), value), equal_nan=True)
+    assert np.isfinite(found.drop(1)).all(axis=None)
+
+
+def test_labels_are_those_of_the_largest_logit_and_missing_where_it_is_not_finite(noise_images):
     labels = predicted_labels(ensemble(diverge), 1, noise_images)
     assert (labels[1] == -1).all()
-    logits = predicted_logits(ensemble(), 1, noise_images)
-    assert np.array_equal(labels[0], logits[0].argmax(dim=-1))
+    assert np.array_equal(labels[0], predicted_logits(ensemble(), 1, noise_images)[0].argmax(dim=-1))

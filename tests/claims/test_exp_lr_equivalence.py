@@ -25,11 +25,7 @@ POINTS = [
     {**vars(point), "name": point.name, "intrinsic_lr": point.intrinsic_lr}
     for point in expand(grid(*({**RATES, **mapping} for mapping in GRID)), DEFAULTS, "grid")
 ]
-NAMES = {
-    "originals": ["constant", "decay"],
-    "twins": ["twin", "twin_of_decay"],
-    "uncorrected": "zero_buffer",
-}
+NAMES = {"originals": ["constant", "decay"], "twins": ["twin", "twin_of_decay"], "uncorrected": "zero_buffer"}
 SPEC = spec_of("exp_lr_equivalence", {"runs": POINTS}, 3, **NAMES)
 
 
@@ -94,7 +90,7 @@ def test_largest_deviation_in_float64_decides():
     ],
 )  # fmt: skip
 def test_few_rows_can_decide(rows, value, expected):
-    table = synthetic()
+    table = EXAMPLE.table()
     table.loc[rows(table), "logits"] = value
     assert verdicts(table) == expected
 
@@ -106,7 +102,7 @@ def test_schedules_that_the_settings_name_and_no_experiment_holds_are_missing():
 
 
 def test_diverged_replicates_leave_it_open():
-    table = synthetic()
+    table = EXAMPLE.table()
     table.loc[(table["replicate"] == 0) & (table["step"] == 100), ["directions", "logits"]] = np.nan
     findings = EXAMPLE.judged(table)
     assert findings["n"][0] == 6

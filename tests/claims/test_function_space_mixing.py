@@ -1,14 +1,12 @@
 """Two initialisations: verdicts on runs of known label distributions."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from checks import Example, verdicts
 from safetensors.numpy import save_file
-from scipy import stats
 from simulated_labels import SimulatedData, dirichlet, point
 
 from intrinsic_lr.claims import function_space_mixing as claim
@@ -18,7 +16,6 @@ from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import overall
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.storage import sha256, write_json
-from intrinsic_lr.stats.disagreement import total_variation
 
 
 def forgetting(time):
@@ -77,26 +74,6 @@ def test_controls_that_do_not_differ_are_not_rejected():
     assert "rejected" not in set(judged(inputs)["verdict"])
 
 
-@pytest.mark.parametrize("left", [0.0, 0.3])
-def test_rows_hold_the_true_total_variation(left):
-    rows = table(left=lambda time: left, rates=(0.1,)).query("part == @claim.INITIALISATION")
-    truth = left * total_variation(dirichlet(2, 0), dirichlet(2, 1))
-    assert (rows["total_variation_low"] <= truth).all()
-    assert (rows["total_variation_high"] >= truth).all()
-
-
-def test_p_values_are_uniform_where_initialisations_are_forgotten():
-    inputs = world(lambda time: 0.0, rates=(0.1,), runs=12)
-    inputs.spec = replace(inputs.spec, name="claim", analysis={**inputs.spec.analysis, "bootstrap": 2})
-    pairs = [
-        ("null", ("mixing", point(f"a{index}", 0.1, [1])), ("mixing", point(f"b{index}", 0.1, [1])), [(1, 1)])
-        for index in range(150)
-    ]
-    p_values = compare_points(inputs, pairs)["p_value"]
-    assert stats.kstest(p_values, "uniform").pvalue > 1e-3
-    assert 0.01 <= (p_values <= 0.1).mean() <= 0.2
-
-
 def test_true_labels_are_read_from_the_data(tmp_path):
     labels, data, info = np.array([2, 0, 1]), tmp_path / "data.safetensors", tmp_path / "data.json"
     save_file({"test_labels": labels, "test_images": np.zeros((3, 1))}, data)
@@ -111,12 +88,12 @@ def compared(**columns):
     return rows.assign(total_variation=0.1, null_mean=0.1, replicates_b=4, **columns)
 
 
-def tested(test, rows):
+def findings_of(test, rows):
     return list(test(EXAMPLE.spec.criterion, rows, lambda row: "one", lambda row: ["mixing"]))
 
 
 def test_p_values_of_exchangeability_are_adjusted_for_their_number():
-    found = tested(sameness.test_exchangeable, compared(p_value=[0.03, 0.5]))
+    found = findings_of(sameness.test_exchangeable, compared(p_value=[0.03, 0.5]))
     assert [finding.p_value for finding in found] == pytest.approx([0.06, 0.5])
     assert [finding.verdict for finding in found] == ["reproduced"] * 2
     assert found[0].n == 4
@@ -124,7 +101,7 @@ def test_p_values_of_exchangeability_are_adjusted_for_their_number():
 
 def test_zero_excess_is_rejected_where_it_is_outside_the_interval():
     rows = compared(excess=0.01, excess_low=[-0.001, 0.001], excess_high=0.02)
-    assert [finding.verdict for finding in tested(sameness.test_no_excess, rows)] == [
+    assert [finding.verdict for finding in findings_of(sameness.test_no_excess, rows)] == [
         "reproduced",
         "not reproduced",
     ]

@@ -58,9 +58,10 @@ def losses(start, end, average):
     return frame.assign(replicate=range(len(frame)), delta=100)
 
 
-def test_the_gain_is_over_the_end_that_is_lower_on_average_not_in_each_replicate():
-    gains = mean_gains(losses([0.5, 0.3], [0.4, 0.6], [0.3, 0.35]), LOWER_END)
-    assert gains.tolist() == pytest.approx([0.2, -0.05])
+@pytest.mark.parametrize(("over", "gains"), [(LOWER_END, [0.2, -0.05]), (BOTH_ENDS, [0.15, 0.1])])
+def test_the_gain_is_over_the_end_that_is_lower_on_average_or_over_the_mean_of_both(over, gains):
+    found = mean_gains(losses([0.5, 0.3], [0.4, 0.6], [0.3, 0.35]), over)
+    assert found.tolist() == pytest.approx(gains)
 
 
 def test_lags_are_averaged_and_replicates_that_are_not_finite_left_out():
@@ -68,15 +69,7 @@ def test_lags_are_averaged_and_replicates_that_are_not_finite_left_out():
     far = losses([0.5, 0.5, 0.5], [0.6] * 3, [0.2, 0.3, 0.2]).assign(delta=200)
     gains = mean_gains(pd.concat([near, far]), LOWER_END)
     assert gains.to_dict() == pytest.approx({0: 0.2, 1: 0.15})
-
-
-def test_no_rows_have_no_gains():
     assert len(mean_gains(losses([], [], []), LOWER_END)) == 0
-
-
-def test_the_gain_over_both_ends_is_over_their_mean_in_each_replicate():
-    gains = mean_gains(losses([0.5, 0.3], [0.4, 0.6], [0.3, 0.35]), BOTH_ENDS)
-    assert gains.tolist() == pytest.approx([0.15, 0.1])
 
 
 def test_a_network_that_is_lost_later_is_lost_from_the_start():

@@ -148,14 +148,14 @@ def test_each_criterion_fails_where_it_is_false(truth, failing):
     ],
 )  # fmt: skip
 def test_one_learning_rate_suffices_to_fail(part, column, factor, failing):
-    table = runs()
+    table = EXAMPLE.table()
     table.loc[(table["part"] == part) & (table["point"] == "decay-1.0"), column] *= factor
     assert list(np.flatnonzero(judged(table)["verdict"] == "not reproduced")) == [failing]
     assert EXAMPLE.overall(table) == "not reproduced"
 
 
 def test_the_control_has_to_fail_at_every_learning_rate():
-    table = runs()
+    table = EXAMPLE.table()
     table.loc[(table["part"] == "run") & (table["point"] == "no_decay-1.0"), "count"] = np.linspace(1, 2, 8)
     for found in (judged(table), judged(never=1.2)):
         assert found["verdict"].iloc[-1] == "not rejected"
@@ -166,14 +166,14 @@ def test_the_control_has_to_fail_at_every_learning_rate():
     [("run", "decay-1.0", [0, 1, 2, 3]), ("sharpness", "decay-1.0", [3]), ("run", "no_decay-1.0", [5])],
 )
 def test_a_learning_rate_that_is_missing_leaves_it_open(part, point, open_rows):
-    table = runs()
+    table = EXAMPLE.table()
     findings = judged(table[(table["part"] != part) | (table["point"] != point)])
     assert list(np.flatnonzero(findings["verdict"] == "inconclusive")) == open_rows
     assert findings["estimate"][open_rows].isna().all()
 
 
 def test_the_sharpness_of_a_run_that_diverged_later_is_not_judged():
-    table = runs()
+    table = EXAMPLE.table()
     run = (table["point"] == "decay-1.0") & (table["replicate"] == 0)
     table.loc[run & (table["part"] == "run"), list(claim._SUMMARY)] = np.nan
     table.loc[run & (table["part"] == "sharpness"), "sharpness_ratio"] = 1e6
@@ -182,24 +182,19 @@ def test_the_sharpness_of_a_run_that_diverged_later_is_not_judged():
     assert findings["verdict"][3] == "reproduced"
 
 
-def test_a_run_without_all_its_eigenvalues_has_no_sharpness():
-    table = runs()
-    some = (table["point"] == "decay-1.0") & (table["part"] == "sharpness") & (table["replicate"] == 0)
-    table.loc[some & (table["step"] == 1000), "sharpness_ratio"] = np.nan
-    assert judged(table)["n"][3] == 7
-
-
-def test_a_run_without_weight_decay_that_diverged_leaves_its_norm_open():
-    table = runs()
-    one = (table["part"] == "run") & (table["point"] == "no_decay-1.0") & (table["replicate"] == 0)
-    table.loc[one, "norm_loss"] = np.nan
+def test_a_run_that_misses_an_eigenvalue_has_no_sharpness_and_one_that_diverged_leaves_its_norm_open():
+    table = EXAMPLE.table()
+    first = table["replicate"] == 0
+    table.loc[first & (table["point"] == "decay-1.0") & (table["step"] == 1000), "sharpness_ratio"] = np.nan
+    table.loc[first & (table["point"] == "no_decay-1.0") & (table["part"] == "run"), "norm_loss"] = np.nan
     findings = judged(table)
+    assert findings["n"][3] == 7
     assert (findings["verdict"][4], findings["n"][4]) == ("inconclusive", 23)
 
 
 def test_points_are_cut_at_their_own_end_of_weight_decay():
     """Two intrinsic rates, the slower with twice the steps: checkpoints after the end are not looked at."""
-    table = runs()
+    table = EXAMPLE.table()
     own = table["point"] == "decay-1.0"
     table.loc[own, "clock"] = RATE / 2
     table.loc[own, ["off_step", "step"]] *= 2

@@ -43,14 +43,14 @@ def test_the_verdict_follows_the_truth(apart, role, verdict):
 
 
 def test_only_rates_in_proportion_to_the_batch_make_a_pair():
-    frame = table()
+    frame = EXAMPLE.table()
     assert [about["k"] for about, *_ in claim.pairs(frame, "test_loss")] == [4, 4, 4]
     unscaled = frame.assign(lr=frame["lr"].where(frame["batch_size"] == 32, 0.1))
     assert not list(claim.pairs(unscaled, "test_loss"))
 
 
 def test_curves_are_compared_at_equal_times():
-    frame = table()
+    frame = EXAMPLE.table()
     frame["train_loss"] = np.exp(-frame["intrinsic_time"])
     for _, _, small, large in claim.pairs(frame, "train_loss"):
         np.testing.assert_allclose(small, large[: len(small)], rtol=1e-9)

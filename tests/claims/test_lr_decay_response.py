@@ -37,7 +37,8 @@ def table(rate=1.0, drop=1.0, quieter=1.0):
             named = {"point": schedule, "schedule": schedule, "replicate": replicate, "intrinsic_lr": LR * DECAY}
             parts.append(pd.DataFrame({
                 **named, "part": claim.RESPONSE, "step": CHANGE + since, "since": since,
-                "lr": np.where(since > 0, LR / k_lr, LR), "weight_decay": np.where(since > 0, DECAY / k_decay, DECAY),
+                "lr": np.where(since > 0, LR / k_lr, LR),
+                "weight_decay": np.where(since > 0, DECAY / k_decay, DECAY),
                 "effective_lr": np.concatenate([np.full(len(before), rest), gamma]) ** -0.5,
                 "noise": np.concatenate([np.full(len(before), 3.0), noise]),
             }))  # fmt: skip
@@ -46,14 +47,7 @@ def table(rate=1.0, drop=1.0, quieter=1.0):
     return pd.concat(parts, ignore_index=True)
 
 
-EXAMPLE = Example(
-    claim,
-    spec_of("lr_decay_response", {"decay": POINTS}),
-    table,
-    ["effective_lr", "noise"],
-    criteria=7,
-    controls=4,
-)
+EXAMPLE = Example(claim, spec_of("lr_decay_response", {"decay": POINTS}), table, ["effective_lr", "noise"], 7, 4)
 
 
 def criteria(frame=None, **truth):
@@ -97,7 +91,7 @@ def test_only_what_was_followed_to_its_equilibrium_is_compared_with_it():
 
 
 def test_one_schedule_at_two_intrinsic_rates_makes_two_responses():
-    frame = table()
+    frame = EXAMPLE.table()
     again = frame.assign(point=frame["point"] + "-again", intrinsic_lr=0.02)
     both = pd.concat([frame, again], ignore_index=True)
     assert len(claim.responses(both)) == 6
@@ -109,7 +103,7 @@ def test_one_schedule_at_two_intrinsic_rates_makes_two_responses():
 
 
 def test_a_decay_without_a_finite_replicate_leaves_it_open():
-    frame = table()
+    frame = EXAMPLE.table()
     frame.loc[frame["point"] == "wd_decay", "effective_lr"] = np.nan
     found = criteria(frame)
     assert list(found.index[found == "inconclusive"]) == ["wd decay: no replicate with a response"]
@@ -128,7 +122,7 @@ def test_equal_decays_are_not_taken_for_each_other():
 
 @pytest.mark.parametrize("end", [300, 1])
 def test_without_a_response_to_its_equilibrium_the_control_tells_nothing(end):
-    frame = table()
+    frame = EXAMPLE.table()
     findings = EXAMPLE.judged(frame[frame["since"] < end])
     assert list(findings.loc[findings["role"] == "control", "verdict"]) == ["inconclusive"]
     assert overall(findings) == "inconclusive"

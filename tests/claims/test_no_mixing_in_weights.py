@@ -21,7 +21,7 @@ SPEC = spec_of("no_mixing_in_weights", {"pairs": POINTS}, RUNS)
 
 
 def table(kept=0.6, memory=0.0, bad=(), spec=SPEC):
-    """Return the table of runs whose weights keep a cosine along a trajectory, and labels that keep a memory of the start.
+    """Return the table of runs with a cosine along a trajectory, whose labels remember their initialisation.
 
     Args:
         kept: cosine between two checkpoints of one trajectory; trajectories are independent.

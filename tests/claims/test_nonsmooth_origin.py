@@ -63,14 +63,14 @@ def test_small_networks_have_it(monkeypatch, noise_images):
 
 @pytest.mark.parametrize("part", [SAME, FRESH, CONTROL])
 def test_a_part_of_a_model_that_is_missing_leaves_it_open(part):
-    table = synthetic()
+    table = EXAMPLE.table()
     assert list(EXAMPLE.judged(table[table["part"] != part])["verdict"]).count("inconclusive") == 1
     asked = replace(SPEC, settings={**SPEC.settings, "models": ["mlp:width=8", "cnn4:width=8"]})
     assert sorted(EXAMPLE.judged(spec=asked)["n"]) == [0] * 3 + [8] * 3
 
 
 def test_a_replicate_without_one_of_its_eigenvalues_is_left_out():
-    table = synthetic()
+    table = EXAMPLE.table()
     table.loc[(table["replicate"] == 2) & (table["factor"] > 9), "top_eigenvalue"] = np.nan
     assert list(EXAMPLE.judged(table)["n"]) == [7] * 3
 

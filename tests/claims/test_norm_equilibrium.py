@@ -93,7 +93,7 @@ def test_the_relaxation_is_timed_from_the_last_change_of_the_rates():
 
 
 def test_replicates_that_are_not_finite_are_left_out_and_counted():
-    frame = table()
+    frame = EXAMPLE.table()
     frame.loc[frame["replicate"] == 3, MEASURED] = np.nan
     findings = judged(frame)
     assert EXAMPLE.overall(frame) == "reproduced"

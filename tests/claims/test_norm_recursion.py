@@ -60,7 +60,7 @@ def test_worst_step_of_the_worst_replicate_decides():
 
 @pytest.mark.parametrize(("part", "place"), [(MOMENTUM, 2), (AFFINE, 3)])
 def test_every_run_of_a_control_has_to_break_it(part, place):
-    table = synthetic()
+    table = EXAMPLE.table()
     table.loc[(table["part"] == part) & (table["replicate"] == 1), "epsilons"] = 5
     assert verdicts(table)[place] == "not rejected"
     # A control without runs tells nothing.
@@ -68,7 +68,7 @@ def test_every_run_of_a_control_has_to_break_it(part, place):
 
 
 def test_a_run_that_is_missing_or_not_finite_leaves_it_open():
-    table = synthetic()
+    table = EXAMPLE.table()
     table.loc[(table["replicate"] == 0) & (table["step"] == 9), "epsilons"] = np.nan
     findings = EXAMPLE.judged(table)
     assert (list(findings["n"]), set(findings["verdict"])) == ([2] * 4, {"inconclusive"})

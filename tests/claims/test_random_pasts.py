@@ -42,8 +42,8 @@ EXAMPLE = Example(
     spec_of("random_pasts", {"pasts": [{"name": f"point_{i}"} for i in range(1, 6)]}),
     table,
     list(claim.QUANTITIES),
-    criteria=5,
-    controls=4,
+    5,
+    4,
 )
 judged = EXAMPLE.judged
 
@@ -106,7 +106,7 @@ def test_the_phases_are_read_off_the_rates():
 
 
 def test_a_history_that_is_missing_leaves_it_open():
-    frame = table()
+    frame = EXAMPLE.table()
     gone = frame["point"] == "point_2"
     for missing in (frame.assign(**frame[list(claim.QUANTITIES)].where(~gone)), frame[~gone]):
         findings = judged(missing)

@@ -98,17 +98,17 @@ def test_a_fourth_that_ends_alike_is_not_rejected():
     assert list(fourth["verdict"]) == ["not rejected"] * 3
 
 
-def seeded(role_of, *names, **axes):
-    """Return a forgetting world with some points' axes changed."""
+def seeded(*names, **axes):
+    """Return a forgetting world with some axes of these points changed."""
     inputs = world()
-    for of in inputs.spec.experiments[role_of].points:
+    for of in inputs.spec.experiments["meeting"].points:
         if of.name in names:
             vars(of).update(axes)
     return inputs
 
 
 def test_schedules_that_start_at_the_same_weights_are_noticed_and_not_judged():
-    table, findings = judged(seeded("meeting", "by_lr", init_seed=0))
+    table, findings = judged(seeded("by_lr", init_seed=0))
     pairs = table[table["part"] == claim.MEET]
     assert set(zip(pairs["schedule_a"], pairs["schedule_b"], pairs["paired"], strict=True)) == {
         ("early", "by_lr", True),
@@ -161,9 +161,9 @@ def test_p_values_are_uniform_for_independent_sides_and_not_for_paired_ones(comm
 
 
 def test_one_initialisation_of_all_runs_pairs_nothing_and_common_batches_do():
-    table, _ = judged(seeded("meeting", "early", "by_lr", init_seed=0, init_sharing="shared"))
+    table, _ = judged(seeded("early", "by_lr", init_seed=0, init_sharing="shared"))
     assert not table["paired"].eq(True).any()
-    table, _ = judged(seeded("meeting", "early", "by_lr", data_order=3))
+    table, _ = judged(seeded("early", "by_lr", data_order=3))
     assert set(table.loc[table["paired"].eq(True), "schedule_b"]) == {"by_lr"}
 
 

@@ -69,7 +69,7 @@ def test_at_the_margin_equivalence_is_seldom_claimed():
 
 
 def test_replicates_that_diverged_are_left_out():
-    table = runs()
+    table = EXAMPLE.table()
     table.loc[(table["part"] == "small") & (table["replicate"] == 3), "test_accuracy"] = np.nan
     assert judged(table)["n"][0] == 15
     assert EXAMPLE.overall(table) == "reproduced"

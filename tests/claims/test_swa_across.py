@@ -22,7 +22,7 @@ def test_the_verdict_follows_the_truth(truth, verdict):
 
 
 def test_normalisation_has_to_be_of_no_help_either():
-    table = losses()
+    table = EXAMPLE.table()
     helped = (table["part"] == "across") & (table["normalisation"] == "per_layer")
     table.loc[helped, "test_loss"] -= 0.5
     assert EXAMPLE.overall(table) == "not reproduced"
@@ -30,7 +30,7 @@ def test_normalisation_has_to_be_of_no_help_either():
 
 def test_the_gain_is_over_the_mean_of_both_ends():
     """An average between its two ends is better than the worse one: no evidence that averaging does not help."""
-    table = losses()
+    table = EXAMPLE.table()
     across = table["part"] == "across"
     table.loc[across, "test_loss"] = 0.9 * table["test_loss_start"] + 0.1 * table["test_loss_end"]
     assert EXAMPLE.overall(table) == "not reproduced"

@@ -51,7 +51,7 @@ def test_the_verdict_follows_the_truth(truth, verdict):
 
 
 def test_both_run_times_have_to_gain():
-    table = losses()
+    table = EXAMPLE.table()
     later = (table["run_time"] == "ten_times") & (table["part"] == "within")
     table.loc[later, "test_loss"] += 0.05
     assert EXAMPLE.overall(table) == "not reproduced"
@@ -64,7 +64,7 @@ def test_a_planned_point_without_rows_is_inconclusive():
 
 
 def test_runs_that_are_lost_later_do_not_count_earlier():
-    table = losses()
+    table = EXAMPLE.table()
     lost = (table["run_time"] == "ten_times") & (table["replicate"] < 3) & (table["part"] == "within")
     table.loc[lost, ["test_loss", "test_loss_start", "test_loss_end"]] = np.nan
     assert list(EXAMPLE.judged(table)["n"][:2]) == [9, 9]

@@ -16,22 +16,16 @@ SPEC = ClaimSpec("example", analysis={"confidence": 0.95}, experiments={"run": e
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "verdict"),
+    ("verdict", "intervals"),
     [
-        (0.2, 0.4, "reproduced"),
-        (0.1, 0.5, "reproduced"),
-        (0.05, 0.2, "inconclusive"),
-        (0.4, 0.9, "inconclusive"),
-        (0.0, 0.9, "inconclusive"),
-        (0.6, 0.9, "not reproduced"),
-        (-2, 0.09, "not reproduced"),
-        (math.nan, 0.3, "inconclusive"),
-        (math.nan, math.nan, "inconclusive"),
-        (0.3, math.inf, "inconclusive"),
+        ("reproduced", [(0.2, 0.4), (0.1, 0.5)]),
+        ("not reproduced", [(0.6, 0.9), (-2, 0.09)]),
+        ("inconclusive", [(0.05, 0.2), (0.4, 0.9), (0.0, 0.9), (0.3, math.inf)]),
+        ("inconclusive", [(math.nan, 0.3), (math.nan, math.nan)]),
     ],
 )
-def test_an_interval_is_inside_outside_or_astride(low, high, verdict):
-    assert Range(0.1, 0.5).judge(low, high) == verdict
+def test_an_interval_is_inside_outside_or_astride(verdict, intervals):
+    assert {Range(0.1, 0.5).judge(low, high) for low, high in intervals} == {verdict}
 
 
 def test_a_control_is_judged_by_the_same_range_in_other_words():
@@ -114,12 +108,7 @@ def test_findings_carry_what_was_asked():
 def test_scorecard_shows_the_criterion_that_decides():
     findings = {"a": table(MET, FAILED, REJECTED), "b": table(MET, PASSED)}
     card = scorecard(findings, {"a": "A holds.", "b": "B holds."}).set_index("claim")
-    assert list(card.columns) == [
-        "statement", "experiment", "statistic", "estimate", "ci_low", "ci_high", "null_or_threshold", "p_value",
-        "n", "verdict", "figure", "source",
-    ]  # fmt: skip
-    assert card.loc["a", "estimate"] == -1.0
-    assert card.loc["a", "statement"] == "A holds."
+    assert (card.loc["a", "estimate"], card.loc["a", "statement"]) == (-1.0, "A holds.")
     assert list(card["verdict"]) == ["not reproduced", "inconclusive"]
     assert card.loc["b", "null_or_threshold"] == ">= 0; a control was not rejected"
     negative = controls(findings)
@@ -132,25 +121,15 @@ def test_scorecard_figure_has_a_marker_for_every_claim():
     findings = {name: table(MET, REJECTED) if i % 3 else table(FAILED) for i, name in enumerate(names)}
     card = scorecard(findings, {name: claim.statement for name, claim in CLAIMS.items()}).assign(claim=names)
     figure = scorecard_figure(card, controls(findings))
-    try:
-        texts = {text.get_text() for text in figure.axes[0].texts}
-        assert set(names) <= texts
-        assert len([line for line in figure.axes[0].lines if line.get_marker() in "oXD"]) == len(names)
-    finally:
-        plt.close(figure)
+    plt.close(figure)
+    assert set(names) <= {text.get_text() for text in figure.axes[0].texts}
+    assert len([line for line in figure.axes[0].lines if line.get_marker() in "oXD"]) == len(names)
 
 
 def test_random_streams_differ_by_claim_and_name():
     drawn = [ClaimSpec(name).generator(*rest).random() for name, rest in (("a", ()), ("b", ()), ("a", (1,)))]
     assert len(set(drawn)) == 3
     assert ClaimSpec("a").generator().random() == drawn[0]
-
-
-def test_statements_are_one_sentence_and_fit_the_figure():
-    for name, claim in CLAIMS.items():
-        assert claim.statement.endswith("."), name
-        assert len(claim.statement) <= 105, name
-        assert claim.source, name
 
 
 def test_nothing_finite_is_inconclusive():
