@@ -1,4 +1,4 @@
-"""Configs to try: valid ones, ones with numbers at their extremes, and ones with something wrong."""
+"""Configs to try: valid ones, ones with something wrong, and ones with values at their extremes."""
 
 import copy
 import datetime
@@ -7,12 +7,9 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from intrinsic_lr.study.config_files import merge_files, read_file
-from intrinsic_lr.study.config_types import UNITS, Part
-from intrinsic_lr.study.schema import Defaults
+from intrinsic_lr.study.schema import Config
 
 CONFIG = Path(__file__).parents[2] / "config"
-
-
 DEFAULT = read_file(CONFIG / "config.yaml")
 SMOKE = merge_files([CONFIG / "smoke.yaml"])
 
@@ -31,8 +28,7 @@ def small(**changes):
         "analyses": ["curves", "swa", "distance", "disagreement"],
         **changes,
     }
-    parts = {key: DEFAULT[key] for key in ("datasets", "models", "schedules")}
-    return {**DEFAULT, **parts, "experiments": {"one": experiment}, "claims": {}}
+    return {**DEFAULT, "experiments": {"one": experiment}, "claims": {}}
 
 
 def _claimed():
@@ -44,41 +40,31 @@ def _claimed():
 
 
 BASES = (small(), _claimed(), SMOKE, DEFAULT)
-
+SCHEMA = Config.model_json_schema()
+KEYS = sorted(
+    {key for part in (SCHEMA, *SCHEMA["$defs"].values()) for key in part.get("properties", ())}
+    | {"steps", "epochs", "inverse_intrinsic_lr", "pathvars", "__use_yte__", "across_one", "one", "digits", "mlp"}
+)
 TEXTS = (
-    "", " ", "a b", "a'b", 'a"b', "a;b", "a\\b", "-rf", "--flag", "$(touch x)", "`touch x`", "${HOME}",
-    "{wildcards}",
-    "{", "*", "?", "~nobody_at_all/x", "..", "../../etc/passwd", "/etc/passwd", "digits/../..", "a\nb",
-    "digits\n",
-    "cpu\n", "flip\n", "one\n", "\t", "\0", "\x1b[31m", "\x7f", "\u202e", "\u2028", "\ud800", "über", "数字", "١٢",
-    "wd_١_٢_lr_٣_٤", "wd_1_2_lr_3_" + "9" * 5000, "a" * 41, "a" * 300, "x" * 100_000, "1e-3", "10", "-1", "nan",
-    "true", "null", "all", "full", "none", "shared", "sphere", "float64", "bfloat16", "constant", "exp_lr",
-    "step_decay", "crop=4,flip", "cuda:0", "cuda:99999999999999999999", "digits", "mlp", "one", "wd_1_2_lr_3_4",
+    "", " ", "a b", "a'b", 'a"b', "a;b", "a\\b", "-rf", "$(touch x)", "`touch x`", "${HOME}", "{wildcards}", "{",
+    "*", "~nobody_at_all/x", "..", "../../etc/passwd", "/etc/passwd", "digits/../..", "a\nb", "digits\n", "cpu\n",
+    "flip\n", "one\n", "\t", "\0", "\x1b[31m", "\x7f", "\u202e", "\u2028", "\ud800", "über", "数字",
+    "wd_١_٢_lr_٣_٤",
+    "wd_1_2_lr_3_" + "9" * 5000, "a" * 41, "a" * 300, "x" * 100_000, "1e-3", "10", "-1", "nan", "true", "null",
+    "all", "full", "none", "shared", "sphere", "float64", "bfloat16", "constant", "exp_lr", "step_decay",
+    "crop=4,flip", "cuda:0", "cuda:99999999999999999999", "digits", "mlp", "one", "wd_1_2_lr_3_4",
 )  # fmt: skip
 NUMBERS = (
-    0, -0.0, 1, -1, 2, 3, 0.5, 1.5, -0.1, 4.0, 1e-9, 1e-18, 1e-30, 5e-324, 1e-320, 0.999, 0.9999999999999, 10,
-    99, 1437,
-    1e4, 65_536, 10**6, 2**31, 2**53 + 1, 10**9, 10**12, 2**63, 10**18, 1e18, 1e30, 1e300, 1.7e308, 10**400,
-    16**5000,
-    float("nan"), float("inf"), float("-inf"),
+    0, -0.0, 1, -1, 2, 3, 0.5, 1.5, -0.1, 4.0, 1e-9, 1e-18, 5e-324, 0.9999999999999, 10, 99, 1437, 1e4, 65_536,
+    10**6, 2**53 + 1, 10**9, 10**12, 2**63, 10**18, 1e18, 1e30, 1.7e308, 10**400, 16**5000, float("nan"),
+    float("inf"), float("-inf"),
 )  # fmt: skip
 
 
-def _parts(part=Part):
-    """Return the types of all mappings of the config."""
-    return [part, *(inner for below in part.__subclasses__() for inner in _parts(below))]
-
-
-KEYS = (
-    *sorted({*Defaults.model_fields} | {key for part in _parts() for key in part.model_fields} | set(UNITS)),
-    "pathvars", "__use_yte__", "across_one", "one", "digits", "mlp", "within",
-)  # fmt: skip
-
-
-def _bomb(levels=30):
-    """Return a list that aliases of YAML make of a few lines, with 2^levels entries written out."""
+def _bomb():
+    """Return a list that aliases of YAML make of a few lines, with 2^30 entries written out."""
     value = [0, 0]
-    for _ in range(levels):
+    for _ in range(30):
         value = [value, value]
     return value
 
@@ -97,43 +83,25 @@ def _nested(depth, leaf=0):
 
 
 # What YAML can hold besides mappings, lists, text and numbers, and shapes too large or too deep to walk through.
+_DATE = datetime.date(2020, 1, 1)
 SHAPES = (
-    lambda: None,
-    lambda: True,
-    lambda: False,
-    list,
-    dict,
-    lambda: [[]],
-    lambda: [{}],
-    lambda: {"steps": []},
-    lambda: {None: 1},
-    lambda: {1: 2},
-    lambda: {datetime.date(2020, 1, 1): 1},
-    lambda: {("a", "b"): 1},
-    lambda: {"a\nb": {"kind": "digits"}},
-    lambda: datetime.date(2020, 1, 1),
-    lambda: datetime.datetime(2020, 1, 1, 1, 1),
-    lambda: b"bytes",
-    lambda: {"a", "b"},
-    lambda: _nested(7),
-    lambda: _nested(60),
-    lambda: _nested(5000),
-    lambda: _nested(5001),
-    lambda: list(range(1, 1000)),
-    lambda: list(range(50_000)),
-    lambda: [0.1] * 300_000,
-    _bomb,
-    _cycle,
-)
+    None, True, False, [], {}, [[]], [{}], {"steps": []}, {None: 1}, {1: 2}, {_DATE: 1}, {("a", "b"): 1}, _DATE,
+    {"a\nb": {"kind": "digits"}}, datetime.datetime(2020, 1, 1, 1, 1), b"bytes", {"a", "b"}, list(range(1, 1000)),
+)  # fmt: skip
+LARGE = (
+    lambda: _nested(7), lambda: _nested(60), lambda: _nested(5000), lambda: _nested(5001), _bomb, _cycle,
+    lambda: list(range(50_000)), lambda: [0.1] * 300_000,
+)  # fmt: skip
 texts = st.sampled_from(TEXTS) | st.text(max_size=20)
 numbers = st.sampled_from(NUMBERS) | st.integers() | st.floats()
-shapes = st.sampled_from(SHAPES).map(lambda make: make())
+shapes = st.sampled_from(SHAPES).map(copy.deepcopy) | st.sampled_from(LARGE).map(lambda make: make())
+keys = st.sampled_from(KEYS) | texts
 values = st.one_of(
     texts,
     numbers,
     shapes,
     st.lists(texts | numbers, max_size=4),
-    st.dictionaries(st.sampled_from(KEYS) | texts, texts | numbers, max_size=3),
+    st.dictionaries(keys, texts | numbers, max_size=3),
 )
 
 
@@ -142,7 +110,8 @@ def mutated(draw):
     """Return a valid config after one to four changes at random places."""
     config = copy.deepcopy(draw(st.sampled_from(BASES)))
     for _ in range(draw(st.integers(1, 4))):
-        _mutate(draw, config)
+        section = draw(st.sampled_from(sorted(config, key=str)))
+        _change(draw, [(config, section), *_places(config[section])])
     return config
 
 
@@ -151,156 +120,115 @@ def _places(node):
     found, seen, left = [], set(), [node]
     while left and len(seen) < 3000:
         inner = left.pop()
-        if id(inner) in seen:
+        if id(inner) in seen or not isinstance(inner, dict | list):
             continue
         seen.add(id(inner))
-        items = (
-            inner.items() if isinstance(inner, dict) else enumerate(inner[:50]) if isinstance(inner, list) else ()
-        )
-        for key, value in items:
+        for key, value in inner.items() if isinstance(inner, dict) else enumerate(inner[:50]):
             found.append((inner, key))
             left.append(value)
     return found
 
 
-def _mutate(draw, config):
-    section = draw(st.sampled_from(sorted(config, key=str)))
-    places = [(config, section), *_places(config[section])]
+CHANGES = ("drop", "replace", "replace", "alias", "swap", "add", "add", "rename", "retype", "scale", "scale")
+
+
+def _change(draw, places):
+    """Change one place, or two of them."""
     container, key = draw(st.sampled_from(places))
-    change = draw(st.sampled_from(CHANGES))
-    change(draw, container, key, places)
-
-
-def _drop(draw, container, key, places):
-    del container[key]
-
-
-def _replace(draw, container, key, places):
-    container[key] = draw(values)
-
-
-def _alias(draw, container, key, places):
     other, there = draw(st.sampled_from(places))
-    container[key] = other[there]
-
-
-def _swap(draw, container, key, places):
-    other, there = draw(st.sampled_from(places))
-    container[key], other[there] = other[there], container[key]
-
-
-def _add(draw, container, key, places):
-    inner = container[key]
-    if isinstance(inner, dict):
-        inner[draw(st.sampled_from(KEYS) | texts)] = draw(values)
-    elif isinstance(inner, list):
-        inner.insert(draw(st.integers(0, 3)), draw(values))
-    else:
-        container[key] = [inner, draw(values)]
-
-
-def _rename(draw, container, key, places):
-    if isinstance(container, dict):
-        container[draw(st.sampled_from(KEYS) | texts)] = container.pop(key)
-
-
-def _retype(draw, container, key, places):
-    ways = (str, bool, lambda value: [value], lambda value: {"steps": value}, lambda value: {key: value})
-    container[key] = draw(st.sampled_from(ways))(container[key])
-
-
-def _scale(draw, container, key, places):
     value = container[key]
-    if isinstance(value, list) and value:
-        container[key] = draw(st.sampled_from((value[::-1], value * 2, value[:1], value * 20_000)))
-    else:
-        container[key] = draw(numbers)
+    match draw(st.sampled_from(CHANGES)):
+        case "drop":
+            del container[key]
+        case "rename" if isinstance(container, dict):
+            container[draw(keys)] = container.pop(key)
+        case "alias":
+            container[key] = other[there]
+        case "swap":
+            container[key], other[there] = other[there], value
+        case "retype":
+            ways = (str, bool, lambda old: [old], lambda old: {"steps": old}, lambda old: {key: old})
+            container[key] = draw(st.sampled_from(ways))(value)
+        case "add" if isinstance(value, dict):
+            value[draw(keys)] = draw(values)
+        case "add" if isinstance(value, list):
+            value.insert(draw(st.integers(0, 3)), draw(values))
+        case "scale" if isinstance(value, list) and value:
+            container[key] = draw(st.sampled_from((value[::-1], value * 2, value[:1], value * 20_000)))
+        case "scale":
+            container[key] = draw(numbers)
+        case _:
+            container[key] = draw(values)
 
 
-CHANGES = (_drop, _replace, _replace, _alias, _swap, _add, _add, _rename, _retype, _scale, _scale)
-
-_rates = st.sampled_from((1e-18, 1e-9, 1e-3, 0.1, 0.5, 1, 30, 1e6, 1e18)) | st.floats(1e-4, 1e3)
-_factors = st.sampled_from((1e-18, 1e-3, 0.1, 1, 2, 10, 1e18)) | st.floats(1e-3, 1e3)
-_moments = st.sampled_from((0, 0.3, 1, 3, 50, 99.5, 100, 1e3, 1e6, 1e12, 1e18)) | st.floats(0, 200)
-_units = st.sampled_from(("steps", "epochs", "inverse_intrinsic_lr"))
-_counts = st.sampled_from((1, 2, 3, 7, 64, 1000, 10**6, 10**9, 10**12, 10**18))
-_times = st.lists(_moments, min_size=1, max_size=5) | st.integers(1, 30_000).map(lambda n: list(range(1, n + 1)))
-_durations = st.builds(lambda unit, moment: {unit: moment or 1}, _units, _moments)
-_moments_of = st.builds(lambda unit, times: {unit: times}, _units, _times)
-_phase = st.one_of(
-    st.fixed_dictionaries(
-        {},
-        optional={
-            "length": _durations, "lr": _rates, "lr_factor": _factors, "weight_decay": _rates,
-            "weight_decay_factor": st.just(0) | _factors,
-        },
-    ),
-    st.fixed_dictionaries(
-        {
-            "length": _durations,
-            "draw": st.fixed_dictionaries(
-                {
-                    "seed": _counts,
-                    "changes": _counts,
-                    "lr_factor": st.lists(_factors, min_size=2, max_size=2),
-                    "weight_decay_factor": st.lists(_factors, min_size=2, max_size=2).map(sorted),
-                }
-            ),
-        }
-    ),
-)  # fmt: skip
-schedules = st.one_of(
-    st.fixed_dictionaries(
-        {"kind": st.just("multi_step")},
-        optional={"lr_milestones": _moments_of, "weight_decay_milestones": _moments_of, "factor": _factors},
-    ),
-    st.fixed_dictionaries({"kind": st.just("phases"), "phases": st.lists(_phase, min_size=1, max_size=4)}),
-    st.fixed_dictionaries(
-        {"kind": st.just("exponential"), "growth": st.just("exp_lr") | st.sampled_from((1, 1.0001, 2, 1e18))},
-        optional={
-            "of": st.sampled_from(("first", "constant", "step_decay", "exp_lr")),
-            "first_buffer": st.sampled_from(("zero", "corrected")),
-        },
-    ),
-    st.sampled_from(("constant", "multi_step", "phases", "exponential")).map(lambda kind: {"kind": kind}),
-)
+def allowed(schema):
+    """Return a strategy for what a part of the config's JSON schema allows, often at its extremes."""
+    if "$ref" in schema:
+        schema = SCHEMA["$defs"][schema["$ref"].rsplit("/", 1)[1]]
+    if "const" in schema or "enum" in schema:
+        return st.sampled_from(schema.get("enum") or [schema["const"]])
+    if parts := schema.get("anyOf") or schema.get("oneOf"):
+        return st.one_of(*(allowed(part) for part in parts if part.get("type") != "null"))
+    low, high = schema.get("minimum", 0), schema.get("maximum", 10**18)
+    match schema["type"]:
+        case "integer":
+            usual = [value for value in (1, 2, 3, 7, 64, 1000, 10**9) if low <= value <= high]
+            return st.sampled_from([low, high, *usual]) | st.integers(low, min(high, low + 30))
+        case "number":
+            usual = [value for value in (1e-3, 0.1, 0.3, 0.5, 1, 3, 50, 100, 1e6) if low <= value <= high]
+            return st.sampled_from([low, high, *usual]) | st.floats(low, min(high, 200))
+        case "boolean":
+            return st.booleans()
+        case "string":
+            plain = st.sampled_from(("first", "second", "constant", "exp_lr", "wd_1_2_lr_3_4"))
+            return st.from_regex(schema["pattern"], fullmatch=True) if "pattern" in schema else plain
+        case "array":
+            most, numeric = schema.get("maxItems", 3), schema["items"].get("type") == "number"
+            entries = st.lists(
+                allowed(schema["items"]), min_size=schema.get("minItems", 1), max_size=most, unique_by=repr
+            )
+            return entries.map(sorted) if numeric else entries
+        case "object" if "properties" in schema:
+            inner = {key: allowed(part) for key, part in schema["properties"].items()}
+            needed = {key: inner.pop(key) for key in schema.get("required", ())}
+            return st.fixed_dictionaries(needed, optional=inner)
+    units = st.sampled_from(schema["propertyNames"]["enum"])
+    return st.dictionaries(units, allowed(schema["additionalProperties"]), min_size=1, max_size=1)
 
 
-def _axis(values):
-    return values | st.lists(values, min_size=1, max_size=3, unique=True)
-
-
-grids = st.fixed_dictionaries(
-    {"lr": _axis(_rates)},
+_KINDS = SCHEMA["properties"]["schedules"]["patternProperties"].popitem()[1]
+_EXPERIMENT = SCHEMA["$defs"]["ExperimentConfig"]["properties"]
+_AXES = SCHEMA["$defs"]["Axes"]["properties"]
+schedules = allowed(_KINDS)
+options = st.fixed_dictionaries(
+    {},
     optional={
-        "schedule": _axis(st.sampled_from(("first", "second", "constant", "wd_1_2_lr_3_4", "exp_lr"))),
-        "momentum": _axis(st.sampled_from((0, 0.5, 0.9, 0.999, 0.9999999999999))),
-        "init_seed": _axis(st.integers(0, 10**18)) | st.just(list(range(3000))),
-        "data_order": _axis(st.integers(0, 10**18)) | st.just(list(range(3000))),
-        "init_scale": _axis(_factors),
-        "batch_size": _axis(st.just("full") | st.sampled_from((2, 20, 1437, 1438, 10**18))),
-        "init_sharing": _axis(st.sampled_from(("independent", "shared"))),
-        "dtype": _axis(st.sampled_from(("float32", "float64"))),
-        "constraint": _axis(st.sampled_from(("none", "sphere"))),
-        "precision": _axis(st.sampled_from(("float32", "tf32", "bfloat16"))),
+        key: allowed(_EXPERIMENT[key])
+        for key in (
+            "length",
+            "checkpoints",
+            "replicates",
+            "block_size",
+            "history_points",
+            "trace_points",
+            "compare",
+        )
     },
-)  # fmt: skip
+)
+rates = ("lr", "weight_decay", "intrinsic_lr")
+axes = st.fixed_dictionaries(
+    {},
+    optional={key: allowed(part) for key, part in _AXES.items() if key not in ("dataset", "model", *rates)},
+)
 
 
 @st.composite
 def extreme(draw):
     """Return a config that the schema allows, with schedules, rates and sizes at their extremes."""
-    grid = draw(grids)
-    grid[draw(st.sampled_from(("weight_decay", "intrinsic_lr")))] = draw(_axis(_rates))
-    config = small(
-        grid=grid,
-        length=draw(st.just({"steps": 100}) | _durations),
-        checkpoints=draw(st.just({"steps": [25, 50, 100]}) | _moments_of),
-        replicates=draw(st.just(4) | _counts),
-        block_size=draw(st.just(4) | _counts),
-        history_points=draw(_counts),
-        trace_points=draw(_counts | st.just("all")),
-    )
+    grid = draw(axes)
+    for rate in draw(st.permutations(rates))[:2]:
+        grid[rate] = draw(allowed(_AXES[rate]))
+    config = small(grid=grid, analyses=["curves"], **draw(options))
     return {**config, "schedules": {**config["schedules"], "first": draw(schedules), "second": draw(schedules)}}
 
 
