@@ -127,14 +127,10 @@ judged = EXAMPLE.judged
 @pytest.mark.parametrize(
     ("truth", "failing"),
     [
-        ({"count": 0.1}, 0),
-        ({"drop": 1.2}, 1),
-        ({"swing": 3.0}, 2),
-        ({"sharpness": 0.05}, 3),
-        ({"sharpness": 10.0}, 3),
-        ({"norm_loss": 1e-3}, 4),
+        ({"count": 0.1}, 0), ({"drop": 1.2}, 1), ({"swing": 3.0}, 2), ({"sharpness": 0.05}, 3),
+        ({"sharpness": 10.0}, 3), ({"norm_loss": 1e-3}, 4),
     ],
-)
+)  # fmt: skip
 def test_each_criterion_fails_where_it_is_false(truth, failing):
     findings = judged(**truth)
     assert list(np.flatnonzero(findings["verdict"] == "not reproduced")) == [failing]

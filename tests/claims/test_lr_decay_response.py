@@ -55,15 +55,15 @@ def criteria(frame=None, **truth):
     return findings[findings["role"] == "criterion"].set_index("statement")["verdict"]
 
 
-@pytest.mark.parametrize(
-    ("wrong", "words"),
-    [
-        ({"rate": 0.25}, "course"),
-        ({"rate": 4}, "course"),
-        ({"drop": 0.5}, "at once"),
-        ({"quieter": 0.1}, "nearer"),
-    ],
-)
+WRONG = [
+    ({"rate": 0.25}, "course"),
+    ({"rate": 4}, "course"),
+    ({"drop": 0.5}, "at once"),
+    ({"quieter": 0.1}, "nearer"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "words"), WRONG)
 def test_the_verdict_flips_where_the_truth_does(wrong, words):
     found = criteria(**wrong)
     concerned = found[found.index.str.contains(words)]
@@ -95,10 +95,8 @@ def test_one_schedule_at_two_intrinsic_rates_makes_two_responses():
     again = frame.assign(point=frame["point"] + "-again", intrinsic_lr=0.02)
     both = pd.concat([frame, again], ignore_index=True)
     assert len(claim.responses(both)) == 6
-    assert {response.name for response in claim.responses(both)} >= {
-        "joint, lambda_e 0.01",
-        "joint, lambda_e 0.02",
-    }
+    names = {response.name for response in claim.responses(both)}
+    assert names >= {"joint, lambda_e 0.01", "joint, lambda_e 0.02"}
     assert len(set(criteria(both).index)) == 2 * len(criteria(frame))
 
 
@@ -115,9 +113,8 @@ def test_equal_decays_are_not_taken_for_each_other():
     assert response.k_lr == pytest.approx(response.k_decay)
     findings = EXAMPLE.judged(spec=replace(EXAMPLE.spec, settings={"relaxed": 0.1}))
     told = findings.loc[findings["role"] == "control", "statement"]
-    assert list(told[told.str.startswith("joint")]) == [
-        "joint: predicted with the rate lambda_e in place of 4 lambda_e"
-    ]
+    (joint,) = told[told.str.startswith("joint")]
+    assert joint.endswith("lambda_e in place of 4 lambda_e")
 
 
 @pytest.mark.parametrize("end", [300, 1])

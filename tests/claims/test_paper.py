@@ -8,7 +8,7 @@ import pytest
 from checks import Point, experiment
 
 from intrinsic_lr.claims.shared import paper
-from intrinsic_lr.claims.shared.paper import Judged, as_in_paper, setting, side_by_side
+from intrinsic_lr.claims.shared.paper import Judged, as_in_paper, side_by_side
 from intrinsic_lr.claims.shared.spec import ClaimSpec
 from intrinsic_lr.study.claims import CLAIMS
 
@@ -175,20 +175,16 @@ def test_schedules_of_which_two_never_meet_have_no_epoch_of_meeting():
 
 
 def test_descent_tells_when_decay_ends_and_how_many_runs_fitted_before():
-    runs = [
-        ("a", 0, 30_000, 900.0, 0.2),
-        ("a", 1, 30_000, 31_000.0, 0.2),
-        ("b", 0, 30_000, np.nan, 0.2),
-        ("b", 1, 30_000, 500.0, np.nan),
-    ]
-    table = pd.DataFrame(runs, columns=["point", "replicate", "off_step", "fitted_step", "loss_before"])
+    columns = ["point", "replicate", "off_step", "fitted_step", "loss_before"]
+    runs = [("a", 0, 30_000, 900.0, 0.2), ("a", 1, 30_000, 31_000.0, 0.2), ("b", 0, 30_000, np.nan, 0.2),
+            ("b", 1, 30_000, 500.0, np.nan)]  # fmt: skip
+    table = pd.DataFrame(runs, columns=columns).assign(part="run", role="decay")
     asked = spec("gd_never_settles", decay=[point("a", "cifar_1000", batch_size="full")], no_decay=[])
-    rows = rows_of("gd_never_settles", Judged(asked, table.assign(part="run", role="decay"), MET))
+    rows = rows_of("gd_never_settles", Judged(asked, table, MET))
     fitted, off = rows.iloc[0], rows.iloc[1]
     assert fitted["here"] == pytest.approx(1 / 3)
     assert 0 < fitted["here_low"] < 1 / 3 < fitted["here_high"] < 1
-    assert (off["here"], off["replicates"]) == (30_000, 1)
-    assert off["as_in_paper"] == "yes"
+    assert (off["here"], off["replicates"], off["as_in_paper"]) == (30_000, 1, "yes")
 
 
 # The setting.
@@ -216,10 +212,3 @@ E5, E4 = CLAIMS["random_pasts"].paper["end_accuracy"], CLAIMS["schedules_same_eq
 )
 def test_what_differs_from_the_paper_is_said(number, points, replicates, words):
     assert as_in_paper(number, points, replicates, DATASETS, MODELS) == words
-
-
-def test_setting_names_data_networks_batches_and_lengths():
-    points = [point(length=500), point("b", intrinsic_lr=0.0, length=1500, batch_size="full")]
-    assert setting(points, DATASETS, MODELS) == (
-        f"CIFAR10; {MODELS['resnet32']}; batch 128, full; 500 to 1,500 steps or 0.2/lambda_e"
-    )
