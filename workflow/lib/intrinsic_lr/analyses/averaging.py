@@ -77,13 +77,9 @@ def pick(values: Mapping[str, Any], members: np.ndarray) -> dict[str, Any]:
 
 
 class Checkpoints:
-    """An ensemble's checkpoints, read when they are needed, and evaluated once in each normalisation.
+    """An ensemble's checkpoints, read when they are needed, and evaluated once in each normalisation on `data`.
 
-    Args:
-        model: the ensemble's model.
-        steps: of the checkpoints, ascending.
-        read: gives the weights at a step, tensors of shape (R, ...).
-        data: the data set to evaluate on.
+    `read` gives the weights at each of the ascending `steps`, tensors of shape (R, ...).
     """
 
     def __init__(
@@ -109,10 +105,8 @@ class Checkpoints:
 def swa_table(checkpoints: Checkpoints, interpolation: int) -> pd.DataFrame:
     """Evaluate averages along each replicate's trajectory, for all pairs (T, T + delta) of checkpoints.
 
-    Args:
-        checkpoints: of the ensemble; those of two steps are in memory at a time.
-        interpolation: odd number of inner points of the segment between two ends at which the barrier is
-            looked for; the middle one is the average.
+    `interpolation` is the odd number of inner points of the segment between two ends at which the barrier is
+    looked for; the middle one is the average. The checkpoints of two steps are in memory at a time.
 
     Returns:
         One row per replicate, average (`pair` of the ends, `window` of all checkpoints from T to T + delta),
@@ -122,21 +116,21 @@ def swa_table(checkpoints: Checkpoints, interpolation: int) -> pd.DataFrame:
     for normalisation in NORMALISATIONS:
         scores = checkpoints.scores[normalisation]
         members = np.arange(len(scores[steps[0]]["test_loss"]))
+        whole = {"replicate": members, "partner": members, "relation": "within", "normalisation": normalisation}
         for first, start in enumerate(steps):
             begin = checkpoints.weights(normalisation, start)
-            at_start = {"relation": "within", "normalisation": normalisation, "step": start}
             total = {name: in_float64(value) for name, value in begin.items()}
             for count, end in enumerate(steps[first + 1 :], start=2):
-                labels = {**at_start, "delta": end - start}
+                labels = {**whole, "step": start, "delta": end - start}
                 last, ends = checkpoints.weights(normalisation, end), (scores[start], scores[end])
                 inner = checkpoints.segment(begin, last, interpolation)
-                parts.append(_rows(members, members, {**labels, "average": "pair", "averaged": 2}, inner, *ends))
+                parts.append(_rows({**labels, "average": "pair", "averaged": 2}, inner, *ends))
                 total = {name: value + in_float64(last[name]) for name, value in total.items()}
                 if count > 2:
                     mean = {name: (value / count).to(last[name]) for name, value in total.items()}
                     labels = {**labels, "average": "window", "averaged": count}
                     middle = score(checkpoints.model, mean, checkpoints.data)
-                    parts.append(_rows(members, members, labels, [middle], *ends))
+                    parts.append(_rows(labels, [middle], *ends))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -145,37 +139,24 @@ def across_table(
 ) -> pd.DataFrame:
     """Evaluate averages of replicates i of one trajectory with replicates j of another, checkpoint by checkpoint.
 
-    Args:
-        a: checkpoints of the first.
-        b: checkpoints of the second, of the same network; the n-th of both belong together.
-        pairs: (i, j), at least one.
-        interpolation: as in `swa_table`.
-        relation: what the two have in common, a column of the table.
-
-    Returns:
-        Rows as `swa_table` gives them, with delta 0 and the partner's replicate.
+    The n-th checkpoints of `a` and `b`, of the same network, belong together; `pairs` are (i, j), at least one.
+    The rows are those of `swa_table`, with delta 0, the partner's replicate j, and this `relation`.
     """
     first, second = (np.array(side) for side in zip(*pairs, strict=True))
     parts = []
     for normalisation in NORMALISATIONS:
         for step_a, step_b in zip(a.steps, b.steps, strict=True):
-            labels = {"relation": relation, "normalisation": normalisation, "step": step_a, "delta": 0}
+            labels = {"replicate": first, "partner": second, "relation": relation, "normalisation": normalisation}
+            labels |= {"step": step_a, "delta": 0, "average": "pair", "averaged": 2}
             sides = ((a, step_a, first), (b, step_b, second))
             ends = [pick(side.weights(normalisation, step), members) for side, step, members in sides]
             scores = [pick(side.scores[normalisation][step], members) for side, step, members in sides]
             inner = a.segment(*ends, interpolation)
-            parts.append(_rows(first, second, {**labels, "average": "pair", "averaged": 2}, inner, *scores))
+            parts.append(_rows(labels, inner, *scores))
     return pd.concat(parts, ignore_index=True)
 
 
-def _rows(
-    replicates: np.ndarray,
-    partners: np.ndarray,
-    labels: Mapping[str, object],
-    inner: Sequence[Scores],
-    start: Scores,
-    end: Scores,
-) -> pd.DataFrame:
+def _rows(labels: Mapping[str, Any], inner: Sequence[Scores], start: Scores, end: Scores) -> pd.DataFrame:
     """Lay out one average of every member: the middle of `inner`, its ends, the gains and the barriers.
 
     The barrier is the largest excess of the loss at the inner points over the line between the ends' losses
@@ -183,7 +164,7 @@ def _rows(
     """
     middle = inner[len(inner) // 2]
     best_accuracy = np.maximum(start["test_accuracy"], end["test_accuracy"])
-    rows = {"replicate": replicates, "partner": partners, **labels, **middle}
+    rows = {**labels, **middle}
     rows |= {f"{name}_{side}": ends[name] for side, ends in (("start", start), ("end", end)) for name in middle}
     rows["test_loss_gain"] = np.minimum(start["test_loss"], end["test_loss"]) - middle["test_loss"]
     rows["test_accuracy_gain"] = middle["test_accuracy"] - best_accuracy
