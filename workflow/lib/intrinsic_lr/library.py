@@ -104,13 +104,9 @@ class Run:
     def evaluate(self, weights: Weights, device: str = "cpu") -> pd.DataFrame:
         """Return loss and accuracy on the training and the test set of any weights of this network.
 
-        Args:
-            weights: tensors of shape (R, ...), such as an average of checkpoints; batch-norm statistics are
-                recomputed on the training set.
-            device: where to compute.
-
-        Returns:
-            One row per member: `train_loss`, `train_accuracy`, `test_loss`, `test_accuracy`.
+        The weights are tensors of shape (R, ...), such as an average of checkpoints; batch-norm statistics are
+        recomputed on the training set. One row per member: `train_loss`, `train_accuracy`, `test_loss`,
+        `test_accuracy`.
         """
         moved = {name: value.to(device) for name, value in weights.items()}
         return pd.DataFrame(score(self.model, moved, EvaluationData.of(self.data(device))))

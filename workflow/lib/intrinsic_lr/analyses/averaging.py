@@ -25,11 +25,9 @@ Scores = dict[str, np.ndarray]
 
 
 def normalize_groups(weights: Weights, scale_groups: Mapping[str, Sequence[str]]) -> dict[str, Tensor]:
-    """Return the ensemble with every scale group of every member at unit norm; other parameters as they are.
+    """Return the ensemble, weights (R, ...), with every scale group of every member at unit norm.
 
-    Args:
-        weights: tensors of shape (R, ...).
-        scale_groups: for each group, the parameters that are scale-invariant together.
+    A group are parameters that are scale-invariant together; other parameters stay as they are.
     """
     result = dict(weights)
     for names in scale_groups.values():
@@ -48,12 +46,8 @@ def interpolate(a: Weights, b: Weights, alpha: float) -> dict[str, Tensor]:
 def swa(checkpoints: Iterable[Weights]) -> dict[str, Tensor]:
     """Return the stochastic weight average of checkpoints: their mean, summed in float64, kept in their dtype.
 
-    Args:
-        checkpoints: weights of one network or of one ensemble, at least one; taken one after another. Where
-            weights have free norms, `normalize_groups` brings them to one norm first.
-
-    Raises:
-        ValueError: when there is none.
+    They are weights of one network or of one ensemble, taken one after another; ValueError when there is none.
+    Where weights have free norms, `normalize_groups` brings them to one norm first.
     """
     total: dict[str, Tensor] = {}
     count, dtypes = 0, {}

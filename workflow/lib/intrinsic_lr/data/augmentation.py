@@ -25,11 +25,7 @@ class Augmentation:
 
     @classmethod
     def from_string(cls, text: str) -> "Augmentation | None":
-        """Return `flip`, `crop=N` or `crop=N,flip` as an augmentation, and None for `none`.
-
-        Raises:
-            InputError: for any other text.
-        """
+        """Return `flip`, `crop=N` or `crop=N,flip` as an augmentation, and None for `none`."""
         if text == "none":
             return None
         if not (match := _TEXT.fullmatch(text)):
@@ -38,11 +34,7 @@ class Augmentation:
         return cls(crop=int(match[1] or 0), flip=text.endswith("flip"))
 
     def draws(self, seeds: Sequence[int], count: int) -> torch.Tensor:
-        """Draw how `count` images of each replicate are to be changed.
-
-        Args:
-            seeds: one seed for each of the R replicates; a replicate's draws depend on its own seed only.
-            count: number of images.
+        """Draw how `count` images of each replicate are to be changed, each replicate by its own seed alone.
 
         Returns:
             int16 tensor (R, count, 3) on the CPU: top and left edge of the crop in the padded image, each
@@ -59,12 +51,7 @@ class Augmentation:
     def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
         """Pad with zeros, crop, then flip, as torchvision's `RandomCrop(padding)` and flip do.
 
-        Args:
-            images: uint8 (R, B, C, H, W), before normalisation.
-            draws: (R, B, 3) from `draws`, on any device.
-
-        Returns:
-            uint8 (R, B, C, H, W) on the device of the images.
+        The images, before and after, are uint8 (R, B, C, H, W); `draws`, on any device, are (R, B, 3).
         """
         R, B, C, H, W = images.shape
         top, left, flipped = draws.to(images.device, torch.int64, non_blocking=True).unbind(-1)

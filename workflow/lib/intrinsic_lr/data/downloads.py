@@ -41,8 +41,7 @@ def download(name: str, source: "Source", root: Path, place: str) -> None:
 
     torchvision downloads, checks each archive by its MD5 and unpacks it, in a folder of its own below `root`.
     Files move to their place after the whole set could be opened there; a file that exists is never replaced.
-    Archives that are in their place already are used if their MD5 is right. Raises `InputError` when that fails,
-    with the files that can be put there by hand.
+    Archives that are in their place already are used if their MD5 is right.
     """
     import torchvision.datasets
 

@@ -32,12 +32,8 @@ def decode(
 ) -> tuple["np.ndarray", "np.ndarray"]:
     """Decode images one by one into one array; besides it, memory holds a single image.
 
-    Args:
-        count: number of images.
-        read: gives the image of an index, as Pillow's image of 8 bits a channel, and its label.
-        name_of: names the image of an index.
-        side: scale the middle of each image, as large a square as fits, to this many pixels a side.
-        place: where the data set is defined.
+    `read` gives the image of an index, as Pillow's image of 8 bits a channel, and its label; `name_of` names it.
+    The middle of each image, as large a square as fits, is scaled to `side` pixels. `place` begins messages.
 
     Returns:
         uint8 (N, C, H, W) and int64 (N,). Raises `InputError` for an image that cannot be read, has no label or

@@ -20,11 +20,7 @@ from intrinsic_lr.training.evaluation import EvaluationData, by_members, losses,
 
 
 def extract_block(block: Block, data: Dataset, device: torch.device) -> None:
-    """Write predictions and statistics into a block's folder, a file of each for every checkpoint.
-
-    Raises:
-        InputError: when the block was trained on other data.
-    """
+    """Write predictions and statistics of every checkpoint; InputError if the block was trained on other data."""
     if data.info["sha256"] != block.record["data"]["sha256"]:
         raise InputError(
             f"{block.folder}: trained on other data than {data.info['name']} holds; "

@@ -64,14 +64,9 @@ ANALYSES: Mapping[str, Analysis] = MappingProxyType(
 
 
 def product_names(experiments: Collection[Experiment], kind: str) -> dict[str, tuple[str, str]]:
-    """Return analysis and experiment of every table or figure, by its name.
+    """Return analysis and experiment of every product, of the kind `tables` or `figures`, by its name.
 
-    Args:
-        experiments: those of the study.
-        kind: `tables` or `figures`.
-
-    Raises:
-        InputError: when two of them would have one name.
+    InputError where two of them would have one name.
     """
     named: dict[str, tuple[str, str]] = {}
     for analysis, spec in ANALYSES.items():
