@@ -30,9 +30,6 @@ def measure(data: ClaimData) -> pd.DataFrame:
     The nulls have the runs' checkpoints and number of replicates. The Ornstein-Uhlenbeck process has the
     plateau and rate fitted to the runs' short lags from the first checkpoint, and as many dimensions as give
     its squared distances the runs' spread.
-
-    Raises:
-        InputError: when the experiment has not exactly one point.
     """
     spec, settings = data.spec, data.spec.settings
     point = spec.single_point(RUN)

@@ -30,9 +30,6 @@ def measure(data: ClaimData) -> pd.DataFrame:
     logarithm of the effective learning rate, mean over the replicates of both, less its mean over the last steps.
     A resample draws replicates and does all the rest anew; resample 0 is what was measured. Where more than two
     initialisations share a rate, the first pair stands for it.
-
-    Raises:
-        InputError: when no two points differ in their initialisation alone.
     """
     spec, resamples = data.spec, data.spec.analysis["bootstrap"]
     pairs, trace = first_of_each_rate(spec, "rates"), data.trace("rates")
@@ -134,23 +131,19 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
         at = times.get(equilibrium, nothing)
         rates = at.columns.get_level_values(0).to_numpy()
         n = int(rows["replicates"].min()) if len(rows) else 0
-        statement = (
-            f"{quantity}: time to equilibrium (within {equilibrium:.3g}) against lambda_e, {len(rates)} rates "
-        )
-        statement += "(n: runs of each of two initialisations)"
+        what = f"time to equilibrium (within {equilibrium:.3g}) against lambda_e, {len(rates)} rates"
         slope = _interval(log_log_slope(rates, at), spec.confidence, n)
         near = Range(bounds["slope_low"], bounds["slope_high"])
+        statement = f"{quantity}: {what} (n: runs of each of two initialisations)"
         yield spec.criterion(statement, SLOPE, slope, "rates", allowed=near)
         for judged, unit, scale in (
             (spec.criterion, "in units of 1/lambda_e", rates),
             (spec.control, "in steps", 1.0),
         ):
             # The worst of the levels, in every resample anew.
-            worst = np.max(
-                [max_over_min(values.to_numpy() * scale) for values in (times or {0: at}).values()], axis=0
-            )
+            ratios = [max_over_min(values.to_numpy() * scale) for values in (times or {0: at}).values()]
+            ratio, allowed = _interval(np.max(ratios, axis=0), spec.confidence, n), Range(high=bounds["spread"])
             statement = f"{quantity}: times {unit} agree over the rates, at every level"
-            ratio, allowed = _interval(worst, spec.confidence, n), Range(high=bounds["spread"])
             yield judged(statement, "largest ratio of two rates' times", ratio, "rates", allowed=allowed)
 
 
@@ -175,17 +168,14 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     for (times, scaled, raw), quantity in zip(axes, (FUNCTION, NORM), strict=True):
         rows = table[table["quantity"] == quantity]
         _draw_times(times, rows, spec, findings, quantity, colours)
+        marker, shown = ("o", lambda value: value) if quantity == FUNCTION else (None, np.exp)
         for panel, in_rates in ((scaled, True), (raw, False)):
             for _, curve in rows[rows["part"] == CURVE].groupby("point", sort=False):
                 rate = curve["intrinsic_lr"].iloc[0]
                 time = curve["step"] * (rate if in_rates else 1)
-                value, low, high = (
-                    curve[name] if quantity == FUNCTION else np.exp(curve[name])
-                    for name in ("value", "low", "high")
-                )
-                marker = "o" if quantity == FUNCTION else None
-                panel.plot(time, value, color=colours[rate], lw=1.3, marker=marker, ms=3)
-                panel.fill_between(time, low, high, color=colours[rate], alpha=0.2, lw=0)
+                panel.plot(time, shown(curve["value"]), color=colours[rate], lw=1.3, marker=marker, ms=3)
+                ends = shown(curve["low"]), shown(curve["high"])
+                panel.fill_between(time, *ends, color=colours[rate], alpha=0.2, lw=0)
             for level in spec.settings["levels"]:
                 look = _EQUILIBRIUM if level == spec.settings["equilibrium"] else _LEVEL
                 for line in [level] if quantity == FUNCTION else [np.exp(level), np.exp(-level)]:
@@ -195,14 +185,14 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         scaled.set_ylabel(LABELS[quantity])
         raw.tick_params(labelleft=False)
         raw.sharey(scaled)
-    axes[0, 0].set_title("time to equilibrium")
-    axes[0, 1].set_title(r"approach, in units of $1/\lambda_e$")
-    axes[0, 2].set_title("the same curves in steps")
+    titles = "time to equilibrium", r"approach, in units of $1/\lambda_e$", "the same curves in steps"
+    for panel, title in zip(axes[0], titles, strict=True):
+        panel.set_title(title)
     handles = [
-        style.handle(rf"$\lambda_e$ = {style.scientific(rate)}", color=colours[rate], lw=1.6) for rate in rates
+        *(style.handle(rf"$\lambda_e$ = {style.scientific(rate)}", color=colours[rate], lw=1.6) for rate in rates),
+        style.handle(f"equilibrium: within {spec.settings['equilibrium']:.3g}", **_EQUILIBRIUM),
+        style.handle("other levels compared", **_LEVEL),
     ]
-    handles.append(style.handle(f"equilibrium: within {spec.settings['equilibrium']:.3g}", **_EQUILIBRIUM))
-    handles.append(style.handle("other levels compared", **_LEVEL))
     note = (
         f"{style.count_text(table['replicates'])} runs at each rate and each of two initialisations; "
         f"{spec.percent} intervals, bootstrap over runs"

@@ -6,7 +6,7 @@ grow along a run: the runs are short, and the growth is drawn.
 """
 
 from collections.abc import Iterator
-from itertools import product
+from itertools import cycle, product
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -81,12 +81,11 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     """Draw the largest deviation of each pair against the step, with the threshold."""
     figure, axes = panels(1, 2, 3.0, sharex=True, sharey=True)
     named = table[_PAIR].drop_duplicates()
-    exact = named.index[named["kind"] == EXACT]
-    colours = ordered_colours(list(exact))
+    colours = ordered_colours(list(named.index[named["kind"] == EXACT]))
     handles, limit = [], {"color": "black", "lw": 1, "ls": ":"}
-    for number, (index, pair) in enumerate(named.iterrows()):
+    for (index, pair), marker in zip(named.iterrows(), cycle(MARKERS), strict=False):
         colour = colours.get(index, "tab:red" if pair["kind"] == UNCORRECTED else "0.45")
-        style = {"color": colour, "marker": MARKERS[number % len(MARKERS)], "ms": 3.5, "lw": 1}
+        style = {"color": colour, "marker": marker, "ms": 3.5, "lw": 1}
         style["ls"] = "-" if pair["kind"] == EXACT else "--"
         rows = table[(table[_PAIR] == pair).all(axis=1)]
         for ax, quantity in zip(axes[0], EQUIVALENCE, strict=True):

@@ -15,11 +15,8 @@ from intrinsic_lr.study.experiment import PlannedPoint
 
 FIXED, TRAINED, HEAD_ONLY = "fixed", "trained", "head_only"
 NETWORK, CONVOLUTIONAL = "network", "convolutional"
-_ROLES = {
-    "fixed": (NETWORK, [FIXED]),
-    "trained": (NETWORK, [TRAINED]),
-    "convolutional": (CONVOLUTIONAL, [FIXED, TRAINED]),
-}
+_HEADS = {"fixed": [FIXED], "trained": [TRAINED], "convolutional": [FIXED, TRAINED]}
+"""The heads of each role's points."""
 _NETWORKS = {
     NETWORK: ("network", ["fixed", "trained"]),
     CONVOLUTIONAL: ("convolutional network", ["convolutional"]),
@@ -33,13 +30,9 @@ _COLUMNS = ["step", "replicate", "train_accuracy", "test_accuracy"]
 
 
 def measure(data: ClaimData) -> pd.DataFrame:
-    """Return every run's final accuracies, and those of logistic regression on untrained features.
-
-    Raises:
-        InputError: for an experiment with other points than its role has, one each.
-    """
+    """Return every run's final accuracies, and those of logistic regression on untrained features."""
     parts = []
-    for role, (network, _) in _ROLES.items():
+    for network, role in ((network, role) for network, (_, roles) in _NETWORKS.items() for role in roles):
         heads = _heads(data, role)
         history = data.history(role)
         last = history[history["step"] == history.groupby("point")["step"].transform("max")]
@@ -58,11 +51,11 @@ def _heads(data: ClaimData, role: str) -> dict[str, str]:
     for point in data.spec.points(role):
         head = data.ensemble(role, point).model().spec.head
         heads[point.name] = TRAINED if head == "trained" else FIXED
-    expected = _ROLES[role][1]
-    if sorted(heads.values()) != expected:
-        found = ", ".join(heads.values()) or "none"
-        problem = f"expected one point each with the heads {', '.join(expected)} in the role {role}, got {found}"
-        raise data.spec.error(role, problem)
+    if sorted(heads.values()) != _HEADS[role]:
+        expected, found = ", ".join(_HEADS[role]), ", ".join(heads.values()) or "none"
+        raise data.spec.error(
+            role, f"expected one point each with the heads {expected} in the role {role}, got {found}"
+        )
     return heads
 
 

@@ -1,7 +1,7 @@
 """Two initialisations, and whether their runs predict alike after O(1/lambda_e) steps."""
 
 from functools import partial
-from itertools import combinations
+from itertools import combinations, product
 from math import isclose
 
 import numpy as np
@@ -19,12 +19,7 @@ from intrinsic_lr.stats.intervals import holm
 
 INITIALISATION, RATE, BATCH, SHORT = "initialisation", "intrinsic_lr", "batch_size", "too_short"
 """Kinds of pairs: what the claim is about, and the controls."""
-_ROLES = {
-    INITIALISATION: ["mixing"],
-    RATE: ["mixing"],
-    BATCH: ["mixing", "other_batch"],
-    SHORT: ["too_short"],
-}
+_ROLES = {INITIALISATION: ["mixing"], RATE: ["mixing"], BATCH: ["mixing", "other_batch"], SHORT: ["too_short"]}
 _CONTROLS = {
     RATE: "two intrinsic rates a factor of ten apart, of one initialisation",
     BATCH: "two batch sizes, otherwise alike",
@@ -37,9 +32,6 @@ def measure(data: ClaimData) -> pd.DataFrame:
     """Compare initialisations at every checkpoint, and what has to differ at the last one.
 
     A tenfold rate and another batch size are compared from one initialisation, the first of each pair.
-
-    Raises:
-        InputError: when no two points of `mixing` differ in their initialisation alone.
     """
     spec = data.spec
     pairs, bases = [], {}
@@ -48,20 +40,18 @@ def measure(data: ClaimData) -> pd.DataFrame:
         bases[a.name] = a
     if not pairs:
         raise sameness.no_initialisations(spec, "mixing")
-
-    def at_the_end(part: str, role_a: str, a, role_b: str, b) -> None:
-        pairs.append((part, (role_a, a), (role_b, b), [(a.steps[-1], b.steps[-1])]))
-
+    others = []
     for a, b in combinations(bases.values(), 2):
         ratio = max(a.intrinsic_lr, b.intrinsic_lr) / min(a.intrinsic_lr, b.intrinsic_lr)
         if differing_axes(a, b) == ["intrinsic_lr"] and isclose(ratio, 10, rel_tol=0.05):
-            at_the_end(RATE, "mixing", a, "mixing", b)
-    for a in bases.values():
-        for b in spec.points("other_batch"):
-            if differing_axes(a, b) == ["batch_size"]:
-                at_the_end(BATCH, "mixing", a, "other_batch", b)
-    for a, b in sameness.initialisations(spec.points("too_short")):
-        at_the_end(SHORT, "too_short", a, "too_short", b)
+            others.append((RATE, a, b))
+    for a, b in product(bases.values(), spec.points("other_batch")):
+        if differing_axes(a, b) == ["batch_size"]:
+            others.append((BATCH, a, b))
+    others += [(SHORT, a, b) for a, b in sameness.initialisations(spec.points("too_short"))]
+    for part, a, b in others:
+        sides = (_ROLES[part][0], a), (_ROLES[part][-1], b)
+        pairs.append((part, *sides, [(a.steps[-1], b.steps[-1])]))
     return sameness.compare_points(data, pairs)
 
 
@@ -105,8 +95,7 @@ def _describe(row, words: str = "") -> str:
 def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw the five disagreements of two initialisations against time, and every comparison at its end."""
     same = table[table["part"] == INITIALISATION]
-    means = {name: same[[f"{name}_a", f"{name}_b"]].mean(axis=1) for name in ("within", "error")}
-    same = same.assign(**means)
+    same = same.assign(**{name: same[[f"{name}_a", f"{name}_b"]].mean(axis=1) for name in ("within", "error")})
     rates = sorted(same["intrinsic_lr_a"].unique(), reverse=True)
     colours = sns.color_palette("colorblind")
     looks = {

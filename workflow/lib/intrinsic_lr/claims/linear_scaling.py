@@ -74,12 +74,11 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
         found = sorted(pairs(table, quantity), key=lambda pair: pair[0]["larger"])
         # With one pair alone there is none at a larger lambda_e.
         for pair, judged in ((found[:1], spec.criterion), (found[1:][-1:], spec.control)):
-            words, estimate = "no such pair", NOTHING
+            words, estimate = ": no such pair", NOTHING
             for about, _, small, large in pair:
-                words = f"k lambda_e = {about['larger']:.3g}"
+                words = f", k lambda_e = {about['larger']:.3g}"
                 estimate = _log_ratio(small, large, spec, quantity, about["larger"])
-            statement = f"{title} at equal epochs{', ' if pair else ': '}{words}"
-            allowed = Range(high=_margin(spec, quantity))
+            statement, allowed = f"{title} at equal epochs{words}", Range(high=_margin(spec, quantity))
             yield judged(statement, "RMS of the log ratio of the curves", estimate, "scaling", allowed=allowed)
 
 

@@ -140,18 +140,13 @@ def responses(table: pd.DataFrame) -> list[Response]:
         late = before[before["step"] >= (1 - LATE_SHARE) * before["step"].max()]
         old, new = last.iloc[0], after.iloc[0]
         k_lr, k_decay = old["lr"] / new["lr"], old["weight_decay"] / new["weight_decay"]
-        gamma, noise = (
-            pd.concat([last, after])
-            .assign(gamma=lambda part: part["effective_lr"] ** -2.0)
-            .pivot(index="replicate", columns="since", values=value)
-            for value in ("gamma", "noise")
-        )
+        course = pd.concat([last, after]).assign(gamma=lambda part: part["effective_lr"] ** -2.0)
+        gamma, noise = (course.pivot(index="replicate", columns="since", values=v) for v in ("gamma", "noise"))
         gamma[old["since"]] *= k_lr**2
         rest = (late["effective_lr"] ** -2.0).groupby(late["replicate"]).mean().reindex(gamma.index)
         sound = np.isfinite(gamma).all(axis=1) & np.isfinite(noise.iloc[:, 1:]).all(axis=1) & np.isfinite(rest)
         since = gamma.columns.to_numpy(np.float64)
-        name = str(points.loc[point, "schedule"])
-        name += f", lambda_e {points.loc[point, 'intrinsic_lr']:.3g}" if shared[point] else ""
+        name = old["schedule"] + (f", lambda_e {old['intrinsic_lr']:.3g}" if shared[point] else "")
         values = (part[sound].to_numpy() for part in (gamma, noise, rest))
         rates = k_lr, k_decay, new["lr"] * new["weight_decay"]
         if sound.any():

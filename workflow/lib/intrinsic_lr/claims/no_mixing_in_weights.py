@@ -32,6 +32,7 @@ COLUMNS = [
     "null_mean", "null_q95", "p_value", "excess_share", "excess_share_low", "excess_share_high",
 ]  # fmt: skip
 _FUNCTION = "#CC79A7"
+_WALK, _LEAST = {"color": "black", "ls": ":", "lw": 1.4}, {"color": "0.4", "ls": "--", "lw": 1.1}
 
 
 def measure(data: ClaimData) -> pd.DataFrame:
@@ -164,14 +165,10 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         axes.set_xticks(range(len(rates)), [f"{rate:.2g}" for rate in rates])
         axes.set(xlabel=r"intrinsic learning rate $\lambda_e$", xlim=(-0.6, max(len(rates), 1) - 0.4))
         axes.grid(axis="x", visible=False)
-    cosine.axhline(0, color="0.5", lw=0.8)
-    cosine.set(ylabel="cosine of weights", title="Weight space", ylim=(-0.08, 1.05))
-    variation.set(ylabel="total variation (% of images)", title="Function space")
-    variation.set_ylim(0, 1.3 * max(variation.get_ylim()[1], 1e-9))
-    handles = [handle(label, ls="", ms=5, **style) for label, style in RELATIONS.values()]
-    handles += [
+    handles = [
+        *(handle(label, ls="", ms=5, **style) for label, style in RELATIONS.values()),
         handle("walk of noise alone, at the lag within", color="black", ls=":"),
-        handle("threshold for one trajectory", color="0.4", ls="--", lw=1.1),
+        handle("threshold for one trajectory", **_LEAST),
         handle("two initialisations: predictions", color=_FUNCTION, marker="D", ls="", ms=5),
         handle("their permutation null, mean to 95 %", color="0.6", alpha=0.5, lw=6),
     ]
@@ -197,10 +194,12 @@ def _draw_cosines(axes: Axes, weights: pd.DataFrame, rates: list[float], spec: C
     for place, rate in enumerate(rates):
         here, ends = weights[weights["intrinsic_lr"] == rate], [place - 0.35, place + 0.35]
         walk = sphere_walk_cosine(rate, here["delta"].max())
-        axes.plot(ends, [walk, walk], color="black", ls=":", lw=1.4)
+        axes.plot(ends, [walk, walk], **_WALK)
         far = here.loc[(here["relation"] == ACROSS) & (here["layer"] == "all"), "cosine"]
         least = far.mean() + spec.thresholds["gap"]
-        axes.plot(ends, [least, least], color="0.4", ls="--", lw=1.1)
+        axes.plot(ends, [least, least], **_LEAST)
+    axes.axhline(0, color="0.5", lw=0.8)
+    axes.set(ylabel="cosine of weights", title="Weight space", ylim=(-0.08, 1.05))
 
 
 def _draw_variations(axes: Axes, functions: pd.DataFrame, rates: list[float], mixed: list[float]) -> None:
@@ -215,3 +214,5 @@ def _draw_variations(axes: Axes, functions: pd.DataFrame, rates: list[float], mi
         text = f"{100 * row['excess_share']:.1f} %\np = {adjusted[rate]:.2g}" if known else "no runs"
         top = np.nanmax([found, null["null_q95"], 0])
         axes.annotate(text, (place, top), (0, 6), textcoords="offset points", ha="center", fontsize="x-small")
+    axes.set(ylabel="total variation (% of images)", title="Function space")
+    axes.set_ylim(0, 1.3 * max(axes.get_ylim()[1], 1e-9))

@@ -75,19 +75,13 @@ def _row(
     names = [*_MOMENTS, *(f"top_{rank}" for rank in range(1, min(EIGENVALUES, len(gram)) + 1))]
     if not np.isfinite(gram).all():
         return dict.fromkeys(names, np.nan)
-    moments = noise_moments(gram)
-    tops = top_eigenvalues(gram, EIGENVALUES) / moments.trace
+    found = noise_moments(gram)
+    tops = top_eigenvalues(gram, EIGENVALUES) / found.trace
     nulls = isotropic_top_eigenvalue(gram, dimension, int(spec.settings["isotropic_draws"]), generator)
-    values = (
-        moments.squared_norm,
-        moments.mean_squared_norm,
-        moments.trace,
-        moments.trace_of_square,
-        moments.participation_ratio,
-        moments.participation_ratio / tangent,
-        *(float(null.mean() / moments.trace) for null in nulls),
-    )
-    return dict(zip(names, [*values, *tops], strict=True))
+    moments = found.squared_norm, found.mean_squared_norm, found.trace, found.trace_of_square
+    ratios = found.participation_ratio, found.participation_ratio / tangent
+    isotropic = [float(null.mean() / found.trace) for null in nulls]
+    return dict(zip(names, [*moments, *ratios, *isotropic, *tops], strict=True))
 
 
 def _grams(

@@ -20,6 +20,7 @@ from intrinsic_lr.figures.style import MARKERS, handle, legend_below, ordered_co
 from intrinsic_lr.study.model_spec import ModelSpec
 
 SAME, FRESH, CONTROL = "same_direction", "fresh_direction", "all_trained"
+_SLOPE = "log-log slope of the top Hessian eigenvalue against the norm"
 
 
 def measure(data: ClaimData) -> pd.DataFrame:
@@ -71,15 +72,13 @@ def slope(norm: np.ndarray, eigenvalue: np.ndarray) -> float:
 
 def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     """Judge the slope of every model and part by its bootstrap interval over replicates."""
-    margin = spec.thresholds["slope_margin"]
-    for (part, judged, text), model in product(
-        (
-            (SAME, spec.criterion, "Along a direction the curvature of {} grows like 1/||w||^2."),
-            (FRESH, spec.criterion, "Over independent networks the curvature of {} grows like 1/||w||^2."),
-            (CONTROL, spec.control, "So it does where head, scales and shifts of {} are trained and scaled too."),
-        ),
-        network_names(spec.settings["models"]),
-    ):
+    kinds = (
+        (SAME, spec.criterion, "Along a direction the curvature of {} grows like 1/||w||^2."),
+        (FRESH, spec.criterion, "Over independent networks the curvature of {} grows like 1/||w||^2."),
+        (CONTROL, spec.control, "So it does where head, scales and shifts of {} are trained and scaled too."),
+    )
+    allowed = Range.about(-2, spec.thresholds["slope_margin"])
+    for (part, judged, text), model in product(kinds, network_names(spec.settings["models"])):
         rows = table[(table["part"] == part) & (table["model"] == model)]
         norms, values = (
             rows.pivot(index="replicate", columns="factor", values=column).to_numpy()
@@ -93,8 +92,7 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
             return slope(norms[drawn].ravel(), values[drawn].ravel())
 
         estimate = spec.bootstrap(statistic, [len(norms)], part, model)
-        what = "log-log slope of the top Hessian eigenvalue against the norm"
-        yield judged(text.format(model), what, estimate, allowed=Range(-2 - margin, -2 + margin))
+        yield judged(text.format(model), _SLOPE, estimate, allowed=allowed)
 
 
 @styled
@@ -121,13 +119,12 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
             ax.plot(norms, line, color="0.3", lw=0.9, zorder=1)
         ax.set(xscale="log", yscale="log", xlabel=r"norm $\|w\|$", title=model)
     axes[0, 0].set_ylabel("top eigenvalue of the Hessian")
-    labels = (
-        "one direction, all norms",
-        "own direction at each norm",
-        "control: head, scales and shifts trained too",
-    )
-    handles = [handle(label, ms=4, **look) for label, look in zip(labels, looks.values(), strict=True)]
-    handles.append(handle("slope $-2$", color="0.3", lw=0.9))
+    handles = [
+        handle("one direction, all norms", ms=4, **looks[SAME]),
+        handle("own direction at each norm", ms=4, **looks[FRESH]),
+        handle("control: head, scales and shifts trained too", ms=4, **looks[CONTROL]),
+        handle("slope $-2$", color="0.3", lw=0.9),
+    ]
     n = table["replicate"].nunique()
     title = "The loss gets ever less smooth towards the origin"
     return legend_below(

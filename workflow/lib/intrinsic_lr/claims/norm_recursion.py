@@ -49,11 +49,9 @@ def _with_momentum(data: ClaimData, role: str) -> list[pd.DataFrame]:
         by_replicate = trace.groupby("replicate")
         # Only rows of successive steps: at their first step both updates are one.
         follows = (by_replicate["step"].diff() == 1) & (trace["step"] > 1)
-        norms, rates = (
-            (by_replicate["squared_norm"].shift(), trace["squared_norm"]),
-            (trace["lr"], trace["weight_decay"]),
-        )
-        residual = norm_recursion_residual(*norms, *rates, trace["unit_gradient_squared_norm"])
+        norms = by_replicate["squared_norm"].shift(), trace["squared_norm"]
+        of_step = (trace[name] for name in ("lr", "weight_decay", "unit_gradient_squared_norm"))
+        residual = norm_recursion_residual(*norms, *of_step)
         found = trace[["step", "replicate"]].assign(residual=residual, dtype=point.dtype)[follows]
         parts.append(with_point(found, point)[_COLUMNS])
     return parts
@@ -99,28 +97,26 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
 
     Of the controls every run has to break the recursion at some step: the best run decides.
     """
-    planned = {
-        role: {
-            (point.name, replicate): point
-            for point in spec.points(role)
-            for replicate in range(spec.replicates(role))
-        }
+    runs = {
+        (point.name, replicate): point
         for role in ("long", "exact")
+        for point in spec.points(role)
+        for replicate in range(spec.replicates(role))
     }
-    plain, runs = table["part"] == PLAIN, planned["long"] | planned["exact"]
     selections = [
         (
             f"Runs without momentum in {dtype} follow the recursion.",
-            plain & (table["dtype"] == dtype),
+            (table["part"] == PLAIN) & (table["dtype"] == dtype),
             sum(point.momentum == 0 and point.dtype == dtype for point in runs.values()),
             ["long", "exact"],
         )
         for dtype in EPSILON
     ]
-    moving = sum(point.momentum > 0 for point in planned["exact"].values())
+    count = spec.replicates("exact")
+    moving = count * sum(point.momentum > 0 for point in spec.points("exact"))
     affine = "With trained scales and shifts all weights follow it."
     selections.append(("Runs with momentum follow it.", table["part"] == MOMENTUM, moving, ["exact"]))
-    selections.append((affine, table["part"] == AFFINE, spec.replicates("exact"), ["exact"]))
+    selections.append((affine, table["part"] == AFFINE, count, ["exact"]))
     for statement, chosen, count, roles in selections:
         rows = table[chosen]
         cells, control = (rows, "epsilons", ["point", "replicate"], count), roles == ["exact"]

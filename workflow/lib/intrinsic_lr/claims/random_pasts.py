@@ -1,6 +1,7 @@
 """Runs of different random histories, one common future, and a common end without weight decay."""
 
 from functools import lru_cache
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -89,9 +90,8 @@ def spread(groups: list[np.ndarray], confidence: float) -> tuple[Estimate, float
     pooled = sum(group.var(ddof=1) * (len(group) - 1) for group in groups) / freedom
     first, second = np.triu_indices(len(groups), 1)
     apart = np.abs(means[first] - means[second])
-    half = _critical(confidence, len(groups), freedom) * np.sqrt(
-        pooled / 2 * (1 / sizes[first] + 1 / sizes[second])
-    )
+    error = np.sqrt(pooled / 2 * (1 / sizes[first] + 1 / sizes[second]))
+    half = _critical(confidence, len(groups), freedom) * error
     interval = float(max((apart - half).max(), 0.0)), float((apart + half).max())
     return (largest, *interval, n), float(stats.f_oneway(*groups).pvalue)
 
@@ -114,15 +114,11 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     for (part, quantity), (estimate, p_value) in found.items():
         ask, words = (spec.control, "") if part == PAST else (spec.criterion, ", Holm")
         log, margin = ("log ", "ratio") if quantity in RATIOS else ("", "accuracy")
-        yield ask(
-            f"{QUANTITIES[quantity]} {WHEN[part]}",
-            f"largest difference between pasts of {log}{QUANTITIES[quantity]}",
-            estimate,
-            "pasts",
-            allowed=Range(high=spec.thresholds[margin]),
-            p_value=adjusted.get((part, quantity), p_value),
-            null=f"(p: equal means, analysis of variance{words})",
-        )
+        statement = f"{QUANTITIES[quantity]} {WHEN[part]}"
+        statistic = f"largest difference between pasts of {log}{QUANTITIES[quantity]}"
+        p_value, null = adjusted.get((part, quantity), p_value), f"(p: equal means, analysis of variance{words})"
+        decided = {"allowed": Range(high=spec.thresholds[margin]), "p_value": p_value, "null": null}
+        yield ask(statement, statistic, estimate, "pasts", **decided)
 
 
 def _groups(table: pd.DataFrame, part: str, quantity: str, spec: ClaimSpec) -> list[np.ndarray]:
@@ -139,10 +135,8 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     ends = table[table["part"].isin([PAST, COMMON])].groupby("part")["step"].max()
     schedules = curves.drop_duplicates("point").set_index("point")["schedule"]
     colours = sns.color_palette("colorblind", max(len(schedules), 1))
-    looks = {
-        name: {"color": colour, "ls": DASHES[index % len(DASHES)]}
-        for index, (name, colour) in enumerate(zip(schedules.index, colours, strict=False))
-    }
+    lines = zip(schedules.index, colours, cycle(DASHES), strict=False)
+    looks = {name: {"color": colour, "ls": dash} for name, colour, dash in lines}
     figure, axes = panels(2, 2, 4.4, sharex=True)
     for axis, (quantity, title) in zip(axes.flat, QUANTITIES.items(), strict=True):
         for name, rows in curves.groupby("point", sort=False):
@@ -159,17 +153,14 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     labels = ("random", "common rates", r"$\eta/k$, no decay")
     for axis in axes[0]:
         for end, label in zip([0, *sorted(ends)], labels, strict=False):
-            place = {"xy": (end, 1.0), "xycoords": ("data", "axes fraction"), "xytext": (3, 2)}
-            small = {"textcoords": "offset points", "fontsize": "x-small", "color": "0.35"}
-            axis.annotate(label, **place, **small).set_in_layout(False)
+            place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+            axis.annotate(label, (end, 1), (3, 2), **place, fontsize="x-small", color="0.35").set_in_layout(False)
     for axis in axes[-1]:
         axis.set_xlabel("step")
     # A history is named by its schedule, or by its point where several share it.
     shared = schedules.duplicated(keep=False)
-    handles = [
-        handle((name if shared[name] else schedules[name]).replace("_", " "), **look)
-        for name, look in looks.items()
-    ]
+    names = {name: name if shared[name] else schedules[name] for name in looks}
+    handles = [handle(names[name].replace("_", " "), **look) for name, look in looks.items()]
     n = min((np.isfinite(group).sum() for group in _groups(table, COMMON, "test_accuracy", spec)), default=0)
     note = f"bands: {spec.percent} intervals of the mean over replicates (n = {n} a history)"
     title = "Random histories are forgotten once learning rate and weight decay are shared\n"

@@ -89,9 +89,7 @@ def _equal_rates(data: ClaimData) -> pd.DataFrame:
         # One step's accuracy fluctuates: the mean over the second stretch of the run is what is compared.
         accuracy = late.mean().where(late.count() == late.size()).reindex(range(spec.replicates("mixing")))
         named = {"part": ACCURACY, "lr": point.lr, "intrinsic_lr": point.intrinsic_lr, "point": point.name}
-        rows += [
-            {**named, "replicate": replicate, "test_accuracy": value} for replicate, value in accuracy.items()
-        ]
+        rows += [named | {"replicate": replicate, "test_accuracy": value} for replicate, value in accuracy.items()]
     for a, b, relation in pairs:
         dataset = data.dataset(a.dataset, a.dtype)
         truth, classes = dataset.test_labels.cpu().numpy(), len(dataset.info["classes"])
@@ -157,10 +155,10 @@ def _label_findings(labels: pd.DataFrame, spec: ClaimSpec) -> Findings:
             if relation == DIFFERENT:
                 rates = f"{row.intrinsic_lr:g} and {row.partner_intrinsic_lr:g}"
                 sides = f"At learning rate {row.lr:g} lambda_e {rates}"
-            statement = f"{sides} give the test set the same labels."
             interval = row.total_variation, row.total_variation_low, row.total_variation_high
             estimate = *interval, min(row.replicates_a, row.replicates_b)
             null = f"permutation null {row.null_mean:.3g} on average (p: Holm)"
+            statement = f"{sides} give the test set the same labels."
             yield judged(statement, _VARIATION, estimate, "mixing", p_value=p_value, null=null)
 
 

@@ -1,7 +1,7 @@
 """Schedules that reach one intrinsic rate (matched schedules), and whether their runs predict alike later."""
 
 from functools import partial
-from itertools import combinations, product
+from itertools import combinations, cycle, product
 
 import numpy as np
 import pandas as pd
@@ -30,9 +30,6 @@ def measure(data: ClaimData) -> pd.DataFrame:
 
     `met_at` is missing where they never do. `intrinsic_lr_now_*` are the rates of the step that led to the
     checkpoint, and `epoch` counts passes over the training set.
-
-    Raises:
-        InputError: when `meeting` does not hold two schedules, or a pair has not the same checkpoints.
     """
     spec = data.spec
     meeting, others = ([(role, point) for point in spec.points(role)] for role in ("meeting", "not_meeting"))
@@ -131,8 +128,7 @@ def _roles(row) -> list[str]:
 def _at_the_end(row, words: str) -> str:
     since = (row.step_a - row.met_at) * row.intrinsic_lr_now_a
     when = "which were to meet and do not" if np.isnan(since) else f"{since:.3g}/lambda_e after they met"
-    too_soon = ", too soon to judge" if since < LEAST_WAIT else ""
-    return f"{row.schedule_a} and {row.schedule_b}, {when}{too_soon}: {words}"
+    return f"{row.schedule_a} and {row.schedule_b}, {when}{', too soon to judge' * (since < LEAST_WAIT)}: {words}"
 
 
 @style.styled
@@ -140,17 +136,12 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     """Draw the schedules, and the l1 distance of every pair against time over its sampling floor."""
     figure, axes = style.panels(2, 2, 5.4, height_ratios=[1, 2.2], sharex=True)
     changes, compared = table[table["part"] == RATE], table[table["part"] != RATE]
-    dashes = {
-        name: style.DASHES[i % len(style.DASHES)] for i, name in enumerate(dict.fromkeys(changes["schedule_a"]))
-    }
-    palette = sns.color_palette("colorblind", 6)
+    dashes = dict(zip(changes["schedule_a"].unique(), cycle(style.DASHES), strict=False))
+    palette = cycle(zip(sns.color_palette("colorblind", 6), style.MARKERS, strict=True))
     pairs = compared[["schedule_a", "schedule_b"]].drop_duplicates().itertuples(index=False, name=None)
-    looks = {
-        pair: {"color": palette[index % 6], "marker": style.MARKERS[index % 6]} for index, pair in enumerate(pairs)
-    }
-    for (above, below), part, title in zip(
-        axes.T, (MEET, APART), ("schedules that meet", "with one that does not"), strict=True
-    ):
+    looks = {pair: {"color": colour, "marker": mark} for pair, (colour, mark) in zip(pairs, palette, strict=False)}
+    titles = {MEET: "schedules that meet", APART: "with one that does not"}
+    for (above, below), (part, title) in zip(axes.T, titles.items(), strict=True):
         rows = table[table["part"] == part]
         shown = set(rows["schedule_a"]) | set(rows["schedule_b"])
         for name, dash in dashes.items():

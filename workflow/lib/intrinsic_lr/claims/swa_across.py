@@ -16,12 +16,7 @@ from intrinsic_lr.stats.intervals import mean_interval
 
 NORMALISATIONS = {"raw": "raw weights", "per_layer": "every layer at unit norm first"}
 PARTS = {"across": "two initialisations", "within": "one trajectory"}
-_PLACES = (
-    ("across", "raw", "two initial-\nisations,\nraw"),
-    ("across", "per_layer", "two initial-\nisations,\nper layer"),
-    ("within", "raw", "one tra-\njectory,\nraw"),
-    ("within", "per_layer", "one tra-\njectory,\nper layer"),
-)
+_TICKS = {"across": "two initial-\nisations", "within": "one tra-\njectory"}
 _MARKS = {
     "test_loss_start": ("one end", {"color": "#E69F00", "marker": "s"}),
     "test_loss": ("their average", {"color": "#0072B2", "marker": "o"}),
@@ -55,9 +50,9 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     """Draw the test loss of ends and averages, across initialisations and within trajectories."""
     point = table["point"].iloc[0] if len(table) else ""
     figure, axes = panels(1, 2, 3.0, sharey=True)
-    pairs = 0
+    pairs, places = 0, list(product(PARTS, NORMALISATIONS))
     for panel, run_time in zip(axes[0], RUN_TIMES, strict=True):
-        for place, (part, normalisation, _) in enumerate(_PLACES):
+        for place, (part, normalisation) in enumerate(places):
             rows = _rows(table, part, point, run_time, normalisation)
             rows = rows[rows["delta"] == rows["delta"].min()]
             pairs = max(pairs, rows["replicate"].nunique()) if part == "across" else pairs
@@ -65,8 +60,9 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
                 estimate = mean_interval(rows[quantity], spec.confidence)
                 error_bar(panel, place + offset, estimate, ms=5, capsize=2.5, **style)
         panel.axvline(1.5, color="0.8", lw=0.8)
-        panel.set_xticks(range(len(_PLACES)), [label for *_, label in _PLACES], fontsize="small")
-        panel.set_xlim(-0.5, len(_PLACES) - 0.5)
+        labels = [f"{_TICKS[part]},\n{normalisation.replace('_', ' ')}" for part, normalisation in places]
+        panel.set_xticks(range(len(places)), labels, fontsize="small")
+        panel.set_xlim(-0.5, len(places) - 0.5)
         panel.grid(axis="x", visible=False)
         panel.set_title(TITLES[run_time])
     axes[0, 0].set(ylabel="test loss (nats)", ylim=(0, None))

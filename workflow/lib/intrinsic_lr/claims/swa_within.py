@@ -22,31 +22,24 @@ _LINES = {
 
 def measure(data: ClaimData) -> pd.DataFrame:
     """Return the averages within trajectories and across initialisations."""
-    spec = data.spec
-    return averages_of(
-        data.table(RUN, "swa"), spec.points(RUN), spec.settings["usual_length"], spec.settings["lags"]
-    )
+    settings = data.spec.settings
+    return averages_of(data.table(RUN, "swa"), data.spec.points(RUN), settings["usual_length"], settings["lags"])
 
 
 def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     """Judge the mean gain over the end with the lower mean loss, at both run times; control: across."""
     raw = whole_runs(table[table["normalisation"] == "raw"])
-    allowed = Range(low=spec.thresholds["gain"])
-    for (part, words, judged), point, run_time in product(
-        (
-            ("within", "two checkpoints of a trajectory", spec.criterion),
-            ("across", "two initialisations", spec.control),
-        ),
-        points_of(table, spec),
-        RUN_TIMES,
-    ):
+    statistic = f"gain in test loss over the {LOWER_END}, mean over lags (nats)"
+    kinds = {
+        "within": ("two checkpoints of a trajectory", spec.criterion),
+        "across": ("two initialisations", spec.control),
+    }
+    for (part, (words, judged)), point, run_time in product(kinds.items(), points_of(table, spec), RUN_TIMES):
         rows = raw[(raw["part"] == part) & (raw["point"] == point) & (raw["run_time"] == run_time)]
         gain = mean_interval(mean_gains(rows, LOWER_END), spec.confidence)
-        statement = (
-            f"Averages of {words} have a lower test loss than both ends, {TITLES[run_time].lower()} ({point})."
-        )
-        statistic = f"gain in test loss over the {LOWER_END}, mean over lags (nats)"
-        yield judged(statement, statistic, gain, RUN, allowed=allowed)
+        when = f"{TITLES[run_time].lower()} ({point})"
+        statement = f"Averages of {words} have a lower test loss than both ends, {when}."
+        yield judged(statement, statistic, gain, RUN, allowed=Range(low=spec.thresholds["gain"]))
 
 
 def points_of(table: pd.DataFrame, spec: ClaimSpec) -> list[str]:
@@ -65,10 +58,8 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         summary = summarize(rows[rows["run_time"] == run_time], ["lag"], losses, spec.confidence)
         for quantity, (_, style) in _LINES.items():
             band(panel, summary, "lag", quantity, ms=4, lw=1.4, **style)
-        start = spec.settings["usual_length"] * multiple
-        panel.set(
-            title=f"{TITLES[run_time]}, $T$ = {start:g}$/\\lambda_e$", xlabel=r"lag $\Delta$ $(1/\lambda_e)$"
-        )
+        start = f"$T$ = {spec.settings['usual_length'] * multiple:g}$/\\lambda_e$"
+        panel.set(title=f"{TITLES[run_time]}, {start}", xlabel=r"lag $\Delta$ $(1/\lambda_e)$")
         gain = summary["gain_over_better_end_mean"].mean()
         text = f"gain over the better end\nof each replicate: {gain:.3f} nats"
         panel.text(0.97, 0.95, text, transform=panel.transAxes, ha="right", va="top", fontsize="small")

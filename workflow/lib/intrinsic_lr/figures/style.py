@@ -32,10 +32,8 @@ from intrinsic_lr.core.storage import atomic_path, note_written
 
 PAGE = 6.75
 """Text width of a page, in inches."""
-_NARROW = 5.0
-"""In a figure less wide than this, in inches, panels stand below each other."""
-_STACKED = 4
-"""Up to so many panels of a narrow figure stand in one column; more stand in two."""
+_NARROW, _STACKED = 5.0, 4
+"""In a figure less wide than this, in inches, panels stand below each other: up to so many in one column."""
 STYLE = {
     "axes.titlesize": "medium",
     "axes.labelsize": "medium",
@@ -141,14 +139,8 @@ def panels(
 ) -> tuple[Figure, np.ndarray]:
     """Return a figure of the look's width and its axes (rows, columns), without the upper and right frame.
 
-    Args:
-        rows: of panels.
-        columns: of panels.
-        height: inches, for the panels.
-        sharex: which panels share this axis: all (True), none (False), those of a `row` or of a `col`.
-        sharey: the same of the other axis.
-        beside: which panels of a narrow figure of many stay beside each other: those of a `row` or of a `col`.
-        ratios: `width_ratios`, `height_ratios`.
+    `height` is that of the panels, in inches; they share axes as in `plt.subplots`, which takes `ratios` too.
+    In a narrow figure of many panels those of a `row` or of a `col` stay `beside` each other.
     """
     width = plt.rcParams["figure.figsize"][0]
     if width >= _NARROW or columns == 1:
@@ -230,18 +222,15 @@ def replicates_text(table: pd.DataFrame) -> str:
     """Say how many replicates are behind a table's means, and how many are missing."""
     if not len(table):
         return "no replicates"
-    low, high = int(table["replicates"].min()), int(table["replicates"].max())
     missing = int(table["missing"].max()) if "missing" in table else 0
-    count = count_text([low, high])
-    return f"{count} replicates" + (f", up to {missing} not finite and left out" if missing else "")
+    left_out = f", up to {missing} not finite and left out" if missing else ""
+    return f"{count_text(table['replicates'])} replicates{left_out}"
 
 
 def count_text(counts: Iterable[Any]) -> str:
     """Return the range of some counts in words: "5", "5 to 8", or "no" where there is none."""
-    counts = [int(count) for count in counts if count == count]
-    if not counts:
-        return "no"
-    return f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    counts = sorted({int(count) for count in counts if count == count})
+    return " to ".join(map(str, dict.fromkeys([counts[0], counts[-1]]))) if counts else "no"
 
 
 def handle(label: str, **style: Any) -> Line2D:
@@ -263,21 +252,17 @@ def band(axes: Axes, table: pd.DataFrame, x: str, quantity: str, **style: Any) -
     """Draw `<quantity>_mean` against x with the band from `<quantity>_low` to `<quantity>_high`."""
     table = table.sort_values(x)
     (line,) = axes.plot(table[x], table[f"{quantity}_mean"], **style)
-    axes.fill_between(
-        table[x], table[f"{quantity}_low"], table[f"{quantity}_high"], color=line.get_color(), alpha=0.2, lw=0
-    )
+    ends = table[f"{quantity}_low"], table[f"{quantity}_high"]
+    axes.fill_between(table[x], *ends, color=line.get_color(), alpha=0.2, lw=0)
 
 
 def error_bar(axes: Axes, place: float, estimate: Sequence[float], horizontal: bool = False, **style: Any) -> None:
     """Draw an estimate (value, low, high, ...) with its interval, as far as they are finite."""
     value, low, high = estimate[:3]
-    if not np.isfinite(value):
-        return
-    bar = [[max(value - low, 0)], [max(high - value, 0)]] if np.isfinite(low) else None
-    if horizontal:
-        axes.errorbar(value, place, xerr=bar, ls="", **style)
-    else:
-        axes.errorbar(place, value, yerr=bar, ls="", **style)
+    if np.isfinite(value):
+        bar = [[max(value - low, 0)], [max(high - value, 0)]] if np.isfinite(low) else None
+        at = {"x": value, "y": place, "xerr": bar} if horizontal else {"x": place, "y": value, "yerr": bar}
+        axes.errorbar(**at, ls="", **style)
 
 
 SHORT_SPAN = 30

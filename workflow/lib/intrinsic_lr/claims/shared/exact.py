@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from intrinsic_lr.claims.shared.spec import ClaimSpec
+from intrinsic_lr.claims.shared.spec import ClaimSpec, constant
 from intrinsic_lr.claims.shared.verdicts import Finding, Range
 from intrinsic_lr.study.model_spec import ModelSpec
 
@@ -58,19 +58,15 @@ def worst_finding(
         roles: of the experiments behind it.
         control: whether this is a control.
         complete: False where something is missing that is no cell, such as a kind of pair.
-
-    Returns:
-        A finding whose n is the number of cells without a missing value.
     """
     found = worst(table, quantity, cells).dropna().clip(upper=FARTHEST)
     estimate = (found.min() if control else found.max()) if len(found) else np.nan
     missing = len(found) < max(planned, 1) or not complete
     if missing and (estimate <= limit) != control:
         estimate = np.nan
-    judged, what = (
-        (spec.control, f"{statistic}, where that is smallest") if control else (spec.criterion, statistic)
-    )
-    return judged(statement, what, (estimate, estimate, estimate, len(found)), *roles, allowed=Range(high=limit))
+    judged = spec.control if control else spec.criterion
+    what = f"{statistic}, where that is smallest" if control else statistic
+    return judged(statement, what, constant(estimate, len(found)), *roles, allowed=Range(high=limit))
 
 
 def largest_by_step(rows: pd.DataFrame, quantity: str) -> pd.Series:

@@ -34,9 +34,6 @@ def averages_of(
         `COLUMNS`: for `part` "within" one row per replicate, lag, run time and normalisation; for "across" two
         networks of different initialisations at the same checkpoint, no network in two pairs, so that
         the pairs are independent. `gain_over_better_end` is over the better end of each single pair.
-
-    Raises:
-        InputError: when the experiment has no checkpoint where one is needed.
     """
     pairs = table[table["average"] == "pair"]
     parts = []
@@ -94,16 +91,12 @@ def whole_runs(rows: pd.DataFrame) -> pd.DataFrame:
 def mean_gains(rows: pd.DataFrame, over: str) -> pd.Series:
     """Return each replicate's gain in test loss over its ends in nats, mean over the lags, indexed by replicate.
 
+    `rows` have one part, point, run time and normalisation; replicates that are not finite somewhere are left out.
     The ends' loss is, in the same replicate (a paired difference):
 
     - `LOWER_END`: for each lag that of the end whose mean loss over the replicates is lower, as mean curves are
       compared in a figure. To take the lower of two means errs against the average.
     - `BOTH_ENDS`: the mean of both, which errs in favour of the average.
-
-    Args:
-        rows: `COLUMNS` of one part, point, run time and normalisation. Replicates that are not finite
-            somewhere are left out.
-        over: `LOWER_END` or `BOTH_ENDS`.
     """
     values = ["test_loss", "test_loss_start", "test_loss_end"]
     losses = rows.pivot_table(index="replicate", columns="delta", values=values, dropna=False)

@@ -40,11 +40,7 @@ def initialisations(points: Iterable[Point]) -> list[tuple[Point, Point]]:
 
 
 def first_of_each_rate(spec: ClaimSpec, role: str) -> list[tuple[Point, Point]]:
-    """Return the first pair of initialisations at each intrinsic rate: every rate counts once and no run twice.
-
-    Raises:
-        InputError: when no two points differ in their initialisation alone.
-    """
+    """Return the first pair of initialisations at each intrinsic rate: every rate counts once and no run twice."""
     first: dict[float, tuple[Point, Point]] = {}
     for a, b in initialisations(spec.points(role)):
         first.setdefault(a.intrinsic_lr, (a, b))
@@ -88,12 +84,13 @@ def compare_points(
     labels: dict[str, dict[int, np.ndarray]] = {}
     classes: dict[str, int] = {}
     rows = []
-    for part, (role_a, a), (role_b, b), steps in pairs:
-        for role, point in ((role_a, a), (role_b, b)):
+    for part, *members, steps in pairs:
+        for role, point in members:
             if point.name not in labels:
                 ensemble = data.ensemble(role, point)
                 classes[point.name] = ensemble.classes
                 labels[point.name] = _whole({step: ensemble.labels(step) for step in point.steps})
+        a, b = (point for _, point in members)
         truth = data.test_labels(a.dataset)
         for step_a, step_b in steps:
             row: dict[str, Any] = {"part": part, "paired": paired(a, b)}
@@ -101,8 +98,7 @@ def compare_points(
                 row |= {f"point_{side}": point.name, f"step_{side}": step}
                 row[f"intrinsic_time_{side}"] = step * point.intrinsic_lr
                 row |= {f"{column}_{side}": getattr(point, column) for column in POINT_COLUMNS}
-            sides = labels[a.name][step_a], labels[b.name][step_b]
-            names = a.name, b.name, step_a, step_b
+            sides, names = (labels[a.name][step_a], labels[b.name][step_b]), (a.name, b.name, step_a, step_b)
             rows.append(row | data.spec.compare_labels(*sides, truth, classes[a.name], *names))
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=_COLUMNS)
 
