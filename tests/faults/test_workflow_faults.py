@@ -164,7 +164,7 @@ def test_results_on_a_read_only_disk(request, tmp_path, made):
         shown = run(project, config=config, fails=True)
     finally:
         subprocess.run(["umount", folder], check=True)
-    words = "Write-protected output files for rule" if made else f"error: {folder}: cannot be written to"
+    words = "Write-protected output files for rule" if made else f"error: {folder}: expected a folder to write to"
     assert words in shown, shown
     run(project, "results/tables/grid_smoke_grid.csv", config=config)
 
