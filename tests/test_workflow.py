@@ -140,10 +140,17 @@ class TestSettings:
         # The page tells of the experiments in their order, and holds the figures that there are.
         assert set(planned(study, config=name)) <= {"report", "all"}
 
+    def test_event_files_asked_for(self, study):
+        assert planned(study, config=overlay(study, tensorboard=True)) == {"all": 1, "tensorboard": 5}
+
     def test_a_setting_of_some_analyses(self, study):
         jobs = planned(study, config=overlay(study, analysis={**SMOKE.get("analysis", {}), "interpolation": 5}))
         assert "swa" in jobs
         assert not {"curves", "epochs", "disagreement", "train"} & set(jobs)
+
+    def test_definition_of_the_model_changed(self, study):
+        models = {**SMOKE["models"], "small": {**SMOKE["models"]["small"], "width": 17}}
+        assert planned(study, config=overlay(study, models=models))["train"] == 3
 
     def test_new_experiment_that_shares_a_point(self, study):
         grid = {"lr": 0.1, "weight_decay": [0.2, 0.3], "init_sharing": "shared"}
@@ -152,15 +159,12 @@ class TestSettings:
         assert planned(study, "results/tables/curves_added.csv", config=name) == {"train": 1, "curves": 1}
 
     def test_data_prepared_again_with_the_same_content_and_one_figure_alone(self, project):
-        figure = project / "results/figures/swa_smoke_trajectory.svg"
-        figure.unlink()
-        for words in (["--force", "results/data/digits_300.safetensors"], [str(figure.relative_to(project))]):
-            run(project, *words)
-        assert figure.is_file()
-        assert planned(project).keys() <= {"all", "report"}
-
-    def test_event_files_asked_for(self, study):
-        assert planned(study, config=overlay(study, tensorboard=True)) == {"all": 1, "tensorboard": 5}
+        run(project, "--force", "results/data/digits_300.safetensors")
+        assert planned(project) == {}
+        figure = "results/figures/swa_smoke_trajectory.svg"
+        (project / figure).unlink()
+        run(project, figure)
+        assert (project / figure).is_file()
 
     def test_more_replicates(self, study):
         name = overlay(study, experiments=experiments(smoke_mixing={"replicates": 8}))
@@ -180,10 +184,6 @@ class TestSettings:
         assert jobs["figure_claim"] == 2
         assert all(rule in ("all", "report") or rule.startswith("figure_") for rule in jobs)
         assert sum(jobs.values()) == 2 + 10  # every drawing once
-
-    def test_definition_of_the_model_changed(self, study):
-        models = {**SMOKE["models"], "small": {**SMOKE["models"]["small"], "width": 17}}
-        assert planned(study, config=overlay(study, models=models))["train"] == 3
 
 
 def test_claims_on_averages_wait_for_the_table_of_averages():

@@ -18,9 +18,11 @@ from intrinsic_lr.core.job_log import reported, run_command
 from intrinsic_lr.core.progress import Progress, read_progress
 from intrinsic_lr.data import dataset as data
 from intrinsic_lr.study.config_files import merge_files
+from plans import train_words
 
 LIBRARY = Path(train.__file__).parents[2]
 STEPS = 2000
+FILES = ("results/data/few_digits.safetensors", "results/data/few_digits.json")
 RATES = [0.1, 0.2, 0.3, 0.4, 0.5]
 CONFIG = {
     "run": ["watched"],
@@ -45,12 +47,7 @@ def command(study, lr, *more):
     """Return the words of a training's command and its log, as the rule has them."""
     name, log = point(lr), Path(f"results/logs/train/{point(lr)}/block_0000.log")
     log.parent.mkdir(parents=True, exist_ok=True)
-    words = [
-        "--plan", study.training_plan(name, 0).to_json(), "--data", "results/data/few_digits.safetensors",
-        "--info", "results/data/few_digits.json", "--out", f"results/runs/{name}/block_0000", "--device", "cpu",
-        *more,
-    ]  # fmt: skip
-    return words, log
+    return train_words(study.training_plan(name, 0), FILES, f"results/runs/{name}/block_0000", *more), log
 
 
 def run_here(study, lr, *more):
@@ -83,8 +80,7 @@ def study(tmp_path, monkeypatch):
 @pytest.fixture
 def prepared(study):
     """The same with its data set prepared."""
-    files = [f"results/data/few_digits.{kind}" for kind in ("safetensors", "json")]
-    data.write({"kind": "digits", "subset": 50}, "few_digits", *files)
+    data.write({"kind": "digits", "subset": 50}, "few_digits", *FILES)
     return study
 
 

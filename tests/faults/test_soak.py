@@ -57,13 +57,11 @@ def test_many_trainings(tmp_path, pytestconfig, capsys):
     # From a quarter on: before, libraries are still imported.
     steady = [entry for entry in seen if count // 4 <= entry[0] < count]
     first, last = steady[0], steady[-1]
+    most = max(handles for _, _, handles in steady)
     with capsys.disabled():
-        print(
-            f"\n{count} trainings: memory {first[1] / 1e6:.1f} MB after {first[0]}, {last[1] / 1e6:.1f} MB after "
-            f"{last[0]}; open files at most {max(handles for _, _, handles in steady)}, at first {first[2]}"
-        )
+        print(f"\n{count} trainings, (done, bytes of memory, open files): {first} to {last}, at most {most} files")
     assert last[1] - first[1] <= GROWTH_BYTES_PER_TRAINING * (last[0] - first[0]) + 2_000_000
-    assert max(handles for _, _, handles in steady) <= first[2] + SPARE_HANDLES
+    assert most <= first[2] + SPARE_HANDLES
     blocks = {path.name for path in project.glob("results/runs/*/*/*")}
     assert blocks == {"checkpoints", "history.parquet", "trace.parquet", "run.json"}
     assert list(temporary.iterdir()) == []

@@ -69,7 +69,7 @@ class Cluster:
             self._start("slurmctld", ["slurmctld", "-D"])
             for node in self.nodes:
                 self._start(node, ["slurmd", "-D", "-N", node])
-            self.wait_for_states({"idle"})
+            wait_for(lambda: self.states() == dict.fromkeys(self.nodes, "idle"), "idle nodes")
         except BaseException:
             self.stop()
             raise
@@ -115,11 +115,6 @@ class Cluster:
         """Return the state of each node, in Slurm's words."""
         done = subprocess.run(["sinfo", "-h", "-p", "cpu", "-N", "-o", "%N %t"], capture_output=True, text=True)
         return dict(line.split() for line in done.stdout.splitlines())
-
-    def wait_for_states(self, wanted, nodes=None):
-        """Wait until all nodes, or those named, are in one of these states."""
-        nodes = self.nodes if nodes is None else nodes
-        wait_for(lambda: {self.states().get(node) for node in nodes} <= wanted, f"{nodes} in {wanted}")
 
     def jobs(self):
         """Return what the controller knows of each job, ended ones included."""
