@@ -1,4 +1,3 @@
-import os
 import re
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from intrinsic_lr.commands import budget
 from intrinsic_lr.core import closure, disk, paths
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.locks import mark_running
-from intrinsic_lr.core.rerun import shell_prefix
+from intrinsic_lr.core.rerun import name_source, shell_prefix
 from intrinsic_lr.core.version import DATA_VERSION, EXTRACT_VERSION, TRAINING_VERSION
 from intrinsic_lr.study import config_files
 from intrinsic_lr.study.analyses import ANALYSES
@@ -30,9 +29,7 @@ RUNNING = mark_running(Path(".snakemake")) if workflow.is_main_process else None
 
 CONDA = "../../envs/intrinsic-lr.yaml"
 
-# For envs/*.post-deploy.sh, which install the library into environments of conda.
-os.environ["INTRINSIC_LR_SOURCE"] = str(ROOT)
-
+name_source(ROOT)
 shell.prefix(shell_prefix(workflow.overwrite_configfiles, Path.cwd()))
 
 try:

@@ -18,6 +18,11 @@ def quote_config(files: Sequence[Path], folder: Path) -> str:
     return shlex.join(str(file.relative_to(folder) if file.is_relative_to(folder) else file) for file in files)
 
 
+def name_source(root: Path) -> None:
+    """Tell envs/*.post-deploy.sh, which install the library into environments of conda, where the project is."""
+    os.environ["INTRINSIC_LR_SOURCE"] = str(root)
+
+
 def shell_prefix(files: Sequence[Path], folder: Path) -> str:
     """Return what precedes every command of a job: it exports `CONFIG_FILES` and the settings of the allocator."""
     prefix = f"export {ALLOCATOR} {CONFIG_FILES}={shlex.quote(quote_config(files, folder))}; "
