@@ -29,7 +29,13 @@ def test_strange_names_of_folders_and_notes_are_only_text(tmp_path):
                 save(images / folder / name / f"{i} {label}.png", np.roll(image, label, axis=0))
     config = overlay(
         project,
-        **{"run": ["strange"], "judge": [], "tensorboard": True, "experiments": {"strange": EXPERIMENT}},
+        **{
+            "run": ["strange"],
+            "judge": [],
+            "claims": {},
+            "tensorboard": True,
+            "experiments": {"strange": EXPERIMENT},
+        },
         datasets={"mine": {"kind": "image_folder", "root": images.name, "note": STRANGE}},
         models={"small": {"kind": "mlp", "width": 8, "depth": 1}},
     )
