@@ -5,6 +5,7 @@ sooner in replicates that start at larger weights.
 """
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -146,14 +147,15 @@ def test_claims_take_no_verdict_from_what_is_missing(spoilt):
     assert len(card) == len(CLAIMS)
 
 
-def test_the_config_can_make_it_a_failure(spoilt):
-    name = "variant.yaml"
-    (spoilt / "failing.yaml").write_text((spoilt / name).read_text() + "\ndiverged: fail\n")
+def test_the_config_can_make_it_a_failure(spoilt, tmp_path):
+    # In a copy: it takes away what other tests read, which another worker may be running.
+    project = shutil.copytree(spoilt, tmp_path / "copy", symlinks=True)
+    (project / "failing.yaml").write_text((project / "variant.yaml").read_text() + "\ndiverged: fail\n")
     run = f"results/runs/{ALL}/block_0000/run.json"
-    done = snakemake(spoilt, "--force", run, "--retries", "0", config="failing.yaml")
+    done = snakemake(project, "--force", run, "--retries", "0", config="failing.yaml")
     assert done.returncode != 0
     assert "Traceback" not in done.stdout
     (line,) = {line for line in done.stdout.splitlines() if "replicates are not finite any more" in line}
     assert line.startswith(f"error: {ALL}: {MEMBERS} of {MEMBERS} replicates are not finite")
     assert "0 at step " in line
-    assert not (spoilt / run).exists()
+    assert not (project / run).exists()
