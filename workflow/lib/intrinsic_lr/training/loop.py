@@ -2,7 +2,6 @@
 
 import math
 import sys
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.training.batches import Batches
 from intrinsic_lr.training.recorder import Recorder
 from intrinsic_lr.training.resume import STOPPED, Store, Watch
-from intrinsic_lr.training.state import State
+from intrinsic_lr.training.state import State, Step
 
 
 def train(
@@ -73,16 +72,6 @@ def train(
             done = take_step(state, plan, model, batches, limit)
             bar.update(members)
             resumed = False
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one update did: its rates, mean batch loss (R,) and gradients of the trained parameters."""
-
-    lr: float
-    weight_decay: float
-    loss: Tensor
-    gradients: dict[str, Tensor]
 
 
 @torch.no_grad()

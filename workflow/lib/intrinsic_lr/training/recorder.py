@@ -1,10 +1,7 @@
 """What a training measures on its way: the history with its evaluations, and the denser, cheap trace."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,12 +12,9 @@ from intrinsic_lr.models.devices import in_float64
 from intrinsic_lr.models.ensemble import EnsembleModel
 from intrinsic_lr.stats.geometry import angles, squared_norms
 from intrinsic_lr.stats.theory import norm_recursion_residual
+from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.training.evaluation import Evaluation, EvaluationData, evaluate
-
-if TYPE_CHECKING:
-    from intrinsic_lr.study.plan import TrainingPlan
-    from intrinsic_lr.training.loop import Step
-    from intrinsic_lr.training.state import State
+from intrinsic_lr.training.state import State, Step
 
 
 class Rows:

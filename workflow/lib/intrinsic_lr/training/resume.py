@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors.torch import load, save
@@ -22,10 +22,8 @@ from intrinsic_lr.core.block_files import CHECKPOINTS, RESUME, step_file
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.storage import atomic_path, sha256, write_tensors
 from intrinsic_lr.models.devices import MemberLimit
+from intrinsic_lr.training.recorder import Recorder
 from intrinsic_lr.training.state import State
-
-if TYPE_CHECKING:
-    from intrinsic_lr.training.recorder import Recorder
 
 STATE = f"{RESUME}/state"
 STOPPED = 75
@@ -56,7 +54,7 @@ class Store:
         name = step_file(CHECKPOINTS, state.step)
         self.sums[name] = write_tensors(self._folder / RESUME / name, state.params)
 
-    def save(self, state: State, recorder: "Recorder", limit: MemberLimit, seconds: float) -> None:
+    def save(self, state: State, recorder: Recorder, limit: MemberLimit, seconds: float) -> None:
         """Save the state with its rows; `seconds` is the wall time since this start."""
         about = {
             "identity": self._identity,
@@ -73,7 +71,7 @@ class Store:
             handle.write(hashlib.sha256(content).hexdigest().encode() + b"\n")
             handle.write(content)
 
-    def load(self, recorder: "Recorder", limit: MemberLimit, device: torch.device) -> State | None:
+    def load(self, recorder: Recorder, limit: MemberLimit, device: torch.device) -> State | None:
         """Return the state that a stopped training of this identity saved, its rows given to the recorder.
 
         None where there is no such; what another training left is removed.

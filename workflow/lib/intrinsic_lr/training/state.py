@@ -1,4 +1,4 @@
-"""The state of a training: what it carries from one step to the next."""
+"""The state of a training, which it carries from one step to the next, and what one step did."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -71,3 +71,13 @@ class State:
             if kind in kinds:
                 kinds[kind][name] = value.to(device)
         return State(step, **kinds, lost=tensors["lost"].to(device))
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one update did: its rates, mean batch loss (R,) and gradients of the trained parameters."""
+
+    lr: float
+    weight_decay: float
+    loss: Tensor
+    gradients: dict[str, Tensor]
