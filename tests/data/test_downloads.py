@@ -17,7 +17,7 @@ from torchvision.datasets import utils
 from written_sets import channels_first, make, md5, pack, refusal
 
 from intrinsic_lr.data import dataset as data
-from intrinsic_lr.data.torchvision_sets import SOURCES
+from intrinsic_lr.data.torchvision_sources import SOURCES
 
 NOWHERE = "http://127.0.0.1:9/"
 

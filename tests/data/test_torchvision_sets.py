@@ -15,7 +15,7 @@ from written_sets import FORMATS, channels_first, idx, make, pack, refusal, rows
 
 from intrinsic_lr.data import dataset as data
 from intrinsic_lr.data import torchvision_sets
-from intrinsic_lr.data.torchvision_sets import SOURCES
+from intrinsic_lr.data.torchvision_sources import SOURCES
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -14,14 +14,10 @@ _TEXT = re.compile(r"flip|crop=([1-9][0-9]?)(,flip)?")
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to a training image each time it is seen.
+    """What is done to a training image each time it is seen."""
 
-    `crop` pixels of zeros are put on each side before a crop of the original size is taken; `flip` mirrors the
-    image left to right with probability 1/2.
-    """
-
-    crop: int = 0
-    flip: bool = False
+    crop: int = 0  # pixels of zeros on each side, before a crop of the original size is taken
+    flip: bool = False  # whether the image is mirrored left to right with probability 1/2
 
     @classmethod
     def from_string(cls, text: str) -> "Augmentation | None":
@@ -36,9 +32,8 @@ class Augmentation:
     def draws(self, seeds: Sequence[int], count: int) -> torch.Tensor:
         """Draw how `count` images of each replicate are to be changed, each replicate by its own seed alone.
 
-        Returns:
-            int16 tensor (R, count, 3) on the CPU: top and left edge of the crop in the padded image, each
-            uniform on 0..2*crop, and 1 where the image is flipped.
+        Returns int16 (R, count, 3) on the CPU: top and left edge of the crop in the padded image, each uniform on
+        0..2*crop, and 1 where the image is flipped.
         """
         result = torch.zeros(len(seeds), count, 3, dtype=torch.int16)
         for row, seed in zip(result, seeds, strict=True):

@@ -24,8 +24,7 @@ _TENSORS = ("train_images", "train_labels", "test_images", "test_labels")
 class Dataset:
     """A data set on a device: images uint8 (N, C, H, W), and labels int64 (N,) from 0 to the classes less one.
 
-    `mean` and `std` (C,) are of pixel/255 over the training images, in the dtype of the computation, with the
-    divisor N; `info` is the description that lies beside the data file.
+    `mean` and `std` (C,) are of pixel/255 over the training images; `info` is what `prepare` tells of the set.
     """
 
     train_images: torch.Tensor
@@ -42,10 +41,9 @@ class Dataset:
         return (scaled - self.mean[:, None, None]) / self.std[:, None, None]
 
     def draw(self, members: int, size: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draw a mini-batch of training images for each member, without replacement.
+        """Draw a mini-batch of the training set for each member, without replacement, or all of a smaller set.
 
-        Returns:
-            Normalised images (R, B, C, H, W) and labels (R, B); the whole training set where it is not larger.
+        Returns normalised images (R, B, C, H, W) and labels (R, B).
         """
         order = [torch.randperm(len(self.train_labels), generator=generator)[:size] for _ in range(members)]
         index = torch.stack(order).to(self.train_labels.device)
@@ -53,10 +51,7 @@ class Dataset:
 
 
 def write(spec: Mapping[str, Any], name: str, data_path: Path | str, info_path: Path | str) -> dict[str, Any]:
-    """Prepare a data set and write it: a safetensors file and the JSON that describes and checks it.
-
-    Returns the description that `prepare` gives, with the `sha256` of the data file.
-    """
+    """Prepare a data set and write it; return the description, which has the `sha256` of the data file too."""
     tensors, info = prepare(spec, name)
     with storage.atomic_path(data_path) as temporary:
         try:
@@ -77,16 +72,12 @@ def load(data_path: Path | str, info_path: Path | str, device: torch.device | st
 
 
 def prepare(spec: Mapping[str, Any], name: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Read a data set; digits keep their 17 grey values 0 to 16.
-
-    Args:
-        spec: its definition in the config, as `study.schema` validates it.
-        name: its name in the config, for messages and the description.
+    """Read a data set of the config, given its definition and its name; digits keep their grey values 0 to 16.
 
     Returns:
         Tensors `train_images` (N, C, H, W) uint8, `train_labels` (N,) int64, `test_images`, `test_labels`;
         and the description: name, kind, source, classes, shape [C, H, W], train_count, test_count, and mean
-        and std [C] of pixel/255 over the training images (population moments, to rounding in float64).
+        and std [C] of pixel/255 over the training images (population moments, in float64).
 
     Raises:
         InputError: the data are missing, damaged or unsuitable.

@@ -2,20 +2,18 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from intrinsic_lr.data import image_folder
-from intrinsic_lr.data.torchvision_sets import SOURCES
+from intrinsic_lr.data.torchvision_sources import SOURCES
 
 DIGITS_COUNT = 1797
 TEST_FRACTION = 0.2
 """Share of the digits that is kept for testing where the config does not say."""
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """Sizes of a data set: numbers of training and test images, shape (C, H, W) of an image, number of classes."""
+class Sizes(NamedTuple):
+    """Numbers of training and test images, shape (C, H, W) of an image, and number of classes."""
 
     train: int
     test: int

@@ -7,13 +7,10 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.data.splits import reason
-
-if TYPE_CHECKING:
-    from intrinsic_lr.data.torchvision_sets import Source
+from intrinsic_lr.data.torchvision_sources import Source
 
 TIMEOUT = 60.0
 """Seconds without an answer after which a connection is closed; torchvision would wait for ever."""
@@ -36,12 +33,11 @@ def lock(root: Path, place: str) -> Iterator[None]:
         yield
 
 
-def download(name: str, source: "Source", root: Path, place: str) -> None:
-    """Add what is missing of a set to a folder that no other process downloads into.
+def download(name: str, source: Source, root: Path, place: str) -> None:
+    """Add what is missing of a set to a folder that no other process downloads into; no file is replaced.
 
     torchvision downloads, checks each archive by its MD5 and unpacks it, in a folder of its own below `root`.
-    Files move to their place after the whole set could be opened there; a file that exists is never replaced.
-    Archives that are in their place already are used if their MD5 is right.
+    Files move to their place after the whole set could be opened there.
     """
     import torchvision.datasets
 

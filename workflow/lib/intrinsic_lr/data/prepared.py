@@ -12,11 +12,7 @@ from intrinsic_lr.core.storage import read_json, verify
 
 
 def description(data_path: Path | str, info_path: Path | str) -> dict[str, Any]:
-    """Return the description of a data set, after the data file was found to be the one described.
-
-    Raises:
-        InputError: a file is missing or damaged, or the data are not those that the description was written for.
-    """
+    """Return the description of a data set; InputError unless the data file is there and the one described."""
     info = read_json(info_path)
     repair = rerun_command(data_path)
     if missing := ", ".join(sorted({"name", "classes", "sha256", "mean", "std"} - {*info})):

@@ -30,14 +30,11 @@ def decode(
     side: int | None,
     place: str,
 ) -> tuple["np.ndarray", "np.ndarray"]:
-    """Decode images one by one into one array; besides it, memory holds a single image.
+    """Decode images one by one into arrays, uint8 (N, C, H, W) and int64 (N,); return these.
 
-    `read` gives the image of an index, as Pillow's image of 8 bits a channel, and its label; `name_of` names it.
-    The middle of each image, as large a square as fits, is scaled to `side` pixels. `place` begins messages.
-
-    Returns:
-        uint8 (N, C, H, W) and int64 (N,). Raises `InputError` for an image that cannot be read, has no label or
-        another size than the first.
+    `read` gives the image of an index, as Pillow's of 8 bits a channel, and its label; `name_of` names it. With
+    `side`, the largest square in the middle is scaled to so many pixels. `InputError`, which begins with `place`,
+    for an image that cannot be read, has no label or another size than the first.
     """
     import numpy as np
     from PIL import Image, ImageOps

@@ -1,8 +1,4 @@
-"""torchvision's sets of labelled images: which a config can name, and how they are read. No torch at import.
-
-A set is listed when torchvision has labelled training and test images of the same classes; for ImageNet and
-Imagenette the validation images are the test set. Images are as torchvision gives them: EMNIST transposed.
-"""
+"""torchvision's sets of labelled images, read as torchvision gives them: EMNIST transposed. No torch at import."""
 
 import gzip
 import os
@@ -10,91 +6,15 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.data import downloads
 from intrinsic_lr.data.splits import Split, decode, reason
-
-
-@dataclass(frozen=True)
-class Source:
-    """How torchvision opens a data set, and the sizes of a whole one.
-
-    Attributes:
-        loader: the class in `torchvision.datasets`.
-        splits: keyword arguments that select the training and the test images.
-        counts: numbers of training and of test images, by the set's publication or torchvision's documentation.
-        archives: the files that torchvision downloads and checks by their MD5, below `root`; empty for sets that
-            it cannot download, or (FGVCAircraft) would download unchecked.
-        shape, classes: (C, H, W) of an image and number of classes, where all images have one size.
-    """
-
-    loader: str
-    splits: tuple[Mapping[str, Any], Mapping[str, Any]]
-    counts: tuple[int, int]
-    archives: tuple[str, ...] = ()
-    shape: tuple[int, int, int] | None = None
-    classes: int = 0
-
-
-def _idx(
-    loader: str, train: str = "train", test: str = "t10k", labels: str = "labels-idx1-ubyte", tests: int = 10_000
-) -> Source:
-    files = [f"{loader}/raw/{part}-{kind}.gz" for part in (train, test) for kind in ("images-idx3-ubyte", labels)]
-    return Source(loader, _FLAG, (60_000, tests), tuple(files), (1, 28, 28), 10)
-
-
-def _emnist(split: str, counts: tuple[int, int], classes: int) -> Source:
-    arguments = tuple({"split": split, **flag} for flag in _FLAG)
-    return Source("EMNIST", arguments, counts, ("EMNIST/raw/gzip.zip",), (1, 28, 28), classes)
-
-
-def _below(folder: str, *names: str) -> tuple[str, ...]:
-    return tuple(f"{folder}/{name}" for name in names)
-
+from intrinsic_lr.data.torchvision_sources import SOURCES, Source
 
 _TITLES = ("training", "test")
-_FLAG = ({"train": True}, {"train": False})
-_TEST = ({"split": "train"}, {"split": "test"})
-_TRAINVAL = ({"split": "trainval"}, {"split": "test"})
-_VALIDATION = ({"split": "train"}, {"split": "val"})
-_GTSRB = _below("gtsrb", "GTSRB-Training_fixed.zip", "GTSRB_Final_Test_Images.zip", "GTSRB_Final_Test_GT.zip")
-_FLOWERS = _below("flowers-102", "102flowers.tgz", "imagelabels.mat", "setid.mat")
-_PETS = _below("oxford-iiit-pet", "images.tar.gz", "annotations.tar.gz")
-_PCAM = [f"camelyonpatch_level_2_split_{part}.h5.gz" for part in ("train_x", "train_y", "test_x", "test_y")]
-
-SOURCES: Mapping[str, Source] = {
-    **{name: _idx(name) for name in ("MNIST", "FashionMNIST", "KMNIST")},
-    "QMNIST": _idx("QMNIST", "qmnist-train", "qmnist-test", "labels-idx2-int", 60_000),
-    "EMNIST-balanced": _emnist("balanced", (112_800, 18_800), 47),
-    "EMNIST-byclass": _emnist("byclass", (697_932, 116_323), 62),
-    "EMNIST-bymerge": _emnist("bymerge", (697_932, 116_323), 47),
-    "EMNIST-digits": _emnist("digits", (240_000, 40_000), 10),
-    "EMNIST-letters": _emnist("letters", (124_800, 20_800), 26),
-    "EMNIST-mnist": _emnist("mnist", (60_000, 10_000), 10),
-    "USPS": Source("USPS", _FLAG, (7_291, 2_007), ("usps.bz2", "usps.t.bz2"), (1, 16, 16), 10),
-    "CIFAR10": Source("CIFAR10", _FLAG, (50_000, 10_000), ("cifar-10-python.tar.gz",), (3, 32, 32), 10),
-    "CIFAR100": Source("CIFAR100", _FLAG, (50_000, 10_000), ("cifar-100-python.tar.gz",), (3, 32, 32), 100),
-    "SVHN": Source("SVHN", _TEST, (73_257, 26_032), ("train_32x32.mat", "test_32x32.mat"), (3, 32, 32), 10),
-    "STL10": Source("STL10", _TEST, (5_000, 8_000), ("stl10_binary.tar.gz",), (3, 96, 96), 10),
-    "Country211": Source("Country211", _TEST, (31_650, 21_100), ("country211.tgz",)),
-    "DTD": Source("DTD", _TEST, (1_880, 1_880), ("dtd/dtd-r1.0.1.tar.gz",)),
-    "FER2013": Source("FER2013", _TEST, (28_709, 7_178)),
-    "FGVCAircraft": Source("FGVCAircraft", _TRAINVAL, (6_667, 3_333)),
-    "Flowers102": Source("Flowers102", _TEST, (1_020, 6_149), _FLOWERS),
-    "Food101": Source("Food101", _TEST, (75_750, 25_250), ("food-101.tar.gz",)),
-    "GTSRB": Source("GTSRB", _TEST, (26_640, 12_630), _GTSRB),
-    "ImageNet": Source("ImageNet", _VALIDATION, (1_281_167, 50_000)),
-    "Imagenette": Source("Imagenette", _VALIDATION, (9_469, 3_925), ("imagenette2.tgz",)),
-    "OxfordIIITPet": Source("OxfordIIITPet", _TRAINVAL, (3_680, 3_669), _PETS),
-    "PCAM": Source("PCAM", _TEST, (262_144, 32_768), _below("pcam", *_PCAM)),
-    "RenderedSST2": Source("RenderedSST2", _TEST, (6_920, 1_821), ("rendered-sst2.tgz",)),
-    "StanfordCars": Source("StanfordCars", _TEST, (8_144, 8_041)),
-}
-"""Name in a config -> how torchvision opens it."""
 
 
 class _MissingError(InputError):
@@ -110,26 +30,26 @@ def read(spec: Mapping[str, Any], place: str) -> tuple[Split, Split, str]:
             f"its hash; put its files below {str(root)!r}, laid out as torchvision.datasets.{source.loader} does"
         )
     try:
-        opened = _open(spec, root, place)
+        opened = _open(spec, source, root, place)
     except _MissingError:
         if not spec.get("download"):
             raise
         with downloads.lock(root, place):
             # Another process may have downloaded it while this one waited.
             try:
-                opened = _open(spec, root, place)
+                opened = _open(spec, source, root, place)
             except _MissingError:
                 downloads.download(spec["dataset"], source, root, place)
-                opened = _open(spec, root, place)
+                opened = _open(spec, source, root, place)
     train, test = (_split(part, title, spec, place) for part, title in zip(opened, _TITLES, strict=True))
     return train, test, f"torchvision.datasets.{source.loader}"
 
 
-def _open(spec: Mapping[str, Any], root: Path, place: str) -> list[Any]:
+def _open(spec: Mapping[str, Any], source: Source, root: Path, place: str) -> list[Any]:
     """Return torchvision's objects for the training and the test images."""
     import torchvision.datasets
 
-    name, source = spec["dataset"], SOURCES[spec["dataset"]]
+    name = spec["dataset"]
     expected = f"the whole set, laid out as torchvision.datasets.{source.loader} does"
     if spec.get("download"):
         expected += ", or nothing of it, to be downloaded: remove or rename what is damaged"

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from intrinsic_lr.data.dataset_sizes import TEST_FRACTION
-from intrinsic_lr.data.torchvision_sets import SOURCES
+from intrinsic_lr.data.torchvision_sources import SOURCES
 from intrinsic_lr.study.analyses import ANALYSES
 from intrinsic_lr.study.config_files import check_plain, merge_configs
 from intrinsic_lr.study.config_types import (
