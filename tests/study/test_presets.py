@@ -1,5 +1,6 @@
 """The configs at the paper's scale ask the paper's questions, and their overlays the same ones in fewer steps."""
 
+import re
 import subprocess
 import sys
 from functools import cache
@@ -10,7 +11,7 @@ import pytest
 
 from intrinsic_lr.claims.shared.gains import averages_of
 from intrinsic_lr.study.claims import CLAIMS
-from intrinsic_lr.study.config_files import merge_files, read_file
+from intrinsic_lr.study.config_files import merge_files, merge_over_default, read_file
 from intrinsic_lr.study.study import Study
 
 REPOSITORY = Path(__file__).parents[2]
@@ -70,12 +71,24 @@ def times_in_units(name, experiment):
 # What each file runs, and on what.
 
 
+def repeated(changes, config, place=""):
+    """Return the keys of an overlay, as paths, that the config which it changes has already with that value."""
+    found = []
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(config.get(key), dict):
+            found += repeated(value, config[key], f"{place}{key}.")
+        elif key in config and value == config[key]:
+            found.append(f"{place}{key}")
+    return found
+
+
 @pytest.mark.parametrize("name", ALL)
-def test_presets_use_the_names_of_the_default_study(name):
-    assert set(study(name).experiments) - set(read("config")["experiments"]) <= {"averages", "same_rate"}
-    # Roles are mapped again only to these.
-    roles = [claim.get("experiments", {}) for claim in read(name)["claims"].values()]
-    assert {experiment for mapping in roles for experiment in mapping.values()} <= {"averages", "same_rate"}
+def test_presets_hold_what_differs_and_map_no_role_again(name):
+    below = merge_over_default({"extends": read(name).get("extends", "config.yaml")})
+    del below["extends"]
+    assert repeated(read(name), below) == []
+    assert set(study(name).experiments) <= set(read("config")["experiments"])
+    assert not [claim for claim in read(name)["claims"].values() if "experiments" in claim]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +197,7 @@ def test_rates_span_a_decade_or_more_with_two_starts_each(name, count, span):
 def test_averages_have_their_checkpoints_at_the_usual_and_at_ten_times_the_usual_length(name):
     import pandas as pd
 
-    selected = study(name).experiments["averages"]
+    selected = study(name).experiments["trajectory"]
     (point,) = selected.points
     rows = pd.DataFrame(
         columns=["average", "point", "step", "delta", "relation", "normalisation", "replicate", "partner_point",
@@ -256,10 +269,8 @@ def test_every_equivalent_that_the_claim_names_is_trained_in_float64(name):
 
 
 def test_networks_are_the_papers():
-    models = merged("cifar10")["models"]
     # 6n + 2 layers.
-    assert 6 * models["resnet32"]["blocks"] + 2 == 32
-    assert models["resnet32"]["head"] == "fixed"
+    assert {"blocks=5", "head=fixed"} <= set(re.split("[:,]", study("cifar10").model_text("resnet32")))
     of_trainings = {
         key: {point.augmentation for point in experiment.points}
         for key, experiment in study("cifar10").experiments.items()
@@ -283,7 +294,7 @@ def test_cifar10_small_has_the_same_times_in_units_of_the_intrinsic_rate(experim
     assert sum(p.length for p in small) == pytest.approx(sum(p.length for p in full) / 10, rel=0.01)
 
 
-@pytest.mark.parametrize("experiment", ["mixing", "not_mixed", "other_batch", "trajectory", "averages"])
+@pytest.mark.parametrize("experiment", ["mixing", "not_mixed", "other_batch", "trajectory"])
 def test_mnist_small_has_the_same_lengths_in_units_of_the_intrinsic_rate(experiment):
     full, small = (times_in_units(name, experiment) for name in ("mnist", "mnist_small"))
     # To one step of the largest rate; of the rates and the checkpoints it keeps some.
