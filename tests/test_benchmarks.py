@@ -20,7 +20,7 @@ from benchmarks.common import measure
 from benchmarks.contenders import FORWARD, WEIGHT_GRADIENT, Plain, Vmap, layers, layouts
 from benchmarks.library import LR, MODELS, WEIGHT_DECAY, Case, Engine, network, tensors
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.stats.disagreement import bootstrap_resamples, permutation_null
+from intrinsic_lr.stats.disagreement import PooledLabels
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -170,8 +170,9 @@ class TestAnalyses:
         a, b = labels.draw(0)
         splits, resamples = (np.random.default_rng(child) for child in np.random.SeedSequence(1).spawn(2))
         null, variation, across = analyses.loops(labels, 30)[1].T
-        drawn = bootstrap_resamples(a, b, CLASSES, 30, resamples)
-        np.testing.assert_allclose(null, permutation_null(a, b, CLASSES, 30, splits), rtol=1e-5)
+        pooled = PooledLabels(a, b, CLASSES, 30)
+        drawn = pooled.resampled(30, resamples)
+        np.testing.assert_allclose(null, pooled.null(30, splits), rtol=1e-5)
         np.testing.assert_allclose(variation, drawn["total_variation"], rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(across, drawn["across"], rtol=1e-5, atol=1e-6)
 

@@ -13,7 +13,6 @@ from intrinsic_lr.claims.shared.spec import ClaimData
 from intrinsic_lr.claims.shared.verdicts import overall
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.stats.relaxation import integrated_gamma
-from intrinsic_lr.stats.theory import effective_lr_response
 
 POINTS = [{"name": name, "schedule": name} for name in ("lr_decay", "wd_decay", "joint")]
 REPLICATES, LR, DECAY, CHANGE = 12, 0.1, 0.1, 600
@@ -74,9 +73,11 @@ def test_the_verdict_flips_where_the_truth_does(wrong, words):
 
 
 def test_the_closed_form_is_that_of_theory():
+    """A drop by k = 10 at once, then a rise by sqrt(k): k^(-1/2) [1 + (k - 1) exp(-4 lambda_e' t)]^(-1/2)."""
     response = claim.responses(table())[0]
     found = response.closed_form() / response.before.mean() ** -0.5
-    np.testing.assert_allclose(found, effective_lr_response(10, 0.001, response.since), rtol=1e-12)
+    expected = (10 * (1 + 9 * np.exp(-4 * 0.001 * response.since))) ** -0.5
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
     assert response.k_lr == pytest.approx(10)
     everyone = np.arange(len(response.gamma))
     assert response.drop(everyone) == pytest.approx(1, rel=0.01)

@@ -8,7 +8,6 @@ from scipy import stats
 
 from intrinsic_lr.stats import disagreement as dis
 from intrinsic_lr.stats.intervals import expanded_tails
-from intrinsic_lr.stats.theory import sampling_floor
 
 K = 4
 
@@ -23,10 +22,12 @@ def dirichlet(generator, points):
     return generator.dirichlet(np.full(K, 0.5), points)
 
 
-def bootstrap_intervals(a, b, classes, resamples, confidence, generator):
-    drawn = dis.bootstrap_resamples(a, b, classes, resamples, generator)
-    estimate = dis.total_variation(dis.label_distribution(a, classes), dis.label_distribution(b, classes))
-    return dis.percentile_intervals(drawn, estimate, confidence, min(len(a), len(b)))
+def permutation_null(a, b, permutations, generator):
+    return dis.PooledLabels(a, b, K, permutations).null(permutations, generator)
+
+
+def bootstrap_resamples(a, b, resamples, generator):
+    return dis.PooledLabels(a, b, K, resamples).resampled(resamples, generator)
 
 
 def row(a, b, truth, **changes):
@@ -51,31 +52,25 @@ def test_disagreement_equals_loops_over_pairs_of_runs():
     assert found["across"] == pytest.approx(across)
     assert found["excess"] == pytest.approx(across - np.mean(within))
     assert found["excess_share"] == pytest.approx(1 - np.mean(within) / across)
-    assert found["error_a"] == pytest.approx(np.mean([(run != truth).mean() for run in a]))
+    e_a, e_b = (np.mean([(run != truth).mean() for run in runs]) for runs in (a, b))
+    assert (found["error_a"], found["error_b"]) == pytest.approx((e_a, e_b))
+    assert found["independent_errors"] == pytest.approx(e_a * (1 - e_b) + (1 - e_a) * e_b)
     tv = np.mean([sum(abs((a[:, x] == k).mean() - (b[:, x] == k).mean()) for k in range(K)) for x in range(7)]) / 2
     assert (found["total_variation"], found["l1"]) == pytest.approx((tv, 2 * tv))
     assert np.isnan(dis.disagreement(a[:1], b, truth, K)["excess"])
 
 
-def test_squared_distance_is_the_textbook_form_and_the_excess_half_of_it_without_bias():
+def test_the_excess_is_half_the_textbook_squared_distance_and_without_bias():
     generator = np.random.default_rng(12)
     p, q = dirichlet(generator, 30), dirichlet(generator, 30)
     spread = np.square(p - q) - p * (1 - p) / 5 - q * (1 - q) / 8
-    assert dis.squared_distance_unbiased(p, 6, q, 9) == pytest.approx(spread.sum(axis=1).mean())
+    assert dis.excess_disagreement(p, q, 6, 9) == pytest.approx(spread.sum(axis=1).mean() / 2)
     truth = np.square(p - q).sum(axis=1).mean() / 2
     for n, m in ((2, 3), (6, 9)):
         drawn = [(draw(generator, p, n), draw(generator, q, m)) for _ in range(400)]
         drawn = [tuple(dis.label_distribution(labels, K) for labels in pair) for pair in drawn]
         estimates = [dis.excess_disagreement(*pair, n, m) for pair in drawn]
         assert np.mean(estimates) == pytest.approx(truth, abs=4 * np.std(estimates) / 20)
-
-
-def test_null_mean_is_the_sampling_floor():
-    generator = np.random.default_rng(2)
-    p = np.tile([0.9, 0.1, 0.0, 0.0], (50, 1))
-    a, b = draw(generator, p, 200), draw(generator, p, 200)
-    null = dis.permutation_null(a, b, K, 200, generator)
-    assert 2 * null.mean() == pytest.approx(sampling_floor(p, 200).mean(), rel=0.05)
 
 
 def sparse_labels(generator, runs, points, share):
@@ -96,10 +91,10 @@ def test_every_count_is_that_of_plain_indicators(monkeypatch, n, m, share, chunk
     pooled = np.concatenate(indicators)
     order = np.random.default_rng(1).permuted(np.tile(np.arange(n + m), (25, 1)), axis=1)
     gaps = [np.abs(m * pooled[s[:n]].sum(axis=0) - n * pooled[s[n:]].sum(axis=0)).sum() for s in order]
-    null = dis.permutation_null(a, b, K, 25, np.random.default_rng(1))
+    null = permutation_null(a, b, 25, np.random.default_rng(1))
     assert np.array_equal(null, np.array(gaps) / (2 * n * m * 40))
 
-    drawn = dis.bootstrap_resamples(a, b, K, 25, np.random.default_rng(2))
+    drawn = bootstrap_resamples(a, b, 25, np.random.default_rng(2))
     repeat = np.random.default_rng(2)
     times = [repeat.multinomial(runs, np.full(runs, 1 / runs), 25) for runs in (n, m)]
     counts_a, counts_b = (np.einsum("sr,rxk->sxk", t, side) for t, side in zip(times, indicators, strict=True))
@@ -151,7 +146,7 @@ def test_splits_that_tie_with_the_data_count(n, m):
         order = np.random.default_rng(splits).permuted(np.tile(np.arange(n + m), (199, 1)), axis=1)
         first = pooled[order[:, :n], 0].sum(axis=1)
         gaps = np.abs(m * first - n * (pooled[:, 0].sum() - first))
-        null = dis.permutation_null(pooled[:n], pooled[n:], K, 199, np.random.default_rng(splits))
+        null = permutation_null(pooled[:n], pooled[n:], 199, np.random.default_rng(splits))
         np.testing.assert_allclose(null, gaps / (n * m * 3), rtol=1e-12)
         observed = abs(m * pooled[:n, 0].sum() - n * pooled[n:, 0].sum())
         found = row(pooled[:n], pooled[n:], np.zeros(3), permutations=199, bootstrap=2, seed=seed)
@@ -217,7 +212,8 @@ def test_intervals_of_total_variation_cover_its_expectation_and_hold_the_estimat
     truth["excess_share"] = truth["excess"] / truth["across"]
     for _ in range(60):
         a, b, estimate = sample()
-        intervals = bootstrap_intervals(a, b, K, 100, 0.95, generator)
+        drawn = bootstrap_resamples(a, b, 100, generator)
+        intervals = dis.percentile_intervals(drawn, estimate, 0.95, 30)
         assert intervals["total_variation"][0] <= estimate <= intervals["total_variation"][1]
         for name, (low, high) in intervals.items():
             covered[name] += low <= truth[name] <= high
@@ -228,19 +224,11 @@ def test_intervals_of_total_variation_cover_its_expectation_and_hold_the_estimat
 def test_resamples_have_the_estimate_as_their_mean():
     generator = np.random.default_rng(7)
     a, b = draw(generator, dirichlet(generator, 30), 10), draw(generator, dirichlet(generator, 30), 12)
-    drawn = dis.bootstrap_resamples(a, b, K, 4000, generator)
+    drawn = bootstrap_resamples(a, b, 4000, generator)
     estimate = dis.excess_disagreement(dis.label_distribution(a, K), dis.label_distribution(b, K), 10, 12)
     assert drawn["excess"].mean() == pytest.approx(estimate, abs=4 * drawn["excess"].std() / 4000**0.5)
     within = dis.within_disagreement(dis.label_distribution(a, K), 10)
     assert drawn["within_a"].mean() == pytest.approx(within, abs=4 * drawn["within_a"].std() / 4000**0.5)
-
-
-def test_errors_and_independent_errors():
-    truth = np.array([0, 1, 2, 3])
-    a, b = np.array([[0, 1, 2, 0], [0, 1, 2, 3]]), np.array([[0, 0, 0, 0], [0, 0, 2, 3]])
-    found = row(a, b, truth)
-    assert (found["error_a"], found["error_b"]) == (1 / 8, 1 / 2)
-    assert found["independent_errors"] == pytest.approx(1 / 8 * 1 / 2 + 1 / 2 * 7 / 8)
 
 
 def test_runs_that_are_not_finite_are_left_out_and_counted():
@@ -250,23 +238,16 @@ def test_runs_that_are_not_finite_are_left_out_and_counted():
     found, clean = row(lost, b, np.zeros(9)), row(a, b, np.zeros(9))
     assert (found["missing_a"], found["missing_b"], found["replicates_a"]) == (2, 0, 6)
     assert found | {"missing_a": 0} == clean
+    assert row(a, b, np.zeros(9), seed=2)["null_mean"] != clean["null_mean"]
     empty = row(np.full((3, 9), -1), b, np.zeros(9))
     assert np.isnan(empty["total_variation"])
     assert list(empty) == list(clean)
     assert (empty["permutations"], empty["bootstrap"], empty["missing_a"]) == (200, 200, 3)
 
 
-def test_same_seed_same_row():
-    generator = np.random.default_rng(10)
-    a, b = generator.integers(0, K, (6, 9)), generator.integers(0, K, (5, 9))
-    assert row(a, b, np.zeros(9)) == row(a, b, np.zeros(9))
-    assert row(a, b, np.zeros(9), seed=2)["null_mean"] != row(a, b, np.zeros(9))["null_mean"]
-
-
 def test_intervals_of_few_runs_have_expanded_levels():
-    generator = np.random.default_rng(0)
-    a, b = generator.integers(0, 3, (2, 5, 40))
-    drawn = dis.bootstrap_resamples(a, b, 3, 500, np.random.default_rng(1))["across"]
-    found = bootstrap_intervals(a, b, 3, 500, 0.95, np.random.default_rng(1))["across"]
-    assert found == pytest.approx(np.quantile(drawn, expanded_tails(0.95, 5)))
-    assert found[0] < np.quantile(drawn, 0.025)
+    a, b = np.random.default_rng(0).integers(0, 3, (2, 5, 40))
+    drawn = bootstrap_resamples(a, b, 500, np.random.default_rng(1))
+    found = dis.percentile_intervals(drawn, 0.5, 0.95, 5)["across"]
+    assert found == pytest.approx(np.quantile(drawn["across"], expanded_tails(0.95, 5)))
+    assert found[0] < np.quantile(drawn["across"], 0.025)

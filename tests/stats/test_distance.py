@@ -1,3 +1,5 @@
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,7 +7,7 @@ import torch
 
 from intrinsic_lr.stats import distance
 from intrinsic_lr.stats.distance import across, between, coordinates
-from intrinsic_lr.stats.theory import fit_ou_null, sphere_walk_cosine, sphere_walk_distance
+from intrinsic_lr.stats.theory import sphere_walk_cosine, sphere_walk_distance
 
 GROUPS = {"first": ("a.weight",), "stream": ("b.weight", "c.weight")}
 SHAPES = {"a.weight": (7, 3), "b.weight": (4, 2, 3, 3), "c.weight": (5,), "head.weight": (10, 4)}
@@ -47,68 +49,68 @@ def reference(x, y):
     return [float(v) for v in (np.sqrt(((x - y) ** 2).sum()), unit, (x * y).sum() / (length_x * length_y))]
 
 
-def compared(checkpoints, step, later, replicate, layer):
-    return reference(*(vectors(checkpoints[s], replicate, layer) for s in (step, later)))
-
-
 LAYERS = [*GROUPS, "all", "all_layer_normalised"]
+
+
+def rows(pairs, members, a, b):
+    """Return naive rows: of each pair of steps, pair of members and layer."""
+    return [
+        [
+            *pair,
+            *member,
+            layer,
+            *reference(vectors(a[pair[0]], member[0], layer), vectors(b[pair[1]], member[1], layer)),
+        ]
+        for pair in pairs
+        for member in members
+        for layer in LAYERS
+    ]
+
+
+KEYS = ["step", "partner_step", "replicate", "partner", "layer", "l2", "l2_unit_norm", "cosine"]
+
+
+def assert_rows(frame, *naive):
+    expected = pd.DataFrame(rows(*naive), columns=KEYS)
+    columns = [column for column in KEYS if column in frame]
+    pd.testing.assert_frame_equal(frame[columns], expected[columns], rtol=1e-12, check_dtype=False)
 
 
 def test_pairwise_equals_naive_loops():
     checkpoints = {step: ensemble(step) for step in (40, 0, 10)}
     frame = pairwise(checkpoints, GROUPS)
-    rows = [
-        [step, later - step, replicate, layer, *compared(checkpoints, step, later, replicate, layer)]
-        for step, later in [(0, 10), (0, 40), (10, 40)]
-        for replicate in range(3)
-        for layer in LAYERS
-    ]
-    columns = ["step", "delta", "replicate", "layer", "l2", "l2_unit_norm", "cosine"]
-    pd.testing.assert_frame_equal(frame, pd.DataFrame(rows, columns=columns), rtol=1e-12, check_dtype=False)
+    assert list(frame.columns) == ["step", "delta", "replicate", "layer", "l2", "l2_unit_norm", "cosine"]
+    same = [(replicate, replicate) for replicate in range(3)]
+    frame = frame.assign(partner_step=frame["step"] + frame["delta"])
+    assert_rows(frame, [(0, 10), (0, 40), (10, 40)], same, checkpoints, checkpoints)
 
 
 def test_across_equals_naive_loops():
     a, b = ensemble(1), ensemble(2, replicates=2)
-    pairs = [(2, 0), (0, 1)]
-    rows = [
-        [i, j, layer, *reference(vectors(a, i, layer), vectors(b, j, layer))] for i, j in pairs for layer in LAYERS
-    ]
-    columns = ["replicate_a", "replicate_b", "layer", "l2", "l2_unit_norm", "cosine"]
-    expected = pd.DataFrame(rows, columns=columns)
-    pd.testing.assert_frame_equal(across(a, b, GROUPS, pairs), expected, rtol=1e-12, check_dtype=False)
+    frame = across(a, b, GROUPS, [(2, 0), (0, 1)])
+    assert list(frame.columns) == ["replicate_a", "replicate_b", "layer", "l2", "l2_unit_norm", "cosine"]
+    frame = frame.rename(columns={"replicate_a": "replicate", "replicate_b": "partner"})
+    assert_rows(frame, [(0, 0)], [(2, 0), (0, 1)], {0: a}, {0: b})
 
 
 def test_between_equals_naive_loops_over_all_pairs_of_checkpoints():
     a, b = {0: ensemble(1), 5: ensemble(2)}, {0: ensemble(3), 5: ensemble(4), 9: ensemble(5)}
-    rows = [
-        [step, later, i, j, layer, *reference(vectors(a[step], i, layer), vectors(b[later], j, layer))]
-        for step in a
-        for later in b
-        for i, j in [(2, 0), (1, 1)]
-        for layer in LAYERS
-    ]
-    columns = ["step", "partner_step", "replicate", "partner", "layer", "l2", "l2_unit_norm", "cosine"]
     members = [(2, 0), (1, 1)]
     pairs = ((trajectory(a, i), trajectory(b, j)) for i, j in members)
     found = between(pairs, members, sorted(a), sorted(b), GROUPS)
-    pd.testing.assert_frame_equal(found, pd.DataFrame(rows, columns=columns), rtol=1e-12, check_dtype=False)
+    assert list(found.columns) == KEYS
+    assert_rows(found, list(product(a, b)), members, a, b)
 
 
 def test_a_trajectory_with_itself_is_all_its_pairs_both_ways():
     checkpoints = {step: ensemble(step) for step in (0, 4, 9)}
     own = trajectory(checkpoints, 2)
     found = between([(own, own)], [(2, 2)], [0, 4, 9], [0, 4, 9], GROUPS)
-    keys = ["step", "partner_step", "layer"]
-    numbers = found.set_index(keys)[["l2", "l2_unit_norm", "cosine"]]
-    known = pairwise(checkpoints, GROUPS).query("replicate == 2")
-    known["partner_step"] = known["step"] + known["delta"]
-    known = known.set_index(keys)[numbers.columns]
-    pd.testing.assert_frame_equal(numbers.loc[known.index], known, rtol=1e-12)
-    mirrored = numbers.swaplevel("step", "partner_step").loc[numbers.index]
-    pd.testing.assert_frame_equal(mirrored.rename_axis(keys), numbers, rtol=1e-12)
-    diagonal = found[found["step"] == found["partner_step"]]
-    assert (diagonal["l2"] == 0).all()
-    assert (diagonal["cosine"] == 1).all()
+    diagonal = found["step"] == found["partner_step"]
+    assert (found.loc[diagonal, "l2"] == 0).all()
+    assert (found.loc[diagonal, "cosine"] == 1).all()
+    apart = [pair for pair in product(checkpoints, checkpoints) if pair[0] != pair[1]]
+    assert_rows(found[~diagonal].reset_index(drop=True), apart, [(2, 2)], checkpoints, checkpoints)
 
 
 @pytest.mark.parametrize("values", [1, 30, 500])
@@ -181,7 +183,7 @@ def test_orthogonal_vectors_have_closed_forms():
 def test_coordinates_keep_inner_products(shape):
     stack = torch.randn(*shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
     for size in (1, 7, shape[1]):
-        (points,) = coordinates(stack.unsqueeze(0).split(size, dim=-1))
+        points = coordinates(stack.split(size, dim=-1))
         assert points.shape == (shape[0], min(shape))
         torch.testing.assert_close(points @ points.T, stack @ stack.T, rtol=1e-12, atol=1e-12)
 
@@ -217,24 +219,6 @@ def test_one_checkpoint_has_no_pairs():
     frame = pairwise({5: ensemble(0)}, GROUPS)
     assert len(frame) == 0
     assert list(frame.columns) == ["step", "delta", "replicate", "layer", "l2", "l2_unit_norm", "cosine"]
-
-
-def test_ou_processes_level_off_where_the_fit_of_short_lags_says():
-    generator = torch.Generator().manual_seed(8)
-    rate, replicates, size = 0.05, 16, 300
-    w = torch.randn(replicates, size, generator=generator)
-    checkpoints = {0: {"w": w}}
-    for step in range(1, 101):
-        kick = (1 - (1 - rate) ** 2) ** 0.5 * torch.randn(replicates, size, generator=generator)
-        w = (1 - rate) * w + kick
-        if step % 5 == 0:
-            checkpoints[step] = {"w": w}
-    frame = pairwise(checkpoints, {"w": ("w",)}).query("layer == 'w'")
-    squared = frame.assign(squared=frame["l2"] ** 2).groupby("delta")["squared"].mean()
-    short = squared[squared.index <= 35]
-    plateau, fitted = fit_ou_null(short.index, short)
-    assert plateau == pytest.approx(2 * size, rel=0.05)
-    assert fitted == pytest.approx(rate, rel=0.1)
 
 
 def test_a_walk_on_the_sphere_follows_its_null():

@@ -67,11 +67,8 @@ def test_gamma_solves_its_differential_equation():
     np.testing.assert_allclose(theory.relaxed_gamma(t, 40.0, INTRINSIC_LR, NOISE), solution.y[0], rtol=1e-8)
 
 
-def test_gamma_grows_linearly_without_weight_decay():
+def test_gamma_grows_linearly_without_weight_decay_and_ends_at_the_equilibrium_with_it():
     assert theory.relaxed_gamma(7.0, 40.0, 0.0, NOISE) == pytest.approx(40.0 + 2 * NOISE * 7.0)
-
-
-def test_gamma_ends_at_the_equilibrium():
     equilibrium = theory.equilibrium_effective_lr(LR, WEIGHT_DECAY, NOISE)
     assert theory.relaxed_gamma(1e4, 1.0, INTRINSIC_LR, NOISE) == pytest.approx(equilibrium**-2)
     norm = theory.equilibrium_squared_norm(LR, WEIGHT_DECAY, NOISE)
@@ -105,43 +102,12 @@ def test_angular_update_of_simulated_noise_walks(momentum):
     assert np.mean(angles[1500:]) == pytest.approx(theory.angular_update(lr, weight_decay, momentum), rel=0.02)
 
 
-def test_effective_lr_response_to_a_decay():
-    k, t = 10.0, np.linspace(0.0, 2000.0, 9)
-    after = INTRINSIC_LR / k
-    equilibrium = theory.equilibrium_effective_lr(LR, WEIGHT_DECAY, NOISE)
-    gamma_after_drop = (equilibrium / k) ** -2
-    reference = theory.relaxed_gamma(t, gamma_after_drop, after, NOISE) ** -0.5 / equilibrium
-    response = theory.effective_lr_response(k, after, t)
-    np.testing.assert_allclose(response, reference, rtol=1e-12)
-    assert response[0] == pytest.approx(1 / k)
-    assert theory.effective_lr_response(k, after, 1e6) == pytest.approx(k**-0.5)
-
-
 def test_sphere_walk_at_known_lags():
     assert theory.sphere_walk_cosine(0.25, np.array([0, 1, 2])) == pytest.approx([1.0, 0.75, 0.5625])
     assert theory.sphere_walk_distance(0.25, np.array([0, 1, 1000])) == pytest.approx([0, 0.5**0.5, 2**0.5])
     assert theory.sphere_walk_distance(1e-18, 1) == pytest.approx((2e-18) ** 0.5)
     series = pd.Series([0.25, 0.0])
     assert theory.sphere_walk_distance(series, pd.Series([1, 5])).tolist() == pytest.approx([0.5**0.5, 0.0])
-
-
-def test_sphere_walk_of_simulated_noise():
-    generator = torch.Generator().manual_seed(4)
-    lr, weight_decay, size, walks = 0.5, 0.02, 400, 50
-    rate = lr * weight_decay
-    equilibrium = theory.equilibrium_squared_norm(lr, weight_decay, size - 1.0)
-    w = torch.randn(walks, size, dtype=torch.float64, generator=generator)
-    w *= equilibrium**0.5 / w.norm(dim=1, keepdim=True)
-    directions = []
-    for _ in range(301):
-        u = w / w.norm(dim=1, keepdim=True)
-        directions.append(u)
-        noise = torch.randn(walks, size, dtype=torch.float64, generator=generator)
-        noise -= (noise * u).sum(dim=1, keepdim=True) * u
-        w = (1 - rate) * w - lr * noise / w.norm(dim=1, keepdim=True)
-    lags = np.array([1, 10, 50, 100, 200, 300])
-    cosines = [(directions[0] * directions[lag]).sum(dim=1).mean().item() for lag in lags]
-    np.testing.assert_allclose(cosines, theory.sphere_walk_cosine(rate, lags), atol=0.02)
 
 
 def test_fit_recovers_simulated_ou_processes_and_extrapolates():
@@ -164,18 +130,14 @@ def test_fit_is_exact_on_exact_data(rate):
     assert (plateau, fitted) == pytest.approx((1e-7, rate), rel=1e-5)
 
 
-def test_fit_of_distances_that_do_not_bend_keeps_their_slope():
+def test_fit_of_distances_that_do_not_bend_keeps_their_slope_or_their_height():
+    plateau, rate = theory.fit_ou_null([10, 20, 30], [4.0, 4.0, 4.0])
+    assert theory.ou_squared_distance(10, plateau, rate) == pytest.approx(4.0)
     lags = np.arange(100.0, 1001.0, 100.0)
     plateau, rate = theory.fit_ou_null(lags, 2.0 * lags)
     assert rate == pytest.approx(1e-3 / 1000, rel=1e-3)
     np.testing.assert_allclose(theory.ou_squared_distance(lags, plateau, rate), 2.0 * lags, rtol=1e-3)
     assert theory.ou_squared_distance(1e4, plateau, rate) == pytest.approx(2e4, rel=1e-2)
-
-
-def test_fit_of_a_plateau_finds_its_height():
-    plateau, rate = theory.fit_ou_null([10, 20, 30], [4.0, 4.0, 4.0])
-    assert plateau == pytest.approx(4.0)
-    assert theory.ou_squared_distance(10, plateau, rate) == pytest.approx(4.0)
 
 
 def test_fit_leaves_out_what_says_nothing():
@@ -185,16 +147,3 @@ def test_fit_leaves_out_what_says_nothing():
     assert theory.fit_ou_null(lags, squared) == pytest.approx((3.0, 0.02), rel=1e-5)
     assert np.isnan(theory.fit_ou_null([10, 20], [1.0, np.nan])).all()
     assert np.isnan(theory.fit_ou_null([], [])).all()
-
-
-def test_sampling_floor_of_the_worked_example():
-    p = np.array([0.95] + [0.05 / 9] * 9)
-    assert theory.sampling_floor(p, 500) == pytest.approx(0.045, abs=5e-4)
-    assert theory.sampling_floor(np.eye(3), 10).tolist() == [0.0, 0.0, 0.0]
-
-
-def test_sampling_floor_of_drawn_distributions():
-    rng = np.random.default_rng(6)
-    p, n = np.array([[0.6, 0.3, 0.1], [0.2, 0.4, 0.4]]), 200
-    a, b = (rng.multinomial(n, p, size=(4000, 2)) / n for _ in range(2))
-    np.testing.assert_allclose(theory.sampling_floor(p, n), np.abs(a - b).sum(-1).mean(0), rtol=0.03)

@@ -9,7 +9,7 @@ from intrinsic_lr.claims.shared.sameness import first_of_each_rate
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec, Estimate
 from intrinsic_lr.claims.shared.verdicts import Findings, Range
 from intrinsic_lr.figures import style
-from intrinsic_lr.stats.disagreement import bootstrap_resamples, disagreement
+from intrinsic_lr.stats.disagreement import PooledLabels, disagreement
 from intrinsic_lr.stats.intervals import expanded_tails
 from intrinsic_lr.stats.relaxation import log_log_slope, max_over_min, resampled_means, time_below
 
@@ -68,7 +68,7 @@ def share_curves(
         for index, (a, b) in enumerate(zip(labels_a, labels_b, strict=True)):
             a, b = a[finite[0]], b[finite[1]]
             # One seed for all checkpoints: a resample follows the same runs through time.
-            drawn = bootstrap_resamples(a, b, classes, resamples, np.random.default_rng(seed))
+            drawn = PooledLabels(a, b, classes, resamples).resampled(resamples, np.random.default_rng(seed))
             curves[0, index] = disagreement(a, b, a[0], classes)["excess_share"]
             curves[1:, index] = drawn["excess_share"]
     return curves, int(runs), missing

@@ -10,7 +10,6 @@ runs give most test points their usual label, so only the other labels are count
 Arrays of labels are (runs, points); -1 marks a run that was not finite. K is the number of labels.
 """
 
-from dataclasses import dataclass
 from math import gcd
 
 import numpy as np
@@ -49,18 +48,13 @@ def label_distribution(labels: np.ndarray, classes: int) -> np.ndarray:
     return _label_counts(labels, classes) / len(labels)
 
 
-def l1_distance(p: np.ndarray, q: np.ndarray) -> float:
-    """Return mean_x sum_k |p_x(k) - q_x(k)| of two label distributions (N, K); between 0 and 2."""
-    return float(np.abs(p - q).sum(axis=1).mean())
-
-
 def total_variation(p: np.ndarray, q: np.ndarray) -> float:
     """Return the total variation of two label distributions (N, K), mean over points: half their l1 distance.
 
     >>> total_variation(np.array([[0.5, 0.5]]), np.array([[0.25, 0.75]]))
     0.25
     """
-    return l1_distance(p, q) / 2
+    return float(np.abs(p - q).sum(axis=1).mean()) / 2
 
 
 def within_disagreement(p: np.ndarray, n: int) -> float:
@@ -79,19 +73,15 @@ def across_disagreement(p: np.ndarray, q: np.ndarray) -> float:
     return float((1 - (p * q).sum(axis=1)).mean())
 
 
-def squared_distance_unbiased(p: np.ndarray, n: int, q: np.ndarray, m: int) -> float:
-    """Return ||p - q||^2, mean over points, of the distributions that n and m runs estimate by p and q (N, K).
-
-    sum_k (p-q)^2 - p(1-p)/(n-1) - q(1-q)/(m-1), unbiased and so at times negative (derived); the noise of p is
-    its within disagreement over n. NaN for a single run.
-    """
-    noise = within_disagreement(p, n) / n + within_disagreement(q, m) / m
-    return float(np.square(p - q).sum(axis=1).mean() - noise)
-
-
 def excess_disagreement(p: np.ndarray, q: np.ndarray, n: int, m: int) -> float:
-    """Return the across disagreement less the mean of the within ones: half of ||p - q||^2, unbiased (derived)."""
-    return squared_distance_unbiased(p, n, q, m) / 2
+    """Return the across disagreement less the mean of the within ones, of n and m runs behind p and q (N, K).
+
+    Half of ||p - q||^2, estimated as sum_k (p-q)^2 - p(1-p)/(n-1) - q(1-q)/(m-1), mean over points: unbiased and
+    so at times negative (derived). NaN for a single run.
+    """
+    # The noise of p is its within disagreement over n.
+    noise = within_disagreement(p, n) / n + within_disagreement(q, m) / m
+    return float(np.square(p - q).sum(axis=1).mean() - noise) / 2
 
 
 def disagreement(
@@ -99,20 +89,19 @@ def disagreement(
 ) -> dict[str, float]:
     """Return the quantities of two settings' finite runs, labels (n, N) and (m, N), that take no resampling.
 
-    `l1`, `total_variation`, `within_a`, `within_b`, `across`, `excess`, `excess_share` = excess / across, the mean
-    errors `error_a` and `error_b` against true_labels (N,), and `independent_errors`: how often one of two runs
-    alone would err were their errors independent, e_a (1 - e_b) + e_b (1 - e_a). Within and excess are NaN for a
-    single run; the share is NaN where no run disagrees with any of the other setting.
+    `excess_share` is excess / across, NaN where no run disagrees with any of the other setting; `error_a` and
+    `error_b` are mean errors against true_labels (N,), and `independent_errors` is how often one of two runs alone
+    would err were their errors independent, e_a (1 - e_b) + e_b (1 - e_a).
     """
     n, m = len(labels_a), len(labels_b)
     p, q = label_distribution(labels_a, classes), label_distribution(labels_b, classes)
     error_a, error_b = (float((labels != true_labels).mean()) for labels in (labels_a, labels_b))
-    across, excess = across_disagreement(p, q), excess_disagreement(p, q, n, m)
-    share = excess / across if across > 0 else float("nan")
+    distance, across, excess = total_variation(p, q), across_disagreement(p, q), excess_disagreement(p, q, n, m)
     return {
-        "l1": l1_distance(p, q), "total_variation": total_variation(p, q),
+        "l1": 2 * distance, "total_variation": distance,
         "within_a": within_disagreement(p, n), "within_b": within_disagreement(q, m),
-        "across": across, "excess": excess, "excess_share": share, "error_a": error_a, "error_b": error_b,
+        "across": across, "excess": excess, "excess_share": excess / across if across > 0 else float("nan"),
+        "error_a": error_a, "error_b": error_b,
         "independent_errors": error_a * (1 - error_b) + error_b * (1 - error_a),
     }  # fmt: skip
 
@@ -127,42 +116,15 @@ def label_changes(labels_a: np.ndarray, labels_b: np.ndarray) -> np.ndarray:
     return np.where(finite, shares, np.nan)
 
 
-def permutation_null(
-    a: np.ndarray, b: np.ndarray, classes: int, permutations: int, generator: np.random.Generator
-) -> np.ndarray:
-    """Return the total variation of random splits of the pooled runs (n, N) and (m, N), shape (permutations,).
-
-    Were both settings one, their runs would be exchangeable, and the observed total variation one draw of these
-    (derived).
-    """
-    return _PooledLabels.of(a, b, classes, permutations).null(permutations, generator)
-
-
-def bootstrap_resamples(
-    a: np.ndarray, b: np.ndarray, classes: int, resamples: int, generator: np.random.Generator
-) -> dict[str, np.ndarray]:
-    """Resample the runs of both settings, (n, N) and (m, N); return each quantity of every resample, (resamples,).
-
-    The quantities are `total_variation`, `within_a`, `within_b`, `across`, `excess` and `excess_share`. A
-    resample repeats runs, and a run never disagrees with itself: 1 - sum p*^2 is too small by (n-1)/n on top of
-    the usual factor. Corrected twice, the within disagreement and the excess have the estimate itself as their
-    mean over resamples (derived). The total variation has a mean above the estimate.
-    """
-    return _PooledLabels.of(a, b, classes, resamples).resampled(resamples, generator)
-
-
 def percentile_intervals(
     drawn: dict[str, np.ndarray], total_variation: float, confidence: float, runs: int
 ) -> dict[str, tuple[float, float]]:
-    """Return (low, high) of each quantity of `bootstrap_resamples`.
+    """Return (low, high) of each quantity of `PooledLabels.resampled`.
 
     The levels are those of `intervals.expanded_tails` for the smaller number of `runs`. The intervals of the
-    within, across and excess disagreement cover the value of infinitely many runs; near zero excess that interval
-    is wider than it need be, because resampled settings differ even where the settings do not.
-
-    An estimated `total_variation` is on average above the true one, and resampling adds as much again. Its
-    interval is therefore shifted so that the resamples have the estimate as their mean, and covers the expected
-    estimate of n and m runs, not the value of infinitely many (derived; see `compare`).
+    within, across and excess disagreement cover the value of infinitely many runs. An estimated `total_variation`
+    is on average above the true one, and resampling adds as much again: its interval is shifted so that the
+    resamples have the estimate as their mean, and covers the expected estimate of n and m runs (derived).
     """
     gaps = drawn["total_variation"]
     shifted = drawn | {"total_variation": np.maximum(total_variation + gaps - gaps.mean(), 0)}
@@ -183,17 +145,13 @@ def compare(
 ) -> dict[str, float | int]:
     """Compare two settings at one checkpoint: one row of the disagreement table, `QUANTITIES` and counts of runs.
 
-    The predicted labels are (n, N) and (m, N); runs with a -1 are left out, and with fewer than two on a side
-    every quantity is NaN. `true_labels` (N,) are those of the test points, `classes` is K. `permutations` splits
-    and `bootstrap` resamples are drawn from `seed`.
-
-    `null_mean` and `null_q95` are the mean and the 0.95 quantile of the permutation null, and the p-value is
-    (1 + splits at least as far apart) / (1 + splits). The intervals are those of `percentile_intervals`, except
-    that the lower end of the total variation's is lower by `null_mean`, but not below zero. The expected estimate
-    exceeds the true total variation by something between zero (Jensen's inequality) and the expected distance of
-    the sampling noise alone (triangle inequality), which the null's mean bounds for equal numbers of runs, noise
-    taken as normal (derived). So the interval covers the true value near zero as well as far from it, at the price
-    of being wide.
+    Runs with a -1 are left out of the predicted labels (n, N) and (m, N), and with fewer than two on a side every
+    quantity is NaN. `permutations` splits and `bootstrap` resamples are drawn from `seed`; `null_mean` and
+    `null_q95` are the mean and the 0.95 quantile of the permutation null, and the p-value is (1 + splits at least
+    as far apart) / (1 + splits). The intervals are those of `percentile_intervals`, but that of total variation
+    reaches lower by `null_mean`, to zero at least. The expected estimate exceeds the true value by something
+    between zero (Jensen's inequality) and the expected distance of the sampling noise alone (triangle inequality),
+    which the null's mean bounds for equal numbers of runs, noise taken as normal (derived).
     """
     a, b = (labels[(labels >= 0).all(axis=1)] for labels in (labels_a, labels_b))
     n, m = len(a), len(b)
@@ -202,7 +160,7 @@ def compare(
     if min(n, m) > 1:
         splits, resamples = (np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2))
         values |= disagreement(a, b, true_labels, classes)
-        pooled = _PooledLabels.of(a, b, classes, max(permutations, bootstrap))
+        pooled = PooledLabels(a, b, classes, max(permutations, bootstrap))
         null = pooled.null(permutations, splits)
         # Total variations are whole multiples of 1/(n m N): half of that tells a tie from rounding.
         as_far = np.count_nonzero(null > values["total_variation"] - 0.5 / (n * m * a.shape[1]))
@@ -229,21 +187,14 @@ def _label_counts(labels: np.ndarray, classes: int) -> np.ndarray:
     return counts
 
 
-@dataclass(frozen=True)
 class _VariedPoints:
     """P test points on which two settings' runs are not unanimous; all matrices in the smallest integers that do.
 
-    A row of `a` (U, n) and of `b` (U, m) is one label that some run gives at one point, except the usual label of
-    that point; an entry is 1 where a run gives it. `rows` (P, U) is 1 where a row is of a point.
+    A row of `a` (U, n) and of `b` (U, m) is one label at one point, except the usual label of that point; an entry
+    is 1 where a run gives it. `rows` (P, U) is 1 where a row is of a point.
     """
 
-    a: sparse.csr_array
-    b: sparse.csr_array
-    rows: sparse.csr_array
-
-    @staticmethod
-    def of(a: np.ndarray, b: np.ndarray, usual: np.ndarray, classes: int) -> "_VariedPoints":
-        """Lay out the labels a (n, P) and b (m, P) of points whose usual labels are `usual` (P,)."""
+    def __init__(self, a: np.ndarray, b: np.ndarray, usual: np.ndarray, classes: int) -> None:
         # A label at a point has the number point * classes + label.
         numbers = np.arange(len(usual), dtype=np.int32) * classes
         deviating = [side != usual for side in (a, b)]
@@ -259,38 +210,34 @@ class _VariedPoints:
             ends = np.concatenate([[0], np.cumsum(np.count_nonzero(deviates, axis=1))]).astype(np.int32)
             column_major = (np.ones(len(labels), dtype), row[labels], ends)
             sides.append(sparse.csc_array(column_major, shape=(len(used), len(deviates))).tocsr())
+        self.a, self.b = sides
         entries = (np.ones(len(used), dtype), (used // classes, row[used]))
-        return _VariedPoints(*sides, sparse.csr_array(entries, shape=(len(usual), len(used))))
+        self.rows = sparse.csr_array(entries, shape=(len(usual), len(used)))
 
     def with_usual(self, others: np.ndarray, runs: int) -> np.ndarray:
         """Append how often `runs` runs give the usual labels, (P, S), to how often they give others, (U, S)."""
         return np.concatenate([others, runs - self.rows @ others])
 
 
-@dataclass(frozen=True)
-class _PooledLabels:
-    """The labels of n and m runs at N points, prepared for counting them in many draws of runs.
+class PooledLabels:
+    """Labels a (n, N) and b (m, N) of two settings' runs, prepared for counting in up to `draws` draws of runs.
 
     `varied` holds the points on which the runs are not unanimous, in chunks.
     """
 
-    n: int
-    m: int
-    points: int
-    varied: tuple[_VariedPoints, ...]
-
-    @staticmethod
-    def of(a: np.ndarray, b: np.ndarray, classes: int, draws: int) -> "_PooledLabels":
-        """Prepare predicted labels a (n, N) and b (m, N) for this many draws at once."""
-        n, m = len(a), len(b)
+    def __init__(self, a: np.ndarray, b: np.ndarray, classes: int, draws: int) -> None:
+        self.n, self.m, self.points = len(a), len(b), a.shape[1]
         counts = _label_counts(a, classes) + _label_counts(b, classes)
-        varied = np.flatnonzero(counts.max(axis=1) < n + m)
-        size = max(1, CHUNK_VALUES // (classes * max(draws, n, m)))
+        varied = np.flatnonzero(counts.max(axis=1) < self.n + self.m)
+        size = max(1, CHUNK_VALUES // (classes * max(draws, self.n, self.m)))
         chunks = [varied[start : start + size] for start in range(0, len(varied), size)]
-        parts = [_VariedPoints.of(a[:, x], b[:, x], counts[x].argmax(axis=1), classes) for x in chunks]
-        return _PooledLabels(n, m, a.shape[1], tuple(parts))
+        self.varied = [_VariedPoints(a[:, x], b[:, x], counts[x].argmax(axis=1), classes) for x in chunks]
 
     def null(self, permutations: int, generator: np.random.Generator) -> np.ndarray:
+        """Return the total variation of random splits of all runs into n and m, shape (permutations,).
+
+        Were both settings one, the observed total variation would be one draw of these (derived).
+        """
         n, m = self.n, self.m
         order = generator.permuted(np.tile(np.arange(n + m), (permutations, 1)), axis=1)
         first = np.zeros((permutations, n + m), _integers(n + m))
@@ -305,6 +252,12 @@ class _PooledLabels:
         return gaps / (2 * n * m * self.points)
 
     def resampled(self, resamples: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
+        """Resample the runs of both settings; return each quantity of every resample, shape (resamples,).
+
+        A resample repeats runs, and a run never disagrees with itself: 1 - sum p*^2 is too small by (n-1)/n on top
+        of the usual factor. Corrected twice, the within disagreement and the excess have the estimate itself as
+        their mean over resamples (derived). The total variation has a mean above the estimate.
+        """
         n, m, points = self.n, self.m, self.points
         times_a, times_b = (generator.multinomial(runs, np.full(runs, 1 / runs), resamples) for runs in (n, m))
         times_a, times_b = (np.ascontiguousarray(times.T, _integers(n + m)) for times in (times_a, times_b))

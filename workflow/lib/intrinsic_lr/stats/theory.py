@@ -39,10 +39,9 @@ def effective_learning_rate(lr: Values, squared_norm: Values) -> Values:
 
 
 def equilibrium_effective_lr(lr: Values, weight_decay: Values, noise: Values) -> Values:
-    """Return the effective learning rate at equilibrium, sqrt(2 lambda_e / s2).
+    """Return the effective learning rate at equilibrium, sqrt(2 lambda_e / s2) (paper, equation of gamma).
 
-    Source: paper, equilibrium of the equation of gamma. `noise` is s2: the paper's trace of the gradient noise at
-    unit norm, plus the squared mean gradient.
+    `noise` is s2: the paper's trace of the gradient noise at unit norm, plus the squared mean gradient.
 
     >>> float(equilibrium_effective_lr(lr=0.5, weight_decay=0.01, noise=1.0))
     0.1
@@ -58,9 +57,8 @@ def equilibrium_squared_norm(lr: Values, weight_decay: Values, noise: Values) ->
 def relaxed_gamma(t: Values, gamma_start: Values, intrinsic_lr: Values, noise: Values) -> Values:
     """Return gamma(t) of d gamma/dt = -4 lambda_e gamma + 2 s2 from gamma(0) = `gamma_start`.
 
-    gamma_inf + (gamma_start - gamma_inf) exp(-4 lambda_e t) with gamma_inf = s2 / (2 lambda_e), written with
-    (1 - exp(-x)) / x so that it also holds without weight decay, where gamma grows linearly. Source: paper,
-    equation of gamma, solved for constant s2 (derived). The effective learning rate is gamma^(-1/2).
+    gamma_inf + (gamma_start - gamma_inf) exp(-4 lambda_e t) with gamma_inf = s2 / (2 lambda_e), in a form that
+    also holds without weight decay. Source: paper, equation of gamma, solved for constant s2 (derived).
     """
     from scipy.special import exprel
 
@@ -80,10 +78,9 @@ def next_squared_norm(squared_norm: Values, lr: Values, weight_decay: Values, un
 def norm_recursion_residual(
     before: Values, after: Values, lr: Values, weight_decay: Values, gradient_norm_sq_unit: Values
 ) -> Values:
-    """Return |after - predicted| / after, how far one step is from the exact recursion of `next_squared_norm`.
+    """Return |after - predicted| / after of one step's ||w||^2, with the prediction of `next_squared_norm`.
 
-    `before` and `after` are ||w||^2 around the step, `gradient_norm_sq_unit` is ||g^||^2 at its start. A
-    scale-invariant network without momentum gives rounding errors only: about 1e-7 in float32, 1e-15 in float64.
+    A scale-invariant network without momentum gives rounding errors only: about 1e-7 in float32, 1e-15 in float64.
     """
     return abs(after - next_squared_norm(before, lr, weight_decay, gradient_norm_sq_unit)) / after
 
@@ -91,20 +88,10 @@ def norm_recursion_residual(
 def angular_update(lr: Values, weight_decay: Values, momentum: Values = 0.0) -> Values:
     """Return the angle between successive iterates at equilibrium, in radians.
 
-    sqrt(2 lambda_e / (1 + mu)), to leading order in lambda_e; without momentum the exact angle at the fixed
-    point of `next_squared_norm` is arccos(1 - lambda_e). Source: Kosson, Messmer, Jaggi 2024, Rotational
+    sqrt(2 lambda_e / (1 + mu)), to leading order in lambda_e. Source: Kosson, Messmer, Jaggi 2024, Rotational
     Equilibrium (arXiv:2305.17212).
     """
     return np.sqrt(2.0 * intrinsic_learning_rate(lr, weight_decay) / (1.0 + momentum))
-
-
-def effective_lr_response(k: Values, intrinsic_lr_after: Values, t: Values) -> Values:
-    """Return the effective learning rate t steps after eta -> eta / k, relative to its equilibrium before.
-
-    k^(-1/2) [1 + (k - 1) exp(-4 lambda_e' t)]^(-1/2): a drop by k at once, then a rise by sqrt(k), with lambda_e'
-    after the decay. Source: `relaxed_gamma` from the old equilibrium (derived).
-    """
-    return (k * (1.0 + (k - 1.0) * np.exp(-4.0 * intrinsic_lr_after * t))) ** -0.5
 
 
 def rescaled(lr: Values, weight_decay: Values, c: Values) -> tuple[Values, Values]:
@@ -121,8 +108,7 @@ def rescaled(lr: Values, weight_decay: Values, c: Values) -> tuple[Values, Value
 def sphere_walk_cosine(intrinsic_lr: Values, delta: Values) -> Values:
     """Return E cos(w_T, w_{T+delta}) of a walk on the sphere driven by noise alone, (1 - lambda_e)^delta.
 
-    Each step at equilibrium keeps the share 1 - lambda_e of the direction and adds noise orthogonal to it
-    (derived). Needs 0 <= lambda_e < 1.
+    Each step keeps the share 1 - lambda_e of the direction and adds noise orthogonal to it (derived).
     """
     return np.exp(delta * np.log1p(-intrinsic_lr))
 
@@ -142,13 +128,12 @@ def ou_squared_distance(delta: Values, plateau: Values, rate: Values) -> Values:
 
 
 def fit_ou_null(delta: ArrayLike, squared_distance: ArrayLike) -> tuple[float, float]:
-    """Return (plateau, rate) of the `ou_squared_distance` that fits best on a logarithmic scale.
+    """Return (plateau, rate) of the `ou_squared_distance` that fits best: least squares of logarithms (derived).
 
     `delta` (n,) are lags in steps, `squared_distance` (n,) mean squared distances at these; values that are not
-    finite and positive are left out, and fewer than two lags give (nan, nan). Fitted to short lags only, it
-    predicts the long ones of a process that levels off. The relaxation time is bounded by 1/30 of the shortest and
-    1,000 times the longest lag; at the upper bound the distances did not bend, and the plateau means nothing.
-    Least squares of the logarithms (derived).
+    finite and positive are left out, and fewer than two lags give (nan, nan). The relaxation time is bounded by
+    1/30 of the shortest and 1,000 times the longest lag, where the distances did not bend and the plateau means
+    nothing.
     """
     from scipy.optimize import minimize_scalar
 
@@ -171,12 +156,3 @@ def fit_ou_null(delta: ArrayLike, squared_distance: ArrayLike) -> tuple[float, f
     bounds = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
     log_speed = minimize_scalar(misfit, bounds=bounds, method="bounded", options={"xatol": 1e-9}).x
     return float(np.exp(log_plateaus(log_speed).mean())), float(-np.expm1(-np.exp(log_speed)))
-
-
-def sampling_floor(p: ArrayLike, n: int) -> np.ndarray:
-    """Return the expected l1 distance (...) of two empirical distributions of n runs each, both from p (..., K).
-
-    sum_k 2 sqrt(p_k (1 - p_k) / (pi n)), each difference taken as normal (derived).
-    """
-    p = np.asarray(p, np.float64)
-    return (2.0 * np.sqrt(p * (1.0 - p) / (np.pi * n))).sum(axis=-1)
