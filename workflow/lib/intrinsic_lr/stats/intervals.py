@@ -5,7 +5,7 @@ imported where it is used.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,10 +34,8 @@ def smallest_mean(groups: Sequence[ArrayLike], confidence: float) -> tuple[float
     """Return (smallest mean, low, high, n) of groups of replicates, each (R,); for statements on every group.
 
     At Bonferroni's level Student's t intervals hold all means at once, and the smallest mean then lies between the
-    lowest of their lower and the lowest of their upper ends (derived), with at least this confidence.
-
-    n is the smallest number of finite values. The interval is NaN if a group has fewer than two of them, and the
-    mean too if a group has none or there is no group: the missing one might be the smallest.
+    lowest of their lower and the lowest of their upper ends (derived). n is the smallest number of finite values;
+    the interval is NaN if that is below two, and the mean too if a group has none or there is no group.
     """
     rows = [mean_interval(group, 1 - (1 - confidence) / len(groups)) for group in groups]
     if not rows:
@@ -55,10 +53,9 @@ def largest_mean(groups: Sequence[ArrayLike], confidence: float) -> tuple[float,
 def outermost_mean(
     groups: Sequence[ArrayLike], confidence: float, low: float, high: float
 ) -> tuple[float, float, float, int]:
-    """Return the smallest or the largest mean, whichever speaks more against all lying between two bounds.
+    """Return `smallest_mean` or `largest_mean`, whichever speaks more against all lying between two bounds.
 
-    An interval outside of the bounds comes before one that straddles a bound, and that before one inside; of
-    two alike the one that reaches further out. The result is (mean, low, high, n), as of `smallest_mean`.
+    An interval outside of the bounds comes before one that does not, then the one that reaches further out.
     """
 
     def evidence(interval: tuple[float, float, float, int]) -> tuple[bool, float]:
@@ -69,10 +66,7 @@ def outermost_mean(
 
 
 def share_interval(count: int, n: int, confidence: float) -> tuple[float, float, float, int]:
-    """Return (share, low, high, n) of `count` among n replicates; NaN for all but n at n = 0.
-
-    The interval is the exact one of Clopper and Pearson 1934 (Biometrika 26:404).
-    """
+    """Return (share, low, high, n) of `count` among n, exact (Clopper and Pearson 1934); NaN at n = 0."""
     if n == 0:
         return np.nan, np.nan, np.nan, 0
     interval = stats.binomtest(count, n).proportion_ci(confidence)
@@ -82,18 +76,14 @@ def share_interval(count: int, n: int, confidence: float) -> tuple[float, float,
 def summarize(frame: pd.DataFrame, by: list[str], columns: list[str], confidence: float) -> pd.DataFrame:
     """Summarize replicates, the rows of `frame`: one row per group of equal `by`, in order of first appearance.
 
-    Missing values in `by` form groups of their own.
-
-    Returns:
-        `by`; `<c>_mean`, `<c>_low`, `<c>_high` of each column c (the bounds NaN for a single value); `replicates`,
-        the number of values behind the means, and `missing`, the rows left out for not being finite. Where columns
-        miss different numbers of values the one that misses most counts, but a column without any value in the
-        group (say, a test loss that this step did not measure) does not.
+    The result has `by`; `<c>_mean`, `<c>_low`, `<c>_high` of each column c (the bounds NaN for a single value);
+    `replicates`, the number of values behind the means, and `missing`, the rows left out for not being finite. Of
+    columns that miss different numbers of values the one that misses most counts, unless it has none in the group
+    (say, a test loss that this step did not measure).
     """
     finite = frame[columns].astype(np.float64)
     finite = finite.where(np.isfinite(finite))
-    keys = [frame[column] for column in by]
-    groups = finite.groupby(keys, sort=False, dropna=False, observed=True)
+    groups = finite.groupby([frame[column] for column in by], sort=False, dropna=False, observed=True)
     mean, count = groups.mean(), groups.count()
     half = _half_width(groups.std(), count, confidence)
     rows = groups.size()
@@ -120,9 +110,8 @@ def _half_width(deviation, count, confidence: float):
 def expanded_tails(confidence: float, n: int) -> tuple[float, float]:
     """Return the quantile levels (low, high) of a bootstrap interval of n replicates; NaN for n below 2.
 
-    Plain percentiles are too narrow for few replicates. The levels Phi(-+ sqrt(n/(n-1)) t) make the interval of a
-    mean as wide as Student's t interval. Source: Hesterberg 2015, What Teachers Should Know About the
-    Bootstrap, section 4.2.
+    Phi(-+ sqrt(n/(n-1)) t) makes the interval of a mean as wide as Student's t interval; plain percentiles are too
+    narrow for few replicates. Source: Hesterberg 2015, What Teachers Should Know About the Bootstrap, section 4.2.
     """
     if n < 2:
         return np.nan, np.nan
@@ -148,12 +137,9 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Return the percentile interval (low, high) of a statistic of independent groups of replicates.
 
-    Its levels are those of `expanded_tails` for the smallest group. Replicates are resampled, not their single
-    values, so a statistic may use all that was measured of them.
-
     `statistic` takes one index array per group, the replicates drawn; `groups` are the numbers of replicates in
-    each. The interval is NaN when a group has fewer than two replicates, or when more than 1 - confidence of the
-    resamples give NaN; fewer are left out.
+    each. The levels are those of `expanded_tails` for the smallest group. The interval is NaN when a group has
+    fewer than two replicates, or when more than 1 - confidence of the resamples give NaN; fewer are left out.
     """
     if min(groups) < 2:
         return np.nan, np.nan
@@ -169,14 +155,12 @@ def root_mean_square_interval(
     confidence: float,
     generator: np.random.Generator,
 ) -> tuple[float, tuple[float, float]]:
-    """Estimate a root mean square of differences of means, without the part that sampling adds, and its interval.
+    """Return a root mean square of differences of means, without the part that sampling adds, and its (low, high).
 
-    The squares of noisy differences add up even where the true differences are zero. The bootstrap tells by how
-    much: its mean lies above the plain value as far as that lies above the truth, and its percentiles therefore
-    twice as far. Source: the bootstrap estimate of bias, Efron and Tibshirani 1993, chapter 10.
-
-    The arguments are those of `bootstrap_interval`, with the plain mean square as the statistic. The result is the
-    corrected root mean square, at least 0, and its (low, high); NaN where a group has fewer than two replicates.
+    The squares of noisy differences add up even where the true differences are zero. The bootstrap's mean lies
+    above the plain value as far as that lies above the truth, and its percentiles therefore twice as far
+    (bootstrap estimate of bias, Efron and Tibshirani 1993, chapter 10). Arguments as of `bootstrap_interval`, with
+    the plain mean square as the statistic; NaN where a group has fewer than two replicates.
     """
     if min(groups) < 2:
         return np.nan, (np.nan, np.nan)
@@ -195,28 +179,22 @@ def _bootstrap(statistic, groups: Sequence[int], resamples: int, generator: np.r
     return [statistic(*(generator.integers(n, size=n) for n in groups)) for _ in range(resamples)]
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A difference of two means, b - a: its estimate, its interval, and p-values.
-
-    Attributes:
-        estimate, low, high: the difference with Welch's interval.
-        p_equal: two-sided, of equal means (Welch's t-test).
-        p_equivalent: of means further apart than the margin (two one-sided tests, Schuirmann 1987); NaN without a
-            margin.
-        n: the smaller number of replicates.
-    """
+class Difference(NamedTuple):
+    """A difference of two means, b - a, with Welch's interval and p-values."""
 
     estimate: float
     low: float
     high: float
-    p_equal: float
-    p_equivalent: float
-    n: int
+    p_equal: float  # two-sided, of equal means (Welch's t-test)
+    p_equivalent: float  # of means further apart than the margin (two one-sided tests, Schuirmann 1987)
+    n: int  # the smaller number of replicates
 
 
 def difference(a: ArrayLike, b: ArrayLike, confidence: float, margin: float = np.nan) -> Difference:
-    """Compare the means of two independent groups of replicates, (n,) and (m,); NaN with fewer than two in one."""
+    """Compare the means of two independent groups of replicates, (n,) and (m,); NaN with fewer than two in one.
+
+    `p_equivalent` is NaN without a margin.
+    """
     a, b = _finite(a), _finite(b)
     n = min(len(a), len(b))
     if n < 2:

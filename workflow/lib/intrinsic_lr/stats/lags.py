@@ -18,7 +18,7 @@ def lag_distances(table: pd.DataFrame) -> dict[int, pd.DataFrame]:
     """Return for each starting checkpoint T its distances (replicates, lags), lags ascending.
 
     `table` has the columns `step` (T), `delta`, `replicate`, `l2`. Replicates with a distance that is not finite
-    are left out everywhere, so that all tables have the same rows; there is no table where none is left.
+    are left out everywhere; there is no table where none is left.
     """
     wide = table.pivot(index="replicate", columns=["step", "delta"], values="l2").sort_index(axis=1)
     wide = wide[np.isfinite(wide).all(axis=1)]
@@ -39,10 +39,7 @@ def well_separated(lags: np.ndarray, lag_ratio: float) -> list[int]:
 
 
 def growth(distances: pd.DataFrame, lag_ratio: float, rows: np.ndarray) -> float:
-    """Return the least relative growth of the mean distance from one to the next of the `well_separated` lags.
-
-    NaN where there is a single lag.
-    """
+    """Return the least relative growth of the mean distance from one `well_separated` lag to the next, or NaN."""
     mean = distances.to_numpy()[rows].mean(axis=0)
     kept = well_separated(distances.columns.to_numpy(float), lag_ratio)
     steps = mean[kept][1:] / mean[kept][:-1] - 1
@@ -82,9 +79,9 @@ def over_ou(distances: pd.DataFrame, short_lags: float, rows: np.ndarray) -> flo
 
 
 def slope(distances: pd.DataFrame, rows: np.ndarray) -> float:
-    """Return the log-log slope of the mean squared distance over the lags from half the longest on.
+    """Return the log-log slope of the mean squared distance over the lags from half the longest on, at least two.
 
-    Free diffusion has slope 1, a process that has levelled off 0 (derived). NaN with fewer than two such lags.
+    Free diffusion has slope 1, a process that has levelled off 0 (derived).
     """
     lags = distances.columns.to_numpy(float)
     late = lags >= lags.max() / 2
@@ -97,8 +94,8 @@ def slope(distances: pd.DataFrame, rows: np.ndarray) -> float:
 def effective_dimension(distances: pd.Series) -> int:
     """Return the dimension, 2 to 10,000, in which an isotropic process has this variation of squared distances.
 
-    In d dimensions the squared distance is a multiple of a chi-squared variable with d degrees of freedom, whose
-    squared coefficient of variation is 2 / d (derived).
+    In d dimensions they are a multiple of a chi-squared variable, of squared coefficient of variation 2 / d
+    (derived).
     """
     squared = distances.to_numpy() ** 2
     variation = squared.var(ddof=1) / squared.mean() ** 2 if len(squared) > 1 else np.inf
@@ -135,8 +132,8 @@ def sphere_walk(
 ) -> np.ndarray:
     """Return directions, unit vectors (T, R, d), at ascending steps (T,) of walks driven by noise alone.
 
-    The walks start in the directions of `start` (R, d). Between two steps a direction keeps the expected cosine
-    (`theory.sphere_walk_cosine`), and the rest is noise orthogonal to it (derived).
+    They start in the directions of `start` (R, d), keep the expected cosine (`theory.sphere_walk_cosine`) between
+    two steps, and the rest is noise orthogonal to it (derived).
     """
     states = [start / np.linalg.norm(start, axis=1, keepdims=True)]
     for gap in np.diff(steps):

@@ -1,7 +1,7 @@
 """What a training loss curve shows: destabilizations, and the regime of a fixed effective learning rate."""
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,32 +14,21 @@ FALLING = 0.9
 """A loss whose last quarter has a mean below this share of the quarter before counts as converging."""
 
 
-@dataclass(frozen=True)
-class Destabilizations:
-    """Excursions of one loss curve.
+class Destabilizations(NamedTuple):
+    """Excursions of one loss curve, as indices into it."""
 
-    Attributes:
-        settled: index of the first value at or below the lower threshold; the curve's length if there is none.
-        at: indices at which the loss passed the upper threshold, one for each excursion, ascending.
-    """
-
-    settled: int
-    at: np.ndarray
+    settled: int  # of the first value at or below the lower threshold; the curve's length if there is none
+    at: np.ndarray  # where the loss passed the upper threshold, one for each excursion, ascending
 
 
 def destabilizations(loss: ArrayLike, low: float, high: float) -> Destabilizations:
-    """Find the excursions of a loss curve: each a rise above `high` after the loss was at or below `low`.
+    """Find the excursions of a loss curve (T,): each a rise above `high` after the loss was at or below `low`.
 
     With two thresholds (a Schmitt trigger, derived) an excursion counts once, however often it crosses the upper
     one, until the loss has been low again. A value that is not finite counts as high.
 
     >>> destabilizations([0.5, 0.05, 2.0, 0.4, 2.0, 0.05, 2.0], low=0.1, high=1.0).at.tolist()
     [2, 6]
-
-    Args:
-        loss: losses of successive steps, shape (T,).
-        low: lower threshold.
-        high: upper threshold, above `low`.
     """
     loss = np.asarray(loss, np.float64)
     is_low = loss <= low
@@ -51,18 +40,11 @@ def destabilizations(loss: ArrayLike, low: float, high: float) -> Destabilizatio
 
 
 def late_over_best(loss: ArrayLike, window: float, late: float) -> tuple[float, float]:
-    """Return the best loss that a run has held, and its mean late loss.
+    """Return the best loss that a run has held, and its mean over the last share `late` of the run.
 
-    The minimum of many noisy values lies below their mean even where nothing changes. A level counts as held where
-    it is the median over a window (derived).
-
-    Args:
-        loss: losses at evenly spaced steps, shape (T,).
-        window: the window as a share of the run; at least three values.
-        late: the last share of the run that the late mean is taken over.
-
-    Returns:
-        (best, late mean); NaN for both where a loss is not finite or there are fewer than three.
+    The minimum of many noisy values lies below their mean even where nothing changes, so a level counts as held
+    where it is the median over a share `window` of the run, at least three values (derived). `loss` (T,) is evenly
+    spaced; NaN for both where it is not finite or has fewer than three values.
     """
     loss = np.asarray(loss, np.float64)
     if len(loss) < 3 or not np.isfinite(loss).all():
@@ -75,14 +57,9 @@ def late_over_best(loss: ArrayLike, window: float, late: float) -> tuple[float, 
 def regime(batch_loss: ArrayLike, classes: int) -> str:
     """Return the regime of one run on the sphere: `CONVERGING`, `CHAOTIC` or `DIVERGED`.
 
-    Kodryan et al. 2022 (arXiv:2209.03695) tell the regimes apart by eye: at a small effective learning rate the
-    loss converges, at a medium one it stays in a chaotic equilibrium, at a large one it ends as a random walk at
-    the loss of guessing. The rule is derived from these descriptions. It compares means of quarters, so that the
-    noise of single mini-batches does not decide. A run that is not finite has diverged.
-
-    Args:
-        batch_loss: mini-batch losses in nats, evenly spaced over the training, shape (T,).
-        classes: number of labels K.
+    Kodryan et al. 2022 (arXiv:2209.03695) tell by eye whether the loss converges, stays in a chaotic equilibrium,
+    or ends as a random walk at the loss of guessing. The rule is derived from that; it compares means of quarters
+    of `batch_loss` (T,), in nats and evenly spaced, so that single mini-batches do not decide.
     """
     third, last = (part.mean() for part in np.array_split(np.asarray(batch_loss, np.float64), 4)[2:])
     if not math.isfinite(last) or last > DIVERGED_SHARE * math.log(classes):

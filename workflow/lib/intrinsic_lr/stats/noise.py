@@ -4,27 +4,19 @@ All estimators take the Gram matrix (n, n) of independent mini-batch gradients, 
 there are.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
 
-@dataclass(frozen=True)
-class NoiseMoments:
-    """Moments of the gradient noise.
+class NoiseMoments(NamedTuple):
+    """Moments of the gradient noise, unbiased."""
 
-    Attributes:
-        squared_norm: mean squared norm N of a mini-batch gradient.
-        mean_squared_norm: squared norm G of the mean gradient, unbiased.
-        trace: Tr Sigma = N - G, unbiased.
-        trace_of_square: Tr Sigma^2, unbiased.
-    """
-
-    squared_norm: float
-    mean_squared_norm: float
-    trace: float
-    trace_of_square: float
+    squared_norm: float  # mean squared norm N of a mini-batch gradient
+    mean_squared_norm: float  # squared norm G of the mean gradient
+    trace: float  # Tr Sigma = N - G
+    trace_of_square: float  # Tr Sigma^2
 
     @property
     def participation_ratio(self) -> float:
@@ -76,11 +68,8 @@ def isotropic_top_eigenvalue(
     """Draw the top eigenvalue that isotropic noise in `dimension` directions would show with as many batches.
 
     Few vectors in many directions have a wide spectrum even if no direction is preferred (Marchenko and Pastur).
-
-    Returns:
-        Two arrays (draws,) in the units of `top_eigenvalues`: of Gaussian noise of the measured trace, and of
-        noise with the measured lengths in uniform directions. The second is the stricter null, because a few long
-        gradients stand out by themselves.
+    The two arrays (draws,) are of Gaussian noise of the measured trace, and of noise with the measured lengths in
+    uniform directions, the stricter null: a few long gradients stand out by themselves.
     """
     n = len(gram)
     trace = noise_moments(gram).trace

@@ -4,8 +4,6 @@ gamma = ||w||^4 / eta^2 is the effective learning rate to the power -2. Its equa
 d gamma/dt = -4 lambda_e gamma + 2 s2(t) is linear, so means over replicates obey it as single runs do.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -15,27 +13,20 @@ RATES = np.geomspace(0.125, 8.0, 121)
 
 
 def integrated_gamma(step: ArrayLike, start: float, rate: float, noise: ArrayLike) -> np.ndarray:
-    """Return gamma(t), shape (T,), of d gamma/dt = -rate gamma + 2 s2(t) from `start`.
+    """Return gamma(t), shape (T,), of d gamma/dt = -rate gamma + 2 s2(t) from `start` (paper, rate = 4 lambda_e).
 
-    The noise is constant from one step to the next, for which the solution is exact (derived). Source of the
-    equation: paper, equation of gamma, with rate = 4 lambda_e.
-
-    Args:
-        step: increasing, shape (T,).
-        start: gamma at the first step.
-        rate: per step, above 0.
-        noise: s2 = E ||g^||^2 in the interval that ends at each step, shape (T,); the first is not used.
+    `step` (T,) is increasing, `rate` per step and above 0, and `noise` (T,) is s2 = E ||g^||^2 in the interval
+    that ends at each step, the first of them not used; constant in each interval, so that the solution is exact
+    (derived).
     """
     decayed, kernel = _propagators(np.asarray(step, np.float64), np.atleast_1d(rate))
     return (start * decayed + kernel @ np.asarray(noise, np.float64)[1:])[0]
 
 
 def thinned(trace: pd.DataFrame, kept: ArrayLike) -> pd.DataFrame:
-    """Keep some steps of a trace; the noise at each becomes its mean over the steps since the one before.
+    """Keep some steps of a trace; the `noise` at each becomes its mean over the steps since the one before.
 
-    Args:
-        trace: columns `step`, `replicate`, `noise` and others, which stay as they are.
-        kept: steps of the trace to keep.
+    The other columns, `step` and `replicate` among them, stay as they are.
     """
     kept = np.unique(kept)
     trace = trace[trace["step"] <= kept[-1]]
@@ -55,7 +46,6 @@ def _propagators(step: np.ndarray, rates: np.ndarray) -> tuple[np.ndarray, np.nd
     return decayed, kernel
 
 
-@dataclass(frozen=True)
 class RelaxationFit:
     """Fits the rate at which a measured gamma relaxes, given the measured noise (derived).
 
@@ -64,12 +54,8 @@ class RelaxationFit:
     on the grid `RATES` times the `predicted` rate, 4 lambda_e, refined by a parabola. `step` (T,) is increasing.
     """
 
-    step: np.ndarray
-    predicted: float
-
-    def __post_init__(self) -> None:
-        step = np.asarray(self.step, np.float64)
-        object.__setattr__(self, "_parts", _propagators(step, RATES * self.predicted))
+    def __init__(self, step: ArrayLike, predicted: float) -> None:
+        self._parts = _propagators(np.asarray(step, np.float64), RATES * predicted)
 
     def fit(self, gamma: ArrayLike, noise: ArrayLike) -> tuple[float, float]:
         """Return (r / predicted, c) from means over replicates: gamma (T,), and s2 (T,) as in `integrated_gamma`.
@@ -92,13 +78,11 @@ class RelaxationFit:
 
 
 def time_below(times: ArrayLike, values: ArrayLike, level: float) -> np.ndarray:
-    """Return when curves fall below a level for good.
+    """Return when curves (..., T) fall below a level for good, (...), at ascending positive `times` (T,).
 
-    The crossing is interpolated between the last time at which a curve is not below the level and the next one:
-    linear in the value and in the logarithm of time (derived).
-
-    `times` (T,) are ascending and positive, `values` (..., T), the result (...). It is NaN for a curve that is
-    below from the start, or not below at the end, or not finite somewhere.
+    Interpolated between the last time at which a curve is not below the level and the next one, linear in the
+    value and in the logarithm of time (derived). NaN for a curve that is below from the start, or not below at the
+    end, or not finite somewhere.
 
     >>> round(float(time_below([1.0, 10.0, 100.0], [1.0, 0.5, 0.0], 0.5)), 6)
     10.0

@@ -5,7 +5,7 @@ Only lambda_e matters: another eta rescales the start (paper, section 1). The wh
 descent with weight decay never settles there.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,31 +20,23 @@ A step multiplies x by 1 - 2k, and k grows at the rate 2 lambda_e: the integral 
 """
 
 
-@dataclass(frozen=True)
-class Descent:
-    """What was measured along some runs.
+class Descent(NamedTuple):
+    """What was measured along some runs (...) at the T steps kept.
 
-    Attributes:
-        steps: the steps kept, shape (T,).
-        loss: the loss at these steps, shape (T, ...) like the starts. It is NaN once x is exactly 0 under weight
-            decay: then the gradient stays 0 and the norm collapses.
-        squared_norm: ||w||^2, likewise.
-        mean_loss: mean over the last half of the steps with weight decay (...).
-        last: the final weights (..., 2).
+    The loss is NaN once x is exactly 0 under weight decay: then the gradient stays 0 and the norm collapses.
     """
 
-    steps: np.ndarray
-    loss: np.ndarray
-    squared_norm: np.ndarray
-    mean_loss: np.ndarray
-    last: np.ndarray
+    steps: np.ndarray  # (T,)
+    loss: np.ndarray  # (T, ...)
+    squared_norm: np.ndarray  # ||w||^2, (T, ...)
+    mean_loss: np.ndarray  # over the last half of the steps with weight decay, (...)
+    last: np.ndarray  # the final weights, (..., 2)
 
 
 def smallest_intrinsic_lr(dtype: type = np.float64) -> float:
     """Return the intrinsic learning rate below which x can reach exactly 0.
 
-    Before the first excursion |x| falls by exp(-DESCENT / lambda_e), whatever the learning rate, which has to be
-    above the smallest number of the format (derived).
+    Before the first excursion |x| falls by exp(-DESCENT / lambda_e), whatever the learning rate (derived).
     """
     return float(DESCENT / -np.log(np.finfo(dtype).smallest_subnormal, dtype=np.float64))
 
@@ -64,10 +56,7 @@ def descend(
     """Run descent with weight decay for `steps`, then without it for `steps_without`.
 
     Every start (..., 2) is a run, and the learning rates `lr` broadcast against the runs (...). `intrinsic_lr` is
-    0 for no weight decay, `keep_every` the number of steps between two rows of the result.
-
-    Raises:
-        InputError: if the intrinsic rate is so small that x underflows to 0.
+    0 for no weight decay; InputError if it is so small that x underflows to 0.
     """
     lowest = smallest_intrinsic_lr()
     if 0 < intrinsic_lr < lowest:
@@ -85,9 +74,10 @@ def descend(
         if steps // 2 <= step < steps:
             total += value
             counted += 1
-        if step % keep_every == 0 or step == steps + steps_without:
+        last = step == steps + steps_without
+        if step % keep_every == 0 or last:
             kept.append((step, value, squared_norm))
-        if step == steps + steps_without:
+        if last:
             break
         grad_scale = lr * 2 * x * y / squared_norm**2
         x, y = (1 - decay) * x - grad_scale * y, (1 - decay) * y + grad_scale * x
