@@ -11,7 +11,7 @@ from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.models.networks import Norm, build_network
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.plan import TrainingPlan
-from intrinsic_lr.study.schedules import Segment, Timeline
+from intrinsic_lr.study.timeline import Segment, Timeline
 from intrinsic_lr.training.batches import Batches
 from intrinsic_lr.training.loop import take_step
 from intrinsic_lr.training.state import State

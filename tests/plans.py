@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from intrinsic_lr.core import storage
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.plan import TrainingPlan
-from intrinsic_lr.study.schedules import Segment, Timeline
+from intrinsic_lr.study.timeline import Segment, Timeline
 
 LIBRARY = Path(storage.__file__).parents[2]
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.study.points import Point, check_sphere, expand
-from intrinsic_lr.study.schedules import Segment, Timeline
+from intrinsic_lr.study.timeline import Segment, Timeline
 
 DEFAULTS = {"dataset": "digits", "model": "mlp", "batch_size": 32}
 rates = st.floats(1e-18, 1e18, allow_nan=False)

@@ -10,17 +10,10 @@ from pydantic import TypeAdapter
 
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.study.config_types import validate
-from intrinsic_lr.study.schedules import (
-    Clock,
-    ScheduleConfig,
-    Segment,
-    Timeline,
-    compile_schedule,
-    exp_lr_growth,
-    lookup,
-    number,
-)  # fmt: skip
+from intrinsic_lr.study.schedules import Clock, ScheduleConfig, compile_schedule, lookup
+from intrinsic_lr.study.timeline import Segment, Timeline, exp_lr_growth, number
 
+WARM = {"warmup": {"steps": 20}}
 EXP_LR = {"kind": "exponential", "growth": "exp_lr"}
 CLOCK = Clock(intrinsic_lr=0.001, steps_per_epoch=lambda: 10)
 segments = st.builds(
@@ -47,10 +40,10 @@ def schedule(definition):
     )
 
 
-def compiled(definition, steps=100, lr=0.1, weight_decay=0.01, momentum=0.0, **others):
+def compiled(definition, steps=100, lr=0.1, weight_decay=0.01, momentum=0.0, optimiser="sgd", **others):
     """Compile a definition as the config has it, or what `lookup` found; others are those that it may name."""
     named = {name: schedule(other) for name, other in others.items()}
-    return compile_schedule(schedule(definition), lr, weight_decay, momentum, steps, CLOCK, named)
+    return compile_schedule(schedule(definition), lr, weight_decay, momentum, steps, CLOCK, named, optimiser)
 
 
 @given(timelines, st.integers(1, 200))
@@ -202,6 +195,10 @@ def drawn(**changes):
     return {"kind": "phases", "phases": [{key: value for key, value in phase.items() if value is not None}]}
 
 
+def phase(**keys):
+    return {"kind": "phases", "phases": [keys]}
+
+
 @pytest.mark.parametrize(
     ("definition", "steps", "words"),
     [
@@ -211,6 +208,15 @@ def drawn(**changes):
         ({**EXP_LR, "growth": 1.01, "of": "constant"}, 100, [".of: ", "exp_lr", "1.01"]),
         ({**EXP_LR, "of": "exp"}, 100, ["of: ", "not exponential", "'exp'"]),
         ({**EXP_LR, "of": "cosine"}, 100, ["'cosine'", "wd_x_y_lr_z_u"]),
+        ({**EXP_LR, "of": "falling"}, 100, ["of: ", "constant pieces", "'falling'"]),
+        ({"kind": "constant", **WARM}, 19, ["warmup: ", "at most 19 steps", "20"]),
+        ({"kind": "cosine", **WARM, "decay": {"steps": 90}}, 100, ["decay: ", "at most 80 steps", "90"]),
+        (phase(shape="linear", lr_factor=0, lr_end_factor=1, length={"steps": 101}), 100, ["linear", "101"]),
+        (phase(shape="linear"), 100, ["phases.0.shape", "lr_end", "none"]),
+        (phase(lr_end=0.1), 100, ["phases.0.shape", "no lr_end", "got lr_end"]),
+        (phase(shape="exponential", lr_end=0), 100, ["exponential", "above 0", "0.1 to 0"]),
+        (phase(lr_factor=0), 100, ["above 0", "got rates of 0"]),
+        ({"kind": "phases", "phases": [{}, {}]}, 100, ["phases", "at most one phase without length"]),
         (drawn(changes=11), 10, ["draw.changes", "11 in 10 steps"]),
         (drawn(lr_factor=[2, 1]), 10, ["draw.lr_factor", "[2, 1]", "low"]),
         (drawn(lr=0.1), 10, [".draw: ", "length, lr"]),
@@ -219,7 +225,7 @@ def drawn(**changes):
 )
 def test_refusals(definition, steps, words):
     with pytest.raises(InputError) as caught:
-        compiled(definition, steps, down_and_up=STEPS_DOWN_AND_UP, exp=EXP_LR)
+        compiled(definition, steps, down_and_up=STEPS_DOWN_AND_UP, exp=EXP_LR, falling={"kind": "linear"})
     assert [word for word in words if word not in str(caught.value)] == [], caught.value
 
 
@@ -241,3 +247,81 @@ def test_no_equivalent_of_a_sharp_rise():
 def test_no_weight_decay_no_intrinsic_time():
     with pytest.raises(InputError, match="weight decay 0"):
         Clock(0.0, lambda: 10).steps("inverse_intrinsic_lr", 1)
+
+
+def by_definition(kind, step, lr=0.1, warmup=20, decay=80, end=0.0, steps=100):
+    """Return the learning rate of a step as the textbook writes it."""
+    if step < warmup:
+        return lr * (step + 1) / warmup
+    if step < steps - decay:
+        return lr
+    share = (step - (steps - decay)) / decay
+    fallen = share if kind == "linear" else (1 - math.cos(math.pi * share)) / 2
+    return lr + (end * lr - lr) * fallen
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine"])
+@pytest.mark.parametrize(
+    ("definition", "given"),
+    [
+        ({}, {"warmup": 0, "decay": 100}),
+        (WARM, {}),
+        ({**WARM, "end_factor": 0.1}, {"end": 0.1}),
+        ({**WARM, "decay": {"epochs": 3}}, {"decay": 30}),
+        ({"decay": {"inverse_intrinsic_lr": 0.03}, "warmup": {"epochs": 1}}, {"warmup": 10, "decay": 30}),
+    ],
+)
+def test_warm_up_and_decay_step_by_step(kind, definition, given):
+    timeline = compiled({"kind": kind, **definition})
+    assert len(timeline.segments) <= 3, "one segment a piece, whatever the number of steps"
+    for step in range(100):
+        assert timeline.at(step) == pytest.approx((by_definition(kind, step, **given), 0.01), rel=1e-12)
+
+
+def test_warm_up_before_a_constant_rate():
+    timeline = compiled({"kind": "constant", **WARM})
+    assert [timeline.at(step)[0] for step in (0, 9, 19, 20, 99)] == pytest.approx([0.005, 0.05, 0.1, 0.1, 0.1])
+
+
+def test_any_sequence_of_pieces():
+    definition = {
+        "kind": "phases",
+        "phases": [
+            {"length": {"steps": 10}, "lr_factor": 0, "shape": "linear", "lr_end_factor": 1},
+            {},
+            {"length": {"steps": 30}, "shape": "cosine", "lr_end": 0.02, "weight_decay_factor": 0.5},
+            {"length": {"steps": 20}, "lr": 0.02, "shape": "exponential", "lr_end_factor": 0.002},
+        ],
+    }
+    timeline = compiled(definition)
+    assert [segment.steps for segment in timeline.segments] == [10, 40, 30, 20]
+    assert [timeline.at(step)[0] for step in (0, 10, 49, 50)] == pytest.approx([0.01, 0.1, 0.1, 0.1])
+    assert timeline.at(65) == pytest.approx((0.06, 0.005))
+    assert [timeline.at(step)[0] for step in (80, 90)] == pytest.approx([0.02, 0.002])
+    assert all(timeline.at(step)[0] > 0 for step in range(100))
+
+
+@given(st.sampled_from(["linear", "cosine"]), st.integers(1, 99))
+def test_truncation_keeps_the_beginning_of_an_interpolation(kind, steps):
+    timeline = compiled({"kind": kind, **WARM, "decay": {"steps": 50}})
+    cut = timeline.truncated(steps)
+    assert cut.steps == steps
+    assert [cut.at(step) for step in range(steps)] == [timeline.at(step) for step in range(steps)]
+    assert cut.truncated(1) == timeline.truncated(1)
+
+
+def test_equivalent_of_adamw_follows_the_recursion_of_its_scale():
+    original = compiled(STEPS_DOWN_AND_UP, 5000, weight_decay=0.004)
+    definition = {**EXP_LR, "of": "down_and_up"}
+    settings = {"steps": 5000, "weight_decay": 0.004, "down_and_up": STEPS_DOWN_AND_UP, "optimiser": "adamw"}
+    equivalent = compiled(definition, **settings)
+    scale = Decimal(1)
+    with localcontext(prec=60):
+        for step in range(5000):
+            lr, weight_decay = map(Decimal, original.at(step))
+            assert equivalent.gradient_factor(step) == pytest.approx(float(1 / scale), rel=3e-16 * (step + 30))
+            scale *= 1 - lr * weight_decay
+            assert equivalent.at(step) == (pytest.approx(float(lr / scale), rel=3e-16 * (step + 30)), 0)
+    plain = compiled({**definition, "first_buffer": "zero"}, **settings)
+    assert {plain.gradient_factor(step) for step in (0, 4999)} == {1.0}
+    assert plain.at(4999) == equivalent.at(4999)

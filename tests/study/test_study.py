@@ -159,6 +159,15 @@ def test_formats_and_look_of_figures_do_not_depend_on_how_they_are_written():
     assert Study.read(merge_configs(config, {"figures": {"formats": []}})).formats == ["svg"]
 
 
+def test_a_schedule_that_depends_on_the_length_is_shared_at_one_length_only():
+    config = two({"length": {"steps": 200}}, grid={"lr": 0.1, "weight_decay": 0.01, "schedule": "mine"})
+    config["schedules"] = {"mine": {"kind": "constant", "warmup": {"steps": 50}}}
+    assert len(Study.read(config).trainings) == 1
+    config["schedules"] = {"mine": {"kind": "cosine"}}
+    with pytest.raises(InputError, match=r"'mine': its rates depend .* expected 100 steps, .* got 200"):
+        Study.read(config)
+
+
 def test_a_shared_point_needs_one_block_size():
     with pytest.raises(InputError, match=r"experiments\.two\.block_size: expected 2, .* got 4"):
         Study.read(two({"block_size": 4}))

@@ -24,7 +24,8 @@ from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.models.normalisation import BatchStatistics
 from intrinsic_lr.runs import ensembles as runs
 from intrinsic_lr.stats.geometry import angles
-from intrinsic_lr.study.schedules import Clock, Exponential, ScheduleConfig, compile_schedule, exp_lr_growth
+from intrinsic_lr.study.schedules import Clock, Exponential, ScheduleConfig, compile_schedule
+from intrinsic_lr.study.timeline import exp_lr_growth
 from intrinsic_lr.training import recorder as recording
 from intrinsic_lr.training.batches import Batches
 from intrinsic_lr.training.evaluation import EvaluationData, evaluate

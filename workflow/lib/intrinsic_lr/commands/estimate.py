@@ -19,8 +19,8 @@ from intrinsic_lr.data.dataset_sizes import Sizes
 from intrinsic_lr.study.config_files import merge_files
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.plan import TrainingPlan
-from intrinsic_lr.study.schedules import Segment, Timeline
 from intrinsic_lr.study.study import Study
+from intrinsic_lr.study.timeline import Segment, Timeline
 
 SECONDS = 1.0
 """How long the steps of one setting are timed."""

@@ -11,7 +11,7 @@ from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.seeding import stream_seed
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.points import check_precision, check_sphere
-from intrinsic_lr.study.schedules import Timeline
+from intrinsic_lr.study.timeline import Timeline
 
 
 def _model(value: Any) -> Any:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.study.config_types import Allowed, Index, Nonnegative, Positive, Text
-from intrinsic_lr.study.schedules import Timeline, canonical, number
+from intrinsic_lr.study.timeline import Timeline, canonical, number
 
 MOST_POINTS = 10_000
 RATES = ("lr", "weight_decay", "intrinsic_lr")

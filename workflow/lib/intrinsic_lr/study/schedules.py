@@ -1,4 +1,4 @@
-"""Schedules of learning rate and weight decay, compiled to segments of steps."""
+"""Schedules of learning rate and weight decay as a config defines them, compiled to segments of steps."""
 
 import math
 import random
@@ -29,116 +29,20 @@ from intrinsic_lr.study.config_types import (
     problem,
     unknown,
 )
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Steps with one weight decay and a constant or exponentially growing learning rate.
-
-    The growth may settle in: t steps into the segment the learning rate is
-    lr growth^t F(0) / F(t) with F(t) = (1 + b q^t) (1 + b q^(t+1)), the tapered exponential schedule of
-    Li and Arora (arXiv:1910.07454).
-
-    Attributes:
-        steps: number of steps.
-        lr: learning rate of the first step.
-        weight_decay: weight decay of every step.
-        growth: factor of the learning rate from one step to the next, once the taper has died away.
-        taper: b, 0 for a growth that is geometric from the first step on.
-        taper_ratio: q, below 1.
-    """
-
-    steps: int
-    lr: float
-    weight_decay: float
-    growth: float = 1.0
-    taper: float = 0.0
-    taper_ratio: float = 0.0
-
-    def lr_at(self, offset: int) -> float:
-        """Return the learning rate of the step `offset` steps into the segment."""
-        rate = self.lr * self.growth**offset
-        return rate * self._settling(0) / self._settling(offset) if self.taper else rate
-
-    def _settling(self, offset: int) -> float:
-        """Return F(offset)."""
-        b, q = self.taper, self.taper_ratio
-        return (1.0 + b * q**offset) * (1.0 + b * q ** (offset + 1))
-
-
-@dataclass(frozen=True)
-class Timeline:
-    """The learning rate and weight decay of every step of a training.
-
-    Attributes:
-        segments: one after the other.
-        first_buffer: the momentum buffer before the first step, as a multiple of the scale-invariant weights
-            there; 0 is how `torch.optim.SGD` starts.
-    """
-
-    segments: tuple[Segment, ...]
-    first_buffer: float = 0.0
-
-    @property
-    def steps(self) -> int:
-        """Number of steps of the training."""
-        return sum(segment.steps for segment in self.segments)
-
-    def at(self, step: int) -> tuple[float, float]:
-        """Return learning rate and weight decay of the update from state `step` to state `step + 1`."""
-        for segment in self.segments:
-            if step < segment.steps:
-                return segment.lr_at(step), segment.weight_decay
-            step -= segment.steps
-        raise IndexError("step past the end of the timeline")
-
-    def truncated(self, steps: int) -> "Timeline":
-        """Return the first `steps` steps."""
-        kept = []
-        for segment in self.segments:
-            if steps <= 0:
-                break
-            kept.append(replace(segment, steps=min(segment.steps, steps)))
-            steps -= segment.steps
-        return replace(self, segments=tuple(kept))
-
-
-def number(value: float) -> str:
-    """Spell a number canonically: 12 significant digits, so that 1, 1.0 and 0.1 * 10 are one text, and no plus."""
-    return f"{float(value):.12g}".replace("+", "")
-
-
-def canonical(value: float) -> float:
-    """Round to the 12 significant digits that names carry, so that name and value agree."""
-    return float(number(value))
-
-
-def exp_lr_growth(lr: float, weight_decay: float, momentum: float) -> float:
-    """Return alpha of the exponential schedule that replaces weight decay.
-
-    alpha is the larger root of x^2 - (1 + mu - eta*lambda) x + mu = 0; without momentum 1 - eta*lambda.
-    Source: Li and Arora, An Exponential Learning Rate Schedule for Deep Learning (arXiv:1910.07454).
-
-    Raises:
-        InputError: when the roots are complex or equal, where no ExpLR-equivalent schedule exists.
-    """
-    decay = lr * weight_decay
-    b = 1.0 + momentum - decay
-    # b^2 - 4 mu, without the cancellation that would cost alpha its last digits, which grow with every step.
-    discriminant = (1.0 - momentum) ** 2 - decay * (2.0 + 2.0 * momentum - decay)
-    if discriminant <= 0 or b <= 0:
-        raise InputError(
-            f"exponential schedule: learning rate {number(lr)} times weight decay {number(weight_decay)} "
-            f"is too large for momentum {number(momentum)}; expected less than (1 - sqrt(momentum))^2"
-        )
-    return (b + discriminant**0.5) / 2.0
-
+from intrinsic_lr.study.timeline import (
+    LARGEST_GROWTH,
+    Segment,
+    Timeline,
+    canonical,
+    equivalent_of_adamw,
+    equivalent_of_sgd,
+    number,
+    overgrown,
+)
 
 MOST_STEPS = 10**12
 LARGEST_RATE = 1e36
 """Largest rate of a step: the product of two rates of the config."""
-LARGEST_GROWTH = 1e16
-"""Largest growth of a learning rate: squared norms grow alike and their squares must fit in float32."""
 
 
 @dataclass(frozen=True)
@@ -171,14 +75,66 @@ class Clock:
         return [self.steps(unit, item) for item in (value if isinstance(value, list) else [value])]
 
 
-class Constant(Part):
+class _Warm(Part):
+    """Schedules that may begin with a warm-up."""
+
+    warmup: Duration | None = None
+    """how long the learning rate rises linearly from 0 at first"""
+
+    def rise(self, lr: float, weight_decay: float, steps: int, clock: Clock) -> Segment:
+        """Return the segment of the warm-up."""
+        length = _within(steps, "warmup", self.warmup, clock) if self.warmup else 0
+        return Segment(length, 0.0, weight_decay, shape="linear", lr_end=lr)
+
+
+def _within(steps: int, key: str, duration: Mapping[str, Any], clock: Clock) -> int:
+    """Return the steps of a part of a training that has `steps` steps for it."""
+    (length,) = clock.read(duration)
+    if length > steps:
+        raise InputError(f"{key}: expected at most {steps} steps, which the training has for it, got {length}")
+    return length
+
+
+class Constant(_Warm):
     """The rates of the point at every step."""
 
     kind: Literal["constant"]
 
     def segments(self, lr: float, weight_decay: float, steps: int, clock: Clock) -> list[Segment]:
         """Return the segments of a training of `steps` steps at a point's rates."""
-        return [Segment(steps, lr, weight_decay)]
+        rise = self.rise(lr, weight_decay, steps, clock)
+        return [rise, Segment(steps - rise.steps, lr, weight_decay)]
+
+
+class _Annealed(_Warm):
+    """Schedules whose learning rate falls until the end of the training."""
+
+    decay: Duration | None = None
+    """how long it falls, at the point's own rate before (warm-up, stable, decay); without it all of the time after
+    the warm-up"""
+    end_factor: Nonnegative = 0.0
+    """the learning rate that it falls to over the point's own"""
+
+    def segments(self, lr: float, weight_decay: float, steps: int, clock: Clock) -> list[Segment]:
+        """Return the segments of a training of `steps` steps at a point's rates."""
+        rise = self.rise(lr, weight_decay, steps, clock)
+        left = steps - rise.steps
+        falling = _within(left, "decay", self.decay, clock) if self.decay else left
+        end = canonical(lr * self.end_factor)
+        fall = Segment(falling, lr, weight_decay, shape=self.kind, lr_end=end)
+        return [rise, Segment(left - falling, lr, weight_decay), fall]
+
+
+class Linear(_Annealed):
+    """A learning rate that falls linearly."""
+
+    kind: Literal["linear"]
+
+
+class Cosine(_Annealed):
+    """A learning rate that falls as half a wave of the cosine."""
+
+    kind: Literal["cosine"]
 
 
 class MultiStep(Part):
@@ -248,11 +204,17 @@ class Phase(Part):
     """A part of a schedule with rates of its own, or with random rates."""
 
     length: Duration | None = None
-    """how long it lasts; left out in the last phase: until the end"""
+    """how long it lasts; one phase may leave it out and lasts as long as the others leave time"""
     lr: Positive | None = None
     """its learning rate"""
-    lr_factor: Positive = 1.0
+    lr_factor: Nonnegative = 1.0
     """its learning rate over the point's own, in place of `lr`"""
+    shape: Literal["constant", "linear", "cosine", "exponential"] = "constant"
+    """how the learning rate goes from there to its end"""
+    lr_end: Nonnegative | None = None
+    """its learning rate in the end"""
+    lr_end_factor: Nonnegative | None = None
+    """its learning rate in the end over the point's own, in place of `lr_end`"""
     weight_decay: Nonnegative | None = None
     """its weight decay"""
     weight_decay_factor: Nonnegative = 1.0
@@ -266,6 +228,10 @@ class Phase(Part):
         if self.draw and self.model_fields_set != {"draw", "length"}:
             beside = ", ".join(sorted(self.model_fields_set - {"draw"})) or "nothing"
             raise problem(f"expected beside it length alone, which it needs, got {beside}", ".draw")
+        ends = [key for key in ("lr_end", "lr_end_factor") if getattr(self, key) is not None]
+        if len(ends) != (self.shape != "constant"):
+            expected = "no lr_end" if self.shape == "constant" else "one of lr_end and lr_end_factor"
+            raise problem(f"expected beside {self.shape} {expected}, got {', '.join(ends) or 'none'}", ".shape")
         return self
 
     def with_seed(self, seed: int) -> "Phase":
@@ -273,6 +239,25 @@ class Phase(Part):
         if self.draw is None or self.draw.seeds is None:
             return self
         return self.model_copy(update={"draw": self.draw.model_copy(update={"seed": seed, "seeds": None})})
+
+    def segments(self, lr: float, weight_decay: float, steps: int) -> list[Segment]:
+        """Return the segments of a phase of `steps` steps at a point's rates."""
+        if self.draw:
+            return self.draw.segments(lr, weight_decay, steps)
+        start = _rate(self.lr, lr * self.lr_factor)
+        decay = _rate(self.weight_decay, weight_decay * self.weight_decay_factor)
+        if self.shape == "constant" or steps == 0:
+            return [Segment(steps, start, decay)]
+        end = _rate(self.lr_end, lr * (self.lr_end_factor or 0.0))
+        if self.shape != "exponential":
+            return [Segment(steps, start, decay, shape=self.shape, lr_end=end)]
+        if not start or not end:
+            raise InputError(f"exponential phase: expected learning rates above 0, got {start:g} to {end:g}")
+        return [Segment(steps, start, decay, (end / start) ** (1.0 / steps))]
+
+
+def _rate(given: float | None, otherwise: float) -> float:
+    return canonical(otherwise if given is None else given)
 
 
 class Phases(Part):
@@ -282,21 +267,28 @@ class Phases(Part):
     phases: Many[Phase]
     """the phases in their order"""
 
+    @model_validator(mode="after")
+    def _check(self) -> "Phases":
+        if sum(phase.length is None for phase in self.phases) > 1:
+            raise problem("expected at most one phase without length, got several", ".phases")
+        return self
+
     def segments(self, lr: float, weight_decay: float, steps: int, clock: Clock) -> list[Segment]:
         """Return the segments of a training of `steps` steps at a point's rates."""
-        segments, left = [], steps
-        for phase in self.phases:
-            length = clock.read(phase.length)[0] if phase.length else left
-            if phase.draw:
-                segments += phase.draw.segments(lr, weight_decay, length)
-            else:
-                rate = lr * phase.lr_factor if phase.lr is None else phase.lr
-                decay = phase.weight_decay
-                decay = weight_decay * phase.weight_decay_factor if decay is None else decay
-                segments.append(Segment(length, canonical(rate), canonical(decay)))
-            left = max(0, left - length)
-        if left:
+        given = [clock.read(phase.length)[0] if phase.length else None for phase in self.phases]
+        left = steps - sum(length for length in given if length is not None)
+        if left > 0 and None not in given:
             raise InputError(f"the phases end {left} steps before the training; leave out the last length")
+        segments, start = [], 0
+        for phase, length in zip(self.phases, given, strict=True):
+            length = max(0, left) if length is None else length
+            if phase.shape != "constant" and start + length > steps:
+                raise InputError(
+                    f"{phase.shape} phase: expected to end within the {steps} steps of the training, got its end "
+                    f"at step {start + length}"
+                )
+            segments += phase.segments(lr, weight_decay, length)
+            start += length
         return segments
 
 
@@ -314,7 +306,8 @@ class Exponential(Part):
     """with `growth: exp_lr` the schedule to which it is equivalent, not exponential"""
     first_buffer: Literal["corrected", "zero"] = "corrected"
     """with `growth: exp_lr` and momentum: `corrected` starts the momentum buffer where the equivalence needs it,
-    `zero` as `torch.optim.SGD` does, at which it is no longer exact"""
+    `zero` as `torch.optim.SGD` does, at which it is no longer exact. With `adamw` and `lion` likewise: `corrected`
+    divides the gradients by the growth of the weights, `zero` leaves them as they are"""
 
     @model_validator(mode="after")
     def _check(self) -> "Exponential":
@@ -324,8 +317,8 @@ class Exponential(Part):
         return self
 
 
-Schedule = Constant | MultiStep | Phases | Exponential
-ScheduleConfig = by_kind(Constant, MultiStep, Phases, Exponential)
+Schedule = Constant | Linear | Cosine | MultiStep | Phases | Exponential
+ScheduleConfig = by_kind(Constant, Linear, Cosine, MultiStep, Phases, Exponential)
 _DECAY_NAME = re.compile(r"wd_([0-9]{1,6})_([0-9]{1,6})_lr_([0-9]{1,6})_([0-9]{1,6})")
 
 
@@ -372,6 +365,7 @@ def compile_schedule(
     steps: int,
     clock: Clock,
     schedules: Mapping[str, Schedule] = MappingProxyType({}),
+    optimiser: str = "sgd",
 ) -> Timeline:
     """Compile a schedule to the timeline of a training of `steps` steps.
 
@@ -383,6 +377,7 @@ def compile_schedule(
         steps: length of the training.
         clock: converts epochs and multiples of 1/lambda_e.
         schedules: the schedules that `of` may name.
+        optimiser: the point's, on which the ExpLR-equivalent schedule depends too.
     """
     try:
         if not isinstance(schedule, Exponential):
@@ -392,71 +387,33 @@ def compile_schedule(
             of = lookup(schedule.of, schedules)
             if isinstance(of, Exponential):
                 raise InputError(f"of: expected a schedule that is not exponential, got {schedule.of!r}")
-            timeline = _equivalent(compile_schedule(of, lr, weight_decay, momentum, steps, clock), momentum)
-            if schedule.first_buffer == "zero":
-                timeline = replace(timeline, first_buffer=0.0)
+            original = compile_schedule(of, lr, weight_decay, momentum, steps, clock)
+            timeline = _equivalent(original, schedule, momentum, optimiser)
         else:
             if steps * math.log(schedule.growth) > math.log(LARGEST_GROWTH):
-                raise _overgrown(steps)
+                raise overgrown(steps)
             timeline = Timeline((Segment(steps, lr, weight_decay, schedule.growth),))
     except OverflowError:
         raise _out_of_range("more than a number holds") from None
     for segment in timeline.segments:
-        if not 0 < segment.lr <= LARGEST_RATE or not segment.weight_decay <= LARGEST_RATE:
+        rates = segment.lr_at(0), segment.lr_at(segment.steps - 1)
+        if not min(rates) > 0 or not max(rates) <= LARGEST_RATE or not segment.weight_decay <= LARGEST_RATE:
             raise _out_of_range(f"{number(segment.lr)} and {number(segment.weight_decay)}")
     return timeline
 
 
+def _equivalent(original: Timeline, schedule: Exponential, momentum: float, optimiser: str) -> Timeline:
+    """Return the equivalent without weight decay of a timeline of constant pieces."""
+    if any(segment.growth != 1.0 or segment.shape != "none" for segment in original.segments):
+        raise InputError(f"of: expected a schedule of constant pieces, got {schedule.of!r}")
+    if optimiser == "adam":
+        raise InputError("growth exp_lr: expected optimiser sgd, adamw or lion, got adam, which has no equivalent")
+    timeline = equivalent_of_sgd(original, momentum) if optimiser == "sgd" else equivalent_of_adamw(original)
+    if schedule.first_buffer == "corrected":
+        return timeline
+    kept = tuple(replace(segment, gradient=0.0) for segment in timeline.segments)
+    return replace(timeline, segments=kept, first_buffer=0.0)
+
+
 def _out_of_range(found: str) -> InputError:
     return InputError(f"expected learning rates above 0 and rates up to {LARGEST_RATE:g}, got rates of {found}")
-
-
-def _equivalent(original: Timeline, momentum: float) -> Timeline:
-    """Return the timeline without weight decay that trains the same functions as segments of constant rates.
-
-    Let eta_t and lambda_t be the rates of the original, r_t = eta_t / eta_(t-1), x_t its weights. Then
-    w_t = x_t / c_t trains at the learning rates eta_t / (c_t c_(t+1)) without weight decay, with
-    c_(t+1) = (1 + mu r_t - eta_t lambda_t) c_t - mu r_t c_(t-1), c_0 = 1 and c_(-1) = 1 / alpha (derived; for one
-    segment c_t = alpha^t, the schedule of Li and Arora, arXiv:1910.07454). Within a segment
-    c_t = A (alpha^t + b beta^t) with the roots alpha > beta of `exp_lr_growth`, whose product is mu. The original
-    starts without a momentum buffer, as if x_(-1) = x_0; its equivalent's first buffer is therefore
-    (w_(-1) - w_0) / (eta_0 alpha) = -(1 - alpha) / (eta_0 alpha) w_0.
-
-    Raises:
-        InputError: where there is no equivalent, or one that outgrows float32.
-    """
-    segments: list[Segment] = []
-    last = original.segments[0]
-    now = before = 1.0  # c_t and c_(t-1) at the start of a segment
-    first_buffer = 0.0
-    for segment in original.segments:
-        alpha = exp_lr_growth(segment.lr, segment.weight_decay, momentum)
-        scale, taper = now, 0.0  # A and b
-        # The first segment has no taper, by the choice of c_(-1); without momentum none has.
-        if momentum and segments:
-            inertia, beta = momentum * segment.lr / last.lr, momentum / alpha
-            after = (1.0 + inertia - segment.lr * segment.weight_decay) * now - inertia * before
-            scale = (after - beta * now) / (alpha - beta)
-            taper = (alpha * now - after) / ((alpha - beta) * scale) if scale else 0.0
-        elif momentum:
-            first_buffer = (alpha - 1.0) / (segment.lr * alpha)
-        if scale <= 0:
-            raise InputError(
-                f"the learning rate rises from {number(last.lr)} to {number(segment.lr)}, to which no exponential "
-                f"schedule is equivalent at momentum {number(momentum)}; expected a smaller rise"
-            )
-        ratio = momentum / alpha**2
-        rate = segment.lr / (scale**2 * alpha * (1.0 + taper) * (1.0 + taper * ratio))
-        segments.append(Segment(segment.steps, rate, 0.0, alpha**-2, taper, ratio if taper else 0.0))
-        now, before = (scale * alpha**t * (1.0 + taper * ratio**t) for t in (segment.steps, segment.steps - 1))
-        if now < LARGEST_GROWTH**-0.5:
-            raise _overgrown(original.steps)
-        last = segment
-    return Timeline(tuple(segments), first_buffer)
-
-
-def _overgrown(steps: int) -> InputError:
-    return InputError(
-        f"an exponential schedule grows by more than {LARGEST_GROWTH:g} within {steps} steps, where float32 "
-        "overflows; expected fewer steps or a slower growth"
-    )

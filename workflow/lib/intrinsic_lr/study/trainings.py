@@ -17,12 +17,12 @@ from intrinsic_lr.study.schedules import (
     Clock,
     Exponential,
     Schedule,
-    Timeline,
     compile_schedule,
     expand_seeds,
     lookup,
 )
 from intrinsic_lr.study.schema import Config, ExperimentConfig
+from intrinsic_lr.study.timeline import Timeline
 
 LONGEST_NAME = 200
 """Characters of a point's name: file systems allow 255, and temporary files have longer names."""
@@ -123,11 +123,17 @@ class Planner:
 
     def _training(self, point: Point, config: ExperimentConfig, clock: Clock, steps: int, place: str) -> Training:
         # A schedule may depend on the length, so that of a shared point is compiled for the longest.
-        longest = max(steps, self.trainings[point.name].timeline.steps) if point.name in self.trainings else steps
-        rates = point.lr, point.weight_decay, point.momentum
+        earlier = self.trainings.get(point.name)
+        lengths = [steps, earlier.timeline.steps] if earlier else [steps]
         at = f"{place}: schedule {point.schedule!r}"
         schedule = _at(at, lambda: lookup(point.schedule, self._schedules))
-        timeline = _at(at, lambda: compile_schedule(schedule, *rates, longest, clock, self._schedules))
+        timelines = [_at(at, lambda n=n: self._compiled(point, schedule, n, clock)) for n in lengths]
+        timeline = max(timelines, key=lambda found: found.steps)
+        if any(timeline.truncated(found.steps) != found for found in timelines):
+            raise InputError(
+                f"{at}: its rates depend on the training's length; expected {lengths[-1]} steps, as in another "
+                f"experiment with {point.name}, got {steps}"
+            )
         count = self.train_count(point.dataset)
         if point.batch_size != "full" and int(point.batch_size) > count:
             raise InputError(
@@ -150,6 +156,10 @@ class Planner:
             config.block_size or self._config.block_size,
             config.replicates,
         )
+
+    def _compiled(self, point: Point, schedule: Schedule, steps: int, clock: Clock) -> Timeline:
+        rates = point.lr, point.weight_decay, point.momentum
+        return compile_schedule(schedule, *rates, steps, clock, self._schedules)
 
     def _check_equivalent(self, point: Point, schedule: Schedule, place: str) -> None:
         """Refuse the ExpLR-equivalent schedule for weights that are not scale-invariant."""
