@@ -18,8 +18,8 @@ class Segment:
     lr growth^t F(0) / F(t) with F(t) = (1 + b q^t) (1 + b q^(t+1)), the tapered exponential schedule of
     Li and Arora (arXiv:1910.07454).
 
-    Of the two ends of an interpolation the larger is the learning rate of a step, the smaller is not: linear, a rise
-    from 0 over n steps begins at 1/n of its end, and a fall to 0 ends at 1/n of its start.
+    Of the two ends of an interpolation the larger is the learning rate of a step and the smaller is not: a linear
+    rise from 0 over n steps begins at 1/n of its end, and a fall to 0 ends at 1/n of its start.
 
     Attributes:
         steps: number of steps.
