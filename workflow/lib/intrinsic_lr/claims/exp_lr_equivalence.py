@@ -12,10 +12,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from intrinsic_lr.analyses.tables import differing_axes
-from intrinsic_lr.claims.shared.exact import EQUIVALENCE, SMALLEST, largest_by_step, worst_finding
+from intrinsic_lr.claims.shared.exact import EQUIVALENCE, SMALLEST, plot_largest, worst_finding
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Findings
-from intrinsic_lr.figures.style import MARKERS, handle, legend_below, ordered_colours, panels, styled
+from intrinsic_lr.figures.style import MARKERS, labelled, legend_below, ordered_colours, panels, styled
 from intrinsic_lr.study.experiment import PlannedPoint
 
 EXACT, ROUNDED, UNCORRECTED = "exact", "rounded", "uncorrected"
@@ -82,28 +82,21 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     figure, axes = panels(1, 2, 3.0, sharex=True, sharey=True)
     named = table[_PAIR].drop_duplicates()
     colours = ordered_colours(list(named.index[named["kind"] == EXACT]))
-    handles, limit = [], {"color": "black", "lw": 1, "ls": ":"}
     for (index, pair), marker in zip(named.iterrows(), cycle(MARKERS), strict=False):
-        colour = colours.get(index, "tab:red" if pair["kind"] == UNCORRECTED else "0.45")
-        style = {"color": colour, "marker": marker, "ms": 3.5, "lw": 1}
-        style["ls"] = "-" if pair["kind"] == EXACT else "--"
+        label = f"{pair['schedule'].replace('_', ' ')}, momentum {pair['momentum']:g}"
+        look = {
+            EXACT: {"label": label, "color": colours.get(index), "ls": "-"},
+            ROUNDED: {"label": f"{label}, {pair['dtype']}", "color": "0.45", "ls": "--"},
+            UNCORRECTED: {"label": f"control: {label}, first buffer zero", "color": "tab:red", "ls": "--"},
+        }[pair["kind"]]
         rows = table[(table[_PAIR] == pair).all(axis=1)]
         for ax, quantity in zip(axes[0], EQUIVALENCE, strict=True):
-            largest = largest_by_step(rows, quantity)
-            ax.plot(largest.index, largest, **style)
-        label = f"{pair['schedule'].replace('_', ' ')}, momentum {pair['momentum']:g}"
-        label = {
-            EXACT: label,
-            ROUNDED: f"{label}, {pair['dtype']}",
-            UNCORRECTED: f"control: {label}, first buffer zero",
-        }[pair["kind"]]
-        handles.append(handle(label, **style))
+            plot_largest(ax, rows, quantity, marker=marker, ms=3.5, lw=1, **look)
     for ax, title in zip(axes[0], EQUIVALENCE.values(), strict=True):
-        ax.axhline(spec.thresholds["deviation"], **limit)
+        ax.axhline(spec.thresholds["deviation"], color="black", lw=1, ls=":", label="threshold (float64)")
         ax.set(yscale="log", xlabel="step", title=title, ylim=(SMALLEST / 3, 10))
     axes[0, 0].set_ylabel("largest over replicates")
-    handles.append(handle("threshold (float64)", **limit))
     n = table["replicate"].nunique()
     note = f"schedules against their ExpLR equivalents; each marker: the largest of {n} replicates"
     title = "Weight decay and an exponentially growing learning rate train the same functions"
-    return legend_below(figure, handles, 2, note, title)
+    return legend_below(figure, labelled(figure), 2, note, title)

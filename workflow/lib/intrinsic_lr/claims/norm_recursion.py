@@ -10,11 +10,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from intrinsic_lr.analyses.tables import with_point
-from intrinsic_lr.claims.shared.exact import worst_finding
+from intrinsic_lr.claims.shared.exact import plot_largest, worst_finding
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Findings
 from intrinsic_lr.core.seeding import stream_seed
-from intrinsic_lr.figures.style import MARKERS, handle, legend_below, panels, spread, styled
+from intrinsic_lr.figures.style import MARKERS, labelled, legend_below, panels, styled
 from intrinsic_lr.stats.theory import norm_recursion_residual
 
 PLAIN, MOMENTUM, AFFINE = "plain", "momentum", "affine"
@@ -135,18 +135,13 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         (MOMENTUM, "float64"): ("#D55E00", "control: momentum, float64"),
         (AFFINE, "float64"): ("0.45", "control: trained affine, float64"),
     }
-    handles = []
     for ((part, dtype), (colour, label)), marker in zip(looks.items(), MARKERS, strict=False):
-        rows = table[(table["part"] == part) & (table["dtype"] == dtype) & np.isfinite(table["epsilons"])]
-        for _, run in rows.groupby("point"):
-            largest = run.groupby("step")["epsilons"].max().clip(lower=_SMALLEST)
-            largest = largest.loc[spread(list(largest.index), 60)]
-            ax.plot(largest.index, largest, color=colour, marker=marker, ms=2.5, lw=0.7)
-        handles.append(handle(label, color=colour, marker=marker, ms=4, lw=1))
-    ax.axhline(spec.thresholds["epsilons"], color="tab:red", lw=1, ls=":")
-    handles.append(handle("threshold", color="tab:red", ls=":"))
+        look = {"color": colour, "label": label, "marker": marker, "ms": 2.5, "lw": 0.7}
+        for _, run in table[(table["part"] == part) & (table["dtype"] == dtype)].groupby("point"):
+            plot_largest(ax, run, "epsilons", _SMALLEST, **look)
+    ax.axhline(spec.thresholds["epsilons"], color="tab:red", lw=1, ls=":", label="threshold")
     ax.set(xscale="log", yscale="log", xlabel="step", ylabel="relative residual / machine epsilon")
     runs = len(table[["part", "point", "replicate"]].drop_duplicates())
     note = f"each line: the largest residual of a point's replicates; {runs} runs in all"
     title = r"The norm follows $R'=(1-\lambda_e)^2R+\eta^2\|\hat g\|^2/R$ to rounding, step by step"
-    return legend_below(figure, handles, 3, note, title)
+    return legend_below(figure, labelled(figure), 3, note, title)

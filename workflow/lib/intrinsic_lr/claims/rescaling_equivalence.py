@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from intrinsic_lr.analyses.tables import differing_axes, same_intrinsic_lr
-from intrinsic_lr.claims.shared.exact import EQUIVALENCE, SMALLEST, largest_by_step, worst_finding
+from intrinsic_lr.claims.shared.exact import EQUIVALENCE, SMALLEST, plot_largest, worst_finding
 from intrinsic_lr.claims.shared.spec import NOTHING, ClaimData, ClaimSpec, estimate_of
 from intrinsic_lr.claims.shared.verdicts import Findings, Range
-from intrinsic_lr.figures.style import error_bar, handle, legend_below, ordered_colours, panels, styled
+from intrinsic_lr.figures.style import error_bar, handle, labelled, legend_below, ordered_colours, panels, styled
 from intrinsic_lr.stats.intervals import difference, holm
 from intrinsic_lr.stats.theory import rescaled
 from intrinsic_lr.study.experiment import PlannedPoint
@@ -167,9 +167,9 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     """Draw exact pairs against the step, differences of accuracy, and total variations over their nulls."""
     figure, ((left, middle, right),) = panels(1, 3, 2.9, width_ratios=[1, 0.8, 1.2])
     exact, labels = table[table["part"] == RESCALED], table[table["part"] == LABELS]
-    handles = _draw_rescaled(left, exact, spec)
+    _draw_rescaled(left, exact, spec)
     _draw_accuracies(middle, table, labels[labels["relation"] == SAME], spec)
-    handles += _draw_labels(right, labels)
+    handles = labelled(figure) + _draw_labels(right, labels)
     runs = labels[["replicates_a", "replicates_b"]].min(axis=None) if len(labels) else 0
     note = (
         f"first panel: largest of {exact['replicate'].nunique()} replicates on the same batches; second: mean "
@@ -179,19 +179,15 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     return legend_below(figure, handles, 3, note, title)
 
 
-def _draw_rescaled(ax: Axes, exact: pd.DataFrame, spec: ClaimSpec) -> list[Line2D]:
-    handles = []
+def _draw_rescaled(ax: Axes, exact: pd.DataFrame, spec: ClaimSpec) -> None:
     for momentum, colour in ordered_colours(sorted(exact["momentum"].unique())).items():
         for quantity, dash in zip(EQUIVALENCE, ("-", "--"), strict=True):
-            largest = largest_by_step(exact[exact["momentum"] == momentum], quantity)
-            label = f"{quantity}, momentum {momentum:g}"
-            handles += ax.plot(largest.index, largest, ls=dash, color=colour, marker="o", ms=3, lw=1, label=label)
-    threshold = spec.thresholds["deviation"]
-    handles.append(ax.axhline(threshold, color="tab:red", lw=1, ls=":", label="threshold, margin"))
+            look = {"label": f"{quantity}, momentum {momentum:g}", "color": colour, "ls": dash}
+            plot_largest(ax, exact[exact["momentum"] == momentum], quantity, marker="o", ms=3, lw=1, **look)
+    ax.axhline(spec.thresholds["deviation"], color="tab:red", lw=1, ls=":", label="threshold, margin")
     factors = " and ".join(f"{factor:g}" for factor in sorted(exact["factor"].unique()))
     ax.set(yscale="log", ylim=(SMALLEST / 3, 10), xlabel="step", ylabel="largest deviation")
     ax.set_title(rf"exact: $w_0\times$ {factors}")
-    return handles
 
 
 def _draw_accuracies(ax: Axes, table: pd.DataFrame, pairs: pd.DataFrame, spec: ClaimSpec) -> None:

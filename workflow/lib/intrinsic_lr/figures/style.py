@@ -238,6 +238,15 @@ def handle(label: str, **style: Any) -> Line2D:
     return Line2D([], [], label=label, **style)
 
 
+def labelled(figure: Figure) -> list[Any]:
+    """Return what a legend shows of a figure: for each label in its panels the first artist that has it."""
+    found: dict[str, Any] = {}
+    for axes in figure.axes:
+        for artist, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, artist)
+    return list(found.values())
+
+
 def scientific(value: float) -> str:
     """Return a rate as mathtext: 0.001 as 10^-3, 0.003 as 3 10^-3, 0.1 as 0.1."""
     if value == 0 or 0.01 < abs(value) < 1000:

@@ -1,12 +1,15 @@
 """Verdicts on exact statements: the largest deviation over all that was planned, where nothing is sampled."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from intrinsic_lr.claims.shared.spec import ClaimSpec, constant
 from intrinsic_lr.claims.shared.verdicts import Finding, Range
+from intrinsic_lr.figures.style import spread
 from intrinsic_lr.study.model_spec import ModelSpec
 
 FARTHEST = float(np.finfo(np.float64).max)
@@ -18,16 +21,6 @@ EQUIVALENCE = {
 """The deviations of two trainings that ought to be one; see `equivalence.deviations`."""
 SMALLEST = 1e-17
 """Where an exact zero is drawn on a logarithmic axis."""
-
-
-def worst(table: pd.DataFrame, quantity: str, cells: Sequence[str]) -> pd.Series:
-    """Return the largest deviation of each cell (a network, a replicate of a pair); NaN where one is missing.
-
-    A deviation of NaN is missing, and a cell that misses one is missing as a whole: a run is not judged on the
-    part of it that was finite. An infinite one stays infinite.
-    """
-    largest = table.groupby(list(cells), sort=False)[quantity].agg(["max", "count", "size"])
-    return largest["max"].astype(np.float64).where(largest["count"] == largest["size"])
 
 
 def worst_finding(
@@ -45,21 +38,14 @@ def worst_finding(
 ) -> Finding:
     """Judge a criterion by its worst cell, a control by its best one, so that every single cell has to fail.
 
-    Args:
-        table: the rows to judge.
-        quantity: column of deviations, as `worst` takes them.
-        cells: columns that name a cell.
-        planned: number of cells that there should be. Where fewer are there the estimate is NaN, unless those that
-            are there already speak against the claim, or for what the control is about.
-        spec: the claim's.
-        statement: what is tested, in words.
-        statistic: what `quantity` is.
-        limit: largest deviation allowed.
-        roles: of the experiments behind it.
-        control: whether this is a control.
-        complete: False where something is missing that is no cell, such as a kind of pair.
+    A cell (a network, a replicate of a pair) is named by the columns `cells`, its deviations are in the column
+    `quantity`. One of NaN is missing, and so is a cell that misses one: a run is not judged on the part of it that
+    was finite. An infinite one counts. Where fewer than `planned` cells are there, or `complete` is False (say, a
+    kind of pair is missing), the estimate is NaN, unless what is there already speaks against the claim, or for
+    what the control is about.
     """
-    found = worst(table, quantity, cells).dropna().clip(upper=FARTHEST)
+    largest = table.groupby(list(cells), sort=False)[quantity].agg(["max", "count", "size"])
+    found = largest.loc[largest["count"] == largest["size"], "max"].astype(np.float64).clip(upper=FARTHEST)
     estimate = (found.min() if control else found.max()) if len(found) else np.nan
     missing = len(found) < max(planned, 1) or not complete
     if missing and (estimate <= limit) != control:
@@ -69,9 +55,12 @@ def worst_finding(
     return judged(statement, what, constant(estimate, len(found)), *roles, allowed=Range(high=limit))
 
 
-def largest_by_step(rows: pd.DataFrame, quantity: str) -> pd.Series:
-    """Return the largest finite deviation at each step, to be drawn on a logarithmic axis."""
-    return rows[np.isfinite(rows[quantity])].groupby("step")[quantity].max().clip(lower=SMALLEST)
+def plot_largest(axes: Axes, rows: pd.DataFrame, quantity: str, floor: float = SMALLEST, **look: Any) -> None:
+    """Draw the largest finite deviation at each of at most 60 steps, on a logarithmic axis from `floor`."""
+    largest = rows[np.isfinite(rows[quantity])].groupby("step")[quantity].max().clip(lower=floor)
+    if len(largest):  # a line of no points would spoil the axis
+        largest = largest.loc[spread(list(largest.index), 60)]
+        axes.plot(largest.index, largest, **look)
 
 
 def network_names(texts: Sequence[str]) -> list[str]:
