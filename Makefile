@@ -9,13 +9,14 @@ CONFIG ?=
 KILLS ?= 36
 TRAININGS ?= 200
 PROFILE ?=
+VERBOSE ?=
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 # The environment takes about 6 GB with the CUDA libraries that PyTorch brings, the default results below 0.5 GB.
 NEEDED_MB := 8000
 
 # The values are text: neither make nor the shell, which reads them from its environment, runs what is in them.
-SETTINGS := PYTHON CORES CONFIG KILLS TRAININGS PROFILE
+SETTINGS := PYTHON CORES CONFIG KILLS TRAININGS PROFILE VERBOSE
 $(foreach name,$(SETTINGS),$(eval override $(name) := $$(value $(name))))
 export $(SETTINGS)
 export PATH := $(BIN):$(PATH)
@@ -25,17 +26,20 @@ SNAKEMAKE := snakemake $(if $(PROFILE),--profile "$$PROFILE",--cores "$$CORES")
 # CONFIG is one file, whose name may have spaces, or several without.
 files = set -f; if test -f "$$CONFIG"; then set -- $(1) "$$CONFIG"; elif test -n "$$CONFIG"; then set -- $(1) $$CONFIG; fi
 
-.PHONY: help results report audit status estimate test test-all test-faults test-fuzz test-slurm test-s3 bench docs lint check clean
+.PHONY: help results smoke report audit status estimate test test-all test-faults test-fuzz test-slurm test-s3 bench docs lint check clean
 
 help: ## list what can be asked for
 	@grep -hE '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 14
-	@echo "variables:  CORES=$$CORES (cores to use), CONFIG=FILE... (override config/config.yaml, in this order), PROFILE=profiles/slurm (run on a cluster), PYTHON=$$PYTHON"
+	@echo "variables:  CORES=$$CORES (cores to use), CONFIG=FILE... (override config/config.yaml, in this order), PROFILE=profiles/slurm (run on a cluster), VERBOSE=1 (all that Snakemake prints), PYTHON=$$PYTHON"
 
 results: $(VENV)/runtime.stamp ## train everything and draw the figures of the study into results/
 	@$(call files); intrinsic-lr check "$$@"
 	@intrinsic-lr unlock
 	@$(call files,--configfile); echo "== running the workflow: $(SNAKEMAKE) $$*"; $(SNAKEMAKE) "$$@"
 	@echo "== done: open results/report.html; verdicts in results/claims.csv, figures in results/figures, tables in results/tables"
+
+smoke: export CONFIG := config/smoke.yaml
+smoke: results ## run every kind of rule on tiny networks, in about a minute
 
 report: $(VENV)/runtime.stamp ## bring results/report.html up to date, and write Snakemake's own report beside it
 	@$(call files); intrinsic-lr check "$$@"

@@ -17,7 +17,7 @@ SMOKE = yaml.safe_load((REPOSITORY / "config" / "smoke.yaml").read_text())
 def environment_of(project):
     """Return the variables of a shell in which a project's own copy of the library is the installed one."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "PYTHONPATH": str(project / "workflow" / "lib")}
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(project / "workflow" / "lib"), "VERBOSE": "1"}
 
 
 def snakemake(project, *arguments, config="config/smoke.yaml", **environment):
@@ -103,7 +103,7 @@ def start_make(project, output, *, config="config/smoke.yaml", cores=2):
     variables = {key: value for key, value in environment_of(project).items() if key != "MAKEFLAGS"}
     with open(output, "a") as handle:
         return subprocess.Popen(
-            ["make", "results", f"CONFIG={config}", f"CORES={cores}"],
+            ["make", "results", "VERBOSE=1", f"CONFIG={config}", f"CORES={cores}"],
             cwd=project,
             env=variables,
             stdout=handle,

@@ -63,8 +63,9 @@ def test_bytes_are_those_that_a_training_writes(study, tmp_path, monkeypatch):
     record = json.loads((out / "run.json").read_text())
     assert item.members == len(record["seeds"])
     assert budget.known_sizes(study, dataset) == Sizes(300, 360, (1, 8, 8), 10)
-    blocks = sum(len(item.training.blocks) for item in found)
-    assert f"to be trained: {blocks - 1} blocks" in budget.announce(study, tmp_path)
+    assert f"to be trained: 1 blocks, {item.member_steps:,} member-steps" in budget.announce(
+        study, {name: 1}, tmp_path
+    )
 
 
 def _tensor_bytes(path):
@@ -106,7 +107,7 @@ def test_a_disk_without_room_is_named_with_both_numbers(study, tmp_path, monkeyp
         budget.check_disk(tmp_path, 2_500_000_000, "the checkpoints")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 0, 1000))
     with pytest.raises(InputError, match=r"needed are .* trainings, got 1 kB free"):
-        budget.announce(study, tmp_path)
+        budget.announce(study, dict.fromkeys(study.trainings, 1), tmp_path)
 
 
 def test_numbers_with_their_units():

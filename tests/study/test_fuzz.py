@@ -64,7 +64,7 @@ def lay_out(config):
         described += [study.describe_claim(claim) for claim in study.claims]
         described += [study.dataset_spec(name) for name in study.datasets]
         models = {name: study.model_text(name) for name in config["models"]}
-        budget.announce(study, Path.cwd())
+        budget.announce(study, dict.fromkeys(study.trainings, 1), Path.cwd())
         made = files(study)
     check_paths(made)
     for text in described:

@@ -1,5 +1,7 @@
+import os
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 
 try:
@@ -10,7 +12,7 @@ except ModuleNotFoundError:
         f"`pip install --no-deps --editable {ROOT}` there"
     )
 
-from intrinsic_lr.commands import budget
+from intrinsic_lr.commands import budget, run_output
 from intrinsic_lr.core import closure, disk, paths
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.locks import mark_running
@@ -110,13 +112,42 @@ def one_of(names):
     return "|".join(map(re.escape, names)) or "none"
 
 
-def announce():
-    """Say what is to be trained and written, and stop where the disk has no room for it or refuses it."""
+def work_of(job):
+    """The work of one job, by which the time left of a run is estimated."""
+    title = " ".join([job.rule.name, *job.wildcards_dict.values()])
+    if job.rule.name != "train":
+        return run_output.Work(title, job.rule.name, 1)
+    training = STUDY.trainings[job.wildcards.point]
+    point = training.point
+    kind = (point.model, point.dataset, point.batch_size, point.dtype)
+    return run_output.Work(title, kind, training.timeline.steps * training.block_size)
+
+
+def begin():
+    """Say what is to be trained and written, stop where the disk has no room for it or refuses it, and from then on
+    show how far the run is.
+    """
+    jobs = list(workflow.dag.needrun_jobs())
+    trained = Counter(job.wildcards.point for job in jobs if job.rule.name == "train")
     try:
         disk.check_writable(Path("results"))
-        print(budget.announce(STUDY, Path.cwd()), file=sys.stderr)
+        print(budget.announce(STUDY, trained, Path.cwd()), file=sys.stderr)
     except InputError as error:
         sys.exit(f"error: {error}")
+    if not os.environ.get("VERBOSE"):
+        slots = workflow.nodes or max(1, workflow.cores // config["threads"])
+        works = {workflow.dag.jobid(job): work_of(job) for job in jobs}
+        run_output.follow(logger, works, slots)
+
+
+def end():
+    """Print the verdicts and the place of the report, where the run's target holds them."""
+    rules = {job.rule.name for job in workflow.dag.jobs}
+    if "scorecard" in rules:
+        table = run_output.verdicts(Path(paths.SCORECARD), Path(paths.CONTROLS))
+        print("", *table, sep="\n", file=sys.stderr)
+    if "report" in rules:
+        print(f"report: {paths.REPORT}", file=sys.stderr)
 
 
 wildcard_constraints:

@@ -4,9 +4,8 @@ Torch is imported only where a network is built: the Snakefile imports this modu
 """
 
 import contextlib
-import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -118,25 +117,28 @@ def _budget(training: Training, model: "EnsembleModel", sizes: Sizes, predicted:
     )
 
 
-def announce(study: Study, folder: Path) -> str:
-    """Return one line on what a study still takes.
+def announce(study: Study, blocks: Mapping[str, int], folder: Path) -> str:
+    """Return one line on what a run will train and write.
+
+    Args:
+        study: the study.
+        blocks: how many blocks of each point are to be trained, by the point's name.
+        folder: where results are written.
 
     Raises:
         InputError: when the disk of `folder` has less room than that.
     """
     found, unknown = budgets(study)
-    needed = blocks = steps = 0
+    needed = steps = 0.0
     for budget in found:
-        numbers = budget.training.blocks
-        runs = (paths.RUN.format(point=budget.name, block=paths.block_name(number)) for number in numbers)
-        missing = sum(not os.path.exists(run) for run in runs)
-        blocks += missing
-        needed += round(budget.bytes * missing / len(numbers))
-        steps += round(budget.member_steps * missing / len(numbers))
-    check_disk(folder, needed, f"the checkpoints, records and predictions of {blocks} trainings")
+        share = blocks.get(budget.name, 0) / len(budget.training.blocks)
+        needed += budget.bytes * share
+        steps += budget.member_steps * share
+    count = sum(blocks.values())
+    check_disk(folder, round(needed), f"the checkpoints, records and predictions of {count} trainings")
     more = f"; of {len(unknown)} points the size is known only once their data are prepared" if unknown else ""
     room = f"{format_bytes(needed)}, {format_bytes(shutil.disk_usage(folder).free)} are free"
-    return f"to be trained: {blocks} blocks, {steps:,} member-steps; to be written: {room}{more}"
+    return f"to be trained: {count} blocks, {round(steps):,} member-steps; to be written: {room}{more}"
 
 
 def wall_seconds(blocks: Iterable[float], jobs: int) -> float:
