@@ -20,8 +20,9 @@ CONTROLS = {
     OU: "An Ornstein-Uhlenbeck process as fitted to the short lags",
     WALK: "A walk of noise alone on the sphere",
 }
-_ACROSS = {"color": "#D55E00", "ls": (0, (6, 2)), "lw": 1.2}
-_WALK = {"color": "black", "ls": ":", "lw": 1.4}
+_ACROSS = {"label": "two initialisations", "color": "#D55E00", "ls": (0, (6, 2)), "lw": 1.2}
+_WALK = {"label": "walk of noise alone, sphere", "color": "black", "ls": ":", "lw": 1.4}
+_FITTED = {"label": "OU process, fitted to the short\nlags where there are enough", "color": "0.3", "ls": "--"}
 
 
 def measure(data: ClaimData) -> pd.DataFrame:
@@ -118,17 +119,17 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     by_start = data.groupby("step")["lag"].agg(["max", "nunique"])
     enough = by_start["nunique"] >= by_start["nunique"].max() / 2
     starts = style.spread(by_start.index[(by_start["max"] >= spec.settings["long_lag"]) & enough], 3)
-    colours = style.ordered_colours(starts)
     summary = summarize(data, ["step", "lag"], ["l2", "cosine"], spec.confidence)
-    for start in starts:
+    for start, colour in style.ordered_colours(starts).items():
+        label = f"$T$ = {start * rate:.3g}$/\\lambda_e$"
         for axes, quantity in ((distance, "l2"), (cosine, "cosine")):
-            look = {"color": colours[start], "marker": "o", "ms": 3, "lw": 1.4}
+            look = {"color": colour, "marker": "o", "ms": 3, "lw": 1.4, "label": label}
             style.band(axes, summary[summary["step"] == start], "lag", quantity, **look)
         distances = lags.lag_distances(data[data["step"] == start]).get(start)
         if distances is not None:
             steps = np.linspace(0, distances.columns.max(), 200)
             fitted = ou_squared_distance(steps, *lags.short_fit(distances, spec.settings["short_lags"])) ** 0.5
-            distance.plot(steps * rate, fitted, color=colours[start], ls="--", lw=1.2)
+            distance.plot(steps * rate, fitted, color=colour, ls="--", lw=1.2)
     times = np.linspace(0, data["lag"].max() if len(data) else 1.0, 200)
     walk = sphere_walk_cosine(rate, times / rate)
     cosine.plot(times, walk, **_WALK)
@@ -142,16 +143,7 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     cosine.set(ylabel=r"$\cos(w_T, w_{T+\Delta})$", title="Cosine")
     for axes in (distance, cosine):
         axes.set_xlabel(r"lag $\Delta$ $(1/\lambda_e)$")
-    handles = [
-        style.handle(f"$T$ = {start * rate:.3g}$/\\lambda_e$", color=colour, marker="o", ms=3)
-        for start, colour in colours.items()
-    ]
-    handles += [
-        style.handle("OU process, fitted to the short\nlags where there are enough", color="0.3", ls="--"),
-        style.handle("walk of noise alone, sphere", color="black", ls=":"),
-        style.handle("two initialisations", **_ACROSS),
-    ]
     n, rate_text = data["replicate"].nunique(), style.scientific(rate)
     note = f"mean and {spec.percent} band over {n} replicates, $\\lambda_e$ = {rate_text}; all weights, raw"
     title = "Two checkpoints of one trajectory lie the further apart the longer their lag"
-    return style.legend_below(figure, handles, 3, note, title)
+    return style.legend_below(figure, [*style.labelled(figure), style.handle(**_FITTED)], 3, note, title)

@@ -6,17 +6,16 @@ from matplotlib.figure import Figure
 
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec, exponential
 from intrinsic_lr.claims.shared.verdicts import Findings, Range
-from intrinsic_lr.figures.style import count_text, error_bar, handle, legend_below, panels, scientific, styled
+from intrinsic_lr.figures.style import count_text, error_bar, labelled, legend_below, panels, scientific, styled
 from intrinsic_lr.stats.intervals import largest_mean, mean_interval, smallest_mean
 from intrinsic_lr.stats.loss_curves import late_over_best
 
 DECAY, NO_DECAY, SGD = "decay", "no_decay", "sgd"
-_LOOK = {
-    DECAY: ("full batch, weight decay", {"color": "#0173b2", "marker": "o"}),
-    NO_DECAY: ("full batch, no weight decay", {"color": "#949494", "marker": "v"}),
-    SGD: ("mini-batches, weight decay", {"color": "#de8f05", "marker": "s"}),
+_LOOKS = {
+    DECAY: {"label": "full batch, weight decay", "color": "#0173b2", "marker": "o"},
+    NO_DECAY: {"label": "full batch, no weight decay", "color": "#949494", "marker": "v"},
+    SGD: {"label": "mini-batches, weight decay", "color": "#de8f05", "marker": "s"},
 }
-_EQUAL, _THRESHOLD = {"color": "0.3", "ls": "--"}, {"color": "0.3", "ls": ":"}
 
 
 def measure(data: ClaimData) -> pd.DataFrame:
@@ -64,30 +63,27 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
 def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw late against best loss of every run, and the ratios with their intervals."""
     figure, ((left, right),) = panels(1, 2, 2.9)
-    ratio, labels = spec.thresholds["ratio"], []
-    for part, (_, look) in _LOOK.items():
+    rates = []
+    for part, look in _LOOKS.items():
         rows = table[table["part"] == part]
-        left.plot(rows["best_loss"], rows["late_loss"], ls="", ms=3.5, alpha=0.6, mew=0, **look)
+        left.plot(rows["best_loss"], rows["late_loss"], ls="", ms=3.5, alpha=0.6, mew=0, **look | {"label": "_"})
         for (lr, _), runs in rows.groupby(["lr", "point"]):
             estimate = np.exp(mean_interval(runs["log_ratio"], spec.confidence))
-            error_bar(right, len(labels), estimate, horizontal=True, ms=5, capsize=3, **look)
-            labels.append(f"$\\eta$ = {scientific(lr)}")
+            error_bar(right, len(rates), estimate, horizontal=True, ms=5, capsize=3, **look)
+            rates.append(f"$\\eta$ = {scientific(lr)}")
     losses = table[["best_loss", "late_loss"]].to_numpy().ravel()
     losses = losses[np.isfinite(losses)]
-    if len(losses):
-        ends = np.array([losses.min() / 1.15, losses.max() * 1.15])
-        left.plot(ends, ends, lw=1, **_EQUAL)
-        left.plot(ends, ends * ratio, lw=1, **_THRESHOLD)
-        left.set(xlim=ends, ylim=(ends[0], 1.05 * ends[1]))
-    left.set(xlabel="best training loss held (nats)", ylabel="mean late training loss (nats)", title="Every run")
-    right.axvline(1, lw=1, **_EQUAL)
-    right.axvline(ratio, lw=1, **_THRESHOLD)
-    right.set_yticks(range(len(labels)), labels)
-    right.set(xlabel="late over best loss, geometric mean", ylim=(max(len(labels), 1) - 0.5, -0.5))
+    ends = np.array([losses.min() / 1.15, losses.max() * 1.15]) if len(losses) else np.array([0, 1])
+    for ratio, label, dash in ((1, "equal", "--"), (spec.thresholds["ratio"], "threshold {:g}", ":")):
+        look = {"label": label.format(ratio), "color": "0.3", "ls": dash, "lw": 1}
+        left.plot(ends, ends * ratio, **look)
+        right.axvline(ratio, **look)
+    left.set(xlim=ends, ylim=(ends[0], 1.05 * ends[1]), title="Every run")
+    left.set(xlabel="best training loss held (nats)", ylabel="mean late training loss (nats)")
+    right.set_yticks(range(len(rates)), rates)
+    right.set(xlabel="late over best loss, geometric mean", ylim=(max(len(rates), 1) - 0.5, -0.5))
     right.set_title("Every learning rate")
-    handles = [handle(label, ls="", ms=5, **look) for label, look in _LOOK.values()]
-    handles += [handle("equal", **_EQUAL), handle(f"threshold {ratio:g}", **_THRESHOLD)]
     n = count_text(table.groupby("part")["replicate"].nunique())
     note = f"second panel: {spec.percent} interval over {n} replicates; rates constant along every run"
     title = "The training loss that a run ends at, against the best that it has held"
-    return legend_below(figure, handles, 3, note, title)
+    return legend_below(figure, labelled(figure), 3, note, title)

@@ -173,11 +173,14 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
             for _, curve in rows[rows["part"] == CURVE].groupby("point", sort=False):
                 rate = curve["intrinsic_lr"].iloc[0]
                 time = curve["step"] * (rate if in_rates else 1)
-                panel.plot(time, shown(curve["value"]), color=colours[rate], lw=1.3, marker=marker, ms=3)
+                look = {"color": colours[rate], "label": rf"$\lambda_e$ = {style.scientific(rate)}"}
+                panel.plot(time, shown(curve["value"]), lw=1.3, marker=marker, ms=3, **look)
                 ends = shown(curve["low"]), shown(curve["high"])
                 panel.fill_between(time, *ends, color=colours[rate], alpha=0.2, lw=0)
             for level in spec.settings["levels"]:
-                look = _EQUILIBRIUM if level == spec.settings["equilibrium"] else _LEVEL
+                look = {"label": "other levels compared", "color": "0.6", "ls": ":", "lw": 1}
+                if level == spec.settings["equilibrium"]:
+                    look |= {"label": f"equilibrium: within {level:.3g}", "color": "0.3", "ls": "--"}
                 for line in [level] if quantity == FUNCTION else [np.exp(level), np.exp(-level)]:
                     panel.axhline(line, zorder=0, **look)
             style.logarithmic(panel, "x", rows.loc[rows["value"].notna(), "step"])
@@ -188,21 +191,12 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     titles = "time to equilibrium", r"approach, in units of $1/\lambda_e$", "the same curves in steps"
     for panel, title in zip(axes[0], titles, strict=True):
         panel.set_title(title)
-    handles = [
-        *(style.handle(rf"$\lambda_e$ = {style.scientific(rate)}", color=colours[rate], lw=1.6) for rate in rates),
-        style.handle(f"equilibrium: within {spec.settings['equilibrium']:.3g}", **_EQUILIBRIUM),
-        style.handle("other levels compared", **_LEVEL),
-    ]
     note = (
         f"{style.count_text(table['replicates'])} runs at each rate and each of two initialisations; "
         f"{spec.percent} intervals, bootstrap over runs"
     )
     title = r"Function space and norm: time to equilibrium, and its scaling with $1/\lambda_e$"
-    return style.legend_below(figure, handles, 3, note, title)
-
-
-_EQUILIBRIUM = {"color": "0.3", "ls": "--", "lw": 1}
-_LEVEL = {"color": "0.6", "ls": ":", "lw": 1}
+    return style.legend_below(figure, style.labelled(figure), 3, note, title)
 
 
 def _draw_times(

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from intrinsic_lr.analyses.tables import with_point
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec, estimate_of
 from intrinsic_lr.claims.shared.verdicts import Findings, Range
-from intrinsic_lr.figures.style import count_text, error_bar, handle, legend_below, panels, styled
+from intrinsic_lr.figures.style import count_text, error_bar, labelled, legend_below, panels, styled
 from intrinsic_lr.stats.intervals import difference, mean_interval, p_not_worse
 from intrinsic_lr.study.experiment import PlannedPoint
 
@@ -21,10 +21,10 @@ _NETWORKS = {
     NETWORK: ("network", ["fixed", "trained"]),
     CONVOLUTIONAL: ("convolutional network", ["convolutional"]),
 }
-_LOOK = {
-    FIXED: ("head fixed", {"color": "#0173b2", "marker": "o"}),
-    TRAINED: ("head trained", {"color": "#de8f05", "marker": "s"}),
-    HEAD_ONLY: ("nothing but the head trained", {"color": "#949494", "marker": "^"}),
+_LOOKS = {
+    FIXED: {"label": "head fixed", "color": "#0173b2", "marker": "o"},
+    TRAINED: {"label": "head trained", "color": "#de8f05", "marker": "s"},
+    HEAD_ONLY: {"label": "nothing but the head trained", "color": "#949494", "marker": "^"},
 }
 _COLUMNS = ["step", "replicate", "train_accuracy", "test_accuracy"]
 
@@ -101,16 +101,16 @@ def _accuracies(table: pd.DataFrame, network: str, head: str) -> pd.Series:
 @styled
 def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw every replicate's final test accuracy, with the margin round the mean of the trained head."""
-    figure, axes = panels(1, 2, 2.7, width_ratios=[1, 1])
+    figure, axes = panels(1, 2, 2.7)
     counts = []
     for panel, network in zip(axes[0], _NETWORKS, strict=True):
         mean = mean_interval(_accuracies(table, network, TRAINED), spec.confidence)[0]
         if np.isfinite(mean):
             panel.axvspan(mean - spec.thresholds["margin"], 1, color="0.9", lw=0)
-        for place, (head, (_, look)) in enumerate(_LOOK.items()):
+        for place, (head, look) in enumerate(_LOOKS.items()):
             values = _accuracies(table, network, head).dropna().to_numpy()
             places = np.linspace(-0.18, 0.18, len(values)) + place + 0.1
-            panel.plot(values, places, ls="", ms=2.5, alpha=0.5, mew=0, **look)
+            panel.plot(values, places, ls="", ms=2.5, alpha=0.5, mew=0, **look | {"label": "_"})
             estimate = mean_interval(values, spec.confidence)
             error_bar(panel, place - 0.25, estimate, horizontal=True, ms=5, capsize=3, **look)
             counts.append(estimate[-1])
@@ -120,10 +120,9 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
             panel.set_xlim(seen.min() - 0.02, min(1.0, seen.max() + 0.02))
         panel.set(yticks=[], ylim=(2.6, -0.6), xlabel="final test accuracy")
         panel.set_title(models.iloc[0] if len(models) else "no runs")
-    handles = [handle(label, ls="", ms=5, **look) for label, look in _LOOK.values()]
     note = (
         f"small: replicates ({count_text(counts)}); large: mean and {spec.percent} interval; "
         "shaded: no worse than the trained head, but for the margin"
     )
     title = "Final test accuracy with the head fixed at random, trained, and trained alone"
-    return legend_below(figure, handles, 3, note, title)
+    return legend_below(figure, labelled(figure), 3, note, title)

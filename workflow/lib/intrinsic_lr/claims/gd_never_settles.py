@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec, constant, exponential
 from intrinsic_lr.claims.shared.verdicts import Findings, Range
-from intrinsic_lr.figures.style import band, handle, legend_below, logarithmic, panels, scientific, styled
+from intrinsic_lr.figures.style import band, labelled, legend_below, logarithmic, panels, scientific, styled
 from intrinsic_lr.stats.intervals import largest_mean, outermost_mean, smallest_mean, summarize
 from intrinsic_lr.stats.loss_curves import destabilizations
 from intrinsic_lr.study.experiment import PlannedPoint
@@ -25,7 +25,10 @@ _SUMMARY = (
     "norm_growth",
 )  # fmt: skip
 _POINT = ["point", "lr", "weight_decay", "intrinsic_lr"]
-_COLOURS = {DECAY: "#0173b2", NO_DECAY: "#de8f05"}
+_LOOKS = {
+    DECAY: {"label": "with weight decay", "color": "#0173b2"},
+    NO_DECAY: {"label": "without weight decay from the start (same steps)", "color": "#de8f05"},
+}
 
 
 def measure(data: ClaimData) -> pd.DataFrame:
@@ -210,6 +213,7 @@ def _sharpness_of_runs(table: pd.DataFrame, runs: pd.DataFrame) -> pd.Series:
 def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw the loss of one run at each learning rate, with and without decay, and the sharpness of all."""
     limits = spec.thresholds
+    levels = f"settled at {limits['low']:g}, destabilised above {limits['high']:g}"
     runs = table[(table["part"] == RUN) & (table["role"] == DECAY)]
     columns = runs.groupby("point").agg({"lr": "first", "clock": "first", "off_step": "max"})
     columns = columns.sort_values(["clock", "lr"])
@@ -219,37 +223,31 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         rows = table[(table["point"] == column.Index) | compared].assign(clock=column.clock)
         rows["time"] = rows["step"] * column.clock
         curves, sharpness = rows[rows["part"] == CURVE], rows[rows["part"] == SHARPNESS]
-        for role, colour in _COLOURS.items():
+        for role, look in _LOOKS.items():
             for _, curve in curves[curves["role"] == role].sort_values("step").groupby("point"):
                 ends = curve["loss_low"], curve["loss_high"]
-                upper.fill_between(curve["time"], *ends, color=colour, lw=0.7, zorder=2)
+                upper.fill_between(curve["time"], *ends, color=look["color"], lw=0.7, zorder=2)
         for name in ("low", "high"):
-            upper.axhline(limits[name], color="0.5", ls="--", lw=0.8, zorder=1)
+            upper.axhline(limits[name], color="0.5", ls="--", lw=0.8, zorder=1, label=levels)
         logarithmic(upper, "y", curves["loss_low"])
         lower.axhspan(limits["sharpness_low"], limits["sharpness_high"], color="0.9", lw=0)
         lower.axhline(1, color="0.3", lw=0.8)
-        for role, colour in _COLOURS.items():
+        for role, look in _LOOKS.items():
             own = sharpness[sharpness["role"] == role]
             own = own.assign(log=_log_of_positive(own["sharpness_ratio"]))
             summary = summarize(own, ["time"], ["log"], spec.confidence)
             summary[["log_mean", "log_low", "log_high"]] = np.exp(summary[["log_mean", "log_low", "log_high"]])
-            band(lower, summary, "time", "log", color=colour, marker="o", ms=2.5, lw=1.2)
+            band(lower, summary, "time", "log", marker="o", ms=2.5, lw=1.2, **look)
         logarithmic(lower, "y", sharpness["sharpness_ratio"])
         for panel in (upper, lower):
-            panel.axvline(column.off_step * column.clock, color="0.3", ls=":", lw=1)
+            panel.axvline(column.off_step * column.clock, color="0.3", ls=":", lw=1, label="weight decay off")
         upper.set_title(f"$\\eta$ = {scientific(column.lr)}, $\\lambda_e$ = {scientific(column.clock)}")
         lower.set_xlabel(r"time $\lambda_e t$")
     axes[0, 0].set_ylabel("training loss (nats)")
     axes[1, 0].set_ylabel("spherical sharpness\nover 2/ELR")
-    handles = [
-        handle("with weight decay", color=_COLOURS[DECAY]),
-        handle("without weight decay from the start (same steps)", color=_COLOURS[NO_DECAY]),
-        handle(f"settled at {limits['low']:g}, destabilised above {limits['high']:g}", color="0.5", ls="--"),
-        handle("weight decay off", color="0.3", ls=":"),
-    ]
     note = (
         f"losses: one replicate; sharpness: geometric mean and {spec.percent} band over "
         f"{runs['replicate'].nunique()} replicates; shaded: allowed"
     )
     title = "Full-batch descent with weight decay, until that is switched off, and without it"
-    return legend_below(figure, handles, 2, note, title)
+    return legend_below(figure, labelled(figure), 2, note, title)

@@ -6,11 +6,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec, Estimate, constant
 from intrinsic_lr.claims.shared.verdicts import Findings, Range
-from intrinsic_lr.figures.style import handle, legend_below, ordered_colours, panels, scientific, styled
+from intrinsic_lr.figures.style import labelled, legend_below, ordered_colours, panels, scientific, styled
 from intrinsic_lr.stats import toy
 from intrinsic_lr.stats.intervals import outermost_mean, share_interval
 
@@ -19,6 +18,10 @@ _LENGTHS_OF_CURVE = 10, 4
 _ROWS_OF_CURVE = 700
 _FLOOR = 1e-12
 _RATIOS = 1e-8, 1e3
+_LOOKS = {
+    DECAY: {"label": "a run with decay", "marker": "o", "mfc": "#0173b2", "mec": "none", "ms": 3},
+    NO_DECAY: {"label": "without decay", "marker": "v", "mfc": "none", "mec": "#de8f05", "ms": 3.5, "mew": 0.7},
+}
 
 
 def measure(data: ClaimData) -> pd.DataFrame:
@@ -109,7 +112,8 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
 def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw the loss along three runs, and the late mean loss against the learning rate."""
     figure, ((left, right),) = panels(1, 2, 2.9, width_ratios=[1.25, 1])
-    handles = _draw_curves(left, table[table["part"] == CURVE]) + _draw_ratios(right, table, spec)
+    _draw_curves(left, table[table["part"] == CURVE])
+    _draw_ratios(right, table, spec)
     count = int(table["replicate"].max() + 1) if table["replicate"].notna().any() else 0
     rates = ", ".join(scientific(rate) for rate in sorted(table["intrinsic_lr"].dropna().unique()))
     note = (
@@ -117,43 +121,35 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         "lower edge: that or less"
     )
     title = "Descent on the toy loss, with weight decay and without: the late mean loss against $\\lambda_e/2$"
-    return legend_below(figure, handles, 6, note, title)
+    return legend_below(figure, labelled(figure), 6, note, title)
 
 
-def _draw_curves(axes: Axes, curves: pd.DataFrame) -> list[Line2D]:
+def _draw_curves(axes: Axes, curves: pd.DataFrame) -> None:
     colours = ordered_colours(sorted(curves["lr"].unique()))
     for lr, rows in curves.groupby("lr"):
-        axes.plot(rows["step"] * rows["intrinsic_lr"], rows["loss"].clip(lower=_FLOOR), color=colours[lr], lw=0.9)
+        loss, label = rows["loss"].clip(lower=_FLOOR), f"$\\eta$ = {scientific(lr)}"
+        axes.plot(rows["step"] * rows["intrinsic_lr"], loss, color=colours[lr], lw=0.9, label=label)
     off = _LENGTHS_OF_CURVE[0]
     if len(curves):
         rate = curves["intrinsic_lr"].iloc[0]
-        axes.axhline(rate / 2, color="0.3", ls="--", lw=1)
+        axes.axhline(rate / 2, color="0.3", ls="--", lw=1, label=r"$\lambda_e/2$")
         axes.axvline(off, color="0.3", ls=":", lw=1)
         axes.set_title(f"One start, $\\lambda_e$ = {scientific(rate)}")
     place = axes.get_xaxis_transform()
     axes.text(off + 0.15, 0.97, "weight\ndecay off", transform=place, va="top", fontsize="small")
     axes.set(xlabel=r"time $\lambda_e t$", ylabel="loss", yscale="log", ylim=(_FLOOR, 30))
-    lines = [handle(f"$\\eta$ = {scientific(lr)}", color=colour) for lr, colour in colours.items()]
-    return [*lines, handle(r"$\lambda_e/2$", color="0.3", ls="--")]
 
 
-def _draw_ratios(axes: Axes, table: pd.DataFrame, spec: ClaimSpec) -> list[Line2D]:
+def _draw_ratios(axes: Axes, table: pd.DataFrame, spec: ClaimSpec) -> None:
     limits, rates = spec.thresholds, sorted(table["lr"].dropna().unique())
     axes.axhspan(limits["ratio_low"], limits["ratio_high"], color="0.85", lw=0)
     axes.axhline(1, color="0.3", ls="--", lw=1)
-    handles = []
-    for part, label, style in (
-        (DECAY, "a run with decay", {"marker": "o", "mfc": "#0173b2", "mec": "none", "ms": 3}),
-        (NO_DECAY, "without decay", {"marker": "v", "mfc": "none", "mec": "#de8f05", "ms": 3.5, "mew": 0.7}),
-    ):
+    for part, look in _LOOKS.items():
         rows = table[table["part"] == part]
         # Each run has its own place beside the learning rate, so that equal values can be seen apart.
         place = rows["lr"] * 2.0 ** (rows["replicate"] / max(rows["replicate"].max(), 1) - 0.5)
-        axes.plot(place, rows["ratio"].clip(*_RATIOS), ls="", **style)
-        handles.append(handle(label, ls="", **style))
+        axes.plot(place, rows["ratio"].clip(*_RATIOS), ls="", **look)
     if rates:
         axes.set(xscale="log", xlim=(rates[0] / 3, rates[-1] * 3))
     axes.set(xlabel=r"learning rate $\eta$", ylabel=r"late mean loss / ($\lambda_e/2$)", yscale="log")
-    axes.set_ylim(_RATIOS[0] / 3, _RATIOS[1] * 3)
-    axes.set_title(r"Every run, at several $\lambda_e$")
-    return handles
+    axes.set(ylim=(_RATIOS[0] / 3, _RATIOS[1] * 3), title=r"Every run, at several $\lambda_e$")

@@ -90,38 +90,36 @@ def _margin(spec: ClaimSpec, quantity: str) -> float:
 def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw the test loss of both batch sizes in epochs, and all discrepancies against k lambda_e."""
     figure, ((curves, breaking),) = style.panels(1, 2, 3.0, width_ratios=[1.2, 1])
-    shown = list(pairs(table, "test_loss"))
+    shown = sorted(pairs(table, "test_loss"), key=lambda pair: pair[0]["intrinsic_lr"])
     colours = style.ordered_colours(sorted({about["intrinsic_lr"] for about, *_ in shown}))
-    handles = []
-    for about, times, small, large in sorted(shown, key=lambda pair: pair[0]["intrinsic_lr"]):
-        colour = colours[about["intrinsic_lr"]]
-        for side, dash in ((small, "-"), (large, ":")):
+    for about, times, *sides in shown:
+        rate = about["intrinsic_lr"]
+        for side, dash in zip(sides, ("-", ":"), strict=True):
             if len(side):
-                curves.plot(times, side.mean(axis=0), color=colour, ls=dash, lw=1.4)
-        handles.append(style.handle(rf"$\lambda_e$ = {style.scientific(about['intrinsic_lr'])}", color=colour))
+                look = {"color": colours[rate], "label": rf"$\lambda_e$ = {style.scientific(rate)}"}
+                curves.plot(times, side.mean(axis=0), ls=dash, lw=1.4, **look)
     curves.set(xlabel=r"$\lambda_e t$ (the same in epochs at equal $\lambda$)", ylabel="test loss (nats)")
     curves.set(yscale="log", title="the same curve ...")
     lambdas: set[float] = set()
     palette = sns.color_palette("colorblind")
     for place, (quantity, title) in enumerate(QUANTITIES.items()):
-        look = {"color": palette[place], "marker": style.MARKERS[place]}
+        look = {"color": palette[place], "marker": style.MARKERS[place], "label": title, "ms": 5, "lw": 1.2}
         for about, _, small, large in pairs(table, quantity):
             estimate = _log_ratio(small, large, spec, quantity, about["larger"])
             if np.isfinite(estimate[0]):
                 lambdas.add(about["larger"])
-                style.error_bar(breaking, about["larger"] * 1.06 ** (place - 1), estimate, ms=5, lw=1.2, **look)
+                style.error_bar(breaking, about["larger"] * 1.06 ** (place - 1), estimate, **look)
         colour = palette[place] if quantity == "squared_norm" else "0.4"
-        breaking.axhline(_margin(spec, quantity), color=colour, lw=0.9, ls="--")
-        handles.append(style.handle(title, ls="", **look))
+        label = "margin (losses; norm in its colour)" if quantity == "test_loss" else ""
+        breaking.axhline(_margin(spec, quantity), color=colour, lw=0.9, ls="--", label=label)
     if lambdas:
         breaking.set_xscale("log")
         style.ticks(breaking, lambdas)
     breaking.set(xlabel=r"$k\lambda_e$ of the larger batch", ylabel="RMS log ratio of the curves")
     breaking.set_title("... until $k\\lambda_e$ is no longer small")
+    handles = style.labelled(figure)
     for size, dash in zip(shown[0][0]["sizes"] if shown else (), ("-", ":"), strict=False):
         handles.append(style.handle(f"batch {size:g}", color="0.2", ls=dash))
     n = min((min(len(small), len(large)) for *_, small, large in shown), default=0)
-    handles.append(style.handle("margin (losses; norm in its colour)", color="0.4", ls="--", lw=0.9))
     note = f"bars: {spec.percent} bootstrap intervals over replicates (n = {n} a batch size)"
-    title = "Batch and learning rate scaled together"
-    return style.legend_below(figure, handles, 5, note, title)
+    return style.legend_below(figure, handles, 5, note, "Batch and learning rate scaled together")

@@ -6,12 +6,11 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from intrinsic_lr.claims.shared.spec import NOTHING, ClaimData, ClaimSpec, Estimate
 from intrinsic_lr.claims.shared.verdicts import Findings, Range
-from intrinsic_lr.figures.style import band, handle, legend_below, panels, scientific, spread, styled
+from intrinsic_lr.figures.style import band, labelled, legend_below, panels, scientific, spread, styled
 from intrinsic_lr.stats.intervals import summarize
 from intrinsic_lr.stats.relaxation import integrated_gamma, thinned
 from intrinsic_lr.stats.theory import relaxed_gamma
@@ -208,31 +207,26 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         rows = table[table["point"] == response.point]
         # From shortly before the change on.
         rows = rows[rows["since"] >= -0.07 * response.since[-1]]
-        _mean(above, rows[rows["part"] == RESPONSE], "effective_lr", spec, color=colours[0], lw=2)
-        above.plot(response.since, response.predicted(slice(None)), color="k", ls=":", lw=1.3)
-        above.plot(response.since, response.closed_form(), color=colours[1], ls="--", lw=1.3)
+        for axes_, part, quantity, look in (
+            (above, RESPONSE, "effective_lr", {"label": "measured", "color": colours[0], "lw": 2}),
+            (below, ERROR, "test_error", {"label": "test error", "color": colours[3]}),
+        ):
+            means = summarize(rows[rows["part"] == part], ["since"], [quantity], spec.confidence)
+            band(axes_, means, "since", quantity, **look)
+            axes_.axvline(0, color="0.6", lw=0.8)
+            axes_.set_yscale("log")
+        for predicted, label, look in (
+            (response.predicted(slice(None)), "equation of $\\gamma$, measured noise", {"color": "k", "ls": ":"}),
+            (response.closed_form(), "closed form, constant noise", {"color": colours[1], "ls": "--"}),
+        ):
+            above.plot(response.since, predicted, lw=1.3, label=label, **look)
         names = (("\\eta", response.k_lr), ("\\lambda", response.k_decay))
         changes = " and ".join(f"${name}/{k:g}$" for name, k in names if abs(k - 1) > 1e-9)
         above.set_title(f"{changes}, then $\\lambda_e$ = {scientific(response.rate)}")
-        _mean(below, rows[rows["part"] == ERROR], "test_error", spec, color=colours[3])
         below.set_xlabel("steps since the change")
     axes[0, 0].set_ylabel("effective learning rate")
     axes[1, 0].set_ylabel("test error")
-    handles = [
-        handle("measured", color=colours[0], lw=2),
-        handle("equation of $\\gamma$, measured noise", color="k", ls=":"),
-        handle("closed form, constant noise", color=colours[1], ls="--"),
-        handle("test error", color=colours[3]),
-    ]
     n = max((len(response.gamma) for response in found), default=0)
+    note = f"bands: {spec.percent} intervals of the mean over replicates (n = {n})"
     title = "The effective learning rate after a decay, and what the noise measured on the way predicts"
-    return legend_below(
-        figure, handles, 4, f"bands: {spec.percent} intervals of the mean over replicates (n = {n})", title
-    )
-
-
-def _mean(axes: Axes, rows: pd.DataFrame, quantity: str, spec: ClaimSpec, **style) -> None:
-    """Draw the mean of a quantity over the replicates with its band."""
-    band(axes, summarize(rows, ["since"], [quantity], spec.confidence), "since", quantity, **style)
-    axes.axvline(0, color="0.6", lw=0.8)
-    axes.set_yscale("log")
+    return legend_below(figure, labelled(figure), 4, note, title)
