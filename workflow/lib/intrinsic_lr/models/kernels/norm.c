@@ -116,47 +116,76 @@ static void add_up(const double *restrict parts, float *restrict means, int64_t 
     }
 }
 
+/* What is added up in each column. */
+typedef enum {
+    VALUES,   /* x */
+    SQUARES,  /* (x - mean)^2 */
+    GRADIENTS /* grad; and its products with x - mean */
+} terms_t;
+
+/* Add up each part of the columns into `sums`, and into `products` those of GRADIENTS. */
+static inline __attribute__((always_inline)) void
+add_columns(const terms_t terms, const float *restrict x, const float *restrict mean, const float *restrict grad,
+            const float *restrict y, double *restrict sums, double *restrict products, int64_t channels,
+            int64_t count, int rectify)
+{
+    const int64_t height = (count + PARTS - 1) / PARTS;
+#pragma omp for schedule(static)
+    for (int64_t part = 0; part < PARTS; part++) {
+        const int64_t first = least(part * height, count), last = least(first + height, count);
+        for (int64_t left = 0; left < channels; left += TILE) {
+            const int64_t width = least(TILE, channels - left);
+            double *restrict total = sums + part * channels + left;
+            double *restrict total_of_product = products + part * channels + left;
+            const float *restrict m = mean + left;
+            float piece[TILE], piece_of_product[TILE];
+            for (int64_t c = 0; c < width; c++) {
+                total[c] = 0;
+                if (terms == GRADIENTS)
+                    total_of_product[c] = 0;
+            }
+            for (int64_t start = first; start < last; start += PIECE) {
+                for (int64_t c = 0; c < width; c++)
+                    piece[c] = piece_of_product[c] = 0;
+                for (int64_t row = start; row < least(start + PIECE, last); row++) {
+                    const int64_t at = row * channels + left;
+                    for (int64_t c = 0; c < width; c++) {
+                        if (terms == VALUES)
+                            piece[c] += x[at + c];
+                        if (terms == SQUARES)
+                            piece[c] += (x[at + c] - m[c]) * (x[at + c] - m[c]);
+                        if (terms == GRADIENTS) {
+                            const float h = relu_backward(grad[at + c], y[at + c], rectify);
+                            piece[c] += h;
+                            piece_of_product[c] += h * (x[at + c] - m[c]);
+                        }
+                    }
+                }
+                for (int64_t c = 0; c < width; c++) {
+                    total[c] += piece[c];
+                    if (terms == GRADIENTS)
+                        total_of_product[c] += piece_of_product[c];
+                }
+            }
+        }
+    }
+}
+
 void normalize_columns(const float *restrict x, float *restrict y, float *restrict mean, float *restrict inverse,
                        double *restrict sums, int64_t channels, int64_t count, float limit, int rectify, int threads)
 {
     const int64_t height = (count + PARTS - 1) / PARTS;
 #pragma omp parallel num_threads(threads) if (channels * count > WORTHWHILE)
     {
-        for (int pass = 0; pass < 2; pass++) {
-#pragma omp for schedule(static)
-            for (int64_t part = 0; part < PARTS; part++) {
-                const int64_t first = least(part * height, count), last = least(first + height, count);
-                for (int64_t left = 0; left < channels; left += TILE) {
-                    const int64_t width = least(TILE, channels - left);
-                    double *restrict total = sums + part * channels + left;
-                    float piece[TILE];
-                    for (int64_t c = 0; c < width; c++)
-                        total[c] = 0;
-                    for (int64_t start = first; start < last; start += PIECE) {
-                        const int64_t end = least(start + PIECE, last);
-                        for (int64_t c = 0; c < width; c++)
-                            piece[c] = 0;
-                        for (int64_t row = start; row < end; row++) {
-                            const float *restrict in = x + row * channels + left;
-                            if (pass == 0)
-                                for (int64_t c = 0; c < width; c++)
-                                    piece[c] += in[c];
-                            else
-                                for (int64_t c = 0; c < width; c++)
-                                    piece[c] += (in[c] - mean[left + c]) * (in[c] - mean[left + c]);
-                        }
-                        for (int64_t c = 0; c < width; c++)
-                            total[c] += piece[c];
-                    }
-                }
-            }
+        add_columns(VALUES, x, mean, NULL, NULL, sums, sums, channels, count, rectify);
 #pragma omp single
-            {
-                add_up(sums, pass == 0 ? mean : inverse, channels, count);
-                if (pass == 1)
-                    for (int64_t c = 0; c < channels; c++)
-                        inverse[c] = inverse_deviation(mean[c], inverse[c], limit);
-            }
+        add_up(sums, mean, channels, count);
+        add_columns(SQUARES, x, mean, NULL, NULL, sums, sums, channels, count, rectify);
+#pragma omp single
+        {
+            add_up(sums, inverse, channels, count);
+            for (int64_t c = 0; c < channels; c++)
+                inverse[c] = inverse_deviation(mean[c], inverse[c], limit);
         }
 #pragma omp for schedule(static)
         for (int64_t part = 0; part < PARTS; part++)
@@ -178,36 +207,7 @@ void normalize_backward_columns(const float *restrict grad, const float *restric
     float *restrict a = means, *restrict b = means + channels;
 #pragma omp parallel num_threads(threads) if (channels * count > WORTHWHILE)
     {
-#pragma omp for schedule(static)
-        for (int64_t part = 0; part < PARTS; part++) {
-            const int64_t first = least(part * height, count), last = least(first + height, count);
-            for (int64_t left = 0; left < channels; left += TILE) {
-                const int64_t width = least(TILE, channels - left);
-                double *restrict total = sums + part * channels + left;
-                double *restrict total_of_product = products + part * channels + left;
-                const float *restrict m = mean + left;
-                float piece[TILE], piece_of_product[TILE];
-                for (int64_t c = 0; c < width; c++)
-                    total[c] = total_of_product[c] = 0;
-                for (int64_t start = first; start < last; start += PIECE) {
-                    const int64_t end = least(start + PIECE, last);
-                    for (int64_t c = 0; c < width; c++)
-                        piece[c] = piece_of_product[c] = 0;
-                    for (int64_t row = start; row < end; row++) {
-                        const int64_t at = row * channels + left;
-                        for (int64_t c = 0; c < width; c++) {
-                            const float h = relu_backward(grad[at + c], y[at + c], rectify);
-                            piece[c] += h;
-                            piece_of_product[c] += h * (x[at + c] - m[c]);
-                        }
-                    }
-                    for (int64_t c = 0; c < width; c++) {
-                        total[c] += piece[c];
-                        total_of_product[c] += piece_of_product[c];
-                    }
-                }
-            }
-        }
+        add_columns(GRADIENTS, x, mean, grad, y, sums, products, channels, count, rectify);
 #pragma omp single
         {
             add_up(sums, a, channels, count);
