@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import json
 import pickle
 import string
 import struct
@@ -99,16 +98,6 @@ def write_imagenette(root, train, test, monkeypatch):
     write_folders("imagenette2/train", "imagenette2/val", "JPEG")(root, train, test, monkeypatch)
 
 
-def write_food(root, train, test, monkeypatch):
-    for part, (images, labels) in (("train", train), ("test", test)):
-        table = {name: [] for name in NAMES}
-        for i, (image, name) in enumerate(zip(images, (NAMES[label] for label in labels), strict=True)):
-            table[name].append(f"{name}/{part}{i}")
-            save(root / f"food-101/images/{name}/{part}{i}.jpg", image)
-        (root / "food-101/meta").mkdir(exist_ok=True)
-        (root / f"food-101/meta/{part}.json").write_text(json.dumps(table))
-
-
 MNIST_PARTS = ("train", "t10k")
 GREY, RGB = (7, 5), (6, 8, 3)
 # name in the config -> writer, image shape, class names (None: torchvision's own list)
@@ -121,7 +110,6 @@ FORMATS = {
     "CIFAR100": (write_cifar(tv.CIFAR100, "fine_labels", "fine_label_names"), (32, 32, 3), NAMES),
     "SVHN": (write_svhn, (32, 32, 3), ["0", "1", "2"]),
     "Country211": (write_folders("country211/train", "country211/test"), RGB, NAMES),
-    "Food101": (write_food, RGB, NAMES),
     "Imagenette": (write_imagenette, RGB, [f"{name}, alias" for name in NAMES]),
 }
 

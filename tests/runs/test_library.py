@@ -84,27 +84,6 @@ def test_evaluating_a_checkpoint_gives_its_history(run):
     assert not np.allclose(run.evaluate(swa([run.weights(0), run.weights(8)]))["test_loss"], found["test_loss"])
 
 
-@pytest.mark.parametrize(
-    ("file", "read"),
-    [
-        ("checkpoints/00000008.safetensors", lambda run: run.weights(8)),
-        ("history.parquet", lambda run: run.history),
-        ("trace.parquet", lambda run: run.trace),
-        ("predictions/00000008.safetensors", lambda run: run.predictions(8)),
-        ("statistics/00000008.safetensors", lambda run: run.network(8, 2)),
-        ("../../../data/digits.safetensors", lambda run: run.data()),
-    ],
-)
-def test_damaged_files_are_named(trained, tmp_path, file, read):
-    results = shutil.copytree(trained, tmp_path / "results")
-    path = results / "runs" / NAME / "block_0001" / file
-    content = path.read_bytes()
-    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    run = load_run(NAME, results)
-    with pytest.raises(InputError, match=rf"{path.name}: damaged or replaced"):
-        read(run)
-
-
 def test_data_of_another_training_are_refused(trained, tmp_path):
     results = shutil.copytree(trained, tmp_path / "results")
     files = [results / f"data/digits.{kind}" for kind in ("safetensors", "json")]

@@ -66,12 +66,3 @@ def test_a_step_that_was_not_kept(ensemble):
     for read in (trajectory, label_trajectory):
         with pytest.raises(InputError, match="step must be one of 0, 50, 200, got 51"):
             read(ensemble, 0, [0, 51])
-
-
-def test_a_damaged_file(ensemble):
-    path = ensemble.blocks[1].checkpoint(50)
-    path.write_bytes(path.read_bytes()[:-1] + b"?")
-    fresh = open_ensemble([block.folder for block in ensemble.blocks], 5)
-    assert len(trajectory(fresh, 4, [0])) == 1
-    with pytest.raises(InputError, match="damaged"):
-        trajectory(fresh, 4, [0, 50])

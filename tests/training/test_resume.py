@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -72,17 +71,9 @@ def test_stopped_after_every_step(files, undisturbed, tmp_path, setting, capsys)
 
 def test_killed_at_any_moment(files, undisturbed, tmp_path):
     """SIGKILL, which no program can answer, at a random moment of a run that saves after every step."""
-    words = [
-        sys.executable,
-        "-m",
-        "intrinsic_lr.commands",
-        "train",
-        *command(files, tmp_path),
-        "--save-every",
-        "0",
-    ]
+    words = [sys.executable, "-m", "intrinsic_lr.commands", "train", *command(files, tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(LIBRARY)}
-    running = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL)
+    running = subprocess.Popen([*words, "--save-every", "0"], env=environment, stderr=subprocess.DEVNULL)
     while running.poll() is None and not (tmp_path / STATE).exists():
         time.sleep(0.001)
     running.kill()
@@ -131,31 +122,10 @@ def stopped(files, folder, **changes):
             train.main([*command(files, folder, **changes), "--stop-after", "0"])
 
 
-DAMAGES = {
-    "emptied": lambda content: b"",
-    "cut short": lambda content: content[: len(content) // 2],
-    "one bit": lambda content: content[:-100] + bytes([content[-100] ^ 1]) + content[-99:],
-    "the digest": lambda content: bytes([content[0] ^ 1]) + content[1:],
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_state_is_named(files, tmp_path, damage):
-    stopped(files, tmp_path)
-    path = tmp_path / STATE
-    path.write_bytes(DAMAGES[damage](path.read_bytes()))
-    with pytest.raises(InputError, match=rf"{re.escape(str(path))}: damaged; .* `rm {re.escape(str(path))}`"):
-        train.main(command(files, tmp_path))
-    assert path.exists()
-
-
-@pytest.mark.parametrize("damage", ["emptied", "one bit"])
-def test_damaged_checkpoints_of_a_stopped_run_are_named(files, undisturbed, tmp_path, damage):
+def test_a_stopped_run_without_a_checkpoint_begins_anew(files, undisturbed, tmp_path):
+    """Damaged ones: `tests/faults/test_damaged_files.py`."""
     stopped(files, tmp_path)
     (checkpoint,) = (tmp_path / RESUME).glob("checkpoints/*")
-    checkpoint.write_bytes(DAMAGES[damage](checkpoint.read_bytes()))
-    with pytest.raises(InputError, match=rf"{checkpoint.name}: damaged; train from the beginning after `rm "):
-        train.main(command(files, tmp_path))
     checkpoint.unlink()
     train.main(command(files, tmp_path))
     assert finished_like(tmp_path, undisturbed["plain"])
@@ -168,15 +138,17 @@ def test_a_state_of_another_training_is_not_gone_on_from(files, undisturbed, tmp
     assert finished_like(tmp_path, undisturbed["plain"])
 
 
-def test_a_state_of_another_arithmetic_is_not_gone_on_from(files, tmp_path, request, capsys):
-    """Stopped on a machine with a compiler and started again on one without."""
-    stopped(files, tmp_path / "other")
-    request.getfixturevalue("uncompiled")
-    for folder in ("alone", "other"):
-        train.main(command(files, tmp_path / folder))
-    assert "of another training (other kernels)" in capsys.readouterr().err
-    assert json.loads((tmp_path / "other/run.json").read_text())["kernels"] == "pytorch"
-    assert finished_like(tmp_path / "other", tmp_path / "alone")
+@pytest.mark.parametrize(("key", "value"), [("kernels", "another"), ("instructions", "ANOTHER")])
+def test_a_state_of_another_arithmetic_is_not_gone_on_from(
+    files, undisturbed, tmp_path, monkeypatch, capsys, key, value
+):
+    """Stopped on a machine with a compiler and started again on one without, or on another kind of processor."""
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(kernels, {"kernels": "arithmetic"}.get(key, key), lambda: value)
+        stopped(files, tmp_path)
+    train.main(command(files, tmp_path))
+    assert f"of another training (other {key})" in capsys.readouterr().err
+    assert finished_like(tmp_path, undisturbed["plain"])
 
 
 def short_of_memory(monkeypatch, members):

@@ -1,6 +1,6 @@
-"""Reading trained ensembles: weights, history and predictions, joined over blocks, with checksums verified.
+"""Trained ensembles read from disk, joined over their blocks, with checksums verified.
 
-Reading histories and labels imports no torch, which costs seconds that small jobs would be drowned in.
+Reading histories and labels imports no torch, which would take longer than many a small job.
 """
 
 import re
@@ -34,15 +34,14 @@ if TYPE_CHECKING:
 
 
 class Block:
-    """One block's folder, with `run.json`. Every path it returns is that of a file whose checksum was verified.
+    """One block's folder, with its `run.json`.
+
+    Every reader raises InputError where a file is missing, damaged, or not the one recorded.
 
     Attributes:
         record: what `run.json` says.
         plan: what was trained.
         replicates: the replicates that the block holds.
-
-    Raises:
-        InputError: from every reader, when a file is missing, damaged, or not the one recorded.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -56,23 +55,19 @@ class Block:
         """Return the table in `HISTORY` or `TRACE`."""
         return pd.read_parquet(self._verify(name, self.record, RUN))
 
-    def checkpoint(self, step: int) -> Path:
-        """Return the path of the parameters at a step, tensors of shape (R, ...)."""
-        return self._of_step(CHECKPOINTS, step, self.record, RUN)
-
-    def predictions(self, step: int) -> Path:
-        """Return the path of the predictions at a step: `logits`, `labels` and `losses`."""
-        return self._of_step(PREDICTIONS, step, self._extracted, EXTRACT)
-
-    def statistics(self, step: int) -> Path:
-        """Return the path of the batch-norm statistics at a step."""
-        return self._of_step(STATISTICS, step, self._extracted, EXTRACT)
+    def tensors(self, kind: str, step: int) -> Path:
+        """Return the file of `CHECKPOINTS`, `PREDICTIONS` or `STATISTICS` at a step."""
+        if step not in self.plan.checkpoints:
+            known = ", ".join(map(str, self.plan.checkpoints))
+            raise InputError(f"{self.folder}: step must be one of {known}, got {step}")
+        source = RUN if kind == CHECKPOINTS else EXTRACT
+        return self._verify(step_file(kind, step), self.record if source == RUN else self._extracted, source)
 
     def weights(self, step: int) -> "dict[str, Tensor]":
         """Return the parameters of the block's replicates at a step, tensors of shape (R, ...)."""
         from safetensors.torch import load_file
 
-        return load_file(self.checkpoint(step))
+        return load_file(self.tensors(CHECKPOINTS, step))
 
     def build_model(self) -> "EnsembleModel":
         """Return the model that the block's weights belong to."""
@@ -90,12 +85,6 @@ class Block:
                 f"repair with `{rerun_command(self.folder / EXTRACT)}`"
             )
         return extracted
-
-    def _of_step(self, kind: str, step: int, record: dict[str, Any], source: str) -> Path:
-        if step not in self.plan.checkpoints:
-            known = ", ".join(map(str, self.plan.checkpoints))
-            raise InputError(f"{self.folder}: step must be one of {known}, got {step}")
-        return self._verify(step_file(kind, step), record, source)
 
     def _verify(self, name: str, record: dict[str, Any], source: str) -> Path:
         """Return the path of a file whose checksum stands in a record; to make the record again repairs it."""
@@ -183,14 +172,14 @@ class Ensemble:
         """Return `logits` (R, N, K), `labels` (R, N; -1 where not finite) and `losses` (R, N) on the test set."""
         from safetensors.numpy import load_file
 
-        parts = [load_file(block.predictions(step)) for block in self.blocks]
+        parts = [load_file(block.tensors(PREDICTIONS, step)) for block in self.blocks]
         return {name: np.concatenate([part[name] for part in parts])[: self.replicates] for name in parts[0]}
 
     def labels(self, step: int) -> np.ndarray:
         """Return the predicted labels on the test set (R, N); -1 where a member is not finite."""
         from safetensors import safe_open
 
-        files = [safe_open(block.predictions(step), framework="np") for block in self.blocks]
+        files = [safe_open(block.tensors(PREDICTIONS, step), framework="np") for block in self.blocks]
         return np.concatenate([file.get_tensor("labels") for file in files])[: self.replicates]
 
     def locate(self, replicate: int) -> tuple[Block, int]:
@@ -203,15 +192,13 @@ class Ensemble:
     def member(self, step: int, replicate: int) -> "nn.Module":
         """Return one replicate at a checkpoint as an ordinary network in evaluation mode.
 
-        Returns:
-            A module from images (B, C, H, W), normalised as the data set's description says, to logits (B, K).
-            Batch-norm statistics are those that `extract` recomputed on the training set.
+        It takes images (B, C, H, W), normalised as the data set's description says, and returns logits (B, K).
         """
         from safetensors.torch import load_file
 
         block, index = self.locate(replicate)
         network = block.build_model().module()
-        tensors = block.weights(step) | load_file(block.statistics(step))
+        tensors = block.weights(step) | load_file(block.tensors(STATISTICS, step))
         network.to(next(iter(tensors.values())).dtype)
         network.load_state_dict({name: value[index] for name, value in tensors.items()})
         return network.eval()

@@ -1,8 +1,4 @@
-"""Single replicates along their checkpoints, read from disk in the parts that are asked for.
-
-`ensembles` reads all replicates at one step; here it is one replicate at all steps. Nothing is kept: an analysis
-of any number of checkpoints and replicates needs the memory of the part in hand.
-"""
+"""Single replicates along their checkpoints, read from disk in the parts that are asked for; nothing is kept."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors import safe_open
 
+from intrinsic_lr.core.block_files import CHECKPOINTS, PREDICTIONS
 from intrinsic_lr.runs.ensembles import Ensemble
 
 if TYPE_CHECKING:
@@ -31,22 +28,16 @@ class StoredParameter:
 
 
 def trajectory(ensemble: Ensemble, replicate: int, steps: Sequence[int]) -> "list[Network]":
-    """Return the networks of one replicate at the given steps, in their order, to be read in parts.
-
-    InputError where a step was not kept, or a file is damaged.
-    """
+    """Return the networks of one replicate at the given steps, in their order, to be read in parts."""
     block, index = ensemble.locate(replicate)
     # The files are mapped into memory, which takes no open file, for as long as the networks are in use.
-    files = [safe_open(block.checkpoint(step), framework="pt") for step in steps]
+    files = [safe_open(block.tensors(CHECKPOINTS, step), framework="pt") for step in steps]
     names = list(ensemble.model().shapes)
     return [{name: StoredParameter(file.get_slice(name), index) for name in names} for file in files]
 
 
 def label_trajectory(ensemble: Ensemble, replicate: int, steps: Sequence[int]) -> np.ndarray:
-    """Return the labels that one replicate predicts at the given steps, (T, N); -1 where it is not finite.
-
-    Raises as `trajectory`.
-    """
+    """Return the labels that one replicate predicts at the given steps, (T, N); -1 where it is not finite."""
     block, index = ensemble.locate(replicate)
-    files = [safe_open(block.predictions(step), framework="np") for step in steps]
+    files = [safe_open(block.tensors(PREDICTIONS, step), framework="np") for step in steps]
     return np.stack([file.get_slice("labels")[index] for file in files])

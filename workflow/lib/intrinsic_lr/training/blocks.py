@@ -21,7 +21,7 @@ from intrinsic_lr.core.version import TRAINING_VERSION
 from intrinsic_lr.data.dataset import Dataset
 from intrinsic_lr.models import kernels
 from intrinsic_lr.models.devices import MemberLimit, describe, is_out_of_memory
-from intrinsic_lr.models.ensemble import EnsembleModel, build
+from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.training.batches import Batches
 from intrinsic_lr.training.evaluation import EvaluationData
@@ -53,56 +53,40 @@ def train_block(
             raise SystemExit(STOPPED)
 
     with alone(out, stop_waiting):
-        return _train_alone(plan, model, data, device, out, watch, note)
-
-
-def _train_alone(
-    plan: TrainingPlan,
-    model: EnsembleModel,
-    data: Dataset,
-    device: torch.device,
-    out: Path,
-    watch: Watch,
-    note: str,
-) -> dict[str, Any]:
-    """Train a block in a folder that nobody else writes into; otherwise as `train_block`."""
-    provenance = _provenance(plan, data, device, note)
-    # Everything that decides the numbers, the arithmetic among it: a stopped training never changes its sums.
-    identity = {key: provenance[key] for key in ("plan", "training_version", "kernels")}
-    identity["data"] = data.info["sha256"]
-    store, limit = Store(out, plan.checkpoints, identity), MemberLimit()
-    recorder = Recorder(plan, model, EvaluationData.of(data))
-    state = store.load(recorder, limit, device)
-    if state:
-        print(f"going on from step {state.step} of {plan.steps}", file=sys.stderr)
-    state = state or State.initial(plan, model, device)
-    try:
-        train(plan, model, Batches(plan, data), recorder, state, store, watch, limit)
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise InputError(
-            f"device memory: too little for a single replicate of {plan.point}; expected a device with more of "
-            "it, a smaller batch_size or a smaller model"
-        ) from None
-    tables = {HISTORY: recorder.history.table(plan.members), TRACE: recorder.trace.table(plan.members)}
-    history = tables[HISTORY]
-    history.insert(4, "intrinsic_lr", history["lr"] * history["weight_decay"])
-    for name, table in tables.items():
-        with atomic_path(out / name) as temporary:
-            table.to_parquet(temporary, index=False)
-    store.publish()
-    record = {
-        **provenance,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "wall_seconds": round(store.seconds + watch.seconds, 3),
-        "members_at_once": min(limit.members, len(plan.members)),
-        "steps_per_epoch": plan.steps_per_epoch(len(data.train_labels)),
-        "non_finite": _non_finite(plan, state, history),
-        "sha256": {**store.sums, **{name: sha256(out / name) for name in tables}},
-    }
-    write_json(out / RUN, record)
-    store.remove()
+        provenance = _provenance(plan, data, device, note)
+        # Everything that decides the numbers, the arithmetic among it: a stopped training never changes its sums.
+        identity = {key: provenance[key] for key in ("plan", "training_version", "kernels", "instructions")}
+        store, limit = Store(out, {**identity, "data": data.info["sha256"]}, watch), MemberLimit()
+        recorder = Recorder(plan, model, EvaluationData.of(data))
+        state = store.load(recorder, limit, device) or State.initial(plan, model, device)
+        if state.step:
+            print(f"going on from step {state.step} of {plan.steps}", file=sys.stderr)
+        try:
+            train(plan, model, Batches(plan, data), recorder, state, store, limit)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise InputError(
+                f"device memory: too little for a single replicate of {plan.point}; expected a device with more, "
+                "a smaller batch_size or a smaller model"
+            ) from None
+        history, trace = (rows.table(plan.members) for rows in (recorder.history, recorder.trace))
+        history.insert(4, "intrinsic_lr", history["lr"] * history["weight_decay"])
+        for name, table in ((HISTORY, history), (TRACE, trace)):
+            with atomic_path(out / name) as temporary:
+                table.to_parquet(temporary, index=False)
+        store.publish()
+        record = {
+            **provenance,
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "wall_seconds": round(store.seconds, 3),
+            "members_at_once": min(limit.members, len(plan.members)),
+            "steps_per_epoch": plan.steps_per_epoch(len(data.train_labels)),
+            "non_finite": _non_finite(plan, state, history),
+            "sha256": {**store.sums, **{name: sha256(out / name) for name in (HISTORY, TRACE)}},
+        }
+        write_json(out / RUN, record)
+        store.remove()
     return record
 
 
@@ -142,6 +126,7 @@ def _provenance(plan: TrainingPlan, data: Dataset, device: torch.device, note: s
         "device": describe(device),
         "threads": torch.get_num_threads(),
         "kernels": kernels.arithmetic(),
+        "instructions": kernels.instructions() if device.type == "cpu" else "",
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "git_commit": current_commit(),
         "command": shlex.join(["intrinsic-lr", *sys.argv[1:]]),

@@ -15,7 +15,7 @@ from intrinsic_lr.stats.geometry import squared_norms
 from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.training.batches import Batches
 from intrinsic_lr.training.recorder import Recorder
-from intrinsic_lr.training.resume import STOPPED, Store, Watch
+from intrinsic_lr.training.resume import STOPPED, Store
 from intrinsic_lr.training.state import State, Step
 
 
@@ -26,10 +26,9 @@ def train(
     recorder: Recorder,
     state: State,
     store: Store | None = None,
-    watch: Watch | None = None,
     limit: MemberLimit | None = None,
 ) -> None:
-    """Train from a state to the end of the plan.
+    """Train from a state, which is changed in place, to the end of the plan.
 
     Training on from a state that was saved gives the same bits as training without a stop.
 
@@ -37,33 +36,32 @@ def train(
         plan: what is trained.
         model: its network.
         batches: its mini-batches.
-        recorder: takes the rows of the history and of the trace; holds those up to the state where it is resumed.
-        state: where to begin; it is changed in place.
-        store: keeps checkpoints and saved states, or None.
-        watch: says when to save the state and when to stop; comes with the store.
+        recorder: takes the rows of the history and of the trace; holds those up to a state that was saved.
+        state: where to begin.
+        store: keeps checkpoints and saved states, and says when to stop; or None.
         limit: how many members are computed at once.
 
     Raises:
-        SystemExit: with status `STOPPED` when the watch says so; the state is saved then.
+        SystemExit: with status `STOPPED` when the store's watch says so; the state is saved then.
     """
     limit = limit or MemberLimit()
     before = done = None
     # The state that a training is resumed from has its checkpoint and its rows already.
     resumed = len(recorder.history) > 0
-    members = len(plan.members)
+    members, kept = len(plan.members), frozenset(plan.checkpoints)
     with progress(plan.steps * members, state.step * members, plan.point, unit="member-step") as bar:
         while True:
             if not resumed:
-                if store and state.step in store.planned:
+                if store and state.step in kept:
                     store.write_checkpoint(state)
                 recorder.record(state, before, done)
                 # Asked once: a signal may come at any moment, and nothing stops without its state saved.
-                stop = watch is not None and watch.should_stop()
-                if store and watch and (stop or watch.should_save()):
-                    store.save(state, recorder, limit, watch.seconds)
+                stop = store is not None and store.watch.should_stop()
+                if store and (stop or store.watch.should_save()):
+                    store.save(state, recorder, limit)
                 if stop:
                     step = f"{state.step} of {plan.steps}"
-                    print(f"stopped after step {step} by {watch.reason}; state saved", file=sys.stderr)
+                    print(f"stopped after step {step} by {store.watch.reason}; state saved", file=sys.stderr)
                     raise SystemExit(STOPPED)
             if state.step == plan.steps:
                 return

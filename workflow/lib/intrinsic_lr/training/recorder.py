@@ -18,14 +18,10 @@ from intrinsic_lr.training.state import State, Step
 
 
 class Rows:
-    """Quantities of every member, a row per step, in one tensor for the whole run.
+    """Quantities of every member, a row per step: room for `capacity` rows, Q `names` in the order of columns.
 
-    Thousands of small tensors kept among the large temporaries of the steps would tear the heap into pieces, of
-    which gigabytes add up; and rows that stay on their device make nobody wait for it.
-
-    Args:
-        capacity: rows that there is room for.
-        names: the Q quantities, in the order of their columns.
+    Thousands of small tensors among the large temporaries of the steps would tear the heap into pieces, of which
+    gigabytes add up; and rows that stay on their device make nobody wait for it.
     """
 
     def __init__(self, capacity: int, names: Sequence[str]) -> None:
@@ -71,13 +67,7 @@ class Rows:
 
 
 class Recorder:
-    """Fills the rows of the history, with evaluations, and of the trace, for which nothing is evaluated.
-
-    Args:
-        plan: the training.
-        model: its model.
-        data: images and labels to evaluate on.
-    """
+    """Fills the rows of the history, with evaluations on `data`, and of the trace, without."""
 
     ALL = "all"
     OF_STEP = ("batch_loss", "unit_gradient_squared_norm", "angle", "norm_recursion_residual")
@@ -123,10 +113,7 @@ class Recorder:
             rows.restore(tensors[f"{kind}/rates"], tensors[f"{kind}/values"], device)
 
     def record(self, state: State, before: dict[str, Tensor] | None, done: Step | None) -> None:
-        """Add the rows that a state is to have, if any.
-
-        `before` holds the weights before the step `done`; both are None at the beginning.
-        """
+        """Add the rows of a state, if any; `before` are the weights before the step `done`, None at the start."""
         if not self.should_record(state.step):
             return
         logged, groups = self.should_log(state.step), self._model.scale_groups

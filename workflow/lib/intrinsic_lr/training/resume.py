@@ -1,7 +1,7 @@
 """Long trainings go on where they were stopped: what is saved meanwhile, and when a training stops by itself.
 
-While a training runs, its checkpoints and its state lie in the folder `resume` of the block, which the workflow
-does not declare and hence does not delete. The folder of checkpoints gets its place when all of them are there.
+Meanwhile checkpoints and state lie in the block's folder `resume`, which the workflow does not declare and hence
+does not delete. The folder of checkpoints gets its place when all of them are there.
 """
 
 import hashlib
@@ -11,7 +11,6 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,33 +34,36 @@ class Store:
 
     Args:
         folder: the block's folder.
-        planned: steps at which a checkpoint is written.
         identity: all that decides the training's numbers, as plain data; a state of another one is no use.
+        watch: says when to save the state and when to stop.
 
     Attributes:
         sums: SHA-256 of each checkpoint written so far, by its path in the block's folder.
-        seconds: wall time of the training up to the last start.
     """
 
-    def __init__(self, folder: Path, planned: tuple[int, ...], identity: Mapping[str, Any]) -> None:
-        self._folder, self._identity = folder, dict(identity)
-        self.planned = frozenset(planned)
+    def __init__(self, folder: Path, identity: dict[str, Any], watch: "Watch") -> None:
+        self._folder, self._identity, self.watch = folder, identity, watch
         self.sums: dict[str, str] = {}
-        self.seconds = 0.0
+        self._seconds_before = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the training so far, without that between a stop and the next start."""
+        return self._seconds_before + self.watch.seconds
 
     def write_checkpoint(self, state: State) -> None:
         """Write the parameters of a state."""
         name = step_file(CHECKPOINTS, state.step)
         self.sums[name] = write_tensors(self._folder / RESUME / name, state.params)
 
-    def save(self, state: State, recorder: Recorder, limit: MemberLimit, seconds: float) -> None:
-        """Save the state with its rows; `seconds` is the wall time since this start."""
+    def save(self, state: State, recorder: Recorder, limit: MemberLimit) -> None:
+        """Save the state with its rows."""
         about = {
             "identity": self._identity,
             "step": state.step,
             "checkpoints": self.sums,
             "members_at_once": limit.members,
-            "seconds": self.seconds + seconds,
+            "seconds": self.seconds,
         }
         tensors = {**state.to_tensors(), **recorder.to_tensors()}
         content = save(
@@ -74,10 +76,7 @@ class Store:
     def load(self, recorder: Recorder, limit: MemberLimit, device: torch.device) -> State | None:
         """Return the state that a stopped training of this identity saved, its rows given to the recorder.
 
-        None where there is no such; what another training left is removed.
-
-        Raises:
-            InputError: a file is damaged.
+        None where there is no such; what another training left is removed. InputError where a file is damaged.
         """
         path = self._folder / STATE
         if not path.exists():
@@ -98,7 +97,8 @@ class Store:
             file = self._folder / RESUME / name
             if sha256(file) != expected:
                 raise InputError(f"{file}: damaged; train from the beginning after `rm {file}`")
-        self.sums, self.seconds, limit.members = about["checkpoints"], about["seconds"], about["members_at_once"]
+        self.sums, self._seconds_before = about["checkpoints"], about["seconds"]
+        limit.members = about["members_at_once"]
         for file in (self._folder / RESUME / CHECKPOINTS).glob("*"):
             if f"{CHECKPOINTS}/{file.name}" not in self.sums:
                 file.unlink()
@@ -125,9 +125,6 @@ def _about(content: bytes) -> dict[str, Any]:
 
 class Watch:
     """Says when to save the state, and when to stop: on a signal, after a time limit, or with the parent gone.
-
-    A workflow that was killed leaves its trainings running; started again it would train the same block beside
-    them.
 
     Args:
         every: seconds from one saving to the next.

@@ -16,22 +16,14 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 @dataclass
 class State:
-    """All that a training carries from step to step: random draws depend on names and the step alone.
+    """All that a training carries from step to step: random draws depend on names and the step alone."""
 
-    Attributes:
-        step: number of updates done.
-        params: tensors of shape (R, ...).
-        buffers: momentum buffers of the trained parameters; empty before the first step with momentum, unless
-            the timeline gives them.
-        radii: under the sphere constraint the norm (R,) that each scale group keeps, in float64.
-        lost: the first step whose batch loss was not finite, int64 (R,), or `NEVER`.
-    """
-
-    step: int
-    params: dict[str, Tensor]
+    step: int  # number of updates done
+    params: dict[str, Tensor]  # of shape (R, ...)
+    # Momentum of the trained parameters; empty before the first step with it, unless the timeline gives them.
     buffers: dict[str, Tensor]
-    radii: dict[str, Tensor]
-    lost: Tensor
+    radii: dict[str, Tensor]  # norm (R,) that each scale group keeps under the sphere constraint, in float64
+    lost: Tensor  # the first step whose batch loss was not finite, int64 (R,), or NEVER
 
     NEVER: ClassVar[int] = -1
 

@@ -1,10 +1,8 @@
 """Compiled kernels for a training step on a CPU, where a C compiler is at hand.
 
-PyTorch computes layer by layer for all members, and passes over memory some ten times for what is no product. In
-`chain.c` a core computes the gradients of one member after the other from what stays in its cache; other
-networks have batch norm with ReLU in three passes (docs/performance.md). Without `gcc`, or with
-`INTRINSIC_LR_KERNELS=off` in the environment, PyTorch's own operations are used. The two round differently:
-`arithmetic` says which it is.
+A core computes the gradients of one member after the other from what stays in its cache (`chain.c`); networks that
+are no chain have batch norm with ReLU in three passes over memory (docs/performance.md). Without `gcc`, or with
+`INTRINSIC_LR_KERNELS=off` in the environment, PyTorch's own operations are used, which round differently.
 """
 
 import ctypes
@@ -44,14 +42,9 @@ _SIGNATURES = {
 
 
 class Kernels:
-    """The kernels of one compiled library; they take contiguous float32 tensors on the CPU.
+    """The kernels of the compiled library in a file; they take contiguous float32 tensors on the CPU.
 
-    Args:
-        path: the library's file.
-
-    Raises:
-        OSError: it cannot be loaded.
-        AttributeError: it lacks a function.
+    Raises OSError where it cannot be loaded, and AttributeError where it lacks a function.
     """
 
     def __init__(self, path: Path) -> None:
@@ -63,42 +56,31 @@ class Kernels:
     def normalize(self, x: Tensor, limit: float, rectify: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Return (x - mean) / deviation per channel, rectified where asked, the means and the inverse deviations.
 
-        Args:
-            x: activations that `is_supported_activation` accepts.
-            limit: a variance not above this share of the mean square makes a constant channel, which becomes 0.
-            rectify: whether a ReLU follows.
+        A channel of `x`, which `is_supported_activation` accepts, is constant and becomes 0 where its variance is
+        not above `limit` times its mean square.
         """
         channels, count = _sizes(x)
-        y = torch.empty_like(x)
-        mean, inverse = x.new_empty(channels), x.new_empty(channels)
-        given = _pointers(x, y, mean, inverse)
-        if x.dim() == 3:
-            self._library.normalize_rows(*given, channels, count, limit, rectify, torch.get_num_threads())
-        else:
-            sums = torch.empty(PARTS * channels, dtype=torch.float64)
-            self._library.normalize_columns(
-                *given, *_pointers(sums), channels, count, limit, rectify, torch.get_num_threads()
-            )
-        return y, mean, inverse
+        found = torch.empty_like(x), x.new_empty(channels), x.new_empty(channels)
+        layout, space = "rows", ()
+        if x.dim() == 4:
+            layout, space = "columns", (torch.empty(PARTS * channels, dtype=torch.float64),)
+        kernel = getattr(self._library, f"normalize_{layout}")
+        kernel(*_pointers(x, *found, *space), channels, count, limit, rectify, torch.get_num_threads())
+        return found
 
     def normalize_backward(
         self, grad_output: Tensor, x: Tensor, y: Tensor | None, mean: Tensor, inverse: Tensor
     ) -> Tensor:
         """Return the derivative in `x`, given the one in what `normalize` returned; `y` where it was rectified."""
         channels, count = _sizes(x)
-        grad_output = (
-            grad_output.contiguous() if x.dim() == 3 else grad_output.contiguous(memory_format=torch.channels_last)
-        )
-        result = torch.empty_like(x)
-        given = _pointers(grad_output, x, x if y is None else y, mean, inverse, result)
-        if x.dim() == 3:
-            self._library.normalize_backward_rows(*given, channels, count, y is not None, torch.get_num_threads())
-        else:
+        layout, space, order = "rows", (), torch.contiguous_format
+        if x.dim() == 4:
             sums = torch.empty(2 * PARTS * channels, dtype=torch.float64)
-            means = x.new_empty(2 * channels)
-            self._library.normalize_backward_columns(
-                *given, *_pointers(sums, means), channels, count, y is not None, torch.get_num_threads()
-            )
+            layout, space, order = "columns", (sums, x.new_empty(2 * channels)), torch.channels_last
+        grad_output, result = grad_output.contiguous(memory_format=order), torch.empty_like(x)
+        given = _pointers(grad_output, x, x if y is None else y, mean, inverse, result, *space)
+        kernel = getattr(self._library, f"normalize_backward_{layout}")
+        kernel(*given, channels, count, y is not None, torch.get_num_threads())
         return result
 
     def gradients(
@@ -160,12 +142,9 @@ def is_supported_weight(x: Tensor) -> bool:
 
 @cache
 def load() -> Kernels | None:
-    """Return the kernels, compiled if need be, or None where they cannot be had or are switched off.
+    """Return the kernels, compiled if need be, or None where they are switched off or fail, which is said once.
 
-    What goes wrong is said once on stderr.
-
-    Raises:
-        InputError: for a switch that is neither `on` nor `off`.
+    Raises InputError for a switch that is neither `on` nor `off`.
     """
     switch = os.environ.get(SWITCH, "on")
     if switch not in ("on", "off"):
@@ -186,6 +165,11 @@ def load() -> Kernels | None:
 def arithmetic() -> str:
     """Return `compiled` where the kernels are used on a CPU, else `pytorch`."""
     return "compiled" if load() else "pytorch"
+
+
+def instructions() -> str:
+    """Return the processor's instructions that sums are computed by, such as `AVX512`: others round otherwise."""
+    return torch.backends.cpu.get_cpu_capability()
 
 
 def _test(kernels: Kernels) -> None:

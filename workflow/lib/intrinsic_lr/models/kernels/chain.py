@@ -20,16 +20,10 @@ faster ones, those of convolutions where a core's cache is exceeded several time
 def gradients(
     model: EnsembleModel, params: Mapping[str, Tensor], images: Tensor, labels: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]] | None:
-    """Return each member's mean loss (R,) and its gradients, or None where PyTorch has to compute them.
+    """Return what `models.gradients` does, or None where PyTorch has to compute it; `labels` are (R, B).
 
     That is where the network is no chain, where there are no kernels, or where they would be slower. A member's
     bits depend neither on the members beside it nor on the number of threads.
-
-    Args:
-        model: the network.
-        params: tensors of shape (R, ...).
-        images: (R, B, C, H, W), or (B, C, H, W) shared by all members.
-        labels: (R, B).
     """
     weights = [params[name] for name in model.shapes]
     loaded = kernels.load() if all(map(kernels.is_supported_weight, [*weights, images])) else None

@@ -1,8 +1,4 @@
-"""The compiled library of the kernels: in the user's cache, and never loaded unless it is what was compiled.
-
-Its name stands for the C sources, the compiler and the processor. Its SHA-256 lies beside it; a library that has
-another one is compiled again.
-"""
+"""The compiled library of the kernels, in the user's cache; one that was altered is compiled again."""
 
 import hashlib
 import os
@@ -16,27 +12,16 @@ from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.storage import atomic_path
 
 SOURCES = Path(__file__).parent
-FLAGS = (
-    "-O3",
-    "-mprefer-vector-width=512",
-    "-march=native",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-fopenmp",
-    "-fPIC",
-    "-shared",
-)
+FLAGS = ("-O3", "-mprefer-vector-width=512", "-march=native", "-fno-math-errno", "-fno-trapping-math")
+FLAGS += ("-fopenmp", "-fPIC", "-shared")
 COMPILE_SECONDS = 60
 
 
 def build(compiler: str) -> Path:
     """Return the file of the library, compiled by `compiler` where the cache does not hold it.
 
-    Raises:
-        InputError: the cache cannot be written, or belongs to another user.
-        OSError: likewise.
-        subprocess.CalledProcessError: the compiler refuses the sources; `stderr` holds its message.
-        subprocess.TimeoutExpired: it takes longer than `COMPILE_SECONDS`.
+    Raises InputError or OSError where the cache cannot be written or belongs to another user, and
+    `subprocess.SubprocessError` where the compiler fails or takes longer than `COMPILE_SECONDS`.
     """
     folder = _private(user_cache_path("intrinsic_lr"))
     file = folder / f"kernels-{_fingerprint(compiler)}.so"
