@@ -26,7 +26,7 @@ SNAKEMAKE := snakemake $(if $(PROFILE),--profile "$$PROFILE",--cores "$$CORES")
 # CONFIG is one file, whose name may have spaces, or several without.
 files = set -f; if test -f "$$CONFIG"; then set -- $(1) "$$CONFIG"; elif test -n "$$CONFIG"; then set -- $(1) $$CONFIG; fi
 
-.PHONY: help results smoke report audit status estimate test test-all test-faults test-fuzz test-slurm test-s3 bench docs lint check clean
+.PHONY: help results smoke report audit status estimate test test-long test-all test-faults test-fuzz test-slurm test-s3 bench docs lint check clean
 
 help: ## list what can be asked for
 	@grep -hE '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -61,9 +61,11 @@ test: $(VENV)/dev.stamp ## run the tests, but for the long ones
 	@echo "== running the tests"
 	@python -m pytest -n 2 --dist worksteal
 
-test-all: test ## run all tests, the long ones among them
-	@echo "== running the long tests"
-	@python -m pytest -m "long and not slurm and not s3"
+test-long: $(VENV)/dev.stamp ## run the long tests alone: kills, determinism, many trainings in one run
+	@echo "== running the long tests, $$TRAININGS trainings in one run"
+	@python -m pytest -n 2 --dist worksteal -m "long and not slurm and not s3" --trainings "$$TRAININGS"
+
+test-all: test test-long ## run all tests
 
 test-faults: $(VENV)/dev.stamp ## kill, damage and soak it as often as docs/reliability.md says (about 25 minutes)
 	@echo "== running the tests of faults: $$KILLS kills, $$TRAININGS trainings in one run"
