@@ -46,32 +46,28 @@ def test_isotropic_noise_of_a_network_is_not_reproduced():
     assert set(verdicts(EXAMPLE.judged(directions=DIMENSION))) == {"not reproduced"}
 
 
-def test_the_gradients_are_those_of_mini_batches_at_unit_norm():
-    model = build(ModelSpec.from_string("mlp:width=8,depth=1"), (1, 4, 4), 3)
+def test_the_gradients_are_those_of_mini_batches_at_unit_norm(noise_images):
+    model = build(ModelSpec.from_string("mlp:width=8,depth=1"), (1, 8, 8), 3)
     weights = model.initialize([0, 1], 1.0, torch.float64)
     scaled = {name: value * (7 if name in model.trainable else 1) for name, value in weights.items()}
     names = [name for group in model.scale_groups.values() for name in group]
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(50, 1, 4, 4, generator=generator, dtype=torch.float64)
-    labels = torch.randint(3, (50,), generator=generator)
-    dataset = SimpleNamespace(normalize=lambda images: images, train_images=images, train_labels=labels)
-    found, again = (dict(claim._grams(model, given, names, dataset, 10, SPEC, 5)) for given in (weights, scaled))
+    found, again = (dict(claim._grams(model, w, names, noise_images, 10, SPEC, 5)) for w in (weights, scaled))
     assert list(found) == [0, 1]
     for replicate, gram in found.items():
         assert gram.shape == (40, 40)
         # At unit norm the gradient does not know the norm of the weights.
         np.testing.assert_allclose(again[replicate], gram, rtol=1e-9, atol=1e-9 * np.abs(gram).max())
         assert noise_moments(gram).trace > 0
-    full = dict(claim._grams(model, weights, names, dataset, 50, SPEC, 5))
+    full = dict(claim._grams(model, weights, names, noise_images, 20, SPEC, 5))
     assert noise_moments(full[0]).trace == pytest.approx(0, abs=1e-9 * np.trace(full[0]))
 
 
 def test_gradients_that_are_not_finite_give_a_row_without_numbers():
     generator = np.random.default_rng(0)
-    row = claim._row(np.full((10, 10), np.nan), DIMENSION, TANGENT, SPEC, generator)
-    assert np.isnan(list(row.values())).all()
     vectors = generator.standard_normal((10, 20))
-    finite = claim._row(vectors @ vectors.T, DIMENSION, TANGENT, SPEC, generator)
+    grams = np.full((10, 10), np.nan), vectors @ vectors.T
+    row, finite = (claim._row(gram, DIMENSION, TANGENT, SPEC, generator) for gram in grams)
+    assert np.isnan(list(row.values())).all()
     assert list(finite) == list(row)
     assert finite["share_of_tangent_dimension"] == finite["participation_ratio"] / TANGENT
 

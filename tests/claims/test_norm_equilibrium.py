@@ -65,17 +65,12 @@ def test_a_rate_too_large_for_the_theory_is_only_shown():
     assert not any("0.032" in statement for statement in verdicts(judged()))
 
 
-WRONG = [
-    ({"rest": 1.5}, "at rest"),
-    ({"rest": 0.6}, "at rest"),
-    ({"rate": 0.5}, "relaxes"),
-    ({"turning": 1.3}, "turns"),
-]
-
-
-@pytest.mark.parametrize(("wrong", "words"), WRONG)
-def test_the_verdict_flips_where_the_truth_does(wrong, words):
-    for statement, verdict in verdicts(judged(**wrong)).items():
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [("rest", 1.5, "at rest"), ("rest", 0.6, "at rest"), ("rate", 0.5, "relaxes"), ("turning", 1.3, "turns")],
+)
+def test_the_verdict_flips_where_the_truth_does(key, value, words):
+    for statement, verdict in verdicts(judged(**{key: value})).items():
         assert (verdict == "not reproduced") == (words in statement), statement
 
 

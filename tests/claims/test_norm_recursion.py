@@ -95,16 +95,16 @@ class Traced:
 @pytest.mark.parametrize("miss", [0.0, 1e-3])
 def test_residual_from_a_trace_is_what_the_norms_miss(monkeypatch, miss):
     monkeypatch.setattr(ClaimData, "ensemble", lambda self, role, point: Traced(miss))
-    (found,) = claim._with_momentum(ClaimData(SPEC), "exact")
+    found = claim._with_momentum(ClaimData(SPEC), SPEC.points("exact")[1])
     assert list(found["step"]) == list(range(2, 8))
     assert found["residual"].to_numpy() == pytest.approx(np.full(6, miss / (1 + miss)), abs=1e-12)
 
 
 def test_trained_scales_break_the_recursion(monkeypatch, noise_images):
     monkeypatch.setattr(ClaimData, "dataset", lambda self, name, dtype: noise_images)
-    broken = claim._affine(ClaimData(SPEC), "exact")
+    broken = claim._affine(ClaimData(SPEC))
     assert len(broken) == 5 * 3
     assert broken["residual"].min() > 1e6 * EPSILON["float64"]
     plain = replace(SPEC, settings={**SPEC.settings, "model": "mlp:width=8,depth=1"})
-    exact = claim._affine(ClaimData(plain), "exact")
+    exact = claim._affine(ClaimData(plain))
     assert exact["residual"].max() < 100 * EPSILON["float64"]

@@ -17,11 +17,8 @@ def table(remembered=0.0, at_the_end=0.0):
     """Return a table in which the pasts still differ by a share of what they differed by at their ends."""
     generator = np.random.default_rng(0)
     rows = []
-    for part, share, step in (
-        (claim.PAST, 1.0, 600),
-        (claim.COMMON, remembered, 1400),
-        (claim.END, at_the_end, 2000),
-    ):
+    parts = (claim.PAST, 1.0, 600), (claim.COMMON, remembered, 1400), (claim.END, at_the_end, 2000)
+    for part, share, step in parts:
         for index, name in enumerate(NAMES):
             for replicate in range(16):
                 level = share * (index - 2)
@@ -37,14 +34,8 @@ def table(remembered=0.0, at_the_end=0.0):
     return pd.concat([curves, pd.DataFrame(rows)], ignore_index=True)
 
 
-EXAMPLE = Example(
-    claim,
-    spec_of("random_pasts", {"pasts": [{"name": f"point_{i}"} for i in range(1, 6)]}),
-    table,
-    list(claim.QUANTITIES),
-    5,
-    4,
-)
+SPEC = spec_of("random_pasts", {"pasts": [{"name": f"point_{i}"} for i in range(1, 6)]})
+EXAMPLE = Example(claim, SPEC, table, list(claim.QUANTITIES), criteria=5, controls=4)
 judged = EXAMPLE.judged
 
 
@@ -95,16 +86,6 @@ def test_constants_have_no_interval():
     assert claim.spread([np.ones(5), np.full(5, 3.0)], 0.95) == ((2.0, 2.0, 2.0, 5), 0.0)
 
 
-def test_the_phases_are_read_off_the_rates():
-    rows = [
-        {"point": point, "step": step, "lr_now": lr, "weight_decay_now": decay}
-        for point, early in (("a", 1.0), ("b", 3.0))
-        for step in range(10)
-        for lr, decay in [(early, 0.1) if step <= 3 else (1.0, 0.1) if step <= 7 else (0.1, 0.0)]
-    ]
-    assert claim.phases(pd.DataFrame(rows)) == (3, 7)
-
-
 def test_a_history_that_is_missing_leaves_it_open():
     frame = EXAMPLE.table()
     gone = frame["point"] == "point_2"
@@ -119,35 +100,31 @@ def test_one_schedule_at_two_points_makes_two_histories():
     pd.testing.assert_frame_equal(judged(frame), judged())
 
 
-def history_of(rates, bad=()):
-    """Return the history of two points with these (learning rate, weight decay) at each step."""
-    return pd.DataFrame(
-        [
-            {"point": point, "schedule": point, "step": step, "replicate": replicate, "lr_now": lr,
-             "weight_decay_now": decay, "intrinsic_lr_now": 0.5, "squared_norm": 1.0, "effective_lr": 1.0,
-             "train_accuracy": 0.9, "test_accuracy": np.nan if (point, replicate, step) in bad else 0.9}
-            for point, factor in (("a", 1.0), ("b", 3.0))
-            for step, (lr, decay) in enumerate(rates)
-            for replicate in range(2)
-            for lr in [lr * factor if step <= 3 else lr]
-        ]
-    )  # fmt: skip
+def measured(monkeypatch, rates, bad=()):
+    """Return the table of two points of these rates (lr, weight decay), which differ in the first steps."""
+    rows = [
+        {"point": point, "schedule": point, "step": step, "replicate": replicate,
+         "lr_now": lr * factor if step <= 3 else lr, "weight_decay_now": decay, "intrinsic_lr_now": 0.5,
+         "squared_norm": 1.0, "effective_lr": 1.0, "train_accuracy": 0.9,
+         "test_accuracy": np.nan if (point, replicate, step) in bad else 0.9}
+        for point, factor in (("a", 1.0), ("b", 3.0)) for step, (lr, decay) in enumerate(rates)
+        for replicate in range(2)
+    ]  # fmt: skip
+    for kind in ("history", "trace"):
+        monkeypatch.setattr(ClaimData, kind, lambda self, role: pd.DataFrame(rows))
+    return claim.measure(ClaimData(SPEC))
 
 
-@pytest.mark.parametrize("ending", ["no common phase", "no end without decay"])
-def test_phases_that_are_missing_are_a_mistake(monkeypatch, ending):
-    rates = [(1.0, 0.1)] * (8 if ending == "no end without decay" else 4)
-    monkeypatch.setattr(ClaimData, "history", lambda self, role: history_of(rates))
-    monkeypatch.setattr(ClaimData, "trace", lambda self, role: history_of(rates))
+@pytest.mark.parametrize("steps", [4, 8])
+def test_without_a_common_phase_or_an_end_without_decay_it_is_a_mistake(monkeypatch, steps):
     with pytest.raises(InputError, match="experiment random_pasts: schedule"):
-        claim.measure(ClaimData(EXAMPLE.spec))
+        measured(monkeypatch, [(1.0, 0.1)] * steps)
 
 
-def test_a_run_that_diverges_is_missing_from_its_start(monkeypatch):
-    history = history_of([(1.0, 0.1)] * 8 + [(0.1, 0.0)] * 6, bad=[("b", 1, 11)])
-    monkeypatch.setattr(ClaimData, "history", lambda self, role: history)
-    monkeypatch.setattr(ClaimData, "trace", lambda self, role: history)
-    found = claim.measure(ClaimData(EXAMPLE.spec))
+def test_phases_are_read_off_the_rates_and_a_run_that_diverges_is_missing_from_its_start(monkeypatch):
+    found = measured(monkeypatch, [(1.0, 0.1)] * 8 + [(0.1, 0.0)] * 6, bad=[("b", 1, 11)])
+    steps = found[found["part"] != claim.CURVE].groupby("part")["step"].unique()
+    assert (list(steps[claim.PAST]), list(steps[claim.COMMON]), list(steps[claim.END])) == ([3], [7], [13])
     means = found[found["part"] != claim.CURVE].set_index(["part", "point", "replicate"])["squared_norm"]
     assert means.xs("b", level="point").xs(1, level="replicate").isna().all()
     assert means.notna().sum() == 9

@@ -63,19 +63,15 @@ def test_label_pairs_are_one_axis_apart():
     }
 
 
-def by_intrinsic_rate(point):
-    return 0.9 if point["intrinsic_lr"] > 0.005 else 0.6
-
-
-def by_lr(point):
-    return 0.9 if point["lr"] > 0.5 else 0.6
-
-
-def table(truth=by_intrinsic_rate, deviation=1e-14, diverged=0, late=True):
-    """Return the table of runs whose labels are right with probability `truth(point)`, independently.
+def table(by="intrinsic_lr", above=0.005, deviation=1e-14, diverged=0, late=True):
+    """Return the table of runs whose labels are right more often where the axis `by` is above a value.
 
     Accuracies fluctuate from step to step, and are wrong before the run has settled.
     """
+
+    def truth(point):
+        return 0.9 if point[by] > above else 0.6
+
     generator = np.random.default_rng(1)
     images = np.arange(20) % 3
 
@@ -132,7 +128,7 @@ def test_findings_count_their_runs():
 
 def test_verdicts_turn_with_the_truth():
     # Accuracies and labels of both pairs fail, and the controls, which share a learning rate, are not rejected.
-    findings = judged(truth=by_lr)
+    findings = judged(by="lr", above=0.5)
     assert verdicts(findings)[2:] == ["not reproduced"] * 4
     assert verdicts(findings, "control") == ["not rejected"] * 2
     assert verdicts(judged(deviation=1e-6))[:2] == ["not reproduced"] * 2

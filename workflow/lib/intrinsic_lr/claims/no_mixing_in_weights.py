@@ -93,23 +93,12 @@ def _walks(point: PlannedPoint, earlier: int, dimension: int, count: int, genera
     return [{"w": torch.from_numpy(states)} for states in (first, second, other)]
 
 
-def gaps(table: pd.DataFrame, layer: str) -> pd.Series:
-    """Return each replicate's cosine within less that across initialisations, replicates not finite left out."""
-    wide = _by_relation(table, layer, "cosine")
-    difference = wide[WITHIN] - wide[ACROSS]
-    return difference[np.isfinite(difference)]
-
-
-def log_distance_ratios(table: pd.DataFrame) -> pd.Series:
-    """Return each replicate's log of the distance across over that within, of the raw weights; as `gaps`."""
-    wide = np.log(_by_relation(table, "all", "l2"))
-    ratio = wide[ACROSS] - wide[WITHIN]
-    return ratio[np.isfinite(ratio)]
-
-
-def _by_relation(table: pd.DataFrame, layer: str, quantity: str) -> pd.DataFrame:
-    rows = table[(table["layer"] == layer) & table["relation"].isin([WITHIN, ACROSS])]
-    return rows.pivot(index="replicate", columns="relation", values=quantity).reindex(columns=[WITHIN, ACROSS])
+def within_and_across(rows: pd.DataFrame, layer: str, quantity: str) -> tuple[pd.Series, pd.Series]:
+    """Return each replicate's cosine or distance within its trajectory and across initialisations, both finite."""
+    rows = rows[(rows["layer"] == layer) & rows["relation"].isin([WITHIN, ACROSS])]
+    wide = rows.pivot(index="replicate", columns="relation", values=quantity).reindex(columns=[WITHIN, ACROSS])
+    wide = wide[np.isfinite(wide).all(axis=1)]
+    return wide[WITHIN], wide[ACROSS]
 
 
 def mixed_rates(table: pd.DataFrame, spec: ClaimSpec) -> list[float]:
@@ -118,20 +107,15 @@ def mixed_rates(table: pd.DataFrame, spec: ClaimSpec) -> list[float]:
     return list(rows.loc[rows["excess_share_high"] <= spec.thresholds["mixed"], "intrinsic_lr"])
 
 
-def least_ratio(gap: float) -> float:
-    """Return the ratio of distances, across over within, that belongs to a gap of cosines.
-
-    1 / sqrt(1 - gap): vectors of one norm, orthogonal across (derived). Any ratio above 1 says "further apart",
-    but a walk of noise alone has that too, by what its directions still share at the lag.
-    """
-    return (1 - gap) ** -0.5
-
-
 def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     """Judge, where function space has mixed, cosines and distances within a trajectory against those across.
 
     Control: the walks of noise alone, whose weights do mix, judged alike. Where function space has mixed nowhere,
     there is nothing to judge; a rate without predictions to tell is inconclusive.
+
+    A gap of cosines belongs to a ratio of distances of 1 / sqrt(1 - gap): vectors of one norm, orthogonal across
+    (derived). Any ratio above 1 says "further apart", but a walk of noise alone has that too, by what its
+    directions still share at the lag.
     """
     gap = spec.thresholds["gap"]
     functions = table[table["part"] == FUNCTIONS]
@@ -144,12 +128,14 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
             rows = table[(table["part"] == part) & (table["intrinsic_lr"] == rate) & (rate not in unknown)]
             statement = f"At lambda_e = {rate:.3g} {words}"
             for layer, name in LAYERS.items():
-                estimate = mean_interval(gaps(rows, layer), spec.confidence)
+                within, across = within_and_across(rows, layer, "cosine")
+                estimate = mean_interval(within - across, spec.confidence)
                 what = "cosine within a trajectory less cosine across initialisations"
                 yield judged(f"{statement}: cosine ({name}).", what, estimate, PAIRS, allowed=Range(low=gap))
-            estimate = exponential(mean_interval(log_distance_ratios(rows), spec.confidence))
+            within, across = within_and_across(rows, "all", "l2")
+            estimate = exponential(mean_interval(np.log(across) - np.log(within), spec.confidence))
             what = "distance across initialisations over that within a trajectory, geometric mean"
-            allowed = Range(low=least_ratio(gap))
+            allowed = Range(low=(1 - gap) ** -0.5)
             yield judged(f"{statement}: distance (raw weights).", what, estimate, PAIRS, allowed=allowed)
 
 
@@ -167,7 +153,7 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         axes.grid(axis="x", visible=False)
     handles = [
         *(handle(label, ls="", ms=5, **style) for label, style in RELATIONS.values()),
-        handle("walk of noise alone, at the lag within", color="black", ls=":"),
+        handle("walk of noise alone, at the lag within", **_WALK),
         handle("threshold for one trajectory", **_LEAST),
         handle("two initialisations: predictions", color=_FUNCTION, marker="D", ls="", ms=5),
         handle("their permutation null, mean to 95 %", color="0.6", alpha=0.5, lw=6),
@@ -185,19 +171,16 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
 
 
 def _draw_cosines(axes: Axes, weights: pd.DataFrame, rates: list[float], spec: ClaimSpec) -> None:
-    for offset, (relation, (_, style)) in zip((-0.2, 0, 0.2), RELATIONS.items(), strict=True):
-        for layer, shift, face in (("all", -0.04, style["color"]), ("all_layer_normalised", 0.04, "white")):
-            rows = weights[(weights["relation"] == relation) & (weights["layer"] == layer)]
-            for place, rate in enumerate(rates):
-                estimate = mean_interval(rows.loc[rows["intrinsic_lr"] == rate, "cosine"], spec.confidence)
-                error_bar(axes, place + offset + shift, estimate, ms=5, mfc=face, capsize=2, **style)
     for place, rate in enumerate(rates):
         here, ends = weights[weights["intrinsic_lr"] == rate], [place - 0.35, place + 0.35]
-        walk = sphere_walk_cosine(rate, here["delta"].max())
-        axes.plot(ends, [walk, walk], **_WALK)
-        far = here.loc[(here["relation"] == ACROSS) & (here["layer"] == "all"), "cosine"]
-        least = far.mean() + spec.thresholds["gap"]
-        axes.plot(ends, [least, least], **_LEAST)
+        for offset, (relation, (_, style)) in zip((-0.2, 0, 0.2), RELATIONS.items(), strict=True):
+            for layer, shift, face in (("all", -0.04, style["color"]), ("all_layer_normalised", 0.04, "white")):
+                rows = here[(here["relation"] == relation) & (here["layer"] == layer)]
+                estimate = mean_interval(rows["cosine"], spec.confidence)
+                error_bar(axes, place + offset + shift, estimate, ms=5, mfc=face, capsize=2, **style)
+        axes.plot(ends, [sphere_walk_cosine(rate, here["delta"].max())] * 2, **_WALK)
+        far = here.loc[(here["relation"] == ACROSS) & (here["layer"] == "all"), "cosine"].mean()
+        axes.plot(ends, [far + spec.thresholds["gap"]] * 2, **_LEAST)
     axes.axhline(0, color="0.5", lw=0.8)
     axes.set(ylabel="cosine of weights", title="Weight space", ylim=(-0.08, 1.05))
 
@@ -206,13 +189,12 @@ def _draw_variations(axes: Axes, functions: pd.DataFrame, rates: list[float], mi
     adjusted = dict(zip(functions["intrinsic_lr"], holm(functions["p_value"]), strict=True))
     for place, rate in enumerate(rates):
         row = functions[functions["intrinsic_lr"] == rate].iloc[0]
-        null, found = 100 * row[["null_mean", "null_q95"]].astype(float), 100 * row["total_variation"]
-        axes.fill_between([place - 0.3, place + 0.3], *null, color="0.6", alpha=0.5, lw=0)
-        face = _FUNCTION if rate in mixed else "white"
-        axes.plot(place, found, marker="D", ms=5, color=_FUNCTION, mfc=face)
+        low, high, found = (100 * row[name] for name in ("null_mean", "null_q95", "total_variation"))
+        axes.fill_between([place - 0.3, place + 0.3], low, high, color="0.6", alpha=0.5, lw=0)
+        axes.plot(place, found, marker="D", ms=5, color=_FUNCTION, mfc=_FUNCTION if rate in mixed else "white")
         known = np.isfinite(adjusted[rate])
         text = f"{100 * row['excess_share']:.1f} %\np = {adjusted[rate]:.2g}" if known else "no runs"
-        top = np.nanmax([found, null["null_q95"], 0])
-        axes.annotate(text, (place, top), (0, 6), textcoords="offset points", ha="center", fontsize="x-small")
+        top = (place, np.nanmax([found, high, 0]))
+        axes.annotate(text, top, (0, 6), textcoords="offset points", ha="center", fontsize="x-small")
     axes.set(ylabel="total variation (% of images)", title="Function space")
     axes.set_ylim(0, 1.3 * max(axes.get_ylim()[1], 1e-9))

@@ -55,9 +55,9 @@ def measure(data: ClaimData) -> pd.DataFrame:
             for replicate, gram in _grams(model, weights, names, dataset, batch, spec, step):
                 synthetic = isotropic_gram(len(gram), attainable, generator) * noise_moments(gram).trace
                 for part, matrix in ((MEASURED, gram), (ISOTROPIC, synthetic)):
-                    same = {"part": part, "step": step, "replicate": replicate, "dimension": attainable}
-                    row = _row(matrix, attainable, tangent, spec, generator)
-                    rows.append({**same, "tangent_dimension": tangent, **row})
+                    row = {"part": part, "step": step, "replicate": replicate, "dimension": attainable}
+                    row["tangent_dimension"] = tangent
+                    rows.append(row | _row(matrix, attainable, tangent, spec, generator))
             parts.append(with_point(pd.DataFrame(rows), point))
     if not parts:
         problem = f"checkpoints: expected one from {settings['settled']}/lambda_e on, at equilibrium, got none"
@@ -76,12 +76,11 @@ def _row(
     if not np.isfinite(gram).all():
         return dict.fromkeys(names, np.nan)
     found = noise_moments(gram)
-    tops = top_eigenvalues(gram, EIGENVALUES) / found.trace
     nulls = isotropic_top_eigenvalue(gram, dimension, int(spec.settings["isotropic_draws"]), generator)
     moments = found.squared_norm, found.mean_squared_norm, found.trace, found.trace_of_square
     ratios = found.participation_ratio, found.participation_ratio / tangent
-    isotropic = [float(null.mean() / found.trace) for null in nulls]
-    return dict(zip(names, [*moments, *ratios, *isotropic, *tops], strict=True))
+    tops = np.array([*(null.mean() for null in nulls), *top_eigenvalues(gram, EIGENVALUES)]) / found.trace
+    return dict(zip(names, [*moments, *ratios, *tops], strict=True))
 
 
 def _grams(
@@ -93,24 +92,19 @@ def _grams(
 
     from intrinsic_lr.models.gradients import gradients
 
-    images, labels = dataset.normalize(dataset.train_images), dataset.train_labels
-    count, members = int(spec.settings["batches"]), len(weights[names[0]])
-    size = sum(weights[name][0].numel() for name in names)
+    count, size = int(spec.settings["batches"]), sum(weights[name][0].numel() for name in names)
     chunk = max(1, GRADIENT_ELEMENTS // (count * size))
-    for start in range(0, members, chunk):
+    for start in range(0, len(weights[names[0]]), chunk):
         held = {name: value[start : start + chunk].clone() for name, value in weights.items()}
-        here = len(held[names[0]])
-        draw = torch.Generator().manual_seed(spec.stream(step, start))
-        found = torch.empty(here, count, size, dtype=held[names[0]].dtype, device=images.device)
-        for row in range(count):
-            index = torch.stack([torch.randperm(len(images), generator=draw)[:batch] for _ in range(here)])
-            index = index.to(images.device)
-            _, gradient = gradients(model, held, images[index], labels[index])
-            found[:, row] = torch.cat([gradient[name].flatten(1) for name in names], dim=1)
         norms = torch.cat([held[name].flatten(1) for name in names], dim=1).cpu().double().norm(dim=1)
-        for member in range(here):
-            scaled = found[member].cpu().double()
-            yield start + member, ((scaled @ scaled.T) * norms[member] ** 2).numpy()
+        generator = torch.Generator().manual_seed(spec.stream(step, start))
+        found = []
+        for _ in range(count):
+            _, gradient = gradients(model, held, *dataset.draw(len(norms), batch, generator))
+            found.append(torch.cat([gradient[name].flatten(1) for name in names], dim=1))
+        for member, norm in enumerate(norms):
+            rows = torch.stack([gradient[member] for gradient in found]).cpu().double()
+            yield start + member, ((rows @ rows.T) * norm**2).numpy()
 
 
 def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
@@ -124,26 +118,20 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
         if not planned <= set(rows.index.get_level_values("point")):
             # A point is missing as a whole: what the others say is not what was asked.
             rows = rows[:0]
-        for statistic, column, allowed in (
-            ("participation ratio / attainable dimension", "share", Range(high=spec.thresholds["share"])),
-            ("top eigenvalue / that of isotropic noise", "top_ratio", Range(low=spec.thresholds["top"])),
-        ):
-            estimate = mean_interval(rows[column], spec.confidence)
-            yield judged(whose, statistic, estimate, "equilibrium", allowed=allowed)
+        share, top = (mean_interval(rows[column], spec.confidence) for column in ("share", "top_ratio"))
+        allowed, statistic = Range(high=spec.thresholds["share"]), "participation ratio / attainable dimension"
+        yield judged(whose, statistic, share, "equilibrium", allowed=allowed)
+        allowed, statistic = Range(low=spec.thresholds["top"]), "top eigenvalue / that of isotropic noise"
+        yield judged(whose, statistic, top, "equilibrium", allowed=allowed)
 
 
 def replicate_means(table: pd.DataFrame, part: str) -> pd.DataFrame:
-    """Return each replicate's mean over its checkpoints, `share` and `top_ratio` among them.
-
-    A replicate that misses a number at one checkpoint is left out.
-    """
+    """Return each replicate's mean `share` and `top_ratio`; those that miss a number somewhere are left out."""
     rows = table[table["part"] == part]
     share, top = rows["participation_ratio"] / rows["dimension"], rows["top_1"] / rows["isotropic_top"]
-    rows = rows.assign(share=share, top_ratio=top)
-    columns = ["share", "top_ratio", "participation_ratio", "dimension"]
-    finite = np.isfinite(rows[columns]).all(axis=1)
-    rows = rows[finite.groupby([rows["point"], rows["replicate"]]).transform("all")]
-    return rows.groupby(["point", "replicate"])[columns].mean()
+    replicates = rows.assign(share=share, top_ratio=top).groupby(["point", "replicate"])[["share", "top_ratio"]]
+    finite = replicates.agg(lambda values: np.isfinite(values).all()).all(axis=1)
+    return replicates.mean()[finite]
 
 
 @styled
@@ -152,22 +140,18 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     figure, ((spectrum, ratio),) = panels(1, 2, 2.9, width_ratios=[1.5, 1])
     ranks = [column for column in table if column.startswith("top_")]
     colours = ordered_colours([MEASURED, ISOTROPIC])
-    for part, colour in colours.items():
-        values = table.loc[table["part"] == part, ranks].dropna()
+    for place, (part, colour) in enumerate(colours.items()):
+        values, shares = table.loc[table["part"] == part, ranks].dropna(), replicate_means(table, part)["share"]
+        ratio.plot(place + np.linspace(-0.15, 0.15, len(shares)), shares, ".", color=colour, ms=5)
         if len(values):
-            x = np.arange(1, len(ranks) + 1)
             low, middle, high = values.quantile([0.05, 0.5, 0.95]).to_numpy()
-            spectrum.plot(x, middle, color=colour, marker=".", lw=1)
-            spectrum.fill_between(x, low, high, color=colour, alpha=0.25, lw=0)
+            spectrum.plot(range(1, len(ranks) + 1), middle, color=colour, marker=".", lw=1)
+            spectrum.fill_between(range(1, len(ranks) + 1), low, high, color=colour, alpha=0.25, lw=0)
             spectrum.set(xscale="log", yscale="log")
+            ratio.set(yscale="log")
     measured = table[table["part"] == MEASURED]
     spectrum.plot(1, measured["isotropic_top_same_lengths"].mean(), "x", color="0.2", ms=6)
     spectrum.set(xlabel="rank of the eigenvalue", ylabel="share of the trace", title="largest eigenvalues")
-    for place, (part, colour) in enumerate(colours.items()):
-        values = replicate_means(table, part)["share"]
-        ratio.plot(place + np.linspace(-0.15, 0.15, len(values)), values, ".", color=colour, ms=5)
-        if len(values):
-            ratio.set_yscale("log")
     ratio.axhline(spec.thresholds["share"], color="0.4", ls="--", lw=0.9)
     ratio.axhline(1, color="0.4", ls=":", lw=0.9)
     ratio.set_xticks([0, 1], ["gradient\nnoise", "isotropic\n(synthetic)"])

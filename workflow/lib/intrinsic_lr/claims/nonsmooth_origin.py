@@ -40,38 +40,36 @@ def _curvatures(part: str, model_spec: ModelSpec, dataset, spec: ClaimSpec) -> p
     from intrinsic_lr.models.ensemble import build
 
     settings, parts = spec.settings, []
-    iterations, tolerance = int(settings["iterations"]), settings["tolerance"]
     model_spec = replace(model_spec, head="trained", affine=True) if part == CONTROL else model_spec
     model = build(model_spec, tuple(dataset.info["shape"]), len(dataset.info["classes"]))
     replicates, head = range(int(settings["replicates"])), stream_seed(spec.seed, "head")
     for number, factor in enumerate(settings["factors"]):
         # Along a fresh direction initialisation and mini-batch are new at every norm, otherwise they stay.
         which = number if part == FRESH else 0
-        seeds = [spec.stream(which, replicate) for replicate in replicates]
-        params = {
-            name: (value * factor if name in model.trainable else value).to(dataset.mean.device)
-            for name, value in model.initialize(seeds, 1.0, torch.float64, head).items()
-        }
+        params = model.initialize([spec.stream(which, k) for k in replicates], 1.0, torch.float64, head)
+        params |= {name: params[name] * factor for name in model.trainable}
+        params = {name: value.to(dataset.mean.device) for name, value in params.items()}
         generator = torch.Generator().manual_seed(spec.stream("batch", which))
         batch = dataset.draw(len(replicates), int(settings["batch_size"]), generator)
         derivatives = Derivatives(model, params, *batch, model.trainable)
-        top = derivatives.top_eigenvalue(iterations, generator, tolerance)
-        norm = torch.cat([params[name].flatten(1) for name in model.trainable], dim=1).norm(dim=1)
-        columns = {"factor": factor, "norm": norm.cpu().numpy(), "top_eigenvalue": top.cpu().numpy()}
-        parts.append(pd.DataFrame({"part": part, "replicate": replicates, **columns}))
+        top = derivatives.top_eigenvalue(int(settings["iterations"]), generator, settings["tolerance"])
+        columns = {"norm": derivatives.weights.norm(dim=1).cpu().numpy(), "top_eigenvalue": top.cpu().numpy()}
+        parts.append(pd.DataFrame({"part": part, "replicate": replicates, "factor": factor, **columns}))
     return pd.concat(parts)
 
 
 def slope(norm: np.ndarray, eigenvalue: np.ndarray) -> float:
-    """Return the least-squares slope of the logarithms; eigenvalues not finite and positive are left out."""
-    usable = np.isfinite(eigenvalue) & (eigenvalue > 0)
-    if len(np.unique(norm[usable])) < 2:
+    """Return the least-squares slope of the logarithms; NaN where all norms are one."""
+    if len(np.unique(norm)) < 2:
         return np.nan
-    return float(np.polyfit(np.log(norm[usable]), np.log(eigenvalue[usable]), 1)[0])
+    return float(np.polyfit(np.log(norm), np.log(eigenvalue), 1)[0])
 
 
 def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
-    """Judge the slope of every model and part by its bootstrap interval over replicates."""
+    """Judge the slope of every model and part by its bootstrap interval over replicates.
+
+    An eigenvalue that is missing at one norm leaves the replicate out: the others would lean to their norms.
+    """
     kinds = (
         (SAME, spec.criterion, "Along a direction the curvature of {} grows like 1/||w||^2."),
         (FRESH, spec.criterion, "Over independent networks the curvature of {} grows like 1/||w||^2."),
@@ -80,13 +78,10 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     allowed = Range.about(-2, spec.thresholds["slope_margin"])
     for (part, judged, text), model in product(kinds, network_names(spec.settings["models"])):
         rows = table[(table["part"] == part) & (table["model"] == model)]
-        norms, values = (
-            rows.pivot(index="replicate", columns="factor", values=column).to_numpy()
-            for column in ("norm", "top_eigenvalue")
-        )
-        # An eigenvalue that is missing at one norm leaves the replicate out: the others would lean to their norms.
+        norms = rows.pivot(index="replicate", columns="factor", values="norm")
+        values = rows.pivot(index="replicate", columns="factor", values="top_eigenvalue")
         usable = (np.isfinite(values) & (values > 0)).all(axis=1)
-        norms, values = norms[usable], values[usable]
+        norms, values = norms[usable].to_numpy(), values[usable].to_numpy()
 
         def statistic(drawn: np.ndarray, norms=norms, values=values) -> float:
             return slope(norms[drawn].ravel(), values[drawn].ravel())
@@ -101,10 +96,8 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     models = list(dict.fromkeys(table["model"]))
     figure, axes = panels(1, len(models), 3.0, sharey=True)
     colours = {**ordered_colours([SAME, FRESH]), CONTROL: "#D55E00"}
-    looks = {
-        part: {"color": colour, "marker": marker, "mfc": "none", "ls": ""}
-        for (part, colour), marker in zip(colours.items(), MARKERS, strict=False)
-    }
+    styles = zip(colours.items(), MARKERS, strict=False)
+    looks = {part: {"color": colour, "marker": mark, "mfc": "none", "ls": ""} for (part, colour), mark in styles}
     finite = table[(table["top_eigenvalue"] > 0) & np.isfinite(table["top_eigenvalue"])]
     for ax, model in zip(axes[0], models, strict=True):
         shown = finite[finite["model"] == model]
@@ -125,8 +118,5 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         handle("control: head, scales and shifts trained too", ms=4, **looks[CONTROL]),
         handle("slope $-2$", color="0.3", lw=0.9),
     ]
-    n = table["replicate"].nunique()
-    title = "The loss gets ever less smooth towards the origin"
-    return legend_below(
-        figure, handles, 2, f"each marker: one of {n} networks at initialisation, on a mini-batch", title
-    )
+    note = f"each marker: one of {table['replicate'].nunique()} networks at initialisation, on a mini-batch"
+    return legend_below(figure, handles, 2, note, "The loss gets ever less smooth towards the origin")

@@ -98,11 +98,9 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     """Compare the equilibrium with F5, the relaxation with 4 lambda_e, and the angles with their formula."""
     rest, rate, angle = (Range.about(1, spec.thresholds[key]) for key in ("rest", "rate", "angle"))
     largest = spec.settings["largest_intrinsic_lr"] * (1 + 1e-9)
-    constant, moving = (
-        [point for point in spec.points(role) if point.intrinsic_lr <= largest]
-        for role in ("constant", "momentum")
-    )
-    resting = [point for point in constant if point.momentum == 0]
+    points = [point for role in ("constant", "momentum") for point in spec.points(role)]
+    points = [point for point in points if point.intrinsic_lr <= largest]
+    resting = [point for point in points if point.momentum == 0]
     rates = list(dict.fromkeys(point.intrinsic_lr for point in resting))
     slow = table[table["intrinsic_lr"] <= largest]
     for intrinsic_lr in rates:
@@ -111,8 +109,8 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
             statement = f"at rest as predicted, lambda_e {intrinsic_lr:.3g}"
             yield spec.criterion(statement, statistic, _ratio(statistic, rows, spec), "constant", allowed=rest)
     started = set()
-    for name, intrinsic_lr, decayed, gamma, noise, since in courses(slow):
-        started.add(decayed)
+    for name, intrinsic_lr, role, gamma, noise, since in courses(slow):
+        started.add(role)
         fit = RelaxationFit(since, 4 * intrinsic_lr)
 
         def fitted(index: np.ndarray, fit=fit, gamma=gamma, noise=noise) -> float:
@@ -120,22 +118,19 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
 
         statement = f"relaxes at 4 lambda_e, {name}, lambda_e {intrinsic_lr:.3g}"
         estimate = spec.bootstrap(fitted, [len(gamma)], intrinsic_lr)
-        yield spec.criterion(statement, _RATE, estimate, "decay" if decayed else "constant", allowed=rate)
-    for decayed, name, role in ((False, "from a larger start", "constant"), (True, "after a decay", "decay")):
-        if decayed not in started:
+        yield spec.criterion(statement, _RATE, estimate, role, allowed=rate)
+    for role, name in (("constant", "from a larger start"), ("decay", "after a decay")):
+        if role not in started:
             statement = f"relaxes at 4 lambda_e, {name}: no such run"
             yield spec.criterion(statement, _RATE, NOTHING, role, allowed=rate)
-    for momentum, layer, rows in _turns(slow, constant + moving):
-        role, statement = (
-            "momentum" if momentum else "constant",
-            f"{layer} turns as predicted, momentum {momentum:g}",
-        )
-        estimate = _turning(rows, rows["momentum"], spec)
+    for momentum, layer, rows in _turns(slow, points):
+        role, estimate = "momentum" if momentum else "constant", _turning(rows, rows["momentum"], spec)
+        statement = f"{layer} turns as predicted, momentum {momentum:g}"
         yield spec.criterion(statement, "angle / sqrt(2 lambda_e / (1 + mu))", estimate, role, allowed=angle)
         if momentum:
             statement, estimate = f"{layer} against the formula without momentum", _turning(rows, 0.0, spec)
             yield spec.control(statement, _ANGLE_WITHOUT, estimate, role, allowed=angle)
-    if not any(point.momentum for point in constant + moving):
+    if not any(point.momentum for point in points):
         statement = "with momentum against the formula without: no such run"
         yield spec.control(statement, _ANGLE_WITHOUT, NOTHING, "momentum", allowed=angle)
     early = _of_points(_part(slow, EARLY), [point for point in resting if point.intrinsic_lr == min(rates)])
@@ -188,20 +183,18 @@ def _turning(rows: pd.DataFrame, momentum, spec: ClaimSpec) -> Estimate:
     return spec.bootstrap(lambda index: float(squares[index].mean() ** 0.5), [len(rows)], *rows["layer"].unique())
 
 
-def courses(table: pd.DataFrame) -> Iterator[tuple[str, float, bool, np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield each relaxation: what started it, lambda_e, whether a decay did, gamma, noise (R, T), steps (T,)."""
+def courses(table: pd.DataFrame) -> Iterator[tuple[str, float, str, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield each relaxation: what started it, lambda_e, its experiment's role, gamma, noise (R, T), steps (T,)."""
     for _, course in table[table["part"] == COURSE].groupby(["point", "schedule"], sort=False):
         first = course.iloc[0]
-        decayed = first["schedule"] != "constant"
-        name = first["schedule"].replace("_", " ") if decayed else f"start {first['init_scale']:g} times larger"
-        gamma, noise = (
-            course.pivot(index="replicate", columns="since", values=value) for value in ("gamma", "noise")
-        )
+        name, role = first["schedule"].replace("_", " "), "decay"
+        if first["schedule"] == "constant":
+            name, role = f"start {first['init_scale']:g} times larger", "constant"
+        gamma, noise = (course.pivot(index="replicate", columns="since", values=v) for v in ("gamma", "noise"))
         # The first row has no interval behind it, and at initialisation no gradient.
         sound = np.isfinite(gamma).all(axis=1) & np.isfinite(noise.iloc[:, 1:]).all(axis=1)
-        since = gamma.columns.to_numpy(np.float64)
-        values = gamma[sound].to_numpy(), noise[sound].to_numpy()
-        yield name, first["course_intrinsic_lr"], decayed, *values, since
+        values = gamma[sound].to_numpy(), noise[sound].to_numpy(), gamma.columns.to_numpy(np.float64)
+        yield name, first["course_intrinsic_lr"], role, *values
 
 
 @style.styled

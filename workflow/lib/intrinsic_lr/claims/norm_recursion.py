@@ -16,6 +16,7 @@ from intrinsic_lr.claims.shared.verdicts import Findings
 from intrinsic_lr.core.seeding import stream_seed
 from intrinsic_lr.figures.style import MARKERS, labelled, legend_below, panels, styled
 from intrinsic_lr.stats.theory import norm_recursion_residual
+from intrinsic_lr.study.experiment import PlannedPoint
 
 PLAIN, MOMENTUM, AFFINE = "plain", "momentum", "affine"
 EPSILON = {"float32": float(np.finfo(np.float32).eps), "float64": float(np.finfo(np.float64).eps)}
@@ -27,8 +28,8 @@ _COLUMNS = ["point", "schedule", "lr", "intrinsic_lr", "momentum", "step", "repl
 def measure(data: ClaimData) -> pd.DataFrame:
     """Return the relative residual of every logged step: one row per run, step and replicate."""
     parts = [_plain(data, role).assign(part=PLAIN, role=role) for role in ("long", "exact")]
-    parts += [frame.assign(part=MOMENTUM, role="exact") for frame in _with_momentum(data, "exact")]
-    parts.append(_affine(data, "exact"))
+    parts += [_with_momentum(data, point) for point in data.spec.points("exact") if point.momentum > 0]
+    parts.append(_affine(data))
     table = pd.concat(parts, ignore_index=True)
     return table.assign(epsilons=table["residual"] / table["dtype"].map(EPSILON))
 
@@ -41,23 +42,19 @@ def _plain(data: ClaimData, role: str) -> pd.DataFrame:
     return rows.assign(residual=rows["norm_recursion_residual"], dtype=rows["point"].map(dtypes))[_COLUMNS]
 
 
-def _with_momentum(data: ClaimData, role: str) -> list[pd.DataFrame]:
-    """Return the residuals of runs with momentum, from the norms of successive steps in their traces."""
-    parts = []
-    for point in (point for point in data.spec.points(role) if point.momentum > 0):
-        trace = data.ensemble(role, point).trace().sort_values(["replicate", "step"])
-        by_replicate = trace.groupby("replicate")
-        # Only rows of successive steps: at their first step both updates are one.
-        follows = (by_replicate["step"].diff() == 1) & (trace["step"] > 1)
-        norms = by_replicate["squared_norm"].shift(), trace["squared_norm"]
-        of_step = (trace[name] for name in ("lr", "weight_decay", "unit_gradient_squared_norm"))
-        residual = norm_recursion_residual(*norms, *of_step)
-        found = trace[["step", "replicate"]].assign(residual=residual, dtype=point.dtype)[follows]
-        parts.append(with_point(found, point)[_COLUMNS])
-    return parts
+def _with_momentum(data: ClaimData, point: PlannedPoint) -> pd.DataFrame:
+    """Return the residuals of a point with momentum, from the norms of successive steps in its trace."""
+    trace = data.ensemble("exact", point).trace().sort_values(["replicate", "step"])
+    before = trace.groupby("replicate")[["step", "squared_norm"]].shift()
+    of_step = (trace[name] for name in ("squared_norm", "lr", "weight_decay", "unit_gradient_squared_norm"))
+    residual = norm_recursion_residual(before["squared_norm"], *of_step)
+    found = trace[["step", "replicate"]].assign(residual=residual, dtype=point.dtype)
+    # Only rows of successive steps: at their first step both updates are one.
+    found = found[(before["step"] == trace["step"] - 1) & (trace["step"] > 1)]
+    return with_point(found, point)[_COLUMNS].assign(part=MOMENTUM, role="exact")
 
 
-def _affine(data: ClaimData, role: str) -> pd.DataFrame:
+def _affine(data: ClaimData) -> pd.DataFrame:
     """Train a network with scales and shifts at the first point's rates; return the residuals of all weights."""
     import torch
 
@@ -68,27 +65,24 @@ def _affine(data: ClaimData, role: str) -> pd.DataFrame:
     from intrinsic_lr.training.loop import update
     from intrinsic_lr.training.state import State
 
-    spec, point, replicates = data.spec, data.spec.points(role)[0], data.spec.replicates(role)
-    dataset = data.dataset(point.dataset, point.dtype)
-    model = build(
-        ModelSpec.from_string(spec.settings["model"]), tuple(dataset.info["shape"]), len(dataset.info["classes"])
-    )
+    spec, point, replicates = data.spec, data.spec.points("exact")[0], data.spec.replicates("exact")
+    dataset, model_spec = data.dataset(point.dataset, point.dtype), ModelSpec.from_string(spec.settings["model"])
+    model = build(model_spec, tuple(dataset.info["shape"]), len(dataset.info["classes"]))
     seeds = [spec.stream(replicate) for replicate in range(replicates)]
     params = model.initialize(seeds, 1.0, dataset.mean.dtype, stream_seed(spec.seed, "head"))
     state = State.of_params({name: value.to(dataset.mean.device) for name, value in params.items()})
     generator = torch.Generator().manual_seed(spec.stream("batches"))
-    every, lr, weight_decay = {"all": model.trainable}, point.lr, point.weight_decay
     parts = []
     for step in range(1, int(spec.settings["steps"]) + 1):
-        before = squared_norms(state.params, every)["all"]
+        before = squared_norms(state.params, {"all": model.trainable})["all"]
         _, found = gradients(model, state.params, *dataset.draw(replicates, point.batch_size, generator))
-        update(state, found, lr, weight_decay, 0.0)
-        after, gradient = squared_norms(state.params, every)["all"], squared_norms(found, every)["all"]
-        residual = norm_recursion_residual(before, after, lr, weight_decay, gradient * before)
+        update(state, found, point.lr, point.weight_decay, 0.0)
+        after, gradient = (squared_norms(of, {"all": model.trainable})["all"] for of in (state.params, found))
+        residual = norm_recursion_residual(before, after, point.lr, point.weight_decay, gradient * before)
         columns = {"step": step, "replicate": range(replicates), "residual": residual.cpu().numpy()}
         parts.append(pd.DataFrame(columns))
-    named = {"part": AFFINE, "role": role, "schedule": "constant", "dtype": point.dtype, "momentum": 0.0}
-    rates = {"lr": lr, "intrinsic_lr": point.intrinsic_lr, "point": f"{point.name}-affine"}
+    named = {"part": AFFINE, "role": "exact", "schedule": "constant", "dtype": point.dtype, "momentum": 0.0}
+    rates = {"lr": point.lr, "intrinsic_lr": point.intrinsic_lr, "point": f"{point.name}-affine"}
     return pd.concat(parts, ignore_index=True).assign(**named, **rates)
 
 
@@ -97,32 +91,28 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
 
     Of the controls every run has to break the recursion at some step: the best run decides.
     """
-    runs = {
-        (point.name, replicate): point
+    # A run that both roles hold counts once.
+    plain = {
+        (point.name, replicate): point.dtype
         for role in ("long", "exact")
         for point in spec.points(role)
         for replicate in range(spec.replicates(role))
+        if point.momentum == 0
     }
-    selections = [
-        (
-            f"Runs without momentum in {dtype} follow the recursion.",
-            (table["part"] == PLAIN) & (table["dtype"] == dtype),
-            sum(point.momentum == 0 and point.dtype == dtype for point in runs.values()),
-            ["long", "exact"],
-        )
-        for dtype in EPSILON
-    ]
     count = spec.replicates("exact")
-    moving = count * sum(point.momentum > 0 for point in spec.points("exact"))
+    moving, rows = count * sum(point.momentum > 0 for point in spec.points("exact")), table[table["part"] == PLAIN]
+    selections = [
+        (f"Runs without momentum in {dtype} follow the recursion.", rows[rows["dtype"] == dtype],
+         list(plain.values()).count(dtype), ["long", "exact"])
+        for dtype in EPSILON
+    ]  # fmt: skip
     affine = "With trained scales and shifts all weights follow it."
-    selections.append(("Runs with momentum follow it.", table["part"] == MOMENTUM, moving, ["exact"]))
-    selections.append((affine, table["part"] == AFFINE, count, ["exact"]))
-    for statement, chosen, count, roles in selections:
-        rows = table[chosen]
-        cells, control = (rows, "epsilons", ["point", "replicate"], count), roles == ["exact"]
-        statistic, limit = "largest relative residual in machine epsilons", spec.thresholds["epsilons"]
-        roles = dict.fromkeys(rows["role"]) or roles
-        yield worst_finding(*cells, spec, statement, statistic, limit, *roles, control=control)
+    selections.append(("Runs with momentum follow it.", table[table["part"] == MOMENTUM], moving, ["exact"]))
+    selections.append((affine, table[table["part"] == AFFINE], count, ["exact"]))
+    statistic, limit = "largest relative residual in machine epsilons", spec.thresholds["epsilons"]
+    for statement, rows, planned, roles in selections:
+        asked = spec, statement, statistic, limit, *(dict.fromkeys(rows["role"]) or roles)
+        yield worst_finding(rows, "epsilons", ["point", "replicate"], planned, *asked, control=roles == ["exact"])
 
 
 @styled

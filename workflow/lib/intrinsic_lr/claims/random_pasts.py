@@ -1,7 +1,7 @@
 """Runs of different random histories, one common future, and a common end without weight decay."""
 
 from functools import lru_cache
-from itertools import cycle
+from itertools import cycle, product
 
 import numpy as np
 import pandas as pd
@@ -82,8 +82,7 @@ def spread(groups: list[np.ndarray], confidence: float) -> tuple[Estimate, float
         return (np.nan, np.nan, np.nan, n), np.nan
     means = np.array([group.mean() for group in groups])
     largest = float(np.ptp(means))
-    if all(np.ptp(group) == 0 for group in groups):
-        # Constants: nothing is random.
+    if all(np.ptp(group) == 0 for group in groups):  # constants: nothing is random
         return (largest, largest, largest, n), float(largest == 0)
     sizes = np.array([len(group) for group in groups])
     freedom = int((sizes - 1).sum())
@@ -104,11 +103,8 @@ def _critical(confidence: float, groups: int, freedom: int) -> float:
 
 def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     """Ask whether the histories are forgotten: their largest difference against a margin, phase by phase."""
-    found = {
-        (part, quantity): spread(_groups(table, part, quantity, spec), spec.confidence)
-        for part, quantities in ((PAST, QUANTITIES), (COMMON, QUANTITIES), (END, ("test_accuracy",)))
-        for quantity in quantities
-    }
+    keys = [*product((PAST, COMMON), QUANTITIES), (END, "test_accuracy")]
+    found = {key: spread(_groups(table, *key, spec), spec.confidence) for key in keys}
     judged = [key for key, (_, p_value) in found.items() if key[0] != PAST and np.isfinite(p_value)]
     adjusted = dict(zip(judged, holm([found[key][1] for key in judged]), strict=True))
     for (part, quantity), (estimate, p_value) in found.items():
@@ -134,9 +130,8 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     curves = table[table["part"] == CURVE]
     ends = table[table["part"].isin([PAST, COMMON])].groupby("part")["step"].max()
     schedules = curves.drop_duplicates("point").set_index("point")["schedule"]
-    colours = sns.color_palette("colorblind", max(len(schedules), 1))
-    lines = zip(schedules.index, colours, cycle(DASHES), strict=False)
-    looks = {name: {"color": colour, "ls": dash} for name, colour, dash in lines}
+    styles = zip(schedules.index, cycle(sns.color_palette("colorblind")), cycle(DASHES), strict=False)
+    looks = {name: {"color": colour, "ls": dash} for name, colour, dash in styles}
     figure, axes = panels(2, 2, 4.4, sharex=True)
     for axis, (quantity, title) in zip(axes.flat, QUANTITIES.items(), strict=True):
         for name, rows in curves.groupby("point", sort=False):
@@ -151,9 +146,9 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
             top, shown = curves[quantity].max(), spec.settings["accuracy_shown"]
             axis.set_ylim(top - shown, top + 0.05 * shown)
     labels = ("random", "common rates", r"$\eta/k$, no decay")
+    place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
     for axis in axes[0]:
         for end, label in zip([0, *sorted(ends)], labels, strict=False):
-            place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
             axis.annotate(label, (end, 1), (3, 2), **place, fontsize="x-small", color="0.35").set_in_layout(False)
     for axis in axes[-1]:
         axis.set_xlabel("step")

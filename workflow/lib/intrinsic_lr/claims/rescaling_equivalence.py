@@ -65,9 +65,8 @@ def _rescaled(data: ClaimData) -> pd.DataFrame:
     parts = []
     for a, b, c in exact_pairs(data.spec.points("pair")):
         ensembles, dataset = (data.ensemble("pair", point) for point in (a, b)), data.dataset(a.dataset, a.dtype)
-        named = {"part": RESCALED, "point": a.name, "partner": b.name, "lr": a.lr, "partner_lr": b.lr}
-        named |= {"intrinsic_lr": a.intrinsic_lr, "momentum": a.momentum, "factor": c}
-        parts.append(deviations(*ensembles, a.steps, dataset).assign(**named))
+        found = deviations(*ensembles, a.steps, dataset)
+        parts.append(found.assign(part=RESCALED, **_names(a, b), momentum=a.momentum, factor=c))
     if not parts:
         raise data.spec.error("pair", "expected a point and its partner of rescaled rates and weights, got none")
     return pd.concat(parts, ignore_index=True)
@@ -93,11 +92,15 @@ def _equal_rates(data: ClaimData) -> pd.DataFrame:
     for a, b, relation in pairs:
         dataset = data.dataset(a.dataset, a.dtype)
         truth, classes = dataset.test_labels.cpu().numpy(), len(dataset.info["classes"])
-        named = {"part": LABELS, "relation": relation, "point": a.name, "partner": b.name}
-        named |= {"lr": a.lr, "partner_lr": b.lr}
-        named |= {"intrinsic_lr": a.intrinsic_lr, "partner_intrinsic_lr": b.intrinsic_lr}
-        rows.append(named | spec.compare_labels(labels[a.name], labels[b.name], truth, classes, a.name, b.name))
+        found = spec.compare_labels(labels[a.name], labels[b.name], truth, classes, a.name, b.name)
+        named = {"part": LABELS, "relation": relation, "partner_intrinsic_lr": b.intrinsic_lr}
+        rows.append(named | _names(a, b) | found)
     return pd.DataFrame(rows)
+
+
+def _names(a: PlannedPoint, b: PlannedPoint) -> dict[str, str | float]:
+    rates = {"lr": a.lr, "partner_lr": b.lr, "intrinsic_lr": a.intrinsic_lr}
+    return {"point": a.name, "partner": b.name, **rates}
 
 
 def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
@@ -119,16 +122,18 @@ def _accuracy_findings(table: pd.DataFrame, pairs: pd.DataFrame, spec: ClaimSpec
     All of them have to hold, so their p-values stay as they are (an intersection-union test).
     """
     margin, statistic = spec.thresholds["accuracy_margin"], "difference of mean late test accuracies"
-    options = {"allowed": Range.about(0, margin), "null": "(Welch; p: two one-sided tests)"}
+    allowed, same = Range.about(0, margin), "the same test accuracy in the end"
     for row in pairs.itertuples():
-        where = f"Learning rates {row.lr:g} and {row.partner_lr:g} at lambda_e {row.intrinsic_lr:g}"
-        statement = f"{where} have the same test accuracy in the end."
         found = difference(*_accuracies(table, row), spec.confidence, margin)
-        options["p_value"] = found.p_equivalent
-        yield spec.criterion(statement, statistic, estimate_of(found), "mixing", **options)
+        judged = {"allowed": allowed, "null": "(Welch; p: two one-sided tests)", "p_value": found.p_equivalent}
+        yield spec.criterion(f"{_rates(row)} have {same}.", statistic, estimate_of(found), "mixing", **judged)
     if pairs.empty:
-        statement = "Learning rates at one intrinsic rate have the same test accuracy in the end: no such pair."
-        yield spec.criterion(statement, statistic, NOTHING, "mixing", allowed=options["allowed"])
+        statement = f"Learning rates at one intrinsic rate have {same}: no such pair."
+        yield spec.criterion(statement, statistic, NOTHING, "mixing", allowed=allowed)
+
+
+def _rates(pair) -> str:
+    return f"Learning rates {pair.lr:g} and {pair.partner_lr:g} at lambda_e {pair.intrinsic_lr:g}"
 
 
 def _accuracies(table: pd.DataFrame, pair) -> list[pd.Series]:
@@ -151,10 +156,8 @@ def _label_findings(labels: pd.DataFrame, spec: ClaimSpec) -> Findings:
         known = np.isfinite(pairs["p_value"].to_numpy(np.float64)).all()
         adjusted = holm(pairs["p_value"] if known else [np.nan] * len(pairs))
         for row, p_value in zip(pairs.itertuples(), adjusted, strict=True):
-            sides = f"Learning rates {row.lr:g} and {row.partner_lr:g} at lambda_e {row.intrinsic_lr:g}"
-            if relation == DIFFERENT:
-                rates = f"{row.intrinsic_lr:g} and {row.partner_intrinsic_lr:g}"
-                sides = f"At learning rate {row.lr:g} lambda_e {rates}"
+            different = f"{row.intrinsic_lr:g} and {row.partner_intrinsic_lr:g}"
+            sides = _rates(row) if relation == SAME else f"At learning rate {row.lr:g} lambda_e {different}"
             interval = row.total_variation, row.total_variation_low, row.total_variation_high
             estimate = *interval, min(row.replicates_a, row.replicates_b)
             null = f"permutation null {row.null_mean:.3g} on average (p: Holm)"
@@ -207,26 +210,20 @@ def _draw_accuracies(ax: Axes, table: pd.DataFrame, pairs: pd.DataFrame, spec: C
 
 
 def _draw_labels(ax: Axes, labels: pd.DataFrame) -> list[Line2D]:
-    looks = {
-        SAME: {"color": "#0072B2", "marker": "o", "ls": "", "ms": 4.5},
-        DIFFERENT: {"color": "#D55E00", "marker": "s", "ls": "", "ms": 4.5},
-    }
-    names = []
+    names, marker = [], {"ls": "", "ms": 4.5}
+    looks = {SAME: {"color": "#0072B2", "marker": "o"}, DIFFERENT: {"color": "#D55E00", "marker": "s"}}
     for place, row in enumerate(labels.itertuples()):
         ax.plot([row.null_mean, row.null_q95], [place, place], color="0.7", lw=5, solid_capstyle="butt")
-        ax.plot([row.total_variation], [place], **looks[row.relation])
-        rates, intrinsic = f"{row.lr:g}", f"{row.intrinsic_lr:g}"
-        if row.relation == SAME:
-            rates += f", {row.partner_lr:g}"
-        else:
-            intrinsic += f", {row.partner_intrinsic_lr:g}"
-        names.append(rf"$\eta$ {rates}; $\lambda_e$ {intrinsic}")
+        ax.plot([row.total_variation], [place], **marker, **looks[row.relation])
+        rates = dict.fromkeys((f"{row.lr:g}", f"{row.partner_lr:g}"))
+        intrinsic = dict.fromkeys((f"{row.intrinsic_lr:g}", f"{row.partner_intrinsic_lr:g}"))
+        names.append(rf"$\eta$ {', '.join(rates)}; $\lambda_e$ {', '.join(intrinsic)}")
     ax.set_yticks(range(len(names)), names)
     largest = labels[["total_variation", "null_q95"]].max(axis=None) if len(labels) else np.nan
     ax.set_xlim(0, 1.1 * largest if np.isfinite(largest) else 1)
     ax.set(ylim=(len(names) - 0.5, -0.5), xlabel="total variation of labels", title="label distributions")
     return [
-        handle(r"one $\lambda_e$", **looks[SAME]),
-        handle(r"control: tenfold $\lambda_e$", **looks[DIFFERENT]),
+        handle(r"one $\lambda_e$", **marker, **looks[SAME]),
+        handle(r"control: tenfold $\lambda_e$", **marker, **looks[DIFFERENT]),
         handle("permutation null, mean to 95 %", color="0.7", lw=5),
     ]

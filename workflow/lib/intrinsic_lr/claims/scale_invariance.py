@@ -34,14 +34,14 @@ def measure(data: ClaimData) -> pd.DataFrame:
     dataset, texts = data.dataset(spec.settings["dataset"], "float64"), spec.settings["models"]
     rows = []
     for (text, name), norm, affine in product(zip(texts, network_names(texts), strict=True), NORMS, (False, True)):
-        options = asdict(ModelSpec.from_string(text))
-        options = {key: value for key, value in options.items() if value is not None and key != "groups"}
-        model_spec = ModelSpec.from_config({**options, "norm": norm, "affine": affine})
-        rows += [{"model": name, **row} for row in _rows_of_network(model_spec, dataset, spec)]
+        options = {key: value for key, value in asdict(ModelSpec.from_string(text)).items() if value is not None}
+        options = {**options, "norm": norm, "affine": affine}
+        options.pop("groups", None)
+        rows += [{"model": name, **row} for row in _rows(ModelSpec.from_config(options), dataset, spec)]
     return pd.DataFrame(rows)
 
 
-def _rows_of_network(model_spec: ModelSpec, dataset, spec: ClaimSpec) -> Iterator[dict[str, object]]:
+def _rows(model_spec: ModelSpec, dataset, spec: ClaimSpec) -> Iterator[dict[str, object]]:
     """Yield the rows of one network; every replicate has its own initialisation and mini-batch.
 
     A quantity that is finite at one norm of the weights only is infinitely far off, one that is finite at neither
@@ -124,8 +124,6 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     handles += [handle(kind, color="0.3", ls="", marker=marker) for kind, marker in kinds.items()]
     handles.append(handle("control: trained affine", color="0.55", ls="--"))
     handles.append(handle("threshold", color="tab:red", ls=":"))
-    n = table["replicate"].nunique()
+    note = f"each marker: the worst of {table['replicate'].nunique()} initialisations and mini-batches, float64"
     title = "Multiplying all trained weights by c changes nothing but their length"
-    return legend_below(
-        figure, handles, 4, f"each marker: the worst of {n} initialisations and mini-batches, float64", title
-    )
+    return legend_below(figure, handles, 4, note, title)

@@ -33,44 +33,42 @@ def measure(data: ClaimData) -> pd.DataFrame:
     """
     spec = data.spec
     meeting, others = ([(role, point) for point in spec.points(role)] for role in ("meeting", "not_meeting"))
+    pairs = []
+    for part, among in ((MEET, combinations(meeting, 2)), (APART, product(meeting, others))):
+        for (role_a, a), (role_b, b) in among:
+            # Two initialisations of one schedule are no pair of schedules.
+            if not set(differing_axes(a, b)) - {"init_seed"}:
+                continue
+            if a.steps != b.steps or a.length != b.length:
+                raise spec.error("meeting", f"expected the same checkpoints and length of {a.name} and {b.name}")
+            pairs.append((part, (role_a, a), (role_b, b), [(step, step) for step in a.steps]))
+    if MEET not in {part for part, *_ in pairs}:
+        raise spec.error("meeting", "expected at least two schedules that reach one intrinsic rate, got none")
     epochs, rates = set(), {}
     for role, point in meeting + others:
         block = data.ensemble(role, point).blocks[0]
         epochs.add(block.record["steps_per_epoch"])
         rates[point.name] = np.array([np.prod(block.plan.timeline.at(step)) for step in range(point.length)])
-    pairs = [(MEET, *pair) for pair in combinations(meeting, 2)]
-    pairs += [(APART, *pair) for pair in product(meeting, others)]
-    # Two initialisations of one schedule are no pair of schedules.
-    pairs = [(part, a, b) for part, a, b in pairs if set(differing_axes(a[1], b[1])) - {"init_seed"}]
-    if MEET not in {part for part, *_ in pairs}:
-        raise spec.error("meeting", "expected at least two schedules that reach one intrinsic rate, got none")
-    for _, (_, a), (_, b) in pairs:
-        if a.steps != b.steps or a.length != b.length:
-            raise spec.error("meeting", f"expected the same checkpoints and length of {a.name} and {b.name}")
-    steps = [(part, a, b, [(t, t) for t in a[1].steps]) for part, a, b in pairs]
-    table = sameness.compare_points(data, steps)
+    table = sameness.compare_points(data, pairs)
     for side in "ab":
         when = zip(table[f"point_{side}"], table[f"step_{side}"], strict=True)
         table[f"intrinsic_lr_now_{side}"] = [rates[point][step - 1] for point, step in when]
     table["met_at"] = [met_at(rates[a], rates[b]) for a, b in zip(table["point_a"], table["point_b"], strict=True)]
-    changes = [_changes(point, rates[point.name]) for _, point in meeting + others]
-    table = pd.concat([table, *changes], ignore_index=True)
+    parts = [table]
+    for _, point in meeting + others:
+        of_point = rates[point.name]
+        # A row for the first step, for every step at which the rate changes, and for the end.
+        steps = np.array([0, *(np.flatnonzero(np.diff(of_point)) + 1), len(of_point) - 1])
+        same = {"part": RATE, "point_a": point.name, "schedule_a": point.schedule}
+        parts.append(pd.DataFrame({**same, "step_a": steps, "intrinsic_lr_now_a": of_point[steps]}))
+    table = pd.concat(parts, ignore_index=True)
     return table.assign(epoch=table["step_a"] / min(epochs))
-
-
-def _changes(point, rates: np.ndarray) -> pd.DataFrame:
-    """Return a row for the first step, for every step at which the rate changes, and for the end."""
-    steps = np.array([0, *(np.flatnonzero(np.diff(rates)) + 1), len(rates) - 1])
-    same = {"part": RATE, "point_a": point.name, "schedule_a": point.schedule}
-    return pd.DataFrame({**same, "step_a": steps, "intrinsic_lr_now_a": rates[steps]})
 
 
 def met_at(a: np.ndarray, b: np.ndarray) -> float:
     """Return the step from which on two schedules have one intrinsic rate, NaN if they end at different ones.
 
-    Args:
-        a: intrinsic rates of every step of one schedule.
-        b: of the other, of equal length; they agree to the digits that rates are written with.
+    `a` and `b` (steps,) are their rates at every step; equal ones agree to the digits that rates are written with.
     """
     apart = np.flatnonzero(~np.isclose(a, b, rtol=1e-9, atol=0))
     meets = apart[-1] + 1 if len(apart) else 0
@@ -134,7 +132,7 @@ def _at_the_end(row, words: str) -> str:
 @style.styled
 def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw the schedules, and the l1 distance of every pair against time over its sampling floor."""
-    figure, axes = style.panels(2, 2, 5.4, height_ratios=[1, 2.2], sharex=True)
+    figure, axes = style.panels(2, 2, 5.4, height_ratios=[1, 2.2], sharex=True, sharey="row")
     changes, compared = table[table["part"] == RATE], table[table["part"] != RATE]
     dashes = dict(zip(changes["schedule_a"].unique(), cycle(style.DASHES), strict=False))
     palette = cycle(zip(sns.color_palette("colorblind", 6), style.MARKERS, strict=True))
@@ -160,12 +158,8 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         style.logarithmic(below, "y", rows[["l1", "null_mean"]])
         above.set_title(title)
         below.set_xlabel("epoch")
-    axes[1, 1].sharey(axes[1, 0])
-    axes[1, 0].autoscale(axis="y")
     axes[0, 0].set_ylabel(r"intrinsic rate $\lambda_e$")
     axes[1, 0].set_ylabel("l1 distance of the label\ndistributions, mean over test images")
-    for panel in axes[:, 1]:
-        panel.tick_params(labelleft=False)
     handles = [style.handle(name, color="0.15", lw=1.3, ls=dash) for name, dash in dashes.items()]
     handles += [style.handle(" | ".join(pair), ms=4, **look) for pair, look in looks.items()]
     handles.append(style.handle("sampling floor: mean of the permutation null", color="0.3", ls=":", lw=1))

@@ -65,11 +65,12 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         rows = table[table["part"] == part]
         summary = summarize(rows[rows["step"] > 0], ["step"], ["test_accuracy"], spec.confidence)
         band(curves, summary, "step", "test_accuracy", color=colour, lw=1.4, marker="o", ms=2.5)
-        for start in _decays(rows):
+        rates = rows[rows["step"] > 0].groupby("step")["lr_now"].first()
+        # The logged steps after which the learning rate is another.
+        for start in rates.index[rates.diff().shift(-1).fillna(0) != 0]:
             curves.axvline(start, color=colour, ls=":", lw=0.8)
-        label = "no runs"
-        if len(rows):
-            label = f"$\\eta$ = {scientific(rows['lr'].iloc[0])}, {_count(rows['step'].max())} steps"
+        rate = scientific(rows["lr"].iloc[0]) if len(rows) else "?"
+        label = f"$\\eta$ = {rate}, {_count(rows['step'].max())} steps"
         handles.append(handle(label, color=colour, marker="o", ms=2.5))
     top = table["test_accuracy"].max()
     top = top if top == top else 1.0
@@ -95,10 +96,3 @@ def _draw_differences(axes: Axes, spec: ClaimSpec, findings: pd.DataFrame) -> No
     axes.set_yticks([0, 1], ["given its\ntime", "with the\nusual steps"])
     axes.set(ylim=(1.5, -0.5), xlabel="accuracy less that of the usual\nlearning rate (points)")
     axes.set_title("At the end")
-
-
-def _decays(rows: pd.DataFrame) -> list[float]:
-    """Return the logged steps after which the learning rate is another."""
-    rates = rows.groupby("step")["lr_now"].first().sort_index()
-    changed = rates.shift(-1).notna() & (rates.shift(-1) != rates)
-    return [float(step) for step in rates.index[changed] if step > 0]
