@@ -1,5 +1,6 @@
 """Settings of the documentation's site, which `make docs` builds into site/ with warnings as errors."""
 
+import html
 import io
 
 from docutils import nodes
@@ -25,9 +26,10 @@ def write_math(translator, node):
     image = io.StringIO()
     font = font_manager.FontProperties(size=12)
     depth = mathtext.math_to_image(f"${node.astext()}$", image, font, dpi=96, format="svg")
-    svg = image.getvalue().partition("<svg")[2]
-    style = f"height: auto; fill: currentColor; vertical-align: {-depth:.1f}px"
-    translator.body.append(f'<svg role="img" aria-label="{node.astext()}" style="{style}"{svg}')
+    svg = image.getvalue().partition("<svg")[2].rstrip()
+    style = f"height: auto; max-width: 100%; fill: currentColor; vertical-align: {-depth:.1f}px"
+    formula = f'<svg role="img" aria-label="{html.escape(node.astext())}" style="{style}"{svg}'
+    translator.body.append(f"<p>{formula}</p>" if isinstance(node, nodes.math_block) else formula)
     raise nodes.SkipNode
 
 
