@@ -105,7 +105,7 @@ def _budget(training: Training, model: "EnsembleModel", sizes: Sizes, predicted:
     traced = steps // training.trace_every + 2
     checkpoints = members * len(training.checkpoints)
     per_image = LOGIT_BYTES * sizes.classes + LABEL_BYTES + LOSS_BYTES
-    statistics = 2 * sum(model.norms.values()) * item if model.spec.norm == "batch" else 0
+    statistics = 2 * sum(model.norms.values()) * item
     return Budget(
         training,
         sizes,

@@ -21,6 +21,7 @@ from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.study.study import Study
 from intrinsic_lr.study.timeline import Segment, Timeline
+from intrinsic_lr.study.trainings import model_spec
 
 SECONDS = 1.0
 """How long the steps of one setting are timed."""
@@ -156,7 +157,13 @@ def report(
 
     Of `unknown` points the data set's sizes are not known yet; `seconds` are those of a block of each point.
     """
-    lines = [f"{'experiment':32}{'blocks':>8}{'member-steps':>16}{'hours':>10}{'disk':>10}"]
+    models = {name: model_spec(name, study.settings) for name in {item.training.point.model for item in found}}
+    lines = [
+        f"code that the config names is run: {model.file} (sha256 {model.sha256}), for the model {name}"
+        for name, model in sorted(models.items())
+        if model.file
+    ]
+    lines += [f"{'experiment':32}{'blocks':>8}{'member-steps':>16}{'hours':>10}{'disk':>10}"]
     points = {name: {point.name for point in each.points} for name, each in study.experiments.items()}
     rows = {name: [item for item in found if item.name in named] for name, named in points.items()}
     for name, items in (rows | {"all, shared trainings once": found}).items():

@@ -19,20 +19,36 @@ ImageShape = tuple[int, int, int]
 
 
 class Norm(nn.Module):
-    """Batch, group or layer norm with eps = 0, then ReLU where asked; batch norm keeps no running average.
+    """Batch, group or layer norm, then ReLU where asked; batch norm keeps no running average.
 
     In training mode a batch norm uses the batch's statistics; in evaluation mode its buffers, which are to be
     loaded from statistics recomputed on the training set (variance inf marks a constant channel).
+
+    Args:
+        channels: of the activations.
+        kind: `batch`, `group` or `layer`.
+        groups: over which a group norm takes its statistics.
+        affine: whether it has a scale and a shift.
+        rectify: whether a ReLU follows.
+        eps: of a batch norm; 0 is scale-invariant.
     """
 
-    def __init__(self, spec: ModelSpec, channels: int, rectify: bool = True) -> None:
+    def __init__(
+        self,
+        channels: int,
+        kind: str = "batch",
+        groups: int = 1,
+        affine: bool = False,
+        rectify: bool = True,
+        eps: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.kind, self.groups, self.affine = spec.norm, spec.group_count, spec.affine
-        self.channels, self.rectify = channels, rectify
-        if spec.affine:
+        self.kind, self.groups, self.affine = kind, groups, affine
+        self.channels, self.rectify, self.eps = channels, rectify, eps
+        if affine:
             self.weight = nn.Parameter(torch.ones(channels))
             self.bias = nn.Parameter(torch.zeros(channels))
-        if spec.norm == "batch":
+        if kind == "batch":
             self.register_buffer("running_mean", torch.zeros(channels))
             self.register_buffer("running_var", torch.ones(channels))
 
@@ -40,9 +56,9 @@ class Norm(nn.Module):
         """Normalise activations (B, C) or (B, C, H, W)."""
         shape = (1, -1) + (1,) * (x.dim() - 2)
         if self.kind == "batch" and not self.training:
-            y = (x - self.running_mean.view(shape)) / self.running_var.view(shape).sqrt()
+            y = (x - self.running_mean.view(shape)) / (self.running_var.view(shape) + self.eps).sqrt()
         elif self.kind == "batch":
-            y = standardize(x, (0, *range(2, x.dim())))
+            y = standardize(x, (0, *range(2, x.dim())), self.eps)
         else:
             y = standardize(x.reshape(x.shape[0], self.groups, -1), (2,)).reshape(x.shape)
         if self.affine:
@@ -52,6 +68,10 @@ class Norm(nn.Module):
     def extra_repr(self) -> str:
         """Return what a printed network says of the layer."""
         return f"{self.kind}, {self.channels}" + (", ReLU" if self.rectify else "")
+
+
+def _norm(spec: ModelSpec, channels: int, rectify: bool = True) -> Norm:
+    return Norm(channels, spec.norm, spec.group_count, spec.affine, rectify)
 
 
 class Network(nn.Module):
@@ -84,7 +104,7 @@ class Mlp(Network, nn.Sequential):
         fan_in = prod(image_shape)
         for layer in range(1, (spec.depth or 0) + 1):
             layers[f"linear{layer}"] = nn.Linear(fan_in, spec.width, bias=False)
-            layers[f"norm{layer}"] = Norm(spec, spec.width)
+            layers[f"norm{layer}"] = _norm(spec, spec.width)
             fan_in = spec.width
         layers["head"] = nn.Linear(fan_in, classes, bias=False)
         super().__init__(layers)
@@ -99,7 +119,7 @@ class Cnn4(Network, nn.Sequential):
         for layer, (factor, stride) in enumerate(((1, 1), (1, 2), (2, 1), (2, 2)), start=1):
             width = spec.width * factor
             layers[f"conv{layer}"] = nn.Conv2d(channels, width, 3, stride, padding=1, bias=False)
-            layers[f"norm{layer}"] = Norm(spec, width)
+            layers[f"norm{layer}"] = _norm(spec, width)
             channels = width
         layers["pool"] = nn.AdaptiveAvgPool2d(1)
         layers["flatten"] = nn.Flatten()
@@ -114,12 +134,12 @@ class Block(nn.Module):
         super().__init__()
         self.changes = channels != width
         stride = 2 if self.changes else 1
-        self.norm1 = Norm(spec, channels)
+        self.norm1 = _norm(spec, channels)
         self.conv1 = nn.Conv2d(channels, width, 3, stride, padding=1, bias=False)
-        self.norm2 = Norm(spec, width)
+        self.norm2 = _norm(spec, width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         if self.changes:
-            self.shortcut_norm = Norm(spec, channels, rectify=False)
+            self.shortcut_norm = _norm(spec, channels, rectify=False)
             self.shortcut = nn.Conv2d(channels, width, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -146,7 +166,7 @@ class PreResNet(Network):
                 blocks[f"block{block}"] = Block(spec, channels, width)
                 channels = width
             self.add_module(f"stage{stage}", nn.Sequential(blocks))
-        self.norm = Norm(spec, channels, rectify=bool(spec.final_relu))
+        self.norm = _norm(spec, channels, rectify=bool(spec.final_relu))
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
         self.head = nn.Linear(channels, classes, bias=False)

@@ -25,8 +25,8 @@ from intrinsic_lr.models.devices import in_float64
 
 CONSTANT_FACTOR = 16.0
 
-Normalizer = Callable[[str, Tensor, bool], Tensor]
-"""From a layer's name, activations (B, R * C, ...) and whether a ReLU follows to the normalised activations."""
+Normalizer = Callable[[str, Tensor, bool, float], Tensor]
+"""From a layer's name, activations (B, R * C, ...), whether a ReLU follows, and eps to normalised activations."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,13 @@ class Statistics:
     variance: Tensor
 
 
-def standardize(x: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Return x with mean 0 and variance 1 over `dims`, and exactly 0 where it is constant there."""
+def standardize(x: Tensor, dims: tuple[int, ...], eps: float = 0.0) -> Tensor:
+    """Return x with mean 0 and variance 1 over `dims`, and exactly 0 where it is constant there.
+
+    A positive `eps` is added to the variance, as in PyTorch's norms.
+    """
     mean, centred, variance = moments(x, dims)
-    return centred * inverse_deviation(mean, variance)
+    return centred * ((variance + eps).rsqrt() if eps else inverse_deviation(mean, variance))
 
 
 def moments(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
@@ -132,9 +135,14 @@ class _BatchNorm(torch.autograd.Function):
 class BatchStatistics:
     """Normalise every batch by its own statistics, as in training."""
 
-    def __call__(self, name: str, x: Tensor, rectify: bool) -> Tensor:
+    def __call__(self, name: str, x: Tensor, rectify: bool, eps: float = 0.0) -> Tensor:
         """Normalise by the batch."""
-        return _BatchNorm.apply(x, rectify)[0]
+        return _with_eps(x, rectify, eps) if eps else _BatchNorm.apply(x, rectify)[0]
+
+
+def _with_eps(x: Tensor, rectify: bool, eps: float) -> Tensor:
+    y = torch.native_batch_norm(x, None, None, None, None, True, 0.0, eps)[0]
+    return y.relu() if rectify else y
 
 
 class CollectedStatistics:
@@ -150,13 +158,21 @@ class CollectedStatistics:
     def __init__(self, channels: Mapping[str, int]) -> None:
         self._channels = channels
         self._pooled: dict[str, tuple[int, Tensor, Tensor]] = {}
+        self._smoothed: set[str] = set()
         self._like = torch.empty(0)
 
-    def __call__(self, name: str, x: Tensor, rectify: bool) -> Tensor:
+    def __call__(self, name: str, x: Tensor, rectify: bool, eps: float = 0.0) -> Tensor:
         """Normalise by the batch, and remember its statistics."""
-        y, self._like, inverse = _BatchNorm.apply(x, rectify)
-        count, mean = x.numel() // inverse.numel(), in_float64(self._like)
-        squares = torch.where(inverse == 0, 0.0, in_float64(inverse).reciprocal()).square() * count
+        count = x.numel() // x.shape[1]
+        if eps:
+            self._smoothed.add(name)
+            y = _with_eps(x, rectify, eps)
+            variance, self._like = torch.var_mean(x, (0, *range(2, x.dim())), correction=0)
+            squares = in_float64(variance) * count
+        else:
+            y, self._like, inverse = _BatchNorm.apply(x, rectify)
+            squares = torch.where(inverse == 0, 0.0, in_float64(inverse).reciprocal()).square() * count
+        mean = in_float64(self._like)
         if name in self._pooled:
             before, pooled_mean, pooled_squares = self._pooled[name]
             total = before + count
@@ -173,8 +189,9 @@ class CollectedStatistics:
         for name, (count, pooled_mean, squares) in self._pooled.items():
             pooled = (pooled_mean, squares / count)
             mean, variance = (value.to(self._like).view(-1, self._channels[name]) for value in pooled)
-            constant = inverse_deviation(mean, variance) == 0
-            found[name] = Statistics(mean, variance.masked_fill(constant, torch.inf))
+            if name not in self._smoothed:
+                variance = variance.masked_fill(inverse_deviation(mean, variance) == 0, torch.inf)
+            found[name] = Statistics(mean, variance)
         return found
 
 
@@ -184,8 +201,8 @@ class FixedStatistics:
     def __init__(self, statistics: Mapping[str, Statistics]) -> None:
         self._statistics = statistics
 
-    def __call__(self, name: str, x: Tensor, rectify: bool) -> Tensor:
+    def __call__(self, name: str, x: Tensor, rectify: bool, eps: float = 0.0) -> Tensor:
         """Normalise by the statistics of layer `name`."""
         statistics = self._statistics[name]
-        y = F.batch_norm(x, statistics.mean.flatten(), statistics.variance.flatten(), eps=0.0)
+        y = F.batch_norm(x, statistics.mean.flatten(), statistics.variance.flatten(), eps=eps)
         return y.relu_() if rectify else y

@@ -6,11 +6,15 @@ last, where normalising costs a quarter (docs/performance.md). Images shared by 
 (B, C, H, W) before the first layer.
 """
 
+from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from intrinsic_lr.models.networks import Norm
 from intrinsic_lr.models.normalisation import BatchStatistics, Normalizer, standardize
@@ -114,6 +118,38 @@ def replicate(network: nn.Module) -> Pass:
         if form := FORMS.get(type(layer)):
             network.set_submodule(name, form(layer, name, run))
     return run
+
+
+class ReplicatedProgram:
+    """The forward pass of R members of a network that is made of the layers in `FORMS`."""
+
+    def __init__(self, network: nn.Module, image_shape: tuple[int, int, int]) -> None:
+        self._first = next(layer for layer in network.modules() if not list(layer.children()))
+        self._network, self._image_shape = deepcopy(network), image_shape
+        self._pass = replicate(self._network)
+
+    def __call__(self, params: Mapping[str, Tensor], images: Tensor, normalizer: Normalizer) -> Tensor:
+        """Return logits (R, B, K) for images (R, B, C, H, W), or (B, C, H, W) shared by all members.
+
+        They are a view of (R, K, B): a softmax over an axis that is not the last runs along the vector registers.
+        """
+        self._pass.members, self._pass.normalizer = len(next(iter(params.values()))), normalizer
+        x = arrange(images, self._first)
+        return functional_call(self._network, dict(params), (x,), tie_weights=False).transpose(1, 2)
+
+    @cached_property
+    @torch.no_grad()
+    def activations(self) -> int:
+        """Numbers that the largest product makes of one image of one member."""
+        sizes: list[int] = []
+        kinds = ReplicatedLinear | ReplicatedConv2d
+        products = [layer for layer in self._network.modules() if isinstance(layer, kinds)]
+        hooks = [layer.register_forward_hook(lambda _, __, y: sizes.append(y.numel())) for layer in products]
+        params = {name: torch.zeros(1, *value.shape) for name, value in self._network.named_parameters()}
+        self(params, torch.zeros(1, *self._image_shape), BatchStatistics())
+        for hook in hooks:
+            hook.remove()
+        return max(sizes)
 
 
 def arrange(images: Tensor, first: nn.Module) -> Tensor:

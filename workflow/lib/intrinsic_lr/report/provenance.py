@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import Any
 
 from intrinsic_lr.core.commit import current_commit
+from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.plan import TrainingPlan
 
 TOOLS = ("snakemake", "pandas", "scipy", "statsmodels", "matplotlib", "seaborn")
@@ -25,6 +26,7 @@ def of_trainings(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     finished = sorted(record["finished"] for record in records)
     return {
         "Networks": _listed(plan.model.to_string() for plan in plans),
+        **_code([plan.model for plan in plans]),
         "Trainings": f"{replicates:,} replicates of {len({plan.point for plan in plans}):,} settings, in "
         f"{len(records):,} blocks" + (f"; {lost:,} replicates did not stay finite" if lost else ""),
         "Seeds": f"study {_listed(plan.seed for plan in plans)}, initialisation "
@@ -38,6 +40,12 @@ def of_trainings(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         "Finished": finished[0] if len(finished) == 1 else f"{finished[0]} to {finished[-1]}",
         "Time of all trainings": f"{sum(record['wall_seconds'] for record in records):,.0f} s",
     }
+
+
+def _code(models: Iterable[ModelSpec]) -> dict[str, str]:
+    """Return the files of the user's own that trainings ran, none where there are none."""
+    files = _listed(f"{model.file}, sha256 {model.sha256}" for model in models if model.file)
+    return {"Code that the config names": files} if files else {}
 
 
 def of_data(infos: Iterable[Mapping[str, Any]]) -> dict[str, str]:

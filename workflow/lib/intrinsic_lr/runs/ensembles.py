@@ -200,7 +200,8 @@ class Ensemble:
         network = block.build_model().module()
         tensors = block.weights(step) | load_file(block.tensors(STATISTICS, step))
         network.to(next(iter(tensors.values())).dtype)
-        network.load_state_dict({name: value[index] for name, value in tensors.items()})
+        constant = network.state_dict()
+        network.load_state_dict({**constant, **{name: value[index] for name, value in tensors.items()}})
         return network.eval()
 
 

@@ -1,16 +1,20 @@
-"""What a model is: its kind and options. Imports no torch; the networks themselves are in `models.networks`."""
+"""What a model is: its kind and options. Imports no torch; the networks themselves are in `models`."""
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.errors import InputError, format_os_error
+from intrinsic_lr.core.storage import sha256
 
 _COMMON = {"norm": "batch", "head": "fixed", "affine": False}
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "mlp": {"width": 64, "depth": 2, **_COMMON},
     "cnn4": {"width": 16, **_COMMON},
     "preresnet": {"width": 16, "blocks": 5, "final_relu": True, **_COMMON},
+    "module": {"file": None, "options": {}, "normalise": False},
 }
 _CHOICES = {
     "norm": ("batch", "group", "layer"),
@@ -19,6 +23,8 @@ _CHOICES = {
     "final_relu": (True, False),
 }
 DEFAULT_GROUPS = 8
+PRETRAINED = ("weights", "weights_backbone", "pretrained", "pretrained_backbone", "progress")
+"""Options by which torchvision's factories load weights that others trained."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,7 @@ class ModelSpec:
     """A model's kind and options; options that a kind does not have are None.
 
     Attributes:
-        kind: `mlp`, `cnn4` or `preresnet`.
+        kind: `mlp`, `cnn4`, `preresnet` or `module`.
         width: hidden width of the mlp, channels of the first stage of the others.
         norm: `batch`, `group` or `layer`.
         head: `fixed` at its random initialisation, or `trained`.
@@ -35,25 +41,40 @@ class ModelSpec:
         blocks: blocks a stage of the preresnet, n in 6n + 2.
         groups: groups of the group norm.
         final_relu: whether a ReLU follows the last norm of the preresnet.
+        factory: of a module, `torchvision.models.NAME`, or the name of a function in `file`.
+        file: path of the Python file that has the factory.
+        sha256: of the file's content.
+        options: JSON of the keyword arguments of the factory.
+        normalise: whether the module is made scale-invariant where it can be.
     """
 
     kind: str
-    width: int
-    norm: str
-    head: str
-    affine: bool
+    width: int | None = None
+    norm: str | None = None
+    head: str | None = None
+    affine: bool | None = None
     depth: int | None = None
     blocks: int | None = None
     groups: int | None = None
     final_relu: bool | None = None
+    factory: str | None = None
+    file: str | None = None
+    sha256: str | None = None
+    options: str | None = None
+    normalise: bool | None = None
 
     @staticmethod
     def from_config(config: Mapping[str, Any]) -> "ModelSpec":
-        """Fill in the defaults of a model's definition; raise `InputError` for what its kind does not allow."""
+        """Fill in the defaults of a model's definition; raise `InputError` for what its kind does not allow.
+
+        The checksum of a file is taken now where the definition does not give it.
+        """
         kind = config.get("kind")
         if not isinstance(kind, str) or kind not in _DEFAULTS:
             raise InputError(f"kind: must be one of {', '.join(_DEFAULTS)}, got {kind!r}")
         options = {key: value for key, value in config.items() if key != "kind"}
+        if kind == "module":
+            return _module(options)
         allowed = _DEFAULTS[kind] | ({"groups": DEFAULT_GROUPS} if options.get("norm") == "group" else {})
         for key, value in (allowed | options).items():
             if key not in allowed:
@@ -73,6 +94,8 @@ class ModelSpec:
     def from_string(text: str) -> "ModelSpec":
         """Read what `to_string` wrote, `kind:option=value,...`."""
         kind, _, rest = text.partition(":")
+        if kind == "module":
+            return ModelSpec.from_config({"kind": kind, **json.loads(rest)})
         options: dict[str, Any] = {}
         for part in filter(None, rest.split(",")):
             key, _, value = part.partition("=")
@@ -82,6 +105,9 @@ class ModelSpec:
 
     def to_string(self) -> str:
         """Return the canonical text of the model: its kind and every option it has, sorted."""
+        if self.kind == "module":
+            definition = {key: value for key, value in self.to_config().items() if key != "kind"}
+            return f"module:{json.dumps(definition, sort_keys=True)}"
         options = sorted(
             (key, value) for key, value in asdict(self).items() if key != "kind" and value is not None
         )
@@ -90,10 +116,38 @@ class ModelSpec:
 
     def to_config(self) -> dict[str, Any]:
         """Return the definition that `from_config` reads, options at their default left out."""
-        defaults = {**_DEFAULTS[self.kind], "groups": DEFAULT_GROUPS, "kind": None}
-        return {key: value for key, value in asdict(self).items() if value is not None and value != defaults[key]}
+        defaults = {**_DEFAULTS[self.kind], "groups": DEFAULT_GROUPS}
+        own = {key: value for key, value in asdict(self).items() if value is not None}
+        if self.options is not None:
+            own["options"] = json.loads(self.options)
+        return {key: value for key, value in own.items() if key not in defaults or value != defaults[key]}
 
     @property
     def group_count(self) -> int:
         """Groups over which group and layer norm take their statistics."""
         return self.groups or 1
+
+
+def _module(config: Mapping[str, Any]) -> ModelSpec:
+    allowed = {"factory": None, **_DEFAULTS["module"], "sha256": None}
+    for key in config:
+        if key not in allowed:
+            raise InputError(f"{key}: must be an option of module, one of {', '.join(allowed)}")
+    factory, file, options, normalise, checksum = (config.get(key, default) for key, default in allowed.items())
+    expected = "the name of a function in the file" if file else "torchvision.models.NAME, or a name with `file:`"
+    pattern = r"[A-Za-z_]\w*" if file else r"torchvision\.models\.[A-Za-z_]\w*"
+    if not isinstance(factory, str) or not re.fullmatch(pattern, factory, re.ASCII):
+        raise InputError(f"factory: expected {expected}, got {factory!r}")
+    if not isinstance(options, Mapping) or not all(isinstance(key, str) for key in options):
+        raise InputError(f"options: expected a mapping of keyword arguments, got {options!r}")
+    if found := [key for key in options if key in PRETRAINED and not file]:
+        raise InputError(f"options.{found[0]}: expected options without it; a training begins at random weights")
+    if type(normalise) is not bool:
+        raise InputError(f"normalise: must be one of true, false, got {normalise!r}")
+    if file is not None and checksum is None:
+        try:
+            checksum = sha256(file)
+        except OSError as error:
+            raise InputError(f"file: expected a Python file, got {file!r} ({format_os_error(error)})") from None
+    text = json.dumps(options, sort_keys=True)
+    return ModelSpec("module", factory=factory, file=file, sha256=checksum, options=text, normalise=normalise)

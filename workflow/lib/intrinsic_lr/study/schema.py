@@ -164,6 +164,20 @@ class PreResNet(_Network):
     """a ReLU after the last norm"""
 
 
+class Module(Part):
+    """Any network: a factory of torchvision's, or a function in a Python file of your own."""
+
+    kind: Literal["module"]
+    factory: Text
+    """`torchvision.models.NAME`, or with `file` the name of a function that returns a `torch.nn.Module`"""
+    file: Folder | None = None
+    """a Python file, which is run: name only code that you trust. Its content is a part of what is trained"""
+    options: dict[str, Any] = Field({})
+    """keyword arguments of the factory, such as `num_classes: 10`"""
+    normalise: Flag = False
+    """`true` makes the network scale-invariant where it can be, and says in `run.json` what was changed"""
+
+
 def _axes() -> type[Part]:
     """Return the type of a mapping from axis to values: the fields of `Point`, and the third of the rates."""
     hints = {**get_type_hints(Point, include_extras=True), "intrinsic_lr": Positive, "data_order": Index}
@@ -359,7 +373,7 @@ class Config(Part):
     datasets: Named[Dataset]
     """data sets by name. Every set is decoded once into `results/data/<name>.safetensors`; its sha256, counts,
     mean and standard deviation stand in the `.json` beside it"""
-    models: Named[by_kind(Mlp, Cnn4, PreResNet)]
+    models: Named[by_kind(Mlp, Cnn4, PreResNet, Module)]
     """models by name. Any image size and number of channels works; the data set decides them"""
     schedules: Named[ScheduleConfig]
     """schedules by name. `constant` and names of the form `wd_x_y_lr_z_u` (weight decay divided by 10 at epochs x

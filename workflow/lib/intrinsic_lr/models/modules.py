@@ -1,0 +1,239 @@
+"""Networks that a config names: a factory of torchvision's, or a function in a file of the user's own."""
+
+import hashlib
+import importlib.abc
+import importlib.util
+import inspect
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from math import prod
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+from intrinsic_lr.core.errors import InputError, format_os_error
+from intrinsic_lr.models.networks import ImageShape, Norm
+from intrinsic_lr.models.normalisation import BatchStatistics
+from intrinsic_lr.models.vmapped import VmappedProgram, without_numbers
+from intrinsic_lr.study.model_spec import ModelSpec
+
+RANDOM_LAYERS = ("Dropout", "StochasticDepth", "DropPath", "RReLU")
+IMAGES = 4
+"""Images in a batch that tries a network out."""
+
+
+class UserModule:
+    """One network of a factory, tried out: what it cannot be is refused here, before anything is trained.
+
+    Its batch norms are replaced by `Norm`, with the same names of parameters.
+
+    Attributes:
+        network: one member, without numbers but those of its buffers.
+        program: the forward pass of R members.
+
+    Raises:
+        InputError: naming the factory, and what is wrong with it or with what it returns.
+    """
+
+    def __init__(self, spec: ModelSpec, image_shape: ImageShape, classes: int) -> None:
+        self._factory, self._options, self._name = load_factory(spec), json.loads(str(spec.options)), spec.factory
+        self._shape, self._classes = image_shape, classes
+        network = self.build()
+        self._check_draws(network)
+        self.network, self.program = without_numbers(network), VmappedProgram(network)
+        self._activations = self._try_out(network.double())
+
+    def scale_groups(self) -> dict[str, tuple[str, ...]]:
+        """Return for each group the parameters that are scale-invariant together."""
+        return {}
+
+    def activations(self) -> int:
+        """Return the numbers that the largest convolution or linear layer makes of one image."""
+        return self._activations
+
+    def draw(self, seed: int, names: Sequence[str]) -> dict[str, Tensor]:
+        """Return weights of a member, in float64: those that the factory gives it at a seed."""
+        drawn = dict(self.build(seed).named_parameters()) if names else {}
+        return {name: drawn[name].detach().double() for name in names}
+
+    def build(self, seed: int = 0) -> nn.Module:
+        """Return the network that the factory makes at a seed."""
+        with _seeded(seed), self._refused("cannot be called"):
+            network = self._factory(**self._options)
+        if not isinstance(network, nn.Module):
+            raise self._error(f"expected a torch.nn.Module, got {type(network).__name__}")
+        for name, value in network.named_parameters():
+            if isinstance(value, nn.UninitializedParameter):
+                raise self._error(
+                    f"expected the shape of every weight, got none for {name}; lazy layers have none"
+                )
+            if not value.is_floating_point():
+                raise self._error(f"expected weights of real numbers, got {value.dtype} for {name}")
+        if not any(value.requires_grad for value in network.parameters()):
+            raise self._error("expected weights that are trained, got none")
+        replace_batch_norms(network)
+        return network
+
+    def _check_draws(self, network: nn.Module) -> None:
+        """Refuse random numbers of other sources than PyTorch's, and buffers that depend on the seed."""
+        again, buffers = self.build(0).state_dict(), dict(self.build(1).named_buffers())
+        for name, value in network.state_dict().items():
+            if not torch.equal(again[name], value):
+                raise self._error(
+                    f"expected equal weights at equal seeds, got others for {name}; use torch's random"
+                )
+        for name, value in network.named_buffers():
+            if not torch.equal(buffers[name], value):
+                raise self._error(
+                    f"expected buffers that are the same in every network, got random {name}; make it a parameter "
+                    "with requires_grad=False, which all replicates share"
+                )
+
+    @torch.no_grad()
+    def _try_out(self, network: nn.Module) -> int:
+        """Refuse a network that does not do what training needs; return the size of its largest activations."""
+        buffers = {name: value.clone() for name, value in network.named_buffers()}
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(IMAGES, *self._shape, generator=generator, dtype=torch.float64)
+        sizes: list[int] = []
+        layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+        hooks = [layer.register_forward_hook(lambda _, __, y: sizes.append(y.numel())) for layer in layers]
+        with _seeded(0), self._refused(f"takes no images of {'x'.join(map(str, self._shape))}"):
+            logits = network.train()(images)
+        for hook in hooks:
+            hook.remove()
+        self._check_logits(logits)
+        with _seeded(1):
+            again = network(images)
+        for name, value in network.named_buffers():
+            if not torch.equal(buffers[name], value):
+                raise self._error(f"expected buffers that training leaves alone, got {name}, which it changes")
+        if not torch.equal(logits, again):
+            raise self._error(_random_layers(network))
+        params = {name: value.expand(2, *value.shape) for name, value in network.named_parameters()}
+        with self._refused("cannot be computed for several replicates at once"):
+            together = VmappedProgram(network)(params, images.expand(2, *images.shape), BatchStatistics())
+        if not torch.allclose(together, logits.expand_as(together), rtol=1e-6, atol=1e-6):
+            raise self._error("expected equal logits alone and beside other replicates, got others")
+        return max(sizes, default=prod(self._shape) * IMAGES) // IMAGES
+
+    def _check_logits(self, logits: object) -> None:
+        expected = (IMAGES, self._classes)
+        if isinstance(logits, Tensor) and logits.shape == expected:
+            return
+        got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise self._error(
+            f"expected logits of shape {expected} for {IMAGES} images of {self._classes} classes, got {got}; "
+            "torchvision's factories have the option num_classes"
+        )
+
+    def _error(self, text: str) -> InputError:
+        return InputError(f"factory {self._name}: {text}")
+
+    @contextmanager
+    def _refused(self, what: str) -> Iterator[None]:
+        """Turn whatever foreign code raises into one line."""
+        try:
+            yield
+        except Exception as error:
+            raise self._error(f"{what}: {_describe(error)}") from None
+
+
+def replace_batch_norms(network: nn.Module) -> None:
+    """Put `Norm`, whose statistics the ensemble supplies, in the place of PyTorch's batch norms."""
+    for name, layer in list(network.named_modules()):
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            norm = Norm(layer.num_features, affine=layer.affine, rectify=False, eps=layer.eps)
+            if layer.affine:
+                norm.weight, norm.bias = layer.weight, layer.bias
+            network.set_submodule(name, norm)
+
+
+def _random_layers(network: nn.Module) -> str:
+    """Return what is wrong with a network that gives other logits the second time."""
+    found = [
+        f"{name} ({type(layer).__name__})"
+        for name, layer in network.named_modules()
+        if type(layer).__name__.startswith(RANDOM_LAYERS) and getattr(layer, "p", 1) != 0
+    ]
+    return (
+        f"expected the same logits of the same images, got others: {', '.join(found) or 'its forward pass'} draws "
+        "random numbers; switch that off by an option, such as dropout: 0"
+    )
+
+
+def _describe(error: Exception) -> str:
+    """Return the kind, the place and the first line of an exception of foreign code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = str(error).strip().splitlines()
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}: {lines[0] if lines else 'no message'}"
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed PyTorch's own generator, from which modules draw their weights, and give it back its state."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def load_factory(spec: ModelSpec) -> Callable[..., nn.Module]:
+    """Return the factory that a spec names. A file of the user's is run, which standard error says.
+
+    Raises:
+        InputError: where there is no such factory, or the file is not the one whose checksum the spec has.
+    """
+    name = str(spec.factory)
+    if spec.file:
+        factory = getattr(_load_file(spec.file, str(spec.sha256)), name, None)
+        if not callable(factory):
+            raise InputError(f"factory {name}: expected a function in {spec.file}, got none of that name")
+        return factory
+    import torchvision
+
+    found = getattr(torchvision.models, name.rpartition(".")[2], None)
+    classifiers = torchvision.models.list_models(module=torchvision.models)
+    is_network = inspect.isclass(found) and issubclass(found, nn.Module)
+    if not is_network and name.rpartition(".")[2] not in classifiers:
+        raise InputError(
+            f"factory {name}: expected one of torchvision's models, such as {', '.join(classifiers[:3])}"
+        )
+    return found
+
+
+class _Checked(importlib.abc.SourceLoader):
+    """Loads a file whose content is given, so that what is run is what was checked."""
+
+    def __init__(self, path: str, content: bytes) -> None:
+        self._path, self._content = path, content
+
+    def get_filename(self, fullname: str) -> str:
+        return self._path
+
+    def get_data(self, path: str) -> bytes:
+        return self._content
+
+
+@lru_cache(maxsize=8)
+def _load_file(file: str, expected: str) -> ModuleType:
+    try:
+        content = Path(file).read_bytes()
+    except OSError as error:
+        raise InputError(f"file: expected a Python file, got {file!r} ({format_os_error(error)})") from None
+    if (found := hashlib.sha256(content).hexdigest()) != expected:
+        raise InputError(f"{file}: expected the content of SHA-256 {expected}, got {found}")
+    print(f"running the code of {file} (sha256 {expected}), which the config names", file=sys.stderr)
+    spec = importlib.util.spec_from_loader(f"file_{expected}", _Checked(file, content))
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look for it there
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(f"{file}: {_describe(error)}") from None
+    return module
