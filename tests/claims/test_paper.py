@@ -64,14 +64,14 @@ def pasts(accuracies):
 
 
 def test_every_number_of_the_catalogue_is_measured_and_no_other():
-    stated = {(claim, key) for claim, about in CLAIMS.items() for key in about.paper}
+    stated = {claim for claim, about in CLAIMS.items() if about.paper}
     assert stated == set(paper.MEASURES)
 
 
 def test_what_was_not_run_says_so_and_keeps_the_source_s_number():
     table = side_by_side({}, DATASETS, MODELS)
     assert list(table.columns) == list(paper.COLUMNS)
-    assert len(table) == len(paper.MEASURES)
+    assert len(table) == sum(len(CLAIMS[claim].paper) for claim in paper.MEASURES)
     assert set(table["verdict"]) == {"not run"}
     assert table[["here", "here_low", "here_high", "replicates", "setting", "as_in_paper"]].isna().all(axis=None)
     assert "about 0.95" in set(table["paper"])

@@ -51,15 +51,9 @@ def share_curves(
 ) -> tuple[np.ndarray, int, int]:
     """Return the excess share of two settings at every checkpoint, measured and resampled.
 
-    Args:
-        labels_a: predicted labels (n, N) at each of T checkpoints; a run with a -1 anywhere is left out of all.
-        labels_b: (m, N) at each.
-        classes: number of labels.
-        resamples: bootstrap resamples of runs, the same at every checkpoint.
-        seed: of the resamples.
-
-    Returns:
-        Curves (1 + resamples, T), the measured one first; the smaller number of finite runs; the runs left out.
+    `labels_a` are predicted labels (n, N) at each of T checkpoints, `labels_b` (m, N); a run with a -1 anywhere is
+    left out of all. A resample draws the same runs at every checkpoint. Returns the curves (1 + resamples, T), the
+    measured one first; the smaller number of finite runs; the runs left out.
     """
     finite = [np.all([(labels >= 0).all(axis=1) for labels in side], axis=0) for side in (labels_a, labels_b)]
     runs, missing = min(side.sum() for side in finite), int(sum((~side).sum() for side in finite))
@@ -79,12 +73,9 @@ def norm_curves(
 ) -> tuple[np.ndarray, np.ndarray, int, int]:
     """Return steps, the mean log effective learning rate less its late value, and runs as `share_curves` does.
 
-    Args:
-        effective_lr: for each point one row per replicate and one column per step; replicates with a value that is
-            not finite and positive are left out.
-        late: share of the run, at its end, whose mean is the late value.
-        resamples: bootstrap resamples of replicates.
-        seed: of the resamples.
+    `effective_lr` has for each point one row per replicate and one column per step; replicates with a value that
+    is not finite and positive are left out. The late value is the mean over the share `late` at the end of the
+    run.
     """
     kept = [frame.loc[:, frame.columns > 0] for frame in effective_lr]
     steps = kept[0].columns.to_numpy()

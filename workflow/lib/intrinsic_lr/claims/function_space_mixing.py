@@ -111,7 +111,7 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
             rows = rows.sort_values("intrinsic_time_a")
             time = rows["intrinsic_time_a"]
             for quantity, look in looks.items():
-                panel.plot(time, 100 * rows[quantity], **{"ms": 3, "lw": 1.2, **look})
+                panel.plot(time, 100 * rows[quantity], ms=3, lw=1.2, **look)
             ends = 100 * rows["excess_low"], 100 * rows["excess_high"]
             panel.fill_between(time, *ends, color=colours[3], alpha=0.25, lw=0)
         panel.axhline(0, color="0.2", lw=0.7)
@@ -134,18 +134,13 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     # The names of the comparisons reach into the free first column, where there is one.
     first = 1 if 1 < axes.shape[1] == cells.ncols else 0
     _draw_ends(figure.add_subplot(cells[below:, first:]), table, spec, colours, names_inside=first == 0)
-    handles = [style.handle(**{"ms": 4, "lw": 1.2, **look}) for look in looks.values()]
-    handles += [
-        style.handle("below: two initialisations", color=colours[0], marker="o", ms=5, lw=2),
-        style.handle("below: controls, which must differ", color=colours[7], marker="D", ms=5, lw=2),
-    ]
     note = (
         f"{style.count_text(table[['replicates_a', 'replicates_b']].to_numpy().ravel())} runs of each "
         f"initialisation; {spec.percent} bootstrap intervals over runs; "
         f"p by {spec.analysis['permutations']} permutations, Holm within criteria and within controls"
     )
     title = "Two initialisations: how often two runs disagree, and how much the initialisation adds"
-    return style.legend_below(figure, handles, 3, note, title)
+    return style.legend_below(figure, style.labelled(figure), 3, note, title)
 
 
 def _draw_ends(panel: Axes, table: pd.DataFrame, spec: ClaimSpec, colours, names_inside: bool) -> None:
@@ -155,18 +150,18 @@ def _draw_ends(panel: Axes, table: pd.DataFrame, spec: ClaimSpec, colours, names
     """
     last = sameness.last_checkpoints(table)
     margin = 100 * spec.thresholds["excess_share"]
-    control = (last["part"] != INITIALISATION).to_numpy()
-    adjusted = np.full(len(last), np.nan)
-    for chosen in (control, ~control):
-        adjusted[chosen] = holm(last["p_value"].to_numpy()[chosen])
-    for place, (row, is_control, p_value) in enumerate(zip(last.itertuples(), control, adjusted, strict=True)):
-        colour = colours[7] if is_control else colours[0]
-        panel.plot([100 * row.excess_share_low, 100 * row.excess_share_high], [place, place], color=colour, lw=2)
-        panel.plot(100 * row.excess_share, place, "D" if is_control else "o", color=colour, ms=5)
-        text = f"p = {p_value:.2g}" if p_value == p_value else "p: none"
-        plate = {"fc": "white", "ec": "none", "pad": 1}
-        where = {"xycoords": ("axes fraction", "data"), "va": "center", "ha": "right", "fontsize": "small"}
-        panel.annotate(text, (1, place), bbox=plate, **where)
+    last = last.assign(control=last["part"] != INITIALISATION)
+    last["adjusted"] = last.groupby("control")["p_value"].transform(holm) if len(last) else np.nan
+    looks = {
+        False: {"label": "below: two initialisations", "color": colours[0], "marker": "o"},
+        True: {"label": "below: controls, which must differ", "color": colours[7], "marker": "D"},
+    }
+    at_the_right = {"xycoords": ("axes fraction", "data"), "va": "center", "ha": "right", "fontsize": "small"}
+    for place, row in enumerate(last.itertuples()):
+        share = 100 * np.array([row.excess_share, row.excess_share_low, row.excess_share_high])
+        style.error_bar(panel, place, share, horizontal=True, ms=5, elinewidth=2, **looks[row.control])
+        text = f"p = {row.adjusted:.2g}" if row.adjusted == row.adjusted else "p: none"
+        panel.annotate(text, (1, place), bbox={"fc": "white", "ec": "none", "pad": 1}, **at_the_right)
     panel.axvspan(0, margin, color="0.93", lw=0, zorder=0)
     panel.axvline(margin, color="0.3", lw=0.9, ls="--")
     panel.axvline(0, color="0.2", lw=0.7)

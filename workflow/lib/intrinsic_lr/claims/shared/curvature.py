@@ -20,17 +20,9 @@ _CHECK_EVERY = 5
 class Derivatives:
     """Each member's mean loss on a batch, under the batch's own statistics, and its derivatives in some weights.
 
-    Args:
-        model: the network.
-        params: its parameters, tensors of shape (R, ...).
-        images: (R, B, C, H, W), or (B, C, H, W) shared by all members.
-        labels: (R, B) or (B,).
-        names: the weights to differentiate by, P numbers a member in all.
-
-    Attributes:
-        weights: these weights as rows (R, P).
-        loss: mean cross-entropy in nats (R,).
-        gradient: its gradient (R, P).
+    `params` has tensors (R, ...); `images` are (R, B, C, H, W) or (B, C, H, W), shared by all members, with
+    `labels` (R, B) or (B,). The weights `names`, P numbers a member, are kept as rows `weights` (R, P), beside the
+    `loss` in nats (R,) and its `gradient` (R, P).
     """
 
     def __init__(
@@ -71,18 +63,12 @@ def largest_eigenvalue(
     """Return the largest (algebraic) eigenvalue (R,) of R symmetric matrices.
 
     Lanczos' method with full reorthogonalisation, all members at once: unlike power iteration it cannot end at a
-    negative eigenvalue of larger modulus. The residual of a Ritz pair bounds its error (Parlett 1998, 13.2).
+    negative eigenvalue of larger modulus. The residual of a Ritz pair bounds its error (Parlett 1998, 13.2). The
+    iteration ends at a relative residual of `tolerance`; NaN for a member that is not finite, or above it after
+    all `iterations`.
 
-    Args:
-        product: from vectors (R, P) to the matrices times them.
-        like: a tensor (R, P) that gives shape, dtype and device.
-        iterations: most products to take.
-        generator: source of the starting vectors, drawn on the CPU.
-        tolerance: relative residual at which the iteration ends.
-
-    Returns:
-        Eigenvalues; NaN for a member whose loss is not finite or whose residual is above the tolerance after all
-        iterations.
+    `product` multiplies vectors (R, P) by the matrices, `like` is a tensor (R, P) of their dtype and device, and
+    the starting vectors are drawn on the CPU.
     """
     steps = min(iterations, like.shape[1])
     vector = torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like)

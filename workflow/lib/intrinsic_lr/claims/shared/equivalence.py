@@ -44,18 +44,11 @@ def predicted_labels(ensemble: Ensemble, step: int, data: Dataset) -> np.ndarray
 
 
 def deviations(a: Ensemble, b: Ensemble, steps: Iterable[int], data: Dataset) -> pd.DataFrame:
-    """Compare two ensembles member by member.
+    """Compare two ensembles of as many members, at checkpoints that both have; the data are in their dtype.
 
-    Args:
-        a: one ensemble.
-        b: its partner, of as many members.
-        steps: checkpoints that both have.
-        data: the data set, in the dtype of the ensembles.
-
-    Returns:
-        One row per step and replicate: `directions`, the distance of the weights at unit norm (between 0 and 2),
-        and `logits`, the largest difference of two test logits relative to the largest logit. Infinite where one
-        member is finite and the other is not, NaN where neither is.
+    Returns one row per step and replicate: `directions`, the distance of the weights at unit norm (between 0 and
+    2), and `logits`, the largest difference of two test logits relative to the largest logit. Infinite where one
+    member is finite and the other is not, NaN where neither is.
     """
     parts = []
     for step in steps:

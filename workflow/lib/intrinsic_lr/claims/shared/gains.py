@@ -22,18 +22,12 @@ COLUMNS = [
 def averages_of(
     table: pd.DataFrame, points: Sequence[PlannedPoint], usual_length: float, lags: Sequence[float]
 ) -> pd.DataFrame:
-    """Select the two-network averages at the usual length of training and at ten times it.
+    """Select the two-network averages of some points at the usual length of training and at ten times it.
 
-    Args:
-        table: `swa_<experiment>`.
-        points: the points of the experiment.
-        usual_length: in 1/lambda_e.
-        lags: between the two checkpoints of a trajectory, in 1/lambda_e.
-
-    Returns:
-        `COLUMNS`: for `part` "within" one row per replicate, lag, run time and normalisation; for "across" two
-        networks of different initialisations at the same checkpoint, no network in two pairs, so that
-        the pairs are independent. `gain_over_better_end` is over the better end of each single pair.
+    `table` is `swa_<experiment>`; `usual_length` and the `lags` of two checkpoints are in 1/lambda_e. In the
+    result, of `COLUMNS`, the `part` "within" has a row per replicate, lag, run time and normalisation; "across"
+    has two networks of different initialisations at the same checkpoint, no network in two pairs, so that the
+    pairs are independent. `gain_over_better_end` is over the better end of each single pair.
     """
     pairs = table[table["average"] == "pair"]
     parts = []

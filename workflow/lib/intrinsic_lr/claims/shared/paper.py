@@ -41,17 +41,20 @@ def side_by_side(
         models: the definition of each model, as canonical text.
     """
     rows = []
-    for (claim, key), measure in MEASURES.items():
-        number = CLAIMS[claim].paper[key]
-        row = {"claim": claim, "quantity": number.quantity, "paper": number.value, "paper_source": number.source}
+    for claim, measure in MEASURES.items():
         if claim in judged:
             spec, table, findings = judged[claim]
-            value, low, high, n = measure(table, spec)
+            measured = measure(table, spec)
             points = [point for role in spec.experiments for point in spec.points(role)]
-            row |= {"here": value, "here_low": low, "here_high": high, "replicates": n}
-            row |= {"verdict": overall(findings), "setting": setting(points, datasets, models)}
-            row["as_in_paper"] = as_in_paper(number, points, n, datasets, models)
-        rows.append({"verdict": NOT_RUN, **row})
+        for key, number in CLAIMS[claim].paper.items():
+            row = {"claim": claim, "quantity": number.quantity, "paper": number.value, "verdict": NOT_RUN}
+            row["paper_source"] = number.source
+            if claim in judged:
+                row["here"], row["here_low"], row["here_high"], n = measured[key]
+                row |= {"replicates": n, "verdict": overall(findings)}
+                row["setting"] = setting(points, datasets, models)
+                row["as_in_paper"] = as_in_paper(number, points, n, datasets, models)
+            rows.append(row)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -113,96 +116,59 @@ def _span(values: Sequence[float], form: str) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _configured(values: pd.Series, replicates: int) -> Estimate:
-    """Return a number that the config sets: NaN where there is none, or more than one."""
-    return constant(float(values.iloc[0]) if values.nunique(dropna=False) == 1 else np.nan, replicates)
-
-
-def _fitted(table: pd.DataFrame, spec: ClaimSpec) -> Estimate:
-    runs, fewest = _descent(table)
-    reached = int((runs["fitted_step"] <= runs["off_step"]).sum())
-    return *share_interval(reached, len(runs), spec.confidence)[:3], fewest
-
-
-def _decay_off(table: pd.DataFrame, spec: ClaimSpec) -> Estimate:
-    runs, fewest = _descent(table)
-    return _configured(runs["off_step"], fewest)
-
-
-def _descent(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """Return the finite runs with weight decay, and the fewest of a point."""
+def _of_descent(table: pd.DataFrame, spec: ClaimSpec) -> dict[str, Estimate]:
     runs = table[(table["part"] == gd_never_settles.RUN) & (table["role"] == gd_never_settles.DECAY)]
     runs = runs[np.isfinite(runs["loss_before"])]
-    return runs, int(runs["point"].value_counts().min()) if len(runs) else 0
+    fewest = int(runs["point"].value_counts().min()) if len(runs) else 0
+    reached = int((runs["fitted_step"] <= runs["off_step"]).sum())
+    off = runs["off_step"].iloc[0] if runs["off_step"].nunique(dropna=False) == 1 else np.nan
+    return {
+        "fitted": (*share_interval(reached, len(runs), spec.confidence)[:3], fewest),
+        "decay_off": constant(float(off), fewest),
+    }
 
 
-def _epochs(table: pd.DataFrame, spec: ClaimSpec) -> Estimate:
-    final = _finals(table)
-    usual, small = (rows["step"].max() for rows in final)
-    sizes = pd.Series([spec.points(role)[0].batch_size for role in _FINAL_ROLES])
-    # Both see one data set, so that epochs are as the images seen; batches of one size may be `full`.
-    images = pd.to_numeric(sizes, errors="coerce") if sizes.nunique() > 1 else pd.Series([1, 1])
-    return _configured(pd.Series([small * images[1] / (usual * images[0])]), min(map(len, final)))
-
-
-def _accuracy(table: pd.DataFrame, spec: ClaimSpec) -> Estimate:
-    return estimate_of(difference(*(rows["test_accuracy"] for rows in _finals(table)), spec.confidence))
-
-
-_FINAL_ROLES = small_lr_generalises.USUAL, small_lr_generalises.SMALL
-
-
-def _finals(table: pd.DataFrame) -> list[pd.DataFrame]:
-    """Return the last rows of the finite runs at the usual and at the small learning rate."""
+def _of_small_rate(table: pd.DataFrame, spec: ClaimSpec) -> dict[str, Estimate]:
+    roles = small_lr_generalises.USUAL, small_lr_generalises.SMALL
     final = table[table["final"] & np.isfinite(table["test_accuracy"])]
-    return [final[final["part"] == part] for part in _FINAL_ROLES]
+    usual, small = (final[final["part"] == role] for role in roles)
+    sizes = [spec.points(role)[0].batch_size for role in roles]
+    # Both see one data set, so that epochs are as the images seen; batches of one size may be `full`.
+    images = [1, 1] if sizes[0] == sizes[1] else [np.nan if size == "full" else size for size in sizes]
+    epochs = small["step"].max() * images[1] / (usual["step"].max() * images[0])
+    return {
+        "epochs": constant(epochs, min(len(usual), len(small))),
+        "accuracy": estimate_of(difference(usual["test_accuracy"], small["test_accuracy"], spec.confidence)),
+    }
 
 
-def _end_accuracy(table: pd.DataFrame, spec: ClaimSpec) -> Estimate:
-    groups = _ends(table, spec)
-    return *mean_interval(np.concatenate(groups), spec.confidence)[:3], min(map(len, groups))
-
-
-def _end_spread(table: pd.DataFrame, spec: ClaimSpec) -> Estimate:
-    return random_pasts.spread(_ends(table, spec), spec.confidence)[0]
-
-
-def _ends(table: pd.DataFrame, spec: ClaimSpec) -> list[np.ndarray]:
-    """Return the finite test accuracies at the end, for each planned history."""
+def _of_pasts(table: pd.DataFrame, spec: ClaimSpec) -> dict[str, Estimate]:
     rows = table[(table["part"] == random_pasts.END) & np.isfinite(table["test_accuracy"])]
-    return [rows.loc[rows["point"] == point.name, "test_accuracy"].to_numpy() for point in spec.points("pasts")]
+    ends = [rows.loc[rows["point"] == point.name, "test_accuracy"].to_numpy() for point in spec.points("pasts")]
+    mean = mean_interval(np.concatenate(ends), spec.confidence)
+    return {
+        "end_accuracy": (*mean[:3], min(map(len, ends))),
+        "end_spread": random_pasts.spread(ends, spec.confidence)[0],
+    }
 
 
-def _meeting(table: pd.DataFrame, spec: ClaimSpec) -> Estimate:
-    pairs, runs = _matched_pairs(table)
+def _of_matched_schedules(table: pd.DataFrame, spec: ClaimSpec) -> dict[str, Estimate]:
+    pairs = table[table["part"] == schedules_same_equilibrium.MEET]
+    runs = int(pairs[["replicates_a", "replicates_b"]].min(axis=None)) if len(pairs) else 0
     # The last pair whose rates match; a pair whose rates never do leaves nothing to tell.
-    return constant((pairs["met_at"] * pairs["epoch"] / pairs["step_a"]).max(skipna=False), runs)
-
-
-def _floor(table: pd.DataFrame, spec: ClaimSpec) -> Estimate:
-    """Return the epoch of the first checkpoint from which on the permutation test rejects for no pair."""
-    pairs, runs = _matched_pairs(table)
-    epochs = np.sort(pairs["epoch"].unique())
+    meeting = (pairs["met_at"] * pairs["epoch"] / pairs["step_a"]).max(skipna=False)
+    # The floor is reached at the first checkpoint from which on the permutation test rejects for no pair.
     above = pairs.loc[~(pairs["p_value"] >= spec.alpha), "epoch"].max()
+    epochs = np.sort(pairs["epoch"].unique())
     later = epochs[epochs > above] if above == above else epochs
     first = float(later[0]) if len(later) else np.nan
-    return first, above, first, runs
-
-
-def _matched_pairs(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """Return the comparisons of matched schedules, and the fewest runs of a side."""
-    pairs = table[table["part"] == schedules_same_equilibrium.MEET]
-    return pairs, int(pairs[["replicates_a", "replicates_b"]].min(axis=None)) if len(pairs) else 0
+    return {"meeting": constant(meeting, runs), "floor": (first, above, first, runs)}
 
 
 MEASURES = {
-    ("gd_never_settles", "fitted"): _fitted,
-    ("gd_never_settles", "decay_off"): _decay_off,
-    ("small_lr_generalises", "epochs"): _epochs,
-    ("small_lr_generalises", "accuracy"): _accuracy,
-    ("random_pasts", "end_accuracy"): _end_accuracy,
-    ("random_pasts", "end_spread"): _end_spread,
-    ("schedules_same_equilibrium", "meeting"): _meeting,
-    ("schedules_same_equilibrium", "floor"): _floor,
+    "gd_never_settles": _of_descent,
+    "small_lr_generalises": _of_small_rate,
+    "random_pasts": _of_pasts,
+    "schedules_same_equilibrium": _of_matched_schedules,
 }
-"""For each claim and id of the catalogue's numbers, what measures it in the claim's table."""
+"""For each claim with numbers in the catalogue what measures them in the claim's table, by their ids."""

@@ -71,15 +71,11 @@ def compare_points(
 ) -> pd.DataFrame:
     """Compare the predicted labels of pairs of points; one row per pair and checkpoint.
 
-    Args:
-        data: holds the predictions and the data sets.
-        pairs: kind of the pair, its two members, and the step of each at every checkpoint to compare.
-
-    Returns:
-        `part` (the kind), `paired` (see there), for both members `point_*` and the columns that name a point,
-        `step_*` and `intrinsic_time_*` (step * lambda_e), and the quantities of `disagreement.compare`. A run
-        that is not finite at one of its point's planned steps is left out of all of them, and counted as
-        missing. The table of no pair has the columns that verdicts need.
+    `pairs` are the kind of each, its two members, and the step of each at every checkpoint to compare. The columns
+    are `part` (the kind), `paired` (see there), for both members `point_*` and the columns that name a point,
+    `step_*` and `intrinsic_time_*` (step * lambda_e), and the quantities of `disagreement.compare`. A run that is
+    not finite at one of its point's planned steps is left out of all of them, and counted as missing. The table of
+    no pair has the columns that verdicts need.
     """
     labels: dict[str, dict[int, np.ndarray]] = {}
     classes: dict[str, int] = {}
@@ -123,11 +119,8 @@ Roles = Callable[[Any], Sequence[str]]
 def test_exchangeable(judge: Judge, rows: pd.DataFrame, describe: Callable[[Any], str], roles: Roles) -> Findings:
     """Ask of each row whether the runs of both settings are exchangeable; p-values by Holm over these rows.
 
-    Args:
-        judge: `spec.criterion`, or `spec.control`, which sameness has to fail.
-        rows: rows of `compare_points`.
-        describe: from a row to what is tested, in words.
-        roles: from a row to the roles of the experiments behind it.
+    `judge` is `spec.criterion`, or `spec.control`, which sameness has to fail; `rows` are those of
+    `compare_points`. `describe` puts what a row tests in words, `roles` gives those of the experiments behind it.
     """
     adjusted = iter(holm(_judgeable(rows)["p_value"]))
     null = f", Holm over {len(rows)}" if len(rows) > 1 else ""

@@ -54,27 +54,16 @@ def estimate_of(found: Difference) -> Estimate:
 
 @dataclass(frozen=True)
 class ClaimSpec:
-    """A claim as the config asks for it.
-
-    Attributes:
-        name: the claim's short id.
-        statement: what is claimed.
-        source: where from.
-        experiments: for each role its experiment.
-        thresholds: the numbers that decide.
-        settings: other numbers and names that the test takes.
-        analysis: the config's `analysis`: `confidence`, `permutations`, `bootstrap`, ...
-        seed: the study's seed.
-    """
+    """A claim as the config asks for it."""
 
     name: str
     statement: str = ""
     source: str = ""
-    experiments: Mapping[str, Experiment] = field(default_factory=dict)
-    thresholds: Mapping[str, float] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    analysis: Mapping[str, Any] = field(default_factory=dict)
-    seed: int = 0
+    experiments: Mapping[str, Experiment] = field(default_factory=dict)  # by role
+    thresholds: Mapping[str, float] = field(default_factory=dict)  # the numbers that decide
+    settings: Mapping[str, Any] = field(default_factory=dict)  # what else the test takes
+    analysis: Mapping[str, Any] = field(default_factory=dict)  # the config's `analysis`: `confidence`, ...
+    seed: int = 0  # the study's
 
     @staticmethod
     def read(plan: str, analysis: Mapping[str, Any], seed: int) -> "ClaimSpec":
@@ -126,10 +115,9 @@ class ClaimSpec:
         return np.random.default_rng(self.stream(*names))
 
     def bootstrap(self, statistic: Callable[..., float], groups: Sequence[int], *names: object) -> Estimate:
-        """Return a statistic of groups of replicates with its bootstrap interval; see `bootstrap_interval`.
+        """Return a statistic of groups of replicates with its interval, as `bootstrap_interval` takes them.
 
-        `statistic` takes one index array per group, `groups` are the numbers of replicates, `names` those of the
-        random stream. Where a group is empty the estimate is NaN.
+        `names` are those of the random stream. Where a group is empty the estimate is NaN.
         """
         if min(groups) == 0:
             return NOTHING
@@ -162,19 +150,11 @@ class ClaimSpec:
         p_value: float = float("nan"),
         null: str = "",
     ) -> Finding:
-        """Judge an estimate.
+        """Judge an estimate of `statistic`, made from the experiments of some roles.
 
-        Args:
-            kind: criterion or control.
-            statement: what is tested, in words.
-            statistic: what the estimate is.
-            estimate: the number with its interval and n; where nothing is random the interval is the number.
-            roles: the roles of the experiments behind it.
-            allowed: the range that the whole interval has to lie in.
-            contains: the value that the interval has to contain, where there is no such range.
-            p_value: of a test, if there is one. It decides where neither of the two is given, against `alpha` and
-                under the null hypothesis `null`, which is what the claim says.
-            null: the null hypothesis in words; otherwise an addition to the range.
+        Its whole interval has to lie in the range `allowed`, or the interval has to contain the value `contains`;
+        without either the p-value decides, against `alpha` and under the null hypothesis `null`, which is what the
+        claim says. `null` is otherwise an addition to the words of the range.
         """
         value, low, high, n = estimate
         if allowed is not None:
@@ -197,22 +177,13 @@ class ClaimSpec:
 
 @dataclass(frozen=True)
 class ClaimData:
-    """The claim as the config asks for it, with the files behind it.
-
-    Attributes:
-        spec: the claim as the config asks for it.
-        folders: for each point's name the folders of its blocks.
-        datasets: for each data set's name its data file and description.
-        tables: for each name of an analysis' table, `<table>_<experiment>`, its file.
-        device: device for what is computed anew, as the config names it.
-        threads: CPU threads.
-    """
+    """The claim as the config asks for it, with the files behind it."""
 
     spec: ClaimSpec
-    folders: Mapping[str, Sequence[Path]] = field(default_factory=dict)
-    datasets: Mapping[str, tuple[Path, Path]] = field(default_factory=dict)
-    tables: Mapping[str, Path] = field(default_factory=dict)
-    device: str = "cpu"
+    folders: Mapping[str, Sequence[Path]] = field(default_factory=dict)  # of the blocks, by the point's name
+    datasets: Mapping[str, tuple[Path, Path]] = field(default_factory=dict)  # data file and description, by name
+    tables: Mapping[str, Path] = field(default_factory=dict)  # of analyses, by `<table>_<experiment>`
+    device: str = "cpu"  # as the config names it
     threads: int = 1
 
     @staticmethod

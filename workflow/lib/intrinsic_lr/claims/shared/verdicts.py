@@ -71,32 +71,19 @@ def judge_containing(low: float, high: float, value: float) -> str:
 
 @dataclass(frozen=True)
 class Finding:
-    """One criterion or control of a claim: a row of `results/claims/<claim>.csv`.
+    """One criterion or control of a claim: a row of `results/claims/<claim>.csv`."""
 
-    Attributes:
-        role: `criterion` or `control`.
-        statement: what is tested, in words.
-        experiment: name of the experiment behind it, several joined by ` + `; empty where none is trained.
-        statistic: what `estimate` is, with its unit.
-        estimate, ci_low, ci_high: the number and its interval; equal where nothing is random.
-        null_or_threshold: the null, or the allowed range.
-        p_value: of the test where there is one, otherwise NaN.
-        n: replicates behind the estimate.
-        verdict: of a criterion `reproduced`, `not reproduced`, `inconclusive`; of a control `rejected`,
-            `not rejected`, `inconclusive`.
-    """
-
-    role: str
-    statement: str
-    experiment: str
-    statistic: str
+    role: str  # CRITERION or CONTROL
+    statement: str  # what is tested
+    experiment: str  # names of the experiments behind it; empty where none is trained
+    statistic: str  # what `estimate` is, with its unit
     estimate: float
-    ci_low: float
+    ci_low: float  # the interval's ends, equal to the estimate where nothing is random
     ci_high: float
-    null_or_threshold: str
-    p_value: float
-    n: int
-    verdict: str
+    null_or_threshold: str  # the null, or the allowed range
+    p_value: float  # NaN without a test
+    n: int  # replicates behind the estimate
+    verdict: str  # of a criterion REPRODUCED, NOT_REPRODUCED or INCONCLUSIVE; of a control as in OF_CONTROLS
 
 
 Findings = Iterator[Finding]
@@ -124,20 +111,16 @@ def scorecard(findings: Mapping[str, pd.DataFrame], statements: Mapping[str, str
     """Return one row per claim: its overall verdict, with the numbers of the criterion that decides it.
 
     That is the worst criterion, the first of several equally good. Where only a control keeps a claim from being
-    reproduced, the row's threshold says so.
-
-    Args:
-        findings: for each claim, the table of `findings_table`.
-        statements: for each claim, what it states.
+    reproduced, the row's threshold says so. `findings` are tables of `findings_table`, `statements` the claims'
+    own.
     """
     rows = []
     for claim, table in findings.items():
         verdict, row = overall(table), _deciding(table)
         if verdict != row["verdict"]:
             controlled = CONTROL in set(table["role"])
-            row["null_or_threshold"] += "; " + (
-                "a control was not rejected" if controlled else "there was no control"
-            )
+            why = "a control was not rejected" if controlled else "there was no control"
+            row["null_or_threshold"] += f"; {why}"
         rows.append({**row, "claim": claim, "statement": statements[claim], "verdict": verdict})
     return pd.DataFrame(rows, columns=SCORECARD_COLUMNS)
 
