@@ -242,12 +242,12 @@ LISTED = {
     "a name in other letters": ({"models": {"größe": {"kind": "mlp"}}}, "models: ", "a name of lower-case"),
     "digits of another script": (
         {"experiments": {"one": {"grid": {**GRID, "schedule": "wd_١_٢_lr_٣_٤"}}}},
-        "experiments.one: schedule",
+        "experiments.one.grid: schedule",
         "wd_",
     ),
     "more checkpoints than a command holds": (
         {"experiments": {"one": {"length": {"steps": 40_000}, "checkpoints": {"steps": list(range(30_000))}}}},
-        "experiments.one: ",
+        "experiments.one.checkpoints: ",
         "30000 checkpoints",
     ),
     "more steps than anybody waits for": (
@@ -258,7 +258,7 @@ LISTED = {
             "schedules": {"up": {"kind": "multi_step", "factor": 1e18, "lr_milestones": STEPS}},
             "experiments": {"one": {"grid": {**GRID, "schedule": "up"}}},
         },
-        "experiments.one: schedule 'up': ",
+        "experiments.one.grid: schedule 'up': ",
         "more than a number holds",
     ),
     "rates that underflow": (
@@ -266,7 +266,7 @@ LISTED = {
             "schedules": {"down": {"kind": "multi_step", "factor": 1e-18, "lr_milestones": STEPS}},
             "experiments": {"one": {"grid": {**GRID, "schedule": "down"}}},
         },
-        "experiments.one: schedule 'down': ",
+        "experiments.one.grid: schedule 'down': ",
         "0 and 0.1",
     ),
     "a home of nobody's": (

@@ -95,7 +95,9 @@ def test_equivalent_of_a_schedule_of_the_config_needs_scale_invariant_weights():
     assert training.timeline.first_buffer < 0
     for change in ({"head": "trained"}, {"affine": True}):
         models = {"mlp": {"kind": "mlp", **change}}
-        with pytest.raises(InputError, match=r"experiments\.one: schedule 'equivalent': growth exp_lr .*'mlp'"):
+        with pytest.raises(
+            InputError, match=r"experiments\.one\.grid: schedule 'equivalent': growth exp_lr .*'mlp'"
+        ):
             Study.read({**config, "models": models})
 
 

@@ -20,6 +20,15 @@ class InputError(Exception):
         super().__init__(line if len(line) <= LONGEST else f"{line[:half]} ... {line[-half:]}")
 
 
+@contextlib.contextmanager
+def prefixed(place: str) -> Iterator[None]:
+    """Put a place, such as `config: experiments.`, before the message of an `InputError`."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{place}{error}") from None
+
+
 def format_os_error(error: OSError) -> str:
     """Return what the system refused, with the file where the error knows it."""
     reason = error.strerror or str(error)

@@ -1,11 +1,10 @@
 """The trainings that experiments share: every point is trained once, for all experiments that have it."""
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
-from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.errors import InputError, prefixed
 from intrinsic_lr.core.paths import MAX_BLOCKS
 from intrinsic_lr.data import dataset_sizes
 from intrinsic_lr.study.config_types import unknown
@@ -13,14 +12,7 @@ from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.study.points import Point, check_precision, check_sphere, expand
-from intrinsic_lr.study.schedules import (
-    Clock,
-    Exponential,
-    Schedule,
-    compile_schedule,
-    expand_seeds,
-    lookup,
-)
+from intrinsic_lr.study.schedules import Clock, Exponential, compile_schedule, expand_seeds, lookup
 from intrinsic_lr.study.schema import Config, ExperimentConfig
 from intrinsic_lr.study.timeline import Timeline
 
@@ -29,30 +21,18 @@ LONGEST_NAME = 200
 LONGEST_COMMAND = 100_000
 """Characters of a training's plan: Linux allows 128 kiB for the line that a shell is given."""
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True)
 class Training:
-    """The training of one point, as long and dense as any experiment needs it.
-
-    Attributes:
-        point: the setting.
-        timeline: learning rate and weight decay of every step.
-        checkpoints: steps at which weights are kept, ascending.
-        log_every: steps between two rows of the history.
-        trace_every: steps between two rows of the trace.
-        block_size: replicates trained together.
-        replicates: replicates needed; trained are whole blocks.
-    """
+    """The training of one point, as long and dense as any experiment needs it."""
 
     point: Point
     timeline: Timeline
-    checkpoints: tuple[int, ...]
-    log_every: int
-    trace_every: int
-    block_size: int
-    replicates: int
+    checkpoints: tuple[int, ...]  # steps at which weights are kept, ascending
+    log_every: int  # steps between two rows of the history
+    trace_every: int  # steps between two rows of the trace
+    block_size: int  # replicates trained together
+    replicates: int  # needed; trained are whole blocks
 
     @property
     def blocks(self) -> range:
@@ -79,21 +59,22 @@ class Planner:
 
     def add(self, name: str) -> None:
         """Plan an experiment; raise `InputError` for what its points cannot have."""
-        place, config = f"config: experiments.{name}", self._config.experiments[name]
+        config = self._config.experiments[name]
         defaults = {axis: getattr(config, axis) for axis in ("dataset", "model", "batch_size")}
-        points = expand([self._with_members(axes) for axes in config.grid], defaults, f"{place}.grid")
-        planned = []
-        for point in points:
-            self._check_names(point, place)
-            clock = Clock(point.intrinsic_lr, lambda point=point: self._steps_per_epoch(point))
-            length = _length(point, config, clock, place)
-            training = self._training(point, config, clock, length, place)
-            planned.append(PlannedPoint(**vars(point), length=length, steps=training.checkpoints))
-            self._share(training, place)
-        self.experiments[name] = Experiment(
-            name, tuple(planned), config.replicates, config.compare, tuple(config.analyses)
-        )
-        _check_analyses(self.experiments[name], place)
+        place = f"config: experiments.{name}."
+        with prefixed(place):
+            points = expand([self._with_members(axes) for axes in config.grid], defaults, "grid")
+            for point in points:
+                self._check_names(point)
+        # An error of a data set names that.
+        for dataset in {point.dataset: None for point in points}:
+            self.train_count(dataset)
+        with prefixed(place):
+            planned = tuple(self._plan(point, config) for point in points)
+            self.experiments[name] = Experiment(
+                name, planned, config.replicates, config.compare, tuple(config.analyses)
+            )
+            _check_analyses(self.experiments[name])
 
     def _with_members(self, axes: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """Return axes with the names of schedules with seeds replaced by those that they stand for."""
@@ -107,82 +88,77 @@ class Planner:
             self._counts[dataset] = dataset_sizes.train_count(spec, f"config: datasets.{dataset}")
         return self._counts[dataset]
 
-    def _steps_per_epoch(self, point: Point) -> int:
-        return 1 if point.batch_size == "full" else self.train_count(point.dataset) // int(point.batch_size)
-
-    def _check_names(self, point: Point, place: str) -> None:
-        for kind in ("dataset", "model"):
-            name, known = getattr(point, kind), getattr(self._config, f"{kind}s")
-            if name not in known:
-                raise InputError(f"{place}.{kind}: {unknown(kind, name, known)}")
-        if len(point.name) > LONGEST_NAME:
+    def _plan(self, point: Point, config: ExperimentConfig) -> PlannedPoint:
+        """Return what an experiment looks at of a point, and share the training that it needs."""
+        spec, count = model_spec(point.model, self._config), self.train_count(point.dataset)
+        is_full = point.batch_size == "full"
+        if not is_full and point.batch_size > count:
             raise InputError(
-                f"{place}.grid: expected names of at most {LONGEST_NAME} characters, got {point.name!r} of "
-                f"{len(point.name)}; shorten the names of the data set, the model or the schedule"
-            )
-
-    def _training(self, point: Point, config: ExperimentConfig, clock: Clock, steps: int, place: str) -> Training:
-        # A schedule may depend on the length, so that of a shared point is compiled for the longest.
-        earlier = self.trainings.get(point.name)
-        lengths = [steps, earlier.timeline.steps] if earlier else [steps]
-        at = f"{place}: schedule {point.schedule!r}"
-        schedule = _at(at, lambda: lookup(point.schedule, self._schedules))
-        timelines = [_at(at, lambda n=n: self._compiled(point, schedule, n, clock)) for n in lengths]
-        timeline = max(timelines, key=lambda found: found.steps)
-        if any(timeline.truncated(found.steps) != found for found in timelines):
-            raise InputError(
-                f"{at}: its rates depend on the training's length; expected {lengths[-1]} steps, as in another "
-                f"experiment with {point.name}, got {steps}"
-            )
-        count = self.train_count(point.dataset)
-        if point.batch_size != "full" and int(point.batch_size) > count:
-            raise InputError(
-                f"{place}.batch_size: expected 2 to {count}, the training images of {point.dataset}, or full, got "
+                f"batch_size: expected 2 to {count}, the training images of {point.dataset}, or full, got "
                 f"{point.batch_size}"
             )
-        self._check_equivalent(point, schedule, at)
-        try:
+        clock = Clock(point.intrinsic_lr, lambda: 1 if is_full else count // point.batch_size)
+        length = _length(point, config, clock)
+        with prefixed(f"grid: schedule {point.schedule!r}: "):
+            timeline = self._timeline(point, spec, length, clock)
+        with prefixed("grid."):
             check_precision(point.precision, point.dtype)
             if point.constraint == "sphere":
                 check_sphere(point.momentum, timeline)
-        except InputError as error:
-            raise InputError(f"{place}.grid.{error}") from None
-        return Training(
-            point,
-            timeline,
-            _checkpoints(point, config, clock, steps, place),
-            math.ceil(steps / config.history_points),
-            1 if config.trace_points == "all" else math.ceil(steps / config.trace_points),
-            config.block_size or self._config.block_size,
-            config.replicates,
-        )
+        checkpoints = _checkpoints(point, config, clock, length)
+        every = 1 if config.trace_points == "all" else math.ceil(length / config.trace_points)
+        size = config.block_size or self._config.block_size
+        rows = math.ceil(length / config.history_points)
+        self._share(Training(point, timeline, checkpoints, rows, every, size, config.replicates))
+        return PlannedPoint(**vars(point), length=length, steps=checkpoints)
 
-    def _compiled(self, point: Point, schedule: Schedule, steps: int, clock: Clock) -> Timeline:
-        rates = point.lr, point.weight_decay, point.momentum
-        return compile_schedule(schedule, *rates, steps, clock, self._schedules)
-
-    def _check_equivalent(self, point: Point, schedule: Schedule, place: str) -> None:
-        """Refuse the ExpLR-equivalent schedule for weights that are not scale-invariant."""
-        spec = model_spec(point.model, self._config)
-        exp_lr = isinstance(schedule, Exponential) and schedule.growth == "exp_lr"
-        if exp_lr and (spec.head == "trained" or spec.affine):
+    def _check_names(self, point: Point) -> None:
+        for kind in ("dataset", "model"):
+            name, known = getattr(point, kind), getattr(self._config, f"{kind}s")
+            if name not in known:
+                raise InputError(f"{kind}: {unknown(kind, name, known)}")
+        if len(point.name) > LONGEST_NAME:
             raise InputError(
-                f"{place}: growth exp_lr needs a model with head fixed and affine false, whose weights are "
-                f"all scale-invariant, got {point.model!r}"
+                f"grid: expected names of at most {LONGEST_NAME} characters, got {point.name!r} of "
+                f"{len(point.name)}; shorten the names of the data set, the model or the schedule"
             )
 
-    def _share(self, training: Training, place: str) -> None:
+    def _timeline(self, point: Point, spec: ModelSpec, steps: int, clock: Clock) -> Timeline:
+        """Return the rates of a point for the longest of the experiments so far that have it."""
+        schedule = lookup(point.schedule, self._schedules)
+        if (
+            isinstance(schedule, Exponential)
+            and schedule.growth == "exp_lr"
+            and (spec.head == "trained" or spec.affine)
+        ):
+            raise InputError(
+                "growth exp_lr needs a model with head fixed and affine false, whose weights are all "
+                f"scale-invariant, got {point.model!r}"
+            )
+        earlier = self.trainings.get(point.name)
+        lengths = [steps, earlier.timeline.steps] if earlier else [steps]
+        rates = point.lr, point.weight_decay, point.momentum
+        timelines = [compile_schedule(schedule, *rates, length, clock, self._schedules) for length in lengths]
+        longest = max(timelines, key=lambda found: found.steps)
+        if any(longest.truncated(found.steps) != found for found in timelines):
+            raise InputError(
+                f"its rates depend on the training's length; expected {lengths[-1]} steps, as in another "
+                f"experiment with {point.name}, got {steps}"
+            )
+        return longest
+
+    def _share(self, training: Training) -> None:
         """Merge what this experiment needs of a point with what others need of it."""
         name = training.point.name
         if len(training.blocks) > MAX_BLOCKS:
             raise InputError(
-                f"{place}.replicates: expected at most {MAX_BLOCKS} blocks, got {training.replicates} in blocks "
+                f"replicates: expected at most {MAX_BLOCKS} blocks, got {training.replicates} in blocks "
                 f"of {training.block_size}; choose a block_size from {-(-training.replicates // MAX_BLOCKS)} on"
             )
         if earlier := self.trainings.get(name):
             if earlier.block_size != training.block_size:
                 raise InputError(
-                    f"{place}.block_size: expected {earlier.block_size}, as in another experiment with {name}, "
+                    f"block_size: expected {earlier.block_size}, as in another experiment with {name}, "
                     f"got {training.block_size}"
                 )
             training = replace(
@@ -195,18 +171,16 @@ class Planner:
         length = len(training_plan(training, 0, self._config).to_json())
         if length > LONGEST_COMMAND:
             raise InputError(
-                f"{place}: expected a plan of at most {LONGEST_COMMAND} characters, got {length} for {name} with "
-                f"{len(training.checkpoints)} checkpoints and {len(training.timeline.segments)} segments"
+                f"checkpoints: expected a plan of at most {LONGEST_COMMAND} characters, got {length} for {name} "
+                f"with {len(training.checkpoints)} checkpoints and {len(training.timeline.segments)} segments"
             )
         self.trainings[name] = training
 
 
 def model_spec(name: str, config: Config) -> ModelSpec:
     """Return the specification of a model of the config, or raise `InputError`."""
-    try:
+    with prefixed(f"config: models.{name}."):
         return ModelSpec.from_config(config.models[name].model_dump(exclude_unset=True))
-    except InputError as error:
-        raise InputError(f"config: models.{name}.{error}") from None
 
 
 def training_plan(training: Training, block: int, config: Config) -> TrainingPlan:
@@ -231,46 +205,33 @@ def training_plan(training: Training, block: int, config: Config) -> TrainingPla
     )
 
 
-def _at(place: str, compute: Callable[[], T]) -> T:
-    """Return what a function returns, its errors with the place before them."""
-    try:
-        return compute()
-    except InputError as error:
-        raise InputError(f"{place}: {error}") from None
-
-
-def _length(point: Point, config: ExperimentConfig, clock: Clock, place: str) -> int:
-    (steps,) = _at(f"{place}.length", lambda: clock.read(config.length))
+def _length(point: Point, config: ExperimentConfig, clock: Clock) -> int:
+    with prefixed("length: "):
+        (steps,) = clock.read(config.length)
     if steps < 1:
-        raise InputError(
-            f"{place}.length: expected at least 1 step, got {config.length}, 0 steps for {point.name}"
-        )
+        raise InputError(f"length: expected at least 1 step, got {config.length}, 0 steps for {point.name}")
     return steps
 
 
-def _checkpoints(point: Point, config: ExperimentConfig, clock: Clock, steps: int, place: str) -> tuple[int, ...]:
-    planned = tuple(_at(f"{place}.checkpoints", lambda: clock.read(config.checkpoints)))
+def _checkpoints(point: Point, config: ExperimentConfig, clock: Clock, steps: int) -> tuple[int, ...]:
+    with prefixed("checkpoints: "):
+        planned = clock.read(config.checkpoints)
     if max(planned) > steps:
-        raise InputError(
-            f"{place}.checkpoints: expected steps 0 to {steps}, the end of {point.name}, got {max(planned)}"
-        )
-    if list(planned) != sorted(set(planned)):
-        raise InputError(
-            f"{place}.checkpoints: expected ascending steps, each once, got {list(planned)} for {point.name}"
-        )
-    return planned
+        raise InputError(f"checkpoints: expected steps 0 to {steps}, the end of {point.name}, got {max(planned)}")
+    if planned != sorted(set(planned)):
+        raise InputError(f"checkpoints: expected ascending steps, each once, got {planned} for {point.name}")
+    return tuple(planned)
 
 
-def _check_analyses(experiment: Experiment, place: str) -> None:
+def _check_analyses(experiment: Experiment) -> None:
     """Refuse analyses that the experiment's design cannot feed."""
-    planned = min(len(point.steps) for point in experiment.points)
+    points, replicates = len(experiment.points), experiment.replicates
+    checkpoints = min(len(point.steps) for point in experiment.points)
     for analysis in experiment.analyses:
-        if analysis in ("swa", "distance") and planned < 3:
-            raise InputError(
-                f"{place}.analyses: {analysis} needs at least 3 checkpoints, got {planned} checkpoints"
-            )
-    if "disagreement" in experiment.analyses and (experiment.replicates < 2 or len(experiment.points) < 2):
+        if analysis in ("swa", "distance") and checkpoints < 3:
+            raise InputError(f"analyses: {analysis} needs at least 3 checkpoints, got {checkpoints} checkpoints")
+    if "disagreement" in experiment.analyses and (replicates < 2 or points < 2):
         raise InputError(
-            f"{place}.analyses: disagreement needs at least 2 replicates of 2 points, got {experiment.replicates} "
-            f"replicates of {len(experiment.points)} points"
+            "analyses: disagreement needs at least 2 replicates of 2 points, got "
+            f"{replicates} replicates of {points} points"
         )
