@@ -77,10 +77,8 @@ def audit(study: Study, asked: Mapping[str, str], folder: Path, config: Sequence
     """Compare the files below `folder` with a study; return a line for each fault, and one with the counts.
 
     A file is known when the config asks for it, or when the log of the job that wrote it is there: another config,
-    or an earlier version of this one, may have asked for that. Anything else is foreign.
-
-    `asked` is what Snakemake says of each file, as `summary` returns it; `config` are the files that the commands
-    which repair name.
+    or an earlier version of this one, may have asked for that. Anything else is foreign. `asked` is what `summary`
+    returns; `config` are the files that the commands which repair name.
     """
     known = checksums(folder)
     # Of the faults of a file the first says most.

@@ -31,19 +31,15 @@ LABEL_BYTES, LOSS_BYTES, LOGIT_BYTES = 2, 4, 4
 
 @dataclass(frozen=True)
 class Budget:
-    """What one point's blocks take: `members` replicates, each with `rows` of history, and bytes on the disk.
-
-    Predictions, statistics among them, take 0 bytes where nothing reads them; histories and traces are counted
-    uncompressed as records.
-    """
+    """What one point's blocks take."""
 
     training: Training
     sizes: Sizes
-    members: int
-    rows: int
+    members: int  # replicates in all blocks
+    rows: int  # of the history of each
     checkpoint_bytes: int
-    record_bytes: int
-    prediction_bytes: int
+    record_bytes: int  # histories and traces, uncompressed
+    prediction_bytes: int  # statistics among them; 0 where nothing reads them
 
     @property
     def name(self) -> str:

@@ -64,7 +64,11 @@ def main(argv: list[str] | None = None) -> None:
     print(f"calibrating {len(set(settings.values()))} settings, {jobs} at a time ...", file=sys.stderr, flush=True)
     speeds = calibrate(set(settings.values()), study.config["device"], study.config["threads"], jobs)
     start = start_seconds()
-    seconds = {item.name: start + _block_seconds(item, speeds[settings[item.name]]) for item in found}
+    seconds = {}
+    for item in found:
+        speed, training = speeds[settings[item.name]], item.training
+        evaluations = item.rows * training.block_size
+        seconds[item.name] = start + training.timeline.steps * speed.step + evaluations * speed.evaluation
     print("\n".join(report(study, found, len(unknown), seconds, jobs)))
     needed = sum(item.bytes for item in found)
     check_disk(Path("results"), needed, "the checkpoints, records and predictions of the study")
@@ -136,11 +140,6 @@ def measure(setting: Setting, device: str, threads: int) -> Speed:
     evaluate(model, state.params, part)
     spent = (time.perf_counter() - started) / setting.members / (2 * len(shown))
     return Speed(step, spent * (sizes.train + sizes.test))
-
-
-def _block_seconds(item: Budget, speed: Speed) -> float:
-    """Return the seconds that one block of a point takes: its steps, and the evaluations of its history."""
-    return item.training.timeline.steps * speed.step + item.rows * item.training.block_size * speed.evaluation
 
 
 def start_seconds() -> float:

@@ -41,19 +41,15 @@ State = StrEnum("State", ["DONE", "RUNNING", "WAITING", "STOPPED", "KILLED", "FA
 
 
 class Job(NamedTuple):
-    """What is seen of a job: its log, which every start of it empties, its state, and the end of the log.
+    """What is seen of a job."""
 
-    `quiet` is the seconds since its last sign of life. A training has `total` member-steps and, once it is done,
-    took `wall` seconds.
-    """
-
-    log: Path
+    log: Path  # which every start of it empties
     state: State
     progress: Progress | None = None
-    quiet: float = 0.0
-    text: str = ""
-    total: int = 0
-    wall: float | None = None
+    quiet: float = 0.0  # seconds since its last sign of life
+    text: str = ""  # the end of the log
+    total: int = 0  # member-steps of a training
+    wall: float | None = None  # seconds that it took, once it is done
 
     @property
     def done(self) -> int:
@@ -93,7 +89,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def report(study: Study, now: float) -> list[str]:
-    """Return the lines of the report on the files below the working directory, at a time in seconds since 1970."""
+    """Return the lines on the files below the working directory, at a time in seconds since 1970."""
     blocks = look_at_trainings(study, now)
     seconds = seconds_left(study, blocks)
     running = sum(job.state is State.RUNNING for job in blocks.values())
@@ -166,16 +162,12 @@ def _table(study: Study, blocks: Mapping[Key, Job], seconds: Mapping[Key, float 
         jobs = [blocks[key] for key in keys]
         counts = Counter(job.state for job in jobs)
         cells = "".join(f"{counts[state]:>9}" for state in State)
-        share = _percent(sum(job.done for job in jobs) / sum(job.total for job in jobs))
+        # Never rounded up to the whole.
+        share = 100 * sum(job.done for job in jobs) // sum(job.total for job in jobs)
         left = [seconds[key] for key in keys if key in seconds]
         time_left = "unknown" if None in left else format_duration(wall_seconds(left, slots)) if left else "-"
-        lines.append(f"{name:{width}}{cells}{share:>14}{time_left:>14}")
+        lines.append(f"{name:{width}}{cells}{share:>12} %{time_left:>14}")
     return lines
-
-
-def _percent(share: float) -> str:
-    """Format a share, never rounded up to the whole."""
-    return f"{int(share * 100)} %"
 
 
 def _sums(study: Study) -> list[str]:
@@ -209,7 +201,7 @@ def _detail(job: Job) -> list[str]:
         return []
     line, progress = f"{job.state}: {job.log.relative_to(LOGS).with_suffix('')}", job.progress
     if progress and progress.total:
-        line += f", {_percent(progress.done / progress.total)}"
+        line += f", {100 * progress.done // progress.total} %"
     if job.state is State.RUNNING and progress and progress.seconds is not None:
         line += f", {format_duration(progress.seconds)} left"
     line += f", last sign of life {format_duration(job.quiet)} ago"

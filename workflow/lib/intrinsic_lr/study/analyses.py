@@ -13,27 +13,16 @@ from intrinsic_lr.study.experiment import Experiment
 
 
 class Analysis(NamedTuple):
-    """What an analysis reads and makes. A table or figure of an experiment is called <name>_<experiment>.
+    """What an analysis reads and makes. A table or figure of an experiment is called <name>_<experiment>."""
 
-    Attributes:
-        reads: kinds of files of each block: keys of `paths.KINDS`.
-        tables: names of the tables that its `measure` returns.
-        figures: names of the figures, each drawn by a function `draw_<figure>`.
-        draws_from: the table that they are drawn from.
-        settings: the entries of the config's `analysis` that it takes; `seed` is the study's.
-        data: whether it reads the data sets.
-        threads: whether it computes in several threads.
-        device: whether it computes on the device of the config.
-    """
-
-    reads: tuple[str, ...]
-    tables: tuple[str, ...]
-    figures: tuple[str, ...]
-    draws_from: str
-    settings: tuple[str, ...] = ("confidence",)
-    data: bool = False
-    threads: bool = False
-    device: bool = False
+    reads: tuple[str, ...]  # kinds of files of each block: keys of `paths.KINDS`
+    tables: tuple[str, ...]  # what its `measure` returns
+    figures: tuple[str, ...]  # each drawn by a function `draw_<figure>`
+    draws_from: str  # the table that they are drawn from
+    settings: tuple[str, ...] = ("confidence",)  # entries of the config's `analysis`; `seed` is the study's
+    data: bool = False  # whether it reads the data sets
+    threads: bool = False  # whether it computes in several threads
+    device: bool = False  # whether it computes on the device of the config
 
 
 def _one(name: str, *reads: str, **options: object) -> Analysis:

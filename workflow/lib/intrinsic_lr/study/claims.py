@@ -10,73 +10,42 @@ from pydantic import TypeAdapter
 
 @dataclass(frozen=True)
 class PaperNumber:
-    """A number that a source gives for a claim, and what it ran for it.
-
-    Attributes:
-        quantity: what the number is.
-        value: the number, or what stands in its place, in the source's terms.
-        source: where it stands.
-        dataset: what was trained on, in torchvision's name.
-        model: the network's kind, with the options that the source gives.
-        subset: number of training images; None for all.
-        rates: base learning rate and weight decay; None where the source does not give them.
-        replicates: number of runs of each setting; 1 where the source does not say.
-    """
+    """A number that a source gives for a claim, and what it ran for it."""
 
     quantity: str
-    value: str
+    value: str  # the number, or what stands in its place, in the source's terms
     source: str
-    dataset: str = "CIFAR10"
+    dataset: str = "CIFAR10"  # in torchvision's name
     model: Mapping[str, str | int] = field(default_factory=lambda: {"kind": "preresnet"})
-    subset: int | None = None
-    rates: tuple[float, float] | None = None
-    replicates: int = 1
+    subset: int | None = None  # number of training images; None for all
+    rates: tuple[float, float] | None = None  # base learning rate and weight decay, if the source gives them
+    replicates: int = 1  # runs of each setting; 1 where the source does not say
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting of a claim's test that is no threshold.
-
-    Attributes:
-        meaning: what it is.
-        kind: what it may be, one of `schema.SETTING_TYPES`: `count`, `share`, `texts`, ...
-        of_each: another setting, a list, with an entry for each of this list.
-        among: another setting, a list that holds this value.
-    """
+    """A setting of a claim's test that is no threshold."""
 
     meaning: str
-    kind: str
-    of_each: str | None = None
-    among: str | None = None
+    kind: str  # one of `schema.SETTING_TYPES`: `count`, `share`, `texts`, ...
+    of_each: str | None = None  # another setting, a list, with an entry for each of this list
+    among: str | None = None  # another setting, a list that holds this value
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of the study.
-
-    Attributes:
-        statement: what is claimed, one sentence.
-        source: paper, section or equation, or `derived`.
-        refuted_by: what would refute it.
-        experiments: for each role that an experiment of the config plays, what it has to hold.
-        files: which files of each point's blocks the test reads: `history`, `trace`, `checkpoints`, `predictions`.
-        tables: for each role, which tables of its experiment's analyses the test reads (`swa`, `distance_across`).
-        reads_data: whether the test reads the data sets of its experiments, or of its setting `dataset`.
-        thresholds: for each number that decides, what it means.
-        settings: the other settings that the test takes, by name.
-        paper: numbers that the sources give, by short ids; `claims/shared/paper.py` measures them.
-    """
+    """One claim of the study, as its test and the config need it."""
 
     statement: str
-    source: str
+    source: str  # paper, section or equation, or `derived`
     refuted_by: str
-    experiments: Mapping[str, str] = field(default_factory=dict)
-    files: tuple[str, ...] = ()
-    tables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    reads_data: bool = False
-    thresholds: Mapping[str, str] = field(default_factory=dict)
+    experiments: Mapping[str, str] = field(default_factory=dict)  # for each role what its experiment has to hold
+    files: tuple[str, ...] = ()  # what the test reads of each point's blocks, keys of `paths.KINDS`
+    tables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # and, for each role, of its analyses
+    reads_data: bool = False  # the data sets of its experiments, and of its setting `dataset`
+    thresholds: Mapping[str, str] = field(default_factory=dict)  # for each number that decides what it means
     settings: Mapping[str, Setting] = field(default_factory=dict)
-    paper: Mapping[str, PaperNumber] = field(default_factory=dict)
+    paper: Mapping[str, PaperNumber] = field(default_factory=dict)  # by ids that `claims/shared/paper.py` measures
 
 
 def _read() -> dict[str, Claim]:

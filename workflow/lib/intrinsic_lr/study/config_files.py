@@ -33,12 +33,7 @@ FOLDER = (
 def extended_files(config: Mapping[str, Any], folder: Path = FOLDER) -> list[Path]:
     """Return the files that a config extends, each before the one that extends it.
 
-    Args:
-        config: what the user gave.
-        folder: the project's config files, from which names are relative.
-
-    Raises:
-        InputError: when there is no such file, it is no plain config, or a file extends itself.
+    Names are relative to `folder`. InputError for a file that is not there, is no plain config or extends itself.
     """
     found: list[Path] = []
     while "extends" in config:
@@ -91,15 +86,10 @@ def merge_configs(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict
 
 
 def read_file(path: Path, key: str = "config") -> Mapping[str, Any]:
-    """Read a config file: YAML that is data alone, with each key once.
+    """Read a config file: YAML or JSON that is data alone, with each key once.
 
-    Args:
-        path: the file.
-        key: what names it, for messages.
-
-    Raises:
-        InputError: when the file cannot be read, is no YAML, makes objects, asks to run code, has a key twice, or
-            holds no mapping.
+    InputError, which begins with `key`, for one that cannot be read, makes objects, asks to run code, has a key
+    twice, or holds no mapping.
     """
     try:
         config = _parse(path.read_text(encoding="utf-8"))
@@ -191,9 +181,6 @@ def check_plain(config: Any) -> None:
 
     Aliases of YAML can make a structure hold itself, or write out a few lines to more than memory holds;
     everything after this may walk through it.
-
-    Raises:
-        InputError: naming the key.
     """
     left = [("config", config, 0)]
     for _ in range(LARGEST):

@@ -181,15 +181,9 @@ Moments = Annotated[dict[Unit, Many[Nonnegative]], BeforeValidator(_one_unit)]
 
 
 def validate(schema: TypeAdapter | type[BaseModel], value: Any, place: str = "config: ") -> Any:
-    """Return a value as its type reads it.
+    """Return plain data as its type reads it.
 
-    Args:
-        schema: the type.
-        value: plain data.
-        place: begins the error; keys are appended to it.
-
-    Raises:
-        InputError: for the first mistake: the path of the key, what was expected, and what was given.
+    InputError for the first mistake: `place` with the path of the key, what was expected, and what was given.
     """
     check = schema.validate_python if isinstance(schema, TypeAdapter) else schema.model_validate
     try:

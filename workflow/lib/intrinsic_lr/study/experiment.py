@@ -8,33 +8,20 @@ from intrinsic_lr.study.points import Point
 
 @dataclass(frozen=True)
 class PlannedPoint(Point):
-    """A point of an experiment.
+    """A point of an experiment; its training may be longer, with more checkpoints, for another experiment."""
 
-    Attributes:
-        length: steps that the experiment looks at; the training may be longer for another experiment.
-        steps: of its checkpoints, ascending. The i-th ones of two points of an experiment belong together.
-    """
-
-    length: int = 0
-    steps: tuple[int, ...] = ()
+    length: int = 0  # steps that the experiment looks at
+    steps: tuple[int, ...] = ()  # of its checkpoints, ascending; the i-th ones of two points belong together
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A named selection of points and the analyses of them.
-
-    Attributes:
-        name: name in the config.
-        points: the grid.
-        replicates: replicates used of each point.
-        compare: which pairs of points the disagreement table holds, `all` or `same_intrinsic_lr`.
-        analyses: names of its analyses.
-    """
+    """A named selection of points and the analyses of them."""
 
     name: str
     points: tuple[PlannedPoint, ...] = ()
-    replicates: int = 0
-    compare: str = "all"
+    replicates: int = 0  # used of each point
+    compare: str = "all"  # pairs of points in the disagreement table, or `same_intrinsic_lr`
     analyses: tuple[str, ...] = ()
 
     @property

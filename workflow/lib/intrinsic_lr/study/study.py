@@ -22,27 +22,16 @@ from intrinsic_lr.study.trainings import Planner, Training, model_spec, training
 
 @dataclass(frozen=True)
 class Study:
-    """What a config lays out.
+    """What a config lays out."""
 
-    Attributes:
-        config: the config with the defaults of its experiments filled in, as plain data.
-        settings: the same, as its types read it.
-        experiments: the experiments that are run, by name.
-        trainings: the trainings that they share, by the point's name.
-    """
-
-    config: Mapping[str, Any]
-    settings: Config
-    experiments: Mapping[str, Experiment]
-    trainings: Mapping[str, Training]
+    config: Mapping[str, Any]  # with the defaults of its experiments filled in, as plain data
+    settings: Config  # the same, as its types read it
+    experiments: Mapping[str, Experiment]  # those that are run, by name
+    trainings: Mapping[str, Training]  # which they share, by the point's name
 
     @staticmethod
     def read(config: Mapping[str, Any]) -> "Study":
-        """Validate a configuration and lay out its trainings.
-
-        Raises:
-            InputError: for the first mistake found in the config.
-        """
+        """Validate a config and lay out its trainings; InputError for the first mistake."""
         filled, settings = read_config(config)
         for name in settings.models:
             model_spec(name, settings)
@@ -77,7 +66,9 @@ class Study:
     def claims(self) -> list[str]:
         """Names of the claims to judge, in the catalogue's order: those of `judge` whose experiments are run."""
         judge = self.settings.claims if self.settings.judge == "all" else self.settings.judge
-        return [name for name in CLAIMS if name in judge and not self._missing_experiments(name)]
+        return [
+            name for name in CLAIMS if name in judge and self.experiments.keys() >= {*self.claim_experiments(name)}
+        ]
 
     def claim_experiments(self, claim: str) -> list[str]:
         """Names of the experiments behind a claim, each once."""
@@ -166,14 +157,12 @@ class Study:
         """Canonical JSON of what an analysis needs to know of an experiment."""
         return self.experiments[experiment].to_json()
 
-    def _missing_experiments(self, claim: str) -> list[str]:
-        return [name for name in self.claim_experiments(claim) if name not in self.experiments]
-
 
 def _selected(config: Config) -> list[str]:
     """Return the names of the experiments to run, in the config's order."""
     known = config.experiments
-    for name in [] if config.run == "all" else config.run:
+    run = known if config.run == "all" else config.run
+    for name in run:
         if name not in known:
             raise InputError(f"config: run: {unknown('experiment', name, known)}")
-    return [name for name in known if config.run == "all" or name in config.run]
+    return [name for name in known if name in run]

@@ -11,15 +11,9 @@ _MADE = ("figures", "tables", "claims", "claims.csv", "controls.csv", "paper_vs_
 
 
 def check_targets(targets: Iterable[str], study: Study, made: Sequence[str]) -> None:
-    """Refuse a requested result that the configured grid does not have; other targets are left to Snakemake.
+    """Refuse a result asked for that the study does not have; targets of other kinds are left to Snakemake.
 
-    Args:
-        targets: what was asked for on the command line.
-        study: the configured study.
-        made: the figures, tables, findings and scorecards that it makes.
-
-    Raises:
-        InputError: naming the target and the nearest of what is configured.
+    `made` are the figures, tables, findings and scorecards of the study.
     """
     for target in targets:
         parts = Path(target).parts
