@@ -91,9 +91,14 @@ def test_presets_hold_what_differs_and_map_no_role_again(name):
     assert not [claim for claim in read(name)["claims"].values() if "experiments" in claim]
 
 
-OWN_DATA = {name: {name} for name in ("mnist", "fashion_mnist")}
-OWN_DATA |= {"mnist_small": {"mnist_14"}, "fashion_mnist_small": {"fashion_mnist_14"}}
-OWN_DATA |= dict.fromkeys(["cifar10", "cifar10_small"], {"cifar10", "cifar10_1000"})
+OWN_DATA = {
+    "mnist": {"mnist"},
+    "fashion_mnist": {"fashion_mnist"},
+    "mnist_small": {"mnist_14"},
+    "fashion_mnist_small": {"fashion_mnist_14"},
+    "cifar10": {"cifar10", "cifar10_1000"},
+    "cifar10_small": {"cifar10", "cifar10_1000"},
+}
 
 
 @pytest.mark.parametrize("name", ALL)
