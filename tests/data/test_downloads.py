@@ -211,3 +211,18 @@ def test_a_download_that_breaks_off_or_is_another_file_leaves_nothing(place, cif
         assert visible(Path(spec["root"])) == []
     archive.write_bytes(content)
     assert holds(spec, train)
+
+
+@pytest.mark.parametrize("link", [".download", "cifar-10-batches-py"])
+def test_a_download_writes_through_no_link(link, cifar, tmp_path):
+    spec, train = cifar
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "mine").write_text("mine")
+    Path(spec["root"]).mkdir()
+    Path(spec["root"], link).symlink_to(elsewhere)
+    if link == ".download":
+        assert holds(spec, train)
+    else:
+        assert "cifar-10-batches-py' is a link, through which nothing is written" in refusal(spec)
+    assert [path.name for path in elsewhere.iterdir()] == ["mine"]

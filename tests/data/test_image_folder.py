@@ -1,14 +1,17 @@
 """Folders of images: read exactly and in one order; every mistake in them is one line that names the file."""
 
 import contextlib
+import io
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from written_sets import NAMES, channels_first, labels_of, pictures, refusal, rows, save, write_folders
+from written_sets import NAMES, channels_first, labels_of, make, pictures, refusal, rows, save, write_folders
 
 from intrinsic_lr.data import dataset as data
 from intrinsic_lr.data import image_folder
@@ -88,12 +91,113 @@ def test_other_modes_of_8_bits_become_the_channels_asked_for(mode, folder, first
     assert torch.equal(data.prepare(folder, "mine")[0]["train_images"][0], channels_first(expected[None])[0])
 
 
-@pytest.mark.parametrize(("dtype", "value"), [(np.uint16, 300), (np.int32, 1), (np.float32, 1)])
-def test_images_of_more_than_8_bits_are_refused_not_cut_off(dtype, value, folder, first):
-    path = first.with_suffix(".tif")
-    first.unlink()
-    Image.fromarray(np.full((6, 8), value, dtype)).save(path)
-    assert f"{str(path)!r} cannot be read (ValueError: mode" in refusal(folder)
+def png_of_16_bits(colour_type, channels):
+    """Return a PNG file of 8x6 pixels with two bytes a channel, which Pillow cannot write."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 8, 6, 16, colour_type, 0, 0, 0)
+    pixels = zlib.compress(b"".join(b"\0" + bytes(range(16 * channels)) for _ in range(6)))
+    signature = b"\x89PNG\r\n\x1a\n"
+    return signature + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def tiff_of(dtype):
+    content = io.BytesIO()
+    Image.fromarray(np.full((6, 8), 1, dtype)).save(content, format="TIFF")
+    return content.getvalue()
+
+
+DEEP = {
+    "grey.png": png_of_16_bits(0, 1),
+    "colour.png": png_of_16_bits(2, 3),
+    "grey and alpha.png": png_of_16_bits(4, 2),
+    "colour and alpha.png": png_of_16_bits(6, 4),
+    "binary.ppm": b"P6 8 6 65535\n" + bytes(range(144)) * 2,
+    "text.ppm": b"P3 8 6 256\n" + b"1 2 256\n" * 48,
+    **{f"{dtype}.tif": tiff_of(dtype) for dtype in ("uint16", "int32", "float32")},
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_images_of_more_than_8_bits_are_refused_not_cut_off(name, folder, root):
+    (root / "train/bee" / name).write_bytes(DEEP[name])
+    message = refusal(folder)
+    assert f"{str(root / 'train/bee' / name)!r} cannot be read" in message
+    assert "more than 8 bits a channel" in message
+
+
+# What is stored of an image that a viewer shows, by the orientation that EXIF names.
+ORIENTATIONS = {
+    1: lambda shown: shown,
+    2: np.fliplr,
+    3: lambda shown: np.rot90(shown, 2),
+    4: np.flipud,
+    5: lambda shown: shown.transpose(1, 0, 2),
+    6: np.rot90,
+    7: lambda shown: np.rot90(shown.transpose(1, 0, 2), 2),
+    8: lambda shown: np.rot90(shown, -1),
+}
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_an_image_is_turned_as_a_viewer_shows_it(orientation, folder, first):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(ORIENTATIONS[orientation](COLOURS))).save(first, format="PNG", exif=exif)
+    assert torch.equal(data.prepare(folder, "mine")[0]["train_images"][0], channels_first(COLOURS[None])[0])
+
+
+@pytest.mark.parametrize("suffix", ["tif", "webp", "png"])
+def test_an_image_of_several_frames_is_refused(suffix, folder, root):
+    path = root / f"train/bee/frames.{suffix}"
+    Image.fromarray(COLOURS).save(path, save_all=True, append_images=[Image.fromarray(COLOURS[::-1].copy())])
+    assert f"{str(path)!r} cannot be read (ValueError: more than one frame" in refusal(folder)
+
+
+def test_of_a_photograph_with_further_pictures_behind_it_the_one_shown_is_read(folder, first):
+    behind = Image.fromarray(COLOURS[::-1].copy())
+    Image.fromarray(np.full_like(COLOURS, 200)).save(first, format="MPO", save_all=True, append_images=[behind])
+    assert (data.prepare(folder, "mine")[0]["train_images"][0] == 200).all()
+
+
+@pytest.mark.parametrize("kind", ["folder", "torchvision"])
+def test_postscript_named_as_an_image_starts_no_other_program(kind, folder, root, tmp_path, monkeypatch):
+    """A program named `gs` on the PATH that leaves a trace."""
+    spec = folder if kind == "folder" else make(tmp_path / "set", "Country211", monkeypatch)[0]
+    path = min(Path(spec["root"]).rglob("*/ape/*"))
+    Image.fromarray(COLOURS).save(path, format="EPS")
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)
+    assert f"{str(path)!r} cannot be read" in refusal(spec)
+    assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.parametrize("made", [os.mkfifo, lambda path: path.symlink_to("nowhere")], ids=["pipe", "broken link"])
+@pytest.mark.parametrize("kind", ["folder", "torchvision"])
+def test_what_is_no_file_is_named_and_not_waited_for(kind, made, folder, tmp_path, monkeypatch):
+    spec = folder if kind == "folder" else make(tmp_path / "set", "Country211", monkeypatch)[0]
+    path = min(Path(spec["root"]).rglob("*/ape/*"))
+    path.unlink()
+    made(path)
+    assert f"{str(path)!r} cannot be read" in refusal(spec)
+
+
+def test_an_image_of_too_many_pixels_is_called_too_large(folder, first, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    assert f"{str(first)!r} is too large; expected at most 20 pixels" in refusal(folder)
+
+
+def test_names_of_classes_in_another_unicode_form_are_the_same(folder, root):
+    """macOS decomposes names, others keep what was typed; a viewer shows no difference."""
+    (root / "train/cat").rename(root / "train/caf\u00e9")
+    (root / "test/cat").rename(root / "test/cafe\u0301")
+    assert data.prepare(folder, "mine")[1]["classes"] == ["ape", "bee", "caf\u00e9"]
+    (root / "train/cafe\u0301").mkdir()
+    assert "got the same name twice: " in refusal(folder)
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image"])

@@ -1,5 +1,6 @@
 """torchvision's own loaders read small sets written in its formats; what is damaged is named and never opened."""
 
+import errno
 import inspect
 import os
 import pickle
@@ -13,6 +14,7 @@ import torchvision.datasets as tv
 from PIL import Image
 from written_sets import FORMATS, channels_first, idx, make, pack, refusal, rows, save
 
+from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.data import dataset as data
 from intrinsic_lr.data import torchvision_sets
 from intrinsic_lr.data.torchvision_sources import SOURCES
@@ -69,6 +71,19 @@ def test_packed_idx_files_are_read_where_they_are(name, tmp_path, monkeypatch):
     assert sorted(tmp_path.rglob("*")) == before
     before[-1].write_bytes(before[-1].read_bytes()[:-9])
     assert f"{name} cannot be read from" in refusal(spec)
+
+
+@pytest.mark.parametrize("place", ["tempfile.TemporaryDirectory", "pathlib.Path.write_bytes"])
+def test_no_room_to_unpack_is_not_taken_for_a_damaged_archive(place, tmp_path, monkeypatch):
+    spec, _, _ = make(tmp_path, "MNIST", monkeypatch)
+    pack(tmp_path / "MNIST/raw")
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(place, full)
+    with pytest.raises(InputError, match=r"cannot be written \(No space left on device\).* make room"):
+        data.prepare({**spec, "download": True}, "mine")
 
 
 class Trap:

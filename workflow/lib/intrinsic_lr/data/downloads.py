@@ -42,9 +42,12 @@ def download(name: str, source: Source, root: Path, place: str) -> None:
     import torchvision.datasets
 
     staging, timeout = root / ".download", socket.getdefaulttimeout()
-    # A killed download leaves its folder.
-    shutil.rmtree(staging, ignore_errors=True)
     try:
+        # A killed download leaves its folder. A link would lead elsewhere.
+        if staging.is_symlink():
+            staging.unlink()
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir()
         for archive in source.archives:
             (staging / archive).parent.mkdir(parents=True, exist_ok=True)
             if (root / archive).is_file():
@@ -74,6 +77,8 @@ def _move(source: Path, target: Path) -> None:
     """Move a file or a folder to where there is none; of a folder that exists, only what it lacks."""
     if not os.path.lexists(target):
         os.replace(source, target)
+    elif source.is_dir() and target.is_symlink():
+        raise FileExistsError(f"{str(target)!r} is a link, through which nothing is written")
     elif source.is_dir() and target.is_dir():
         for entry in sorted(source.iterdir()):
             _move(entry, target / entry.name)

@@ -37,8 +37,10 @@ def decode(
     for an image that cannot be read, has no label or another size than the first.
     """
     import numpy as np
-    from PIL import Image, ImageOps
+    from PIL import EpsImagePlugin, Image, ImageOps
 
+    # torchvision opens a file as what it holds; PostScript would be run by another program.
+    EpsImagePlugin.gs_binary = False
     images, labels = None, np.empty(count, dtype=np.int64)
     for index in range(count):
         try:
@@ -48,6 +50,11 @@ def decode(
             pixels = np.asarray(image)
             if pixels.dtype != np.uint8:
                 raise ValueError(f"pixels of type {pixels.dtype}")
+        except Image.DecompressionBombError:
+            most = 2 * Image.MAX_IMAGE_PIXELS
+            raise InputError(
+                f"{place}.root: {name_of(index)} is too large; expected at most {most:,} pixels"
+            ) from None
         # Pillow's decoders raise OSError, ValueError, SyntaxError, struct.error and others on damaged files.
         except Exception as error:
             raise InputError(f"{place}.root: {name_of(index)} cannot be read ({reason(error)})") from None

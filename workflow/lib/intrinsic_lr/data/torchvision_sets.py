@@ -2,14 +2,14 @@
 
 import gzip
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.storage import write_errors
 from intrinsic_lr.data import downloads
 from intrinsic_lr.data.splits import Split, decode, reason
 from intrinsic_lr.data.torchvision_sources import SOURCES, Source
@@ -106,25 +106,37 @@ def _unpacked(source: Source, root: Path) -> Iterator[Path]:
     if all((root / file).is_file() for file in plain) or not all((root / file).is_file() for file in packed):
         yield root
         return
-    with tempfile.TemporaryDirectory() as temporary:
+    with ExitStack() as stack:
+        # A full disk says nothing of the archives.
+        with write_errors(Path("temporary folder")):
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for archive, file in zip(packed, plain, strict=True):
-            target = Path(temporary, file)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with gzip.open(root / archive, "rb") as content, open(target, "wb") as handle:
-                shutil.copyfileobj(content, handle)
-        yield Path(temporary)
+            content, target = gzip.decompress((root / archive).read_bytes()), folder / file
+            with write_errors(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(content)
+        yield folder
 
 
 def _split(dataset: Any, title: str, spec: Mapping[str, Any], place: str) -> Split:
-    def name_of(index: int) -> str:
+    def file_of(index: int) -> str | None:
         for attribute in ("samples", "_samples", "_image_files", "_images"):
             file = getattr(dataset, attribute, {index: None})[index]
             file = file[0] if isinstance(file, tuple) else file
             if isinstance(file, str | Path):
-                return repr(str(file))
-        return f"{title} image {index}"
+                return str(file)
+        return None
 
-    images, labels = decode(len(dataset), dataset.__getitem__, name_of, spec.get("image_size"), place)
+    def name_of(index: int) -> str:
+        return repr(file_of(index)) if file_of(index) else f"{title} image {index}"
+
+    def image(index: int) -> tuple[Any, int]:
+        # A pipe would be waited for.
+        if (file := file_of(index)) and not os.path.isfile(file):
+            raise ValueError("not a file")
+        return dataset[index]
+
+    images, labels = decode(len(dataset), image, name_of, spec.get("image_size"), place)
     if classes := getattr(dataset, "classes", None):
         classes = [", ".join(name) if isinstance(name, tuple) else str(name) for name in classes]
     if spec["dataset"] == "EMNIST-letters":
