@@ -1,7 +1,7 @@
 """What the tests of claims share: specs with the default config's numbers, and an example of each claim."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -53,24 +53,17 @@ def spec_of(name, points=(), runs=0, thresholds=(), **settings):
 
 @dataclass
 class Example:
-    """A claim and tables to judge.
-
-    Attributes:
-        claim: its module.
-        spec: what is asked.
-        make: a function that returns a table of which the claim holds, and others if it is given arguments.
-        measured: columns without which nothing can be judged.
-        criteria, controls: how many findings there are.
-        unjudged: thresholds that `measure` alone uses.
-    """
+    """A claim and tables to judge."""
 
     claim: ModuleType
     spec: ClaimSpec
-    make: Callable[..., pd.DataFrame]
-    measured: list[str]
-    criteria: int
+    make: Callable[..., pd.DataFrame]  # a table of which the claim holds, and others if it is given a truth
+    measured: list[str]  # columns without which nothing can be judged
+    criteria: int  # how many findings there are
     controls: int
-    unjudged: tuple[str, ...] = ()
+    unjudged: tuple[str, ...] = ()  # thresholds that `measure` alone uses
+    truths: Sequence[tuple[dict, str | list | dict]] = ()
+    """Other truths with what is found then: the claim's verdict, those of all findings, or all of a role's."""
 
     def __post_init__(self):
         self._cached = functools.cache(self.make)

@@ -8,15 +8,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from checks import verdicts
 
 from intrinsic_lr.claims import nonsmooth_origin
 from intrinsic_lr.claims.shared.verdicts import overall
 from intrinsic_lr.study.claims import CLAIMS
 
+EXAMPLES = {name: importlib.import_module(f"test_{name}").EXAMPLE for name in CLAIMS}
+TRUTHS = [(name, *case) for name, example in EXAMPLES.items() for case in example.truths]
+
 
 @pytest.fixture(params=CLAIMS)
 def example(request):
-    return importlib.import_module(f"test_{request.param}").EXAMPLE
+    return EXAMPLES[request.param]
 
 
 def drawn(example, table, findings):
@@ -34,6 +38,18 @@ def test_a_true_effect_is_found_and_every_control_is_rejected(example):
     assert overall(findings) == "reproduced"
     assert (findings["claim"] == example.spec.name).all()
     drawn(example, example.table(), findings)
+
+
+@pytest.mark.parametrize(("name", "truth", "expected"), TRUTHS)
+def test_the_verdict_follows_the_truth(name, truth, expected):
+    findings = EXAMPLES[name].judged(**truth)
+    if isinstance(expected, str):
+        assert overall(findings) == expected
+    elif isinstance(expected, dict):
+        for role, verdict in expected.items():
+            assert set(verdicts(findings, role)) == {verdict}
+    else:
+        assert list(findings["verdict"]) == expected
 
 
 def test_the_table_as_it_is_written_is_all_that_is_judged(example):

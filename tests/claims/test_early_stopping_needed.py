@@ -25,25 +25,19 @@ def runs(decay=2.0, slowest=None, no_decay=1.03, replicates=8):
     return pd.concat(rows, ignore_index=True)
 
 
-EXAMPLE = Example(
-    claim, spec_of("early_stopping_needed", POINTS), runs, ["best_loss", "late_loss", "log_ratio"], 1, 1
-)
+TRUTHS = [
+    ({"decay": 1.1}, ["not reproduced", "rejected"]),
+    ({"slowest": 1.1}, ["not reproduced", "rejected"]),
+    ({"no_decay": 2.0}, ["reproduced", "not rejected"]),
+]
+MEASURED = ["best_loss", "late_loss", "log_ratio"]
+EXAMPLE = Example(claim, spec_of("early_stopping_needed", POINTS), runs, MEASURED, 1, 1, truths=TRUTHS)
 judged = EXAMPLE.judged
 
 
-@pytest.mark.parametrize(
-    ("truth", "verdicts"),
-    [
-        ({"decay": 1.1}, ["not reproduced", "rejected"]),
-        ({"slowest": 1.1}, ["not reproduced", "rejected"]),
-        ({"no_decay": 2.0}, ["reproduced", "not rejected"]),
-    ],
-)
-def test_the_verdict_follows_the_truth(truth, verdicts):
-    findings = judged(**truth)
-    assert list(findings["verdict"]) == verdicts
-    if "slowest" in truth:  # the learning rate that decides is the one shown
-        assert findings["ci_low"][0] < 1.1 < findings["ci_high"][0] < 1.2
+def test_the_learning_rate_that_decides_is_the_one_shown():
+    findings = judged(slowest=1.1)
+    assert findings["ci_low"][0] < 1.1 < findings["ci_high"][0] < 1.2
 
 
 def test_the_control_has_to_fail_at_every_learning_rate():

@@ -27,27 +27,19 @@ def runs(fixed=0.985, head_only=0.92, network="network"):
     return pd.concat(rows, ignore_index=True)
 
 
-EXAMPLE = Example(claim, spec_of("fixed_head_costs_nothing"), runs, ["test_accuracy"], criteria=2, controls=2)
+TRUTHS = [
+    ({"fixed": 0.97}, "not reproduced"),
+    ({"fixed": 0.97, "network": "convolutional"}, "not reproduced"),
+    ({"fixed": 0.995}, "reproduced"),  # a gain is no cost
+    ({"head_only": 0.985}, ["reproduced", "reproduced", "not rejected", "rejected"]),  # an untrained body as good
+]
+EXAMPLE = Example(claim, spec_of("fixed_head_costs_nothing"), runs, ["test_accuracy"], 2, 2, truths=TRUTHS)
 
 
 def test_findings_name_their_experiments_and_are_significant():
     findings = EXAMPLE.judged()
     assert (findings["p_value"][:2] < 0.01).all()
     assert findings["experiment"].tolist() == ["usual_lr + trained_head", "heads_of_cnn"] * 2
-
-
-@pytest.mark.parametrize(
-    ("truth", "verdict"),
-    [
-        ({"fixed": 0.97}, "not reproduced"),
-        ({"fixed": 0.97, "network": "convolutional"}, "not reproduced"),
-        ({"fixed": 0.995}, "reproduced"),  # a gain is no cost
-        ({"head_only": 0.985}, "inconclusive"),  # an untrained body that is as good
-    ],
-)
-def test_the_verdict_follows_the_truth(truth, verdict):
-    assert EXAMPLE.overall(**truth) == verdict
-    assert ("not rejected" in set(EXAMPLE.judged(**truth)["verdict"])) == ("head_only" in truth)
 
 
 def test_p_values_are_those_of_each_comparison():
