@@ -7,7 +7,6 @@ import torch
 
 from intrinsic_lr.stats import distance
 from intrinsic_lr.stats.distance import across, between, coordinates
-from intrinsic_lr.stats.theory import sphere_walk_cosine, sphere_walk_distance
 
 GROUPS = {"first": ("a.weight",), "stream": ("b.weight", "c.weight")}
 SHAPES = {"a.weight": (7, 3), "b.weight": (4, 2, 3, 3), "c.weight": (5,), "head.weight": (10, 4)}
@@ -169,16 +168,6 @@ def test_float32_weights_that_differ_by_single_roundings_keep_their_distance(cha
     assert 1.0 - frame["cosine"] == pytest.approx(unit**2 / 2, abs=3e-16)
 
 
-def test_orthogonal_vectors_have_closed_forms():
-    q = torch.linalg.qr(torch.randn(50, 50, generator=torch.Generator().manual_seed(6), dtype=torch.float64)).Q
-    checkpoints = {step: {"w": (step + 1) * q[None, step]} for step in range(3)}
-    frame = pairwise(checkpoints, {"w": ("w",)}).query("layer == 'w'")
-    lengths = (frame["step"] + 1, frame["step"] + frame["delta"] + 1)
-    assert frame["l2"].to_numpy() == pytest.approx(np.hypot(*lengths).to_numpy(), rel=1e-12)
-    assert frame["l2_unit_norm"].to_numpy() == pytest.approx(2**0.5, rel=1e-12)
-    assert frame["cosine"].to_numpy() == pytest.approx(0.0, abs=1e-14)
-
-
 @pytest.mark.parametrize("shape", [(4, 30), (30, 4), (1, 5)])
 def test_coordinates_keep_inner_products(shape):
     stack = torch.randn(*shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
@@ -208,32 +197,7 @@ def test_zero_weights_have_a_distance_and_no_direction():
     assert row[["l2_unit_norm", "cosine"]].isna().all()
 
 
-def test_a_replicate_does_not_depend_on_its_block():
-    checkpoints = {step: ensemble(step) for step in range(4)}
-    alone = {step: {name: w[1:2] for name, w in weights.items()} for step, weights in checkpoints.items()}
-    whole = pairwise(checkpoints, GROUPS).query("replicate == 1").assign(replicate=0).reset_index(drop=True)
-    pd.testing.assert_frame_equal(whole, pairwise(alone, GROUPS), check_exact=True)
-
-
 def test_one_checkpoint_has_no_pairs():
     frame = pairwise({5: ensemble(0)}, GROUPS)
     assert len(frame) == 0
     assert list(frame.columns) == ["step", "delta", "replicate", "layer", "l2", "l2_unit_norm", "cosine"]
-
-
-def test_a_walk_on_the_sphere_follows_its_null():
-    generator = torch.Generator().manual_seed(9)
-    rate, replicates, size = 0.02, 16, 400
-    w = torch.randn(replicates, size, generator=generator)
-    w /= w.norm(dim=1, keepdim=True)
-    checkpoints = {0: {"w": w}}
-    for step in range(1, 101):
-        noise = torch.randn(replicates, size, generator=generator)
-        noise -= (noise * w).sum(dim=1, keepdim=True) * w
-        noise *= (1 - (1 - rate) ** 2) ** 0.5 / noise.norm(dim=1, keepdim=True)
-        w = (1 - rate) * w + noise
-        if step % 20 == 0:
-            checkpoints[step] = {"w": w}
-    mean = pairwise(checkpoints, {"w": ("w",)}).query("layer == 'w'").groupby("delta").mean(numeric_only=True)
-    np.testing.assert_allclose(mean["cosine"], sphere_walk_cosine(rate, mean.index), atol=0.02)
-    np.testing.assert_allclose(mean["l2_unit_norm"], sphere_walk_distance(rate, mean.index), rtol=0.02)

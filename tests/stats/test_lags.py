@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from intrinsic_lr.stats import lags
-from intrinsic_lr.stats.theory import ou_squared_distance, sphere_walk_cosine
+from intrinsic_lr.stats.theory import ou_squared_distance, sphere_walk_cosine, sphere_walk_distance
 
 LAGS = np.array([10, 20, 40, 80, 160, 320, 480, 640])
 
@@ -82,6 +82,8 @@ def test_simulated_walks_on_the_sphere_follow_their_expected_cosine():
     cosine = mean_of(table, "cosine")
     np.testing.assert_allclose(cosine, sphere_walk_cosine(0.01, cosine.index.to_numpy()), atol=0.01)
     np.testing.assert_allclose(table["l2"] ** 2, 2 - 2 * table["cosine"], atol=1e-12)
+    distance = mean_of(table, "l2")
+    np.testing.assert_allclose(distance, sphere_walk_distance(0.01, distance.index.to_numpy()), rtol=0.01)
 
 
 def test_walks_from_one_direction_start_there_and_part_as_independent_noise_does():

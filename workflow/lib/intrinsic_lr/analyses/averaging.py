@@ -1,9 +1,8 @@
 """Stochastic weight averages along trajectories and across them, and the loss between their ends.
 
-Averages are evaluated as Izmailov et al. 2018 ask for: with batch-norm statistics recomputed on the training
-set. Scale-invariant weights of different networks have free norms, layer by layer, so each average is taken
-twice: of the weights as they are (`raw`), and after every group that is scale-invariant together was brought
-to unit norm (`per_layer`).
+Averages are evaluated as Izmailov et al. 2018 ask for: with batch-norm statistics recomputed on the training set.
+Scale-invariant weights of different networks have free norms, layer by layer, so each average is taken twice: of
+the weights as they are (`raw`), and after every scale group was brought to unit norm (`per_layer`).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,7 +26,7 @@ Scores = dict[str, np.ndarray]
 def normalize_groups(weights: Weights, scale_groups: Mapping[str, Sequence[str]]) -> dict[str, Tensor]:
     """Return the ensemble, weights (R, ...), with every scale group of every member at unit norm.
 
-    A group are parameters that are scale-invariant together; other parameters stay as they are.
+    A group are parameters that are scale-invariant together; others stay as they are.
     """
     result = dict(weights)
     for names in scale_groups.values():
@@ -50,24 +49,18 @@ def swa(checkpoints: Iterable[Weights]) -> dict[str, Tensor]:
     Where weights have free norms, `normalize_groups` brings them to one norm first.
     """
     total: dict[str, Tensor] = {}
-    count, dtypes = 0, {}
+    count, weights = 0, {}
     for weights in checkpoints:
-        dtypes = dtypes or {name: value.dtype for name, value in weights.items()}
         total = {name: in_float64(value) + total.get(name, 0) for name, value in weights.items()}
         count += 1
     if not count:
         raise ValueError("an average of no checkpoints")
-    return {name: (value / count).to(dtypes[name]) for name, value in total.items()}
+    return {name: (value / count).to(weights[name]) for name, value in total.items()}
 
 
 def score(model: EnsembleModel, weights: Weights, data: EvaluationData) -> Scores:
     """Evaluate every member of an ensemble."""
     return {name: value.cpu().numpy() for name, value in vars(evaluate(model, weights, data)).items()}
-
-
-def pick(values: Mapping[str, Any], members: np.ndarray) -> dict[str, Any]:
-    """Return the weights or the scores of the given members, in their order, with repetitions."""
-    return {name: value[members] for name, value in values.items()}
 
 
 class Checkpoints:
@@ -99,32 +92,29 @@ class Checkpoints:
 def swa_table(checkpoints: Checkpoints, interpolation: int) -> pd.DataFrame:
     """Evaluate averages along each replicate's trajectory, for all pairs (T, T + delta) of checkpoints.
 
-    `interpolation` is the odd number of inner points of the segment between two ends at which the barrier is
-    looked for; the middle one is the average. The checkpoints of two steps are in memory at a time.
-
-    Returns:
-        One row per replicate, average (`pair` of the ends, `window` of all checkpoints from T to T + delta),
-        normalisation, `step` T and `delta`; columns as in results/README.md.
+    A row per replicate, average (`pair` of the ends, `window` of all checkpoints from T to T + delta),
+    normalisation, `step` T and `delta`; columns as in results/README.md. `interpolation` is the odd number of
+    inner points of the segment between two ends at which the barrier is looked for; the middle one is the average.
+    The checkpoints of two steps are in memory at a time.
     """
     steps, parts = checkpoints.steps, []
     for normalisation in NORMALISATIONS:
         scores = checkpoints.scores[normalisation]
         members = np.arange(len(scores[steps[0]]["test_loss"]))
-        whole = {"replicate": members, "partner": members, "relation": "within", "normalisation": normalisation}
+        labels = {"replicate": members, "partner": members, "relation": "within", "normalisation": normalisation}
         for first, start in enumerate(steps):
             begin = checkpoints.weights(normalisation, start)
             total = {name: in_float64(value) for name, value in begin.items()}
             for count, end in enumerate(steps[first + 1 :], start=2):
-                labels = {**whole, "step": start, "delta": end - start}
                 last, ends = checkpoints.weights(normalisation, end), (scores[start], scores[end])
+                labels |= {"step": start, "delta": end - start}
                 inner = checkpoints.segment(begin, last, interpolation)
                 parts.append(_rows({**labels, "average": "pair", "averaged": 2}, inner, *ends))
                 total = {name: value + in_float64(last[name]) for name, value in total.items()}
                 if count > 2:
                     mean = {name: (value / count).to(last[name]) for name, value in total.items()}
-                    labels = {**labels, "average": "window", "averaged": count}
                     middle = score(checkpoints.model, mean, checkpoints.data)
-                    parts.append(_rows(labels, [middle], *ends))
+                    parts.append(_rows({**labels, "average": "window", "averaged": count}, [middle], *ends))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -136,17 +126,25 @@ def across_table(
     The n-th checkpoints of `a` and `b`, of the same network, belong together; `pairs` are (i, j), at least one.
     The rows are those of `swa_table`, with delta 0, the partner's replicate j, and this `relation`.
     """
-    first, second = (np.array(side) for side in zip(*pairs, strict=True))
+    first, second = np.array(pairs).T
+    labels = {
+        "replicate": first,
+        "partner": second,
+        "relation": relation,
+        "delta": 0,
+        "average": "pair",
+        "averaged": 2,
+    }
     parts = []
     for normalisation in NORMALISATIONS:
-        for step_a, step_b in zip(a.steps, b.steps, strict=True):
-            labels = {"replicate": first, "partner": second, "relation": relation, "normalisation": normalisation}
-            labels |= {"step": step_a, "delta": 0, "average": "pair", "averaged": 2}
-            sides = ((a, step_a, first), (b, step_b, second))
-            ends = [pick(side.weights(normalisation, step), members) for side, step, members in sides]
-            scores = [pick(side.scores[normalisation][step], members) for side, step, members in sides]
+        for steps in zip(a.steps, b.steps, strict=True):
+            ends, scores = [], []
+            for side, step, members in zip((a, b), steps, (first, second), strict=True):
+                weights, scored = side.weights(normalisation, step), side.scores[normalisation][step]
+                ends.append({name: value[members] for name, value in weights.items()})
+                scores.append({name: value[members] for name, value in scored.items()})
             inner = a.segment(*ends, interpolation)
-            parts.append(_rows(labels, inner, *scores))
+            parts.append(_rows({**labels, "normalisation": normalisation, "step": steps[0]}, inner, *scores))
     return pd.concat(parts, ignore_index=True)
 
 
