@@ -13,7 +13,7 @@ from intrinsic_lr.analyses.distance import draw_distance
 from intrinsic_lr.analyses.epochs import draw_epochs
 from intrinsic_lr.analyses.grid import draw_grid
 from intrinsic_lr.analyses.swa import draw_swa
-from intrinsic_lr.analyses.tables import with_point
+from intrinsic_lr.analyses.tables import differing_axes, with_point
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.figures import style
 from intrinsic_lr.figures.style import Look
@@ -32,7 +32,6 @@ def described(**changes):
 
 
 POINTS = [described(weight_decay=w, init_seed=seed) for w, seed in itertools.product((0.1, 0.01), (0, 1))]
-EXPERIMENT = Experiment("example", tuple(POINTS), 8)
 
 
 def with_intervals(keys, quantities, spread=0.1):
@@ -85,19 +84,32 @@ def disagreement():
     rows = []
     for (a, b), checkpoint in itertools.product((POINTS[:2], POINTS[2:]), (0, 1)):
         own = {"point_a": a.name, "point_b": b.name, "intrinsic_lr_a": a.intrinsic_lr, "checkpoint": checkpoint}
+        own["replicates_b"] = 8
         rows.append({**own, "intrinsic_time_a": checkpoint + 1, **same})
     return pd.DataFrame(rows)
 
 
 def many_pairs():
-    kinds = ("init_scale", "lr", "lr+init_scale", "batch_size")
-    return pd.concat([disagreement().assign(differs=kind, point_b=kind) for kind in kinds])
+    """Return pairs of many kinds, with their experiment."""
+    others = [{"init_scale": 3.0}, {"init_scale": 5.0}, {"lr": 1.0, "weight_decay": 0.001}, {"batch_size": 64}]
+    others.append({"lr": 1.0, "weight_decay": 0.001, "init_scale": 3.0})
+    points = [POINTS[2], *(described(**{"weight_decay": 0.01, **changes}) for changes in others)]
+    pair = disagreement().query("point_a == @POINTS[2].name")
+    parts = [
+        pair.assign(point_b=point.name, differs="+".join(differing_axes(points[0], point))) for point in points[1:]
+    ]
+    return pd.concat(parts, ignore_index=True), Experiment("pairs", tuple(points), 8)
+
+
+GRID = [described(lr=lr, weight_decay=decay) for lr, decay in itertools.product((0.1, 1.0), (0.01, 0.1))]
+
+
+EXPERIMENT = Experiment("example", (*POINTS, *GRID), 8)
 
 
 def grid():
-    keys = pd.DataFrame(itertools.product((0.1, 1.0), (0.01, 0.1)), columns=["lr", "weight_decay"])
-    keys = keys.assign(step=100, intrinsic_lr=keys["lr"] * keys["weight_decay"])
-    return with_intervals(keys, {"test_accuracy": [0.9, 0.95, np.nan, 0.8]}, 0.01)
+    rows = with_intervals({"step": [100] * 4}, {"test_accuracy": [0.9, 0.95, np.nan, 0.8]}, 0.01)
+    return pd.concat([with_point(rows[index : index + 1], point) for index, point in enumerate(GRID)])
 
 
 def epochs():
@@ -126,18 +138,18 @@ def saved(folder, figure, *look):
 @pytest.mark.parametrize("name", FIGURES)
 def test_figures_have_titles_labels_and_the_same_bytes_twice(name, tmp_path):
     draw, table = FIGURES[name]
-    figure = draw(table(), EXPERIMENT)
+    figure = draw(table(), EXPERIMENT, 0.95)
     assert "example" in figure.get_suptitle()
     assert all(axes.get_xlabel() or axes.get_xticklabels() for axes in figure.axes)
     assert any(axes.get_ylabel() for axes in figure.axes)
     written = saved(tmp_path, figure)
-    assert written == saved(tmp_path, draw(table(), EXPERIMENT))
+    assert written == saved(tmp_path, draw(table(), EXPERIMENT, 0.95))
     assert all(len(content) > 1000 for content in written)
 
 
 @pytest.mark.parametrize("look", [Look(3.25, "serif", 8), Look(10, "monospace", 12)], ids=["column", "wide"])
 def test_another_look_gives_the_same_bytes_twice_and_another_size(look, tmp_path):
-    written = [saved(tmp_path, draw_curves(curves(), EXPERIMENT, look=look), look) for _ in range(2)]
+    written = [saved(tmp_path, draw_curves(curves(), EXPERIMENT, 0.95, look=look), look) for _ in range(2)]
     assert written[0] == written[1]
     svg, pdf, png = written[0]
     assert int.from_bytes(png[16:20], "big") == pytest.approx(200 * look.width, abs=1)
@@ -155,7 +167,7 @@ def shown_texts(figure):
         texts += [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts]
         for axis, minor in itertools.product((axes.xaxis, axes.yaxis), (False, True)):
             low, high = sorted(axis.get_view_interval())
-            ticks = zip(axis.get_ticklabels(minor=minor), axis.get_ticklocs(minor=minor), strict=True)
+            ticks = zip(axis.get_ticklabels(minor=minor), axis.get_ticklocs(minor=minor), strict=False)
             texts += [label for label, at in ticks if low <= at <= high]
     unique = {id(text): text for text in texts if text.get_visible() and text.get_text().strip()}
     return [(text.get_text(), text.get_window_extent()) for text in unique.values()]
@@ -183,24 +195,26 @@ def test_no_text_is_clipped_or_overlaps_another(name):
     """Nor in a column, nor where all runs diverged, nor where the table has one row or none."""
     draw, table = FIGURES[name]
     for frame in (table(), diverged(table())):
-        assert collisions(draw(frame, EXPERIMENT)) == []
-    assert collisions(draw(table(), EXPERIMENT, look=Look(3.25, size=7))) == []
-    assert draw(table().head(1), EXPERIMENT).axes
+        assert collisions(draw(frame, EXPERIMENT, 0.95)) == []
+    assert collisions(draw(table(), EXPERIMENT, 0.95, look=Look(3.25, size=7))) == []
+    assert draw(table().head(1), EXPERIMENT, 0.95).axes
     if name == "grid":
         with pytest.raises(InputError, match="empty table"):
-            draw(table().head(0), EXPERIMENT)
+            draw(table().head(0), EXPERIMENT, 0.95)
     else:
-        assert collisions(draw(table().head(0), EXPERIMENT)) == []
+        assert collisions(draw(table().head(0), EXPERIMENT, 0.95)) == []
 
 
 def test_pairs_of_many_kinds_and_of_none():
-    assert collisions(draw_disagreement(many_pairs(), EXPERIMENT)) == []
+    table, experiment = many_pairs()
     for draw in (draw_total_variation, draw_disagreement):
-        assert collisions(draw(disagreement().assign(same_intrinsic_lr=False), EXPERIMENT)) == []
+        assert collisions(draw(table, experiment, 0.95)) == []
+    for draw in (draw_total_variation, draw_disagreement):
+        assert collisions(draw(disagreement().assign(same_intrinsic_lr=False), EXPERIMENT, 0.95)) == []
 
 
 def test_panels_of_a_column_stand_below_each_other():
-    wide, narrow = (draw_curves(curves(), EXPERIMENT, look=Look(width)) for width in (6.75, 3.25))
+    wide, narrow = (draw_curves(curves(), EXPERIMENT, 0.95, look=Look(width)) for width in (6.75, 3.25))
     rows = [len({axes.get_subplotspec().rowspan.start for axes in figure.axes}) for figure in (wide, narrow)]
     assert rows == [1, 2]
     assert narrow.get_figwidth() == 3.25
@@ -232,31 +246,33 @@ def test_cells_of_the_grid():
     table = grid()
     quantities = [c for c in table if c.startswith("test_accuracy")]
     table.loc[table["lr"] == 1.0, quantities] = np.nan
-    heat = draw_grid(table, EXPERIMENT).axes[0]
+    heat = draw_grid(table, EXPERIMENT, 0.95).axes[0]
     assert [label.get_text() for label in heat.get_yticklabels()] == ["0.1", "1"]
     assert sum(bool(patch.get_hatch()) for patch in heat.patches) == 2
-    named = grid().fillna(0.9).assign(intrinsic_lr=[1e-3, 1e-2, 1e-2, 1e-1])
-    assert "$10^{-2}$" in [text.get_text() for text in draw_grid(named, EXPERIMENT).axes[0].texts]
-    table = grid().replace({"weight_decay": {0.01: 0.0}})
-    table["intrinsic_lr"] = table["lr"] * table["weight_decay"]
-    labels = draw_grid(table, EXPERIMENT).axes[0].get_xticklabels()
-    assert [label.get_text() for label in labels] == ["0", "0.1"]
+    named = draw_grid(grid().fillna(0.9), EXPERIMENT, 0.95)
+    assert "$10^{-2}$" in [text.get_text() for text in named.axes[0].texts]
+    points = [described(lr=lr, weight_decay=decay) for lr, decay in itertools.product((0.1, 1.0), (0.0, 0.1))]
+    rows = with_intervals({"step": [100]}, {"test_accuracy": [0.9]})
+    table = pd.concat([with_point(rows, point) for point in points])
+    heat = draw_grid(table, Experiment("none", tuple(points), 8), 0.95).axes[0]
+    assert [label.get_text() for label in heat.get_xticklabels()] == ["0", "0.1"]
 
 
 def test_pairs_with_fewer_checkpoints_are_shown_at_their_own_last():
     table = disagreement()
     shorter = table[(table["intrinsic_lr_a"] < 0.005) | (table["checkpoint"] == 0)]
-    assert len(draw_disagreement(shorter, EXPERIMENT).axes[0].get_xticklabels()) == 2
+    assert len(draw_disagreement(shorter, EXPERIMENT, 0.95).axes[0].get_xticklabels()) == 2
 
 
 def test_open_markers_say_what_is_not_above_the_floor():
     table = disagreement().assign(p_value=[0.001, 0.5, 0.001, 0.001])
-    lines = draw_total_variation(table, EXPERIMENT).axes[0].get_lines()
+    lines = draw_total_variation(table, EXPERIMENT, 0.95).axes[0].get_lines()
     assert sum(len(line.get_xdata()) for line in lines if line.get_markerfacecolor() == "white") == 1
 
 
 def test_rates_equal_to_two_digits_share_a_colour():
-    table = curves()
-    table.loc[table["intrinsic_lr"] == 1e-3, "intrinsic_lr"] = 0.00099856
-    labels = [text.get_text() for text in draw_curves(table, EXPERIMENT).legends[0].get_texts()]
-    assert r"$\lambda_e$ = $10^{-3}$" in labels
+    near = described(lr=1.0, weight_decay=0.00099856)
+    table = pd.concat([curves(), curves().query("point == @POINTS[0].name").assign(point=near.name)])
+    figure = draw_curves(table, Experiment("near", (*POINTS, near), 8), 0.95)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert sum("lambda_e$ = $10^{-3}$" in label for label in labels) == 1

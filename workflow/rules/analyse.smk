@@ -55,6 +55,7 @@ for analysis, spec in ANALYSES.items():
             analysis=analysis,
             experiment=lambda w: STUDY.describe(w.experiment),
             caption=lambda w: STUDY.experiments[w.experiment].caption,
+            confidence=SETTINGS["confidence"],
             look=STUDY.look,
             code=code("figures.py", f"intrinsic_lr.analyses.{analysis}"),
         script:

@@ -31,6 +31,8 @@ RUNNING = mark_running(Path(".snakemake")) if workflow.is_main_process else None
 
 CONDA = "../../envs/intrinsic-lr.yaml"
 
+# Jobs draw into files, whatever a notebook's terminal asks for.
+os.environ["MPLBACKEND"] = "Agg"
 name_source(ROOT)
 shell.prefix(shell_prefix(workflow.overwrite_configfiles, Path.cwd()))
 

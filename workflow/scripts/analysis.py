@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from intrinsic_lr.analyses.tables import AnalysisData, write_table
+from intrinsic_lr.analyses.tables import AnalysisData, with_axes, write_table
 from intrinsic_lr.core.job_log import reported
 from intrinsic_lr.core.leases import leased
 
@@ -14,4 +14,4 @@ with (
     data = AnalysisData.read(params.experiment, snakemake.input, params.settings, device, snakemake.threads)
     tables = import_module(f"intrinsic_lr.analyses.{params.analysis}").measure(data)
     for name, file in snakemake.output.items():
-        write_table(tables[name], file)
+        write_table(with_axes(tables[name], data.experiment.points), file)

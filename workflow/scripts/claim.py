@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from intrinsic_lr.analyses.tables import write_table
+from intrinsic_lr.analyses.tables import with_axes, write_table
 from intrinsic_lr.claims.shared.spec import ClaimData
 from intrinsic_lr.claims.shared.verdicts import findings_table
 from intrinsic_lr.core.job_log import reported
@@ -14,7 +14,8 @@ with reported(snakemake.log[0]), leased(snakemake.resources.device, snakemake.co
     spec = data.spec
     claim = import_module(f"intrinsic_lr.claims.{spec.name}")
     table = claim.measure(data)
-    write_table(table, snakemake.output.table)
+    points = [point for experiment in spec.experiments.values() for point in experiment.points]
+    write_table(with_axes(table, points), snakemake.output.table)
     findings = claim.judge(table, spec)
     figure = f"results/figures/{spec.name}.svg"
     write_table(findings_table(spec.name, spec.source, figure, findings), snakemake.output.findings)

@@ -14,4 +14,4 @@ with reported(snakemake.log[0]):
     table = pd.read_csv(snakemake.input[0])
     analysis = import_module(f"intrinsic_lr.analyses.{params.analysis}")
     for name, files in snakemake.output.items():
-        save(getattr(analysis, f"draw_{name}")(table, experiment, look=look), files, look)
+        save(getattr(analysis, f"draw_{name}")(table, experiment, params.confidence, look=look), files, look)

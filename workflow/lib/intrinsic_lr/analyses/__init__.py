@@ -7,8 +7,8 @@ measures, and one for each figure that draws it. They import torch themselves wh
         # tidy tables by name; columns that name a point come from `with_point`
 
     @styled
-    def draw_<figure>(table: pd.DataFrame, experiment: Experiment) -> Figure
-        # from the table that the registry names
+    def draw_<figure>(table: pd.DataFrame, experiment: Experiment, confidence: float) -> Figure
+        # from the table that the registry names; points that differ in any axis are told apart, never averaged
 
 Its results are then `results/tables/<table>_<experiment>.csv` and `results/figures/<figure>_<experiment>.svg`.
 """

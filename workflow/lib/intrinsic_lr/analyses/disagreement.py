@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import combinations
-from textwrap import fill
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from intrinsic_lr.analyses.drawing import left_out, percent, setting_text
 from intrinsic_lr.analyses.tables import AnalysisData, differing_axes, same_intrinsic_lr
 from intrinsic_lr.core.seeding import stream_seed
 from intrinsic_lr.figures import style
@@ -68,58 +68,89 @@ def _compared(
 
 SIGNIFICANCE = 0.05
 """Below this p-value a total variation counts as above the floor (a filled marker)."""
+_COLUMNS = 3
+"""Panels of the total variation beside each other."""
+_NO_PAIRS = "no pair of settings with finite runs at equal intrinsic learning rate"
 
 
 @style.styled
-def draw_total_variation(table: pd.DataFrame, experiment: Experiment) -> Figure:
-    """Draw the total variation between settings of equal lambda_e against lambda_e t, with its floor."""
+def draw_total_variation(table: pd.DataFrame, experiment: Experiment, confidence: float) -> Figure:
+    """Draw the total variation between settings of equal lambda_e against lambda_e t, with its floor.
+
+    A panel for each kind of difference; where it holds several pairs of one rate, dashes tell them apart.
+    """
     rows = _against_reference(table, experiment).dropna(subset=["total_variation"])
-    kinds = list(dict.fromkeys(rows["differs"]))[:3]
+    kinds = list(dict.fromkeys(rows["kind"]))
+    pairs = rows.drop_duplicates(["point_a", "point_b"])
+    several = pairs.duplicated(["kind", "intrinsic_lr_a"]).any()
+    lines = dict(zip(dict.fromkeys(pairs["partner"]), style.DASHES, strict=False)) if several else {}
     rates = sorted(rows["intrinsic_lr_a"].unique())
     colours = style.ordered_colours(rates)
-    figure, axes = style.panels(1, max(len(kinds), 1), 3.0, sharey=True)
-    for panel, kind in zip(axes[0], kinds, strict=False):
-        for index, rate in enumerate(rates):
-            chosen = rows[(rows["differs"] == kind) & (rows["intrinsic_lr_a"] == rate)]
-            chosen = chosen.sort_values("intrinsic_time_a")
-            time, colour = chosen["intrinsic_time_a"], colours[rate]
-            errors = chosen["total_variation_low"], chosen["total_variation_high"]
-            panel.plot(time, chosen["total_variation"], color=colour, lw=1.4)
+    markers = {rate: style.MARKERS[index % len(style.MARKERS)] for index, rate in enumerate(rates)}
+    down, across = -(-max(len(kinds), 1) // _COLUMNS), min(max(len(kinds), 1), _COLUMNS)
+    figure, axes = style.panels(down, across, 3.0 * down, sharey=True)
+    for empty in axes.flat[max(len(kinds), 1) :]:
+        empty.remove()
+    for panel, kind in zip(axes.flat, kinds, strict=False):
+        for (*_, rate, partner), pair in rows[rows["kind"] == kind].groupby(_PAIR, sort=False):
+            if several and partner not in lines:
+                continue
+            pair, colour = pair.sort_values("intrinsic_time_a"), colours[rate]
+            time, dash = pair["intrinsic_time_a"], lines.get(partner, "-")
+            panel.plot(time, pair["total_variation"], color=colour, lw=1.4, ls=dash)
             for above, face in ((True, colour), (False, "white")):
-                part = chosen[(chosen["p_value"] <= SIGNIFICANCE) == above]
-                points = {"color": colour, "mfc": face, "marker": style.MARKERS[index % 6], "ms": 4.5, "ls": ""}
+                part = pair[(pair["p_value"] <= SIGNIFICANCE) == above]
+                points = {"color": colour, "mfc": face, "marker": markers[rate], "ms": 4.5, "ls": ""}
                 panel.plot(part["intrinsic_time_a"], part["total_variation"], **points)
-            panel.vlines(time, *errors, color=colour, lw=1)
-            panel.fill_between(time, chosen["null_mean"], chosen["null_q95"], color=colour, alpha=0.25, lw=0)
+            panel.vlines(time, pair["total_variation_low"], pair["total_variation_high"], color=colour, lw=1)
+            panel.fill_between(time, pair["null_mean"], pair["null_q95"], color=colour, alpha=0.25, lw=0)
         style.logarithmic(panel, "x", rows["intrinsic_time_a"])
         style.logarithmic(panel, "y", rows["total_variation"])
-        panel.set(xlabel=r"$\lambda_e t$", title=_differs_title(kind))
+        panel.set(xlabel=r"$\lambda_e t$", title=kind)
         style.ticks(panel, rows["intrinsic_time_a"])
-    axes[0, 0].set(ylabel="total variation of predicted labels")
+    for left in axes[:, 0]:
+        left.set(ylabel="total variation of predicted labels")
     handles = []
-    for index, rate in enumerate(rates):
+    for rate in rates:
         label = rf"$\lambda_e$ = {style.scientific(rate)}"
-        handles.append(style.handle(label, marker=style.MARKERS[index % 6], ms=4, color=colours[rate]))
-    floor = "floor: permutation null, mean to 95 %"
+        handles.append(style.handle(label, marker=markers[rate], ms=4, color=colours[rate]))
+    if several:
+        handles += [style.handle(text, color="0.3", ls=dash) for text, dash in lines.items()]
+    floor = "floor: permutation null, mean to 0.95 quantile"
     handles.append(plt.Rectangle((0, 0), 1, 1, color="0.5", alpha=0.4, lw=0, label=floor))
-    note = "no pair of settings with finite runs at equal intrinsic learning rate"
+    note = _NO_PAIRS
     if len(rows):
-        runs, count = int(rows["replicates_a"].min()), int(np.nan_to_num(rows["permutations"].max()))
+        runs, count = _runs(rows), int(np.nan_to_num(rows["permutations"].max()))
         note = (
             f"{runs} runs a side; open markers: not above the floor (p > {SIGNIFICANCE:g}, {count} permutations)\n"
-            "bars: conservative 95 % intervals of the true distance"
+            f"bars: conservative {percent(confidence)} intervals of the true distance"
         )
+        note += left_out(pairs["partner"], lines) if several else ""
     style.legend_below(figure, handles, 4, note)
     figure.suptitle(f"Distance in function space between settings of equal $\\lambda_e$ ({experiment.name})")
     return figure
 
 
+_PAIR = ["point_a", "point_b", "intrinsic_lr_a", "partner"]
+
+
 def _against_reference(table: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
-    """Keep the pairs whose first point is the first of its intrinsic learning rate; at equal rates only."""
+    """Keep the pairs whose first point is the first of its intrinsic learning rate and data set.
+
+    Adds, in words, the `kind` of difference, what the `partner` is, and the `data` where there are several sets.
+    """
+    named = {point.name: point for point in experiment.points}
     # The first of a rate is the last to be put in.
-    reference = {point.intrinsic_lr: point.name for point in reversed(experiment.points)}
-    same = table[table["same_intrinsic_lr"]]
-    return same[same["point_a"].isin(list(reference.values()))]
+    reference = {(point.dataset, point.intrinsic_lr): point.name for point in reversed(experiment.points)}
+    same = table[table["same_intrinsic_lr"].astype(bool) & table["point_a"].isin(list(reference.values()))]
+    several = len({dataset for dataset, _ in reference}) > 1
+    told: dict[str, list[str]] = {"data": [], "kind": [], "partner": []}
+    for row in same.itertuples():
+        data = f"data set {named[row.point_a].dataset}: " if several else ""
+        told["data"].append(data)
+        told["kind"].append(data + _differs_title(row.differs))
+        told["partner"].append(setting_text(named[row.point_b], row.differs.split("+")))
+    return same.assign(**{name: pd.Series(texts, same.index, object) for name, texts in told.items()})
 
 
 def _differs_title(kind: str) -> str:
@@ -131,8 +162,13 @@ def _differs_title(kind: str) -> str:
     return titles.get(kind, "differs in " + kind.replace("_", " ").replace("+", ", "))
 
 
+def _runs(rows: pd.DataFrame) -> str:
+    """Return the range of the numbers of runs a side."""
+    return style.count_text([*rows["replicates_a"], *rows["replicates_b"]])
+
+
 @style.styled
-def draw_disagreement(table: pd.DataFrame, experiment: Experiment) -> Figure:
+def draw_disagreement(table: pd.DataFrame, experiment: Experiment, confidence: float) -> Figure:
     """Draw how often runs disagree within and across settings beside what independent errors would give."""
     rows = _against_reference(table, experiment)
     if (rows["differs"] == "init_seed").any():
@@ -141,32 +177,32 @@ def draw_disagreement(table: pd.DataFrame, experiment: Experiment) -> Figure:
     rows = rows.sort_values("checkpoint", kind="stable").drop_duplicates(["point_a", "point_b"], keep="last")
     rows = rows.sort_index().reset_index(drop=True)
     bars = (
-        ("within one setting", (rows["within_a"] + rows["within_b"]) / 2, None, None),
-        ("across", rows["across"], rows["across_low"], rows["across_high"]),
-        ("excess of across", rows["excess"], rows["excess_low"], rows["excess_high"]),
-        ("test error $e$", (rows["error_a"] + rows["error_b"]) / 2, None, None),
-        ("independent errors, $2e(1-e)$", rows["independent_errors"], None, None),
+        ("within one setting", (rows["within_a"] + rows["within_b"]) / 2, None),
+        ("across", rows["across"], "across"),
+        ("excess of across", rows["excess"], "excess"),
+        ("test error $e$", (rows["error_a"] + rows["error_b"]) / 2, None),
+        ("independent errors, $2e(1-e)$", rows["independent_errors"], None),
     )
     figure, ((axes,),) = style.panels(1, 1, 3.0)
-    for index, (label, values, low, high) in enumerate(bars):
+    for index, (label, values, interval) in enumerate(bars):
         place = np.arange(len(rows)) + (index - 2) * 0.16
         axes.bar(place, values * 100, width=0.15, label=label, **style.bar_style(index))
-        if low is not None and high is not None:
-            error = np.nan_to_num(np.array([values - low, high - values]) * 100).clip(min=0)
-            axes.errorbar(place, values * 100, yerr=error, color="black", ls="", capsize=2, lw=1)
+        for at, row in zip(place, rows.to_dict("records") if interval else (), strict=False):
+            estimate = [100 * row[interval + end] for end in ("", "_low", "_high")]
+            style.error_bar(axes, at, estimate, color="black", capsize=2, lw=1)
     axes.axhline(0, color="0.3", lw=0.8)
     upright = 90 if len(rows) > _WRAPPED * figure.get_figwidth() / style.PAGE else 0
-    labels = [_pair_label(row, rows) for _, row in rows.iterrows()]
+    labels = [_pair_label(row, rows, figure) for _, row in rows.iterrows()]
     axes.set_xticks(range(len(rows)), labels, rotation=upright)
     axes.set_xlim(-0.9, max(len(rows), 1) - 0.1)
     axes.grid(axis="x", visible=False)
     axes.set(ylabel="share of test images (%)")
-    note = "no pair of settings with finite runs at equal intrinsic learning rate"
+    note = _NO_PAIRS
     if len(rows):
-        runs, times = int(rows["replicates_a"].min()), rows["intrinsic_time_a"]
-        low, high = f"{times.min():.2g}", f"{times.max():.2g}"
-        time = high if low == high else f"{low} to {high}"
-        note = f"{runs} runs a side at $\\lambda_e t$ = {time}; error bars: 95 % bootstrap intervals over runs"
+        ends = rows["intrinsic_time_a"].agg(["min", "max"])
+        time = " to ".join(dict.fromkeys(f"{end:.2g}" for end in ends))
+        note = f"{_runs(rows)} runs a side at $\\lambda_e t$ = {time}"
+        note += f"; error bars: {percent(confidence)} bootstrap intervals over runs"
     style.legend_below(figure, axes.get_legend_handles_labels()[0], 3, note)
     figure.suptitle(f"Disagreement of runs within and across settings ({experiment.name})")
     return figure
@@ -176,9 +212,13 @@ _WRAPPED = 6
 """Labels of up to so many groups of bars on a page's width stand level and wrapped; of more, upright."""
 
 
-def _pair_label(row: pd.Series, rows: pd.DataFrame) -> str:
+def _pair_label(row: pd.Series, rows: pd.DataFrame, figure: Figure) -> str:
+    """Return the rate of a pair, and as much else as tells it from the others."""
     label = rf"$\lambda_e$ = {style.scientific(row['intrinsic_lr_a'])}"
-    if rows["differs"].nunique() == 1:
+    of_kind = rows[rows["kind"] == row["kind"]]
+    ambiguous = of_kind["intrinsic_lr_a"].duplicated().any()
+    if len(of_kind) == len(rows) and not ambiguous:
         return label
-    width = 30 if len(rows) > _WRAPPED else 76 // len(rows)
-    return f"{label}\n{fill(_differs_title(row['differs']), width, break_long_words=False)}"
+    words = row["data"] + row["partner"] if ambiguous else row["kind"]
+    share = 0.3 if len(rows) > _WRAPPED else 0.7 / len(rows)
+    return f"{label}\n{style.wrapped(figure, words, 'small', share)}"

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pandas as pd
 from matplotlib.figure import Figure
 
-from intrinsic_lr.analyses.drawing import ACROSS_COLOUR, first_point, starting_times
-from intrinsic_lr.analyses.tables import AnalysisData, across_pairs, with_point
+from intrinsic_lr.analyses.drawing import ACROSS_COLOUR, first_point, percent, starting_times
+from intrinsic_lr.analyses.tables import ACROSS_INITIALISATIONS, AnalysisData, across_pairs, with_point
 from intrinsic_lr.figures.style import band, handle, legend_below, ordered_colours, panels, replicates_text, styled
 from intrinsic_lr.runs.trajectories import trajectory
 from intrinsic_lr.stats.intervals import summarize
@@ -72,37 +72,38 @@ def _add_nulls(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 @styled
-def draw_distance(table: pd.DataFrame, experiment: Experiment) -> Figure:
+def draw_distance(table: pd.DataFrame, experiment: Experiment, confidence: float) -> Figure:
     """Draw distance and cosine between checkpoints against their lag, with both nulls."""
-    table = first_point(table)
-    within = table[table["relation"] == "within"]
-    raw = within[within["layer"] == "all"]
-    starts = starting_times(raw)
+    table, which = first_point(table, experiment)
+    table = table[table["layer"] == "all"]
+    within, across = (table[table["relation"] == relation] for relation in ("within", ACROSS_INITIALISATIONS))
+    across = across[across["step"] == across["step"].max()]
+    starts = starting_times(within)
     colours = ordered_colours(starts)
     figure, ((distance, cosine),) = panels(1, 2, 3.2)
     for start in starts:
-        rows = raw[raw["step"] == start].sort_values("delta")
+        rows = within[within["step"] == start].sort_values("delta")
         band(distance, rows, "delta", "l2", color=colours[start], marker="o", ms=3, lw=1.4)
         distance.plot(rows["delta"], rows["ou_l2"], color=colours[start], ls="--", lw=1.1)
         band(cosine, rows, "delta", "cosine", color=colours[start], marker="o", ms=3, lw=1.4)
-    walk = raw.drop_duplicates("delta").sort_values("delta")
+    walk = within.drop_duplicates("delta").sort_values("delta")
     cosine.plot(walk["delta"], walk["sphere_walk_cosine"], color="black", ls=":", lw=1.4)
-    across = table[(table["relation"] == "across_initialisations") & (table["layer"] == "all")]
-    if len(across):
-        last = across[across["step"] == across["step"].max()]
-        distance.axhline(last["l2_mean"].mean(), color=ACROSS_COLOUR, lw=1.2, ls=(0, (6, 2)))
-        cosine.axhline(last["cosine_mean"].mean(), color=ACROSS_COLOUR, lw=1.2, ls=(0, (6, 2)))
+    for _, row in across.iterrows():
+        distance.axhline(row["l2_mean"], **_ACROSS)
+        cosine.axhline(row["cosine_mean"], **_ACROSS)
     distance.set(xlabel=r"$\Delta$ (steps)", ylabel=r"$\|w_T - w_{T+\Delta}\|$", title="Distance", ylim=(0, None))
     cosine.set(xlabel=r"$\Delta$ (steps)", ylabel=r"$\cos(w_T, w_{T+\Delta})$", title="Cosine")
     handles = [handle(f"$T$ = {start}", color=colours[start], marker="o", ms=3) for start in starts]
-    if raw.loc[raw["step"].isin(starts), "ou_l2"].notna().any():
+    if within.loc[within["step"].isin(starts), "ou_l2"].notna().any():
         handles.append(handle("OU process, fitted\nto the short lags", color="0.3", ls="--"))
     if walk["sphere_walk_cosine"].notna().any():
         handles.append(handle("noise-only walk on\nthe sphere", color="black", ls=":"))
     if len(across):
-        label = "two initialisations,\nat the last $T$"
-        handles.append(handle(label, color=ACROSS_COLOUR, ls=(0, (6, 2))))
-    note = f"mean and 95 % band over {replicates_text(table)}; all scale-invariant weights, raw"
-    legend_below(figure, handles, 4, note)
+        handles.append(handle("two initialisations,\nat the last $T$", **_ACROSS))
+    note = f"mean and {percent(confidence)} band over {replicates_text(table)}; all scale-invariant weights, raw"
+    legend_below(figure, handles, 4, note + which)
     figure.suptitle(f"Distances within a trajectory against the lag ({experiment.name})")
     return figure
+
+
+_ACROSS = {"color": ACROSS_COLOUR, "lw": 1.2, "ls": (0, (6, 2))}

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from intrinsic_lr.analyses.drawing import first_point
+from intrinsic_lr.analyses.drawing import first_point, partners
 from intrinsic_lr.analyses.tables import AnalysisData, across_pairs, with_point
 from intrinsic_lr.figures.style import HEAT, legend_below, panels, spread, styled
 from intrinsic_lr.runs.trajectories import label_trajectory, trajectory
@@ -85,35 +85,38 @@ def _disagreements(
 
 
 @styled
-def draw_epochs(table: pd.DataFrame, experiment: Experiment) -> Figure:
-    """Draw the checkpoint-by-checkpoint matrices of Fort et al. 2019, within a trajectory and across two."""
-    table = first_point(table)
-    relations = ["within", *(name for name in table["relation"].unique() if name.startswith("across"))][:2]
-    figure, axes = panels(len(relations), len(_EPOCHS), 2.15 * len(relations) + 0.3)
+def draw_epochs(table: pd.DataFrame, experiment: Experiment, confidence: float) -> Figure:
+    """Draw the checkpoint-by-checkpoint matrices of Fort et al. 2019, within a trajectory and across two.
+
+    They are means without intervals, so that the `confidence` of the others has no part in them.
+    """
+    table, which = first_point(table, experiment)
+    within = table[table["relation"] == "within"]
+    across = partners(table[table["relation"] != "within"], experiment)
+    parts = [("within", "", within), *across][:_ROWS]
+    figure, axes = panels(len(parts), len(_EPOCHS), 2.15 * len(parts) + 0.3)
     for column, (quantity, title, factor) in enumerate(_EPOCHS):
-        means = [
-            factor * table[table["relation"] == name].groupby(["step", "partner_step"])[quantity].mean().unstack()
-            for name in relations
-        ]
+        means = [factor * rows.groupby(["step", "partner_step"])[quantity].mean().unstack() for *_, rows in parts]
         values = np.concatenate([mean.to_numpy(dtype=float).ravel() for mean in means])
         values = values[np.isfinite(values)]
         limits = {"vmin": values.min(), "vmax": values.max()} if len(values) else {"vmin": 0, "vmax": 1}
         for row, mean in enumerate(means):
             image = _matrix(axes[row, column], mean, experiment, limits)
-            axes[row, column].set(title=title if row == 0 else "")
-            if row == len(relations) - 1:
-                axes[row, column].set_xlabel(r"$\lambda_e t$ of the " + ("other" if row else "second"))
+        axes[0, column].set(title=title)
+        axes[-1, column].set_xlabel(f"{_time(experiment)} of the " + ("other" if across else "second"))
         bar = figure.colorbar(image, ax=list(axes[:, column]), location="bottom", aspect=22, pad=0.03)
         bar.ax.tick_params(labelsize="x-small")
-    for row, relation in enumerate(relations):
-        axes[row, 0].set_ylabel(f"{_RELATIONS[relation]}\n" + r"$\lambda_e t$ of the one")
-    within = table[table["relation"] == "within"]
+    for row, (relation, partner, _) in enumerate(parts):
+        words = _RELATIONS[relation] + (f":\n{partner}" if partner else "")
+        axes[row, 0].set_ylabel(f"{words}\n{_time(experiment)} of the one")
     note = f"means over {within['replicate'].nunique()} trajectories or pairs of them; axes go from checkpoint to "
-    legend_below(figure, [], 1, note + "checkpoint, not in proportion to time")
+    legend_below(figure, [], 1, f"{note}checkpoint, not in proportion to time{which}")
     figure.suptitle(f"Checkpoint by checkpoint: weights and predictions ({experiment.name})")
     return figure
 
 
+_ROWS = 4
+"""At most so many kinds of pairs of trajectories are drawn."""
 _EPOCHS = (
     ("cosine", "cosine of weights", 1.0),
     ("disagreement", "disagreement (% of test images)", 100.0),
@@ -126,11 +129,16 @@ _RELATIONS = {
 }
 
 
+def _time(experiment: Experiment) -> str:
+    """Say what the axes count: steps where the first point, which is drawn, has no weight decay."""
+    return r"$\lambda_e t$" if experiment.points[0].intrinsic_lr else "step"
+
+
 def _matrix(axes: Axes, mean: pd.DataFrame, experiment: Experiment, limits: dict[str, float]):
     """Draw one matrix of checkpoints (rows) by checkpoints (columns), labelled with their times."""
     values = np.ma.masked_invalid(mean.to_numpy(dtype=float).reshape(mean.shape))
     image = axes.pcolormesh(values if mean.size else np.ma.masked_all((1, 1)), cmap=HEAT, **limits)
-    rate = experiment.points[0].intrinsic_lr or 1.0
+    rate = experiment.points[0].intrinsic_lr or 1
     for axis, steps in ((axes.xaxis, mean.columns), (axes.yaxis, mean.index)):
         shown = spread(range(len(steps)), 6)
         axis.set_ticks(np.array(shown) + 0.5, [f"{steps[place] * rate:.3g}" for place in shown])

@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from intrinsic_lr.analyses.drawing import drawn_points, percent, setting_text, varied_axes
 from intrinsic_lr.analyses.tables import AnalysisData, with_point
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.figures import style
@@ -25,42 +26,67 @@ def measure(data: AnalysisData) -> dict[str, pd.DataFrame]:
     return {"grid": pd.concat(rows)}
 
 
+_FACETS = 6
+"""At most so many settings of the other axes have panels of their own."""
+
+
 @style.styled
-def draw_grid(table: pd.DataFrame, experiment: Experiment) -> Figure:
-    """Draw test accuracy over learning rate and weight decay, and against the intrinsic learning rate."""
-    if not len(table):
+def draw_grid(table: pd.DataFrame, experiment: Experiment, confidence: float) -> Figure:
+    """Draw test accuracy over learning rate and weight decay, and against the intrinsic learning rate.
+
+    Points that differ in other axes stand in rows of panels of their own.
+    """
+    points = drawn_points(table, experiment)
+    if not points:
         raise InputError("grid: expected at least one point, got an empty table")
-    figure, ((heat, line),) = style.panels(1, 2, 3.5, width_ratios=[1.25, 1])
-    # Every rate keeps its row and column, though all its runs diverged.
-    cells = 100 * table.groupby(["lr", "weight_decay"])["test_accuracy_mean"].mean().unstack()
-    hatched = _heat_map(heat, cells)
-    _diagonals(heat, cells)
-    rates = sorted(table["lr"].unique())
-    colours = style.ordered_colours(rates)
-    handles = []
-    for index, rate in enumerate(rates):
-        rows = table[(table["lr"] == rate) & (table["intrinsic_lr"] > 0)].sort_values("intrinsic_lr")
-        values = {f"test_accuracy_{part}": rows[f"test_accuracy_{part}"] * 100 for part in ("mean", "low", "high")}
-        marker = style.MARKERS[index % len(style.MARKERS)]
-        line_style = {"marker": marker, "ms": 4, "lw": 1.2, "color": colours[rate]}
-        style.band(line, rows.assign(**values), "intrinsic_lr", "test_accuracy", **line_style)
-        handles.append(style.handle(rf"$\eta$ = {rate:g}", **line_style))
-    style.logarithmic(line, "x", table.loc[table["test_accuracy_mean"].notna(), "intrinsic_lr"])
-    line.set(
-        xlabel=r"intrinsic learning rate $\lambda_e = \eta\lambda$",
-        ylabel="test accuracy (%)",
-        title="The same, against $\\lambda_e$",
-    )
-    note = f"mean and 95 % band over {style.replicates_text(table)} per cell; dashed: equal $\\lambda_e$"
-    style.legend_below(figure, handles, 5, note + ("; hatched: no finite result" if hatched else ""))
-    figure.suptitle(f"Test accuracy after {int(table['step'].max())} steps ({experiment.name})")
+    others = [axis for axis in varied_axes(points) if axis not in ("lr", "weight_decay")]
+    facets = {}
+    for point in points:
+        facets.setdefault(setting_text(point, others), []).append(point.name)
+    shown = dict(list(facets.items())[:_FACETS])
+    quantities = [f"test_accuracy_{part}" for part in ("mean", "low", "high")]
+    table = table.assign(**{name: 100 * table[name] for name in quantities})
+    drawn = table[table["point"].isin([name for names in shown.values() for name in names])]
+    rates = sorted(drawn["lr"].unique())
+    looks = {
+        rate: {"marker": style.MARKERS[index % len(style.MARKERS)], "ms": 4, "lw": 1.2, "color": colour}
+        for index, (rate, colour) in enumerate(style.ordered_colours(rates).items())
+    }
+    known = drawn["test_accuracy_mean"].dropna()
+    limits = {"vmin": known.min(), "vmax": known.max()} if len(known) else {}
+    figure, axes = style.panels(len(shown), 2, 3.5 * len(shown), width_ratios=[1.25, 1])
+    hatched = False
+    for (heat, line), (text, names) in zip(axes, shown.items(), strict=True):
+        rows = drawn[drawn["point"].isin(names)]
+        # Every rate keeps its row and column, though all its runs diverged.
+        cells = rows.pivot(index="lr", columns="weight_decay", values="test_accuracy_mean")
+        hatched |= _heat_map(heat, cells, limits)
+        _diagonals(heat, cells)
+        for rate, of_rate in rows[rows["intrinsic_lr"] > 0].groupby("lr"):
+            style.band(line, of_rate, "intrinsic_lr", "test_accuracy", **looks[rate])
+        style.logarithmic(line, "x", rows.loc[rows["test_accuracy_mean"].notna(), "intrinsic_lr"])
+        line.set(xlabel=r"intrinsic learning rate $\lambda_e = \eta\lambda$", ylabel="test accuracy (%)")
+        heat.set_title("\n".join(filter(None, ["Test accuracy (%)", text])))
+        line.set_title("The same, against $\\lambda_e$")
+    note = f"mean and {percent(confidence)} band over {style.replicates_text(drawn)} per cell"
+    note += r"; dashed: equal $\lambda_e$"
+    if hatched:
+        note += "; hatched: no finite result"
+    if len(facets) > len(shown):
+        note += f"; {len(shown)} of {len(facets)} settings of {', '.join(others)} are drawn"
+    handles = [style.handle(rf"$\eta$ = {rate:g}", **look) for rate, look in looks.items()]
+    style.legend_below(figure, handles, 5, note)
+    lengths = style.count_text(drawn["step"])
+    figure.suptitle(f"Test accuracy after {lengths} steps ({experiment.name})")
     return figure
 
 
-def _heat_map(axes: Axes, cells: pd.DataFrame) -> bool:
+def _heat_map(axes: Axes, cells: pd.DataFrame, limits: dict[str, float]) -> bool:
     """Draw and annotate the cells, those without a value grey and hatched; return whether there are any."""
     values = cells.to_numpy()
-    image = axes.pcolormesh(np.ma.masked_invalid(values), cmap=style.HEAT, edgecolors="white", linewidth=0.5)
+    image = axes.pcolormesh(
+        np.ma.masked_invalid(values), cmap=style.HEAT, edgecolors="white", linewidth=0.5, **limits
+    )
     for y, x in np.ndindex(values.shape):
         if not np.isfinite(values[y, x]):
             axes.add_patch(
@@ -78,7 +104,7 @@ def _heat_map(axes: Axes, cells: pd.DataFrame) -> bool:
     axes.set_xticks(np.arange(cells.shape[1]) + 0.5, [f"{value:g}" for value in cells.columns])
     axes.set_yticks(np.arange(cells.shape[0]) + 0.5, [f"{value:g}" for value in cells.index])
     axes.grid(visible=False)
-    axes.set(xlabel=r"weight decay $\lambda$", ylabel=r"learning rate $\eta$", title="Test accuracy (%)")
+    axes.set(xlabel=r"weight decay $\lambda$", ylabel=r"learning rate $\eta$")
     return not np.isfinite(values).all()
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from intrinsic_lr.analyses.drawing import drawn_points, left_out, lines_of, percent, rounded, variants
 from intrinsic_lr.analyses.tables import AnalysisData, with_point
 from intrinsic_lr.figures import style
 from intrinsic_lr.stats.intervals import summarize
@@ -22,10 +23,10 @@ def _phases(data: AnalysisData, point: PlannedPoint) -> pd.DataFrame:
     ensemble = data.ensembles[point.name]
     trace = ensemble.trace()
     trace = trace[(trace["step"] > 0) & (trace["step"] <= point.length)]
-    trace = trace.assign(
-        part=np.ceil(10 * trace["step"] / point.length).astype(int),
-        effective_gradient_norm=np.log(trace["unit_gradient_squared_norm"]) / 2,
-    )
+    with np.errstate(divide="ignore"):
+        logarithm = np.log(trace["unit_gradient_squared_norm"]) / 2
+    part = np.ceil(10 * trace["step"] / point.length).astype(int)
+    trace = trace.assign(part=part, effective_gradient_norm=logarithm)
     # What a replicate did before it was lost, within the same part, is no mean of the part.
     means = trace.groupby(["part", "replicate"], as_index=False)[QUANTITIES].mean(skipna=False)
     # A geometric mean: where training diverges, a few huge gradients would drown all others.
@@ -39,34 +40,41 @@ def _phases(data: AnalysisData, point: PlannedPoint) -> pd.DataFrame:
 
 
 @style.styled
-def draw_phase(table: pd.DataFrame, experiment: Experiment) -> Figure:
+def draw_phase(table: pd.DataFrame, experiment: Experiment, confidence: float) -> Figure:
     """Draw effective gradient norm and training loss against the effective learning rate.
 
     Left, the path of each point over the tenths of its training, with the lines on which the norm is in
     equilibrium, effective learning rate times gradient norm = sqrt(2 lambda_e). Right, the late training loss.
     """
+    points = drawn_points(table, experiment)
     figure, ((plane, loss),) = style.panels(1, 2, 3.3)
-    rates = sorted({float(f"{rate:.1e}") for rate in table["intrinsic_lr"]})
+    rates = sorted({rounded(point.intrinsic_lr) for point in points})
     colours = style.ordered_colours(rates) if rates != [0.0] else {0.0: "0.3"}
-    late = table[table["part"] == table["part"].max()]
-    for _, path in table.groupby("point", sort=False):
-        path, colour = path.sort_values("part"), colours[float(f"{path['intrinsic_lr'].iloc[0]:.1e}")]
-        norms = path["effective_gradient_norm_mean"]
-        plane.plot(path["effective_lr_mean"], norms, color=colour, lw=0.8, alpha=0.6)
+    # On the sphere the effective learning rate itself tells these axes apart.
+    on_axis = [point for point in points if point.constraint == "sphere"]
+    texts = variants(points, {point.name: ("lr", "init_scale") for point in on_axis})
+    lines = lines_of(texts.values())
+    late = table.sort_values("part").drop_duplicates("point", keep="last")
+    regimes = {point: _regime(last) for point, last in late.set_index("point").iterrows()}
+    for point in points:
+        if texts[point.name] not in lines:
+            continue
+        path = table[table["point"] == point.name].sort_values("part")
+        line_style = {"color": colours[rounded(point.intrinsic_lr)], "alpha": 0.6, "lw": 0.8}
+        line_style |= {"ms": 2, "markevery": (0, 3), **lines[texts[point.name]]}
+        plane.plot(path["effective_lr_mean"], path["effective_gradient_norm_mean"], **line_style)
         last = path.iloc[-1]
-        marker = _REGIME_MARKERS[max(_REGIME_MARKERS, key=last.__getitem__)]
         for panel, value in ((plane, "effective_gradient_norm"), (loss, "batch_loss")):
-            mean, low, high = (last[f"{value}_{part}"] for part in ("mean", "low", "high"))
-            panel.errorbar(
-                last["effective_lr_mean"], mean, yerr=np.nan_to_num([[mean - low], [high - mean]]).clip(min=0),
-                color=colour, marker=marker, ms=5, lw=1, ls="",
-            )  # fmt: skip
+            estimate = [last[f"{value}_{part}"] for part in ("mean", "low", "high")]
+            look = {"color": line_style["color"], "marker": _REGIMES[regimes[point.name]], "ms": 5, "lw": 1}
+            style.error_bar(panel, last["effective_lr_mean"], estimate, **look)
     span = np.array([late["effective_lr_mean"].min(), late["effective_lr_mean"].max()])
     shown = [rate for rate in style.spread(rates, 5) if rate > 0]
     for rate in shown:
         plane.plot(span, (2 * rate) ** 0.5 / span, color=colours[rate], ls=":", lw=1.1)
     norms = table["effective_gradient_norm_mean"]
-    plane.set_ylim(norms[norms > 0].min() / 2, norms.max() * 2)
+    if (norms > 0).any():
+        plane.set_ylim(norms[norms > 0].min() / 2, norms.max() * 2)
     for panel in (plane, loss):
         style.logarithmic(panel, "x", table["effective_lr_mean"])
         panel.set(xlabel=r"effective learning rate $\eta/\|w\|^2$ (per step)")
@@ -75,16 +83,26 @@ def draw_phase(table: pd.DataFrame, experiment: Experiment) -> Figure:
     plane.set(ylabel=r"effective gradient norm $\|\hat g\|$", title="Phase diagram")
     loss.set(ylabel="training loss of a mini-batch (nats)", title="Loss in the last tenth")
     handles = [style.handle(rf"$\lambda_e$ = {style.scientific(rate)}", color=colours[rate]) for rate in shown]
-    for name, marker in _REGIME_MARKERS.items():
-        if late[name].sum() > 0:
+    if len(lines) > 1:
+        handles += [style.handle(text, color="0.3", lw=0.8, ms=2, **line) for text, line in lines.items()]
+    for name, marker in _REGIMES.items():
+        if name in regimes.values():
             handles.append(style.handle(name.replace("_", " "), color="0.3", marker=marker, ls="", ms=5))
     if shown:
         label = r"equilibrium: $\|\hat g\|\,\eta/\|w\|^2 = (2\lambda_e)^{1/2}$"
         handles.append(style.handle(label, color="0.3", ls=":"))
-    note = f"mean and 95 % interval over {style.replicates_text(late)} per setting"
-    style.legend_below(figure, handles, 4, f"markers: last tenth of the training, {note}")
+    note = f"mean and {percent(confidence)} interval over {style.replicates_text(late)} per setting"
+    note = f"markers: last tenth of the training, {note}{left_out(texts.values(), lines)}"
+    style.legend_below(figure, handles, 4, note)
     figure.suptitle(f"Gradient norm and loss against the effective learning rate ({experiment.name})")
     return figure
 
 
-_REGIME_MARKERS = {CONVERGING: "o", CHAOTIC: "s", DIVERGED: "X"}
+_UNKNOWN = "regime not known"
+_REGIMES = {CONVERGING: "o", CHAOTIC: "s", DIVERGED: "X", _UNKNOWN: "."}
+
+
+def _regime(last: pd.Series) -> str:
+    """Return the regime that most replicates of a point end in, the first of several."""
+    counts = last[[CONVERGING, CHAOTIC, DIVERGED]].astype(float).fillna(0)
+    return str(counts.idxmax()) if counts.max() > 0 else _UNKNOWN

@@ -1,7 +1,7 @@
 """What all analyses share: what they are given, columns that name a point, pairs of points, writing of tables."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,13 @@ from intrinsic_lr.core.storage import atomic_path, note_written
 from intrinsic_lr.data.prepared import true_labels
 from intrinsic_lr.runs.ensembles import Ensemble, open_ensemble
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
+from intrinsic_lr.study.points import Point
 
 POINT_COLUMNS = (
     "lr", "weight_decay", "intrinsic_lr", "momentum", "batch_size",
     "schedule", "model", "init_seed", "init_sharing", "init_scale",
 )  # fmt: skip
-_IDENTITY = (
-    "dataset", "model", "batch_size", "lr", "weight_decay", "schedule",
-    "momentum", "init_seed", "init_sharing", "init_scale", "augmentation", "dtype", "data_order", "constraint",
-    "precision",
-)  # fmt: skip
+AXES = tuple(axis.name for axis in fields(Point))
 ACROSS_INITIALISATIONS = "across_initialisations"
 ACROSS_REPLICATES = "across_replicates"
 
@@ -81,13 +78,24 @@ def with_point(frame: pd.DataFrame, point: PlannedPoint) -> pd.DataFrame:
     return pd.concat([front, frame], axis=1)
 
 
+def with_axes(frame: pd.DataFrame, points: Iterable[PlannedPoint]) -> pd.DataFrame:
+    """Append the axes of the points that a table names in `point`, or in `point_a` and `point_b`, if they lack."""
+    points, columns = list(points), {}
+    for suffix in ("", "_a", "_b"):
+        for axis in AXES if f"point{suffix}" in frame else ():
+            if f"{axis}{suffix}" not in frame:
+                values = {point.name: getattr(point, axis) for point in points}
+                columns[f"{axis}{suffix}"] = frame[f"point{suffix}"].map(values)
+    return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)
+
+
 def differing_axes(a: PlannedPoint, b: PlannedPoint) -> list[str]:
     """Return the axes in which two points differ.
 
     A learning rate and a weight decay that differ at equal intrinsic rate count as `lr` alone; where the
     intrinsic rate differs, it is named in place of the weight decay.
     """
-    axes = [axis for axis in _IDENTITY if getattr(a, axis) != getattr(b, axis)]
+    axes = [axis for axis in AXES if getattr(a, axis) != getattr(b, axis)]
     if "weight_decay" in axes:
         axes.remove("weight_decay")
         if not same_intrinsic_lr(a, b):

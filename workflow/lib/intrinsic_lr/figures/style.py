@@ -1,12 +1,14 @@
 """The look of all figures, and the pieces that they share.
 
-Width and font are set by a `Look`. All else is the same in every figure: a palette safe for colour-blind readers,
-viridis for ordered quantities, markers or dashes beside colours, and text that stays text in vector formats.
+Width and font are set by a `Look`. All else is the same in every figure, whatever a user's matplotlibrc says: a
+palette safe for colour-blind readers, markers or dashes beside colours, and text that stays text in vector
+formats.
 """
 
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
@@ -62,17 +64,11 @@ _METADATA: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Look:
-    """What a figure has to fit into.
+    """What a figure has to fit into."""
 
-    Attributes:
-        width: inches.
-        family: font family: `serif`, `sans-serif`, `monospace`, or the name of an installed font.
-        size: size of the text in points; titles are larger, tick labels and legends smaller, in proportion.
-    """
-
-    width: float = PAGE
-    family: str = "DejaVu Sans"
-    size: float = 9.0
+    width: float = PAGE  # inches
+    family: str = "DejaVu Sans"  # `serif`, `sans-serif`, `monospace`, or the name of an installed font
+    size: float = 9.0  # of the text in points; titles are larger, tick labels and legends smaller, in proportion
 
     @staticmethod
     def read(text: str) -> "Look":
@@ -87,14 +83,15 @@ class Look:
             ) from None
         return look
 
-    def parameters(self) -> dict[str, Any]:
-        """Return matplotlib's parameters of a figure that looks like this."""
-        return STYLE | {
+    def in_use(self) -> AbstractContextManager[None]:
+        """Return a context in which matplotlib draws and writes in this look, from its own defaults on."""
+        parameters = STYLE | {
             "figure.figsize": (self.width, self.width / 2),
             "font.family": [self.family],
             "font.size": self.size,
             "mathtext.fontset": "dejavuserif" if self.family == "serif" else "dejavusans",
         }
+        return plt.style.context(["default", sns.axes_style("ticks"), parameters])
 
 
 DEFAULT = Look()
@@ -102,7 +99,7 @@ DEFAULT = Look()
 
 def save(figure: Figure, paths: Iterable[str], look: Look = DEFAULT) -> None:
     """Write a figure, drawn in this look, to files whose endings say the format; always with the same bytes."""
-    with plt.rc_context(look.parameters()):
+    with look.in_use():
         for path in paths:
             extension = str(path).rsplit(".", 1)[1]
             with atomic_path(path) as temporary:
@@ -116,7 +113,7 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
     @wraps(draw)
     def in_style(*arguments: Any, look: Look = DEFAULT, **options: Any) -> Figure:
-        with sns.axes_style("ticks"), plt.rc_context(look.parameters()):
+        with look.in_use():
             figure = draw(*arguments, **options)
             if figure.get_suptitle():
                 figure.suptitle(wrapped(figure, figure.get_suptitle(), "large"))

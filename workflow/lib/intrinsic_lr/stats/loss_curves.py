@@ -54,14 +54,18 @@ def late_over_best(loss: ArrayLike, window: float, late: float) -> tuple[float, 
     return float(held.min()), float(loss[-max(1, round(late * len(loss))) :].mean())
 
 
-def regime(batch_loss: ArrayLike, classes: int) -> str:
+def regime(batch_loss: ArrayLike, classes: int) -> str | None:
     """Return the regime of one run on the sphere: `CONVERGING`, `CHAOTIC` or `DIVERGED`.
 
     Kodryan et al. 2022 (arXiv:2209.03695) tell by eye whether the loss converges, stays in a chaotic equilibrium,
     or ends as a random walk at the loss of guessing. The rule is derived from that; it compares means of quarters
-    of `batch_loss` (T,), in nats and evenly spaced, so that single mini-batches do not decide.
+    of `batch_loss` (T,), in nats and evenly spaced, so that single mini-batches do not decide. Of fewer than four
+    losses it compares the last two; a single one can only have diverged, or its regime is None.
     """
-    third, last = (part.mean() for part in np.array_split(np.asarray(batch_loss, np.float64), 4)[2:])
-    if not math.isfinite(last) or last > DIVERGED_SHARE * math.log(classes):
+    loss = np.asarray(batch_loss, np.float64)
+    means = [part.mean() for part in np.array_split(loss, min(4, len(loss)))]
+    if not math.isfinite(means[-1]) or means[-1] > DIVERGED_SHARE * math.log(classes):
         return DIVERGED
-    return CONVERGING if last < FALLING * third else CHAOTIC
+    if len(means) == 1:
+        return None
+    return CONVERGING if means[-1] < FALLING * means[-2] else CHAOTIC
