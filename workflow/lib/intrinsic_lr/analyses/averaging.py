@@ -115,6 +115,11 @@ def swa_table(checkpoints: Checkpoints, interpolation: int) -> pd.DataFrame:
                     mean = {name: (value / count).to(last[name]) for name, value in total.items()}
                     middle = score(checkpoints.model, mean, checkpoints.data)
                     parts.append(_rows({**labels, "average": "window", "averaged": count}, [middle], *ends))
+    if not parts:
+        # A single checkpoint has no pair, but the table its columns.
+        none = scores[steps[0]]
+        labels |= {"step": steps[0], "delta": 0, "average": "pair", "averaged": 2}
+        parts.append(_rows(labels, [none], none, none).head(0))
     return pd.concat(parts, ignore_index=True)
 
 

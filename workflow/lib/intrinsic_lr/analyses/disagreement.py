@@ -15,9 +15,13 @@ from intrinsic_lr.analyses.drawing import left_out, percent, setting_text
 from intrinsic_lr.analyses.tables import AnalysisData, differing_axes, same_intrinsic_lr
 from intrinsic_lr.core.seeding import stream_seed
 from intrinsic_lr.figures import style
-from intrinsic_lr.stats.disagreement import compare
+from intrinsic_lr.stats.disagreement import COLUMNS, compare
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 
+KEYS = (
+    "point_a", "point_b", "differs", "same_intrinsic_lr", "intrinsic_lr_a", "intrinsic_lr_b", "checkpoint", "step_a",
+    "step_b", "intrinsic_time_a", "intrinsic_time_b",
+)  # fmt: skip
 Comparison = tuple[PlannedPoint, PlannedPoint, int, int, int]
 """Point, partner, number of the checkpoint, and its step of each."""
 
@@ -28,7 +32,8 @@ def measure(data: AnalysisData) -> dict[str, pd.DataFrame]:
     # Counting releases the interpreter's lock, so that threads count side by side.
     with ThreadPoolExecutor(data.threads) as threads:
         rows = threads.map(partial(_compared, data, truth), _comparisons(data.experiment))
-        return {"disagreement": pd.DataFrame(rows)}
+        # Where there is no pair, the table has its columns all the same.
+        return {"disagreement": pd.DataFrame(rows, columns=[*KEYS, *COLUMNS])}
 
 
 def _comparisons(experiment: Experiment) -> Iterator[Comparison]:
@@ -44,26 +49,18 @@ def _compared(
 ) -> dict[str, Any]:
     """Return one row of the table. It reads the labels that it compares and no others."""
     (a, b, checkpoint, step_a, step_b), settings = comparison, data.settings
-    return {
-        "point_a": a.name,
-        "point_b": b.name,
-        "differs": "+".join(differing_axes(a, b)),
-        "same_intrinsic_lr": same_intrinsic_lr(a, b),
-        "intrinsic_lr_a": a.intrinsic_lr,
-        "intrinsic_lr_b": b.intrinsic_lr,
-        "checkpoint": checkpoint,
-        "step_a": step_a,
-        "step_b": step_b,
-        "intrinsic_time_a": step_a * a.intrinsic_lr,
-        "intrinsic_time_b": step_b * b.intrinsic_lr,
-        **compare(
-            data.ensembles[a.name].labels(step_a),
-            data.ensembles[b.name].labels(step_b),
-            *truth[a.dataset],
-            **{name: settings[name] for name in ("permutations", "bootstrap", "confidence")},
-            seed=stream_seed(settings["seed"], "disagreement", a.name, b.name, checkpoint),
-        ),
-    }
+    keys = (
+        a.name, b.name, "+".join(differing_axes(a, b)), same_intrinsic_lr(a, b), a.intrinsic_lr, b.intrinsic_lr,
+        checkpoint, step_a, step_b, step_a * a.intrinsic_lr, step_b * b.intrinsic_lr,
+    )  # fmt: skip
+    compared = compare(
+        data.ensembles[a.name].labels(step_a),
+        data.ensembles[b.name].labels(step_b),
+        *truth[a.dataset],
+        **{name: settings[name] for name in ("permutations", "bootstrap", "confidence")},
+        seed=stream_seed(settings["seed"], "disagreement", a.name, b.name, checkpoint),
+    )
+    return dict(zip(KEYS, keys, strict=True)) | compared
 
 
 SIGNIFICANCE = 0.05

@@ -27,6 +27,7 @@ QUANTITIES = (
     "excess_share", "excess_share_low", "excess_share_high", "error_a", "error_b", "independent_errors",
 )  # fmt: skip
 """What `compare` measures, in the order of its columns."""
+COLUMNS = ("replicates_a", "replicates_b", "missing_a", "missing_b", *QUANTITIES, "permutations", "bootstrap")
 
 
 def predicted_labels(logits: ArrayLike) -> np.ndarray:
@@ -143,7 +144,7 @@ def compare(
     confidence: float,
     seed: int,
 ) -> dict[str, float | int]:
-    """Compare two settings at one checkpoint: one row of the disagreement table, `QUANTITIES` and counts of runs.
+    """Compare two settings at one checkpoint: one row of the disagreement table, `COLUMNS`.
 
     Runs with a -1 are left out of the predicted labels (n, N) and (m, N), and with fewer than two on a side every
     quantity is NaN. `permutations` splits and `bootstrap` resamples are drawn from `seed`; `null_mean` and

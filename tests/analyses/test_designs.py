@@ -1,0 +1,85 @@
+"""Odd but valid designs: every analysis measures them, and every figure of its tables is drawn."""
+
+from importlib import import_module
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from intrinsic_lr.analyses.tables import AnalysisData, with_axes, write_table
+from intrinsic_lr.commands import extract, train
+from intrinsic_lr.study.analyses import ANALYSES
+from intrinsic_lr.study.experiment import Experiment, PlannedPoint
+from plans import extract_words, plan, timeline, train_words, write_noise
+from test_figures import collisions
+
+MLP = {"kind": "mlp", "width": 8}
+SETTINGS = {"confidence": 0.5, "interpolation": 1, "permutations": 20, "bootstrap": 20, "seed": 0}
+TWO_SEEDS = ({"init_seed": 0}, {"init_seed": 1})
+SHARED = tuple({"init_seed": seed, "init_sharing": "shared"} for seed in (0, 1, 2))
+
+
+def trained(folder, points, replicates=3, checkpoints=(0, 3, 6), trace_every=1, compare="all", model=MLP):
+    """Train points of noise, given by their axes; return the data of an analysis of them."""
+    files, planned = [], []
+    sets = {name: write_noise(folder / "data", name, seed) for seed, name in enumerate("de")}
+    for axes in points:
+        point = PlannedPoint(
+            **{"dataset": "d", "model": "mlp", "batch_size": 5, "lr": 0.1, "weight_decay": 0.05, **axes},
+            length=checkpoints[-1],
+            steps=checkpoints,
+        )
+        block = folder / "runs" / point.name / "block_0000"
+        own = {key: getattr(point, key) for key in ("init_seed", "init_sharing", "momentum", "init_scale")}
+        of_point = plan(
+            **{"model": model, "timeline": timeline((point.length, point.lr, point.weight_decay)), **own},
+            point=point.name, checkpoints=checkpoints, trace_every=trace_every, log_every=2, replicates=(0, replicates),
+        )  # fmt: skip
+        train.main(train_words(of_point, sets[point.dataset], block))
+        extract.main(extract_words(sets[point.dataset], block))
+        files += [str(block / "run.json"), *map(str, sets[point.dataset])]
+        planned.append(point)
+    experiment = Experiment("odd", tuple(planned), replicates, compare)
+    return AnalysisData.read(experiment.to_json(), files, SETTINGS, "cpu", 1)
+
+
+def products(data, analysis, folder):
+    """Return the figures of an analysis, drawn from its tables as they are written and read."""
+    module, spec = import_module(f"intrinsic_lr.analyses.{analysis}"), ANALYSES[analysis]
+    tables = module.measure(data)
+    assert set(tables) == set(spec.tables)
+    for name, table in tables.items():
+        write_table(with_axes(table, data.experiment.points), folder / f"{name}.csv")
+    table = pd.read_csv(folder / f"{spec.draws_from}.csv")
+    figures = [getattr(module, f"draw_{figure}")(table, data.experiment, 0.5) for figure in spec.figures]
+    assert [collisions(figure) for figure in figures] == [[]] * len(figures), analysis
+    plt.close("all")
+    return figures
+
+
+DESIGNS = {
+    "one replicate": {"points": TWO_SEEDS, "replicates": 1},
+    "two replicates": {"points": TWO_SEEDS, "replicates": 2},
+    "one checkpoint": {"points": TWO_SEEDS, "checkpoints": (6,)},
+    "two checkpoints": {"points": TWO_SEEDS, "checkpoints": (3, 6)},
+    "one point": {"points": [{}]},
+    "seeds that share their weights": {"points": SHARED},
+    "two data sets": {"points": [{"dataset": "d"}, {"dataset": "e"}]},
+    "two data sets and seeds": {"points": [{"dataset": d, **seed} for d in "de" for seed in TWO_SEEDS]},
+    "no equal pairs": {"points": [{"lr": 0.1}, {"lr": 0.2}], "compare": "same_intrinsic_lr"},
+    "no weight decay": {"points": [{"weight_decay": 0.0}, {"weight_decay": 0.0, "lr": 0.2}]},
+    "all diverged": {"points": TWO_SEEDS, "model": {**MLP, "norm": "none"}, "lr": 1e30},
+    **{f"{6 // every} trace points": {"points": TWO_SEEDS, "trace_every": every} for every in (6, 3, 2)},
+}
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_odd_designs_give_tables_and_figures(design, tmp_path):
+    options = dict(DESIGNS[design])
+    if "lr" in options:
+        lr = options.pop("lr")
+        options["points"] = [{**axes, "lr": lr} for axes in options["points"]]
+    data = trained(tmp_path, **options)
+    for analysis in ANALYSES:
+        products(data, analysis, tmp_path)
