@@ -3,16 +3,15 @@
 from importlib import import_module
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import pytest
+from test_figures import collisions
 
 from intrinsic_lr.analyses.tables import AnalysisData, with_axes, write_table
 from intrinsic_lr.commands import extract, train
 from intrinsic_lr.study.analyses import ANALYSES
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 from plans import extract_words, plan, timeline, train_words, write_noise
-from test_figures import collisions
 
 MLP = {"kind": "mlp", "width": 8}
 SETTINGS = {"confidence": 0.5, "interpolation": 1, "permutations": 20, "bootstrap": 20, "seed": 0}
@@ -34,8 +33,9 @@ def trained(folder, points, replicates=3, checkpoints=(0, 3, 6), trace_every=1, 
         own = {key: getattr(point, key) for key in ("init_seed", "init_sharing", "momentum", "init_scale")}
         of_point = plan(
             **{"model": model, "timeline": timeline((point.length, point.lr, point.weight_decay)), **own},
-            point=point.name, checkpoints=checkpoints, trace_every=trace_every, log_every=2, replicates=(0, replicates),
-        )  # fmt: skip
+            **{"point": point.name, "checkpoints": checkpoints, "replicates": (0, replicates)},
+            **{"trace_every": trace_every, "log_every": 2},
+        )
         train.main(train_words(of_point, sets[point.dataset], block))
         extract.main(extract_words(sets[point.dataset], block))
         files += [str(block / "run.json"), *map(str, sets[point.dataset])]
@@ -69,7 +69,7 @@ DESIGNS = {
     "two data sets and seeds": {"points": [{"dataset": d, **seed} for d in "de" for seed in TWO_SEEDS]},
     "no equal pairs": {"points": [{"lr": 0.1}, {"lr": 0.2}], "compare": "same_intrinsic_lr"},
     "no weight decay": {"points": [{"weight_decay": 0.0}, {"weight_decay": 0.0, "lr": 0.2}]},
-    "all diverged": {"points": TWO_SEEDS, "model": {**MLP, "norm": "none"}, "lr": 1e30},
+    "all diverged": {"points": TWO_SEEDS, "model": {**MLP, "affine": True, "head": "trained"}, "lr": 1e30},
     **{f"{6 // every} trace points": {"points": TWO_SEEDS, "trace_every": every} for every in (6, 3, 2)},
 }
 

@@ -19,8 +19,8 @@ from intrinsic_lr.stats.disagreement import COLUMNS, compare
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 
 KEYS = (
-    "point_a", "point_b", "differs", "same_intrinsic_lr", "intrinsic_lr_a", "intrinsic_lr_b", "checkpoint", "step_a",
-    "step_b", "intrinsic_time_a", "intrinsic_time_b",
+    "point_a", "point_b", "differs", "same_intrinsic_lr", "intrinsic_lr_a", "intrinsic_lr_b", "checkpoint",
+    "step_a", "step_b", "intrinsic_time_a", "intrinsic_time_b",
 )  # fmt: skip
 Comparison = tuple[PlannedPoint, PlannedPoint, int, int, int]
 """Point, partner, number of the checkpoint, and its step of each."""

@@ -135,5 +135,5 @@ def _across_bars(axes: Axes, across: Sequence[tuple[str, str, pd.DataFrame]], qu
             estimate = [row[f"{quantity}{suffix}_{part}"] for part in ("mean", "low", "high")]
             error_bar(axes, place + offset, estimate, color=colour, marker=marker, ms=5, capsize=3)
         labels.append(which.replace(" ", "\n") or _RELATIONS[relation])
-    axes.set_xticks(range(len(labels)), labels)
+    axes.set_xticks(range(len(labels)), labels, rotation=90 if len(labels) > 2 else 0)
     axes.set_xlim(-0.6, max(len(labels), 1) - 0.4)

@@ -276,10 +276,13 @@ SHORT_SPAN = 30
 
 
 def logarithmic(axes: Axes, axis: str, values: Any) -> None:
-    """Make an axis logarithmic if any of its values can be shown there: diverged runs leave none."""
+    """Make an axis logarithmic if any of its values can be shown there: diverged runs leave none.
+
+    One along which they do not even double stays linear, where its labels are few.
+    """
     values = np.asarray(values, dtype=float)
     values = values[np.isfinite(values) & (values > 0)]
-    if not values.size:
+    if not values.size or (axis == "x" and values.max() < 2 * values.min()):
         return
     axes.set(**{f"{axis}scale": "log"})
     if axis == "x" and values.max() < SHORT_SPAN * values.min():
