@@ -11,6 +11,8 @@ from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
 import intrinsic_lr
+from intrinsic_lr.study.config_files import merge_files
+from intrinsic_lr.study.study import Study
 from projects import REPOSITORY, install_make, new_project
 
 
@@ -59,3 +61,11 @@ def test_library(trained, monkeypatch):
 def test_library_lists_every_public_name():
     listed = re.findall(r"`(\w+)`", (REPOSITORY / "docs/library.md").read_text().split("## What there is")[1])
     assert set(intrinsic_lr.__all__) <= set(listed)
+
+
+@pytest.mark.parametrize(
+    "text", re.findall(r"```yaml\n(.*?)```", (REPOSITORY / "docs/faq.md").read_text(), re.DOTALL)
+)
+def test_configs_of_the_questions_are_accepted(text, tmp_path):
+    (tmp_path / "mine.yaml").write_text(text)
+    assert Study.read(merge_files([tmp_path / "mine.yaml"])).trainings

@@ -63,7 +63,7 @@ def test_moved_with_its_results(project, finished):
 
 
 def test_a_member_is_trained_again_alone_from_its_record(finished, tmp_path, monkeypatch):
-    """From the plan in run.json, with the member in place of the block, as README.md shows."""
+    """From the plan in run.json, with the member in place of the block, as docs/faq.md shows."""
     folder = next(finished.glob("results/runs/digits_300-small-*/block_0000"))
     record = json.loads((folder / "run.json").read_text())
     words = shlex.split(record["command"])
