@@ -90,6 +90,7 @@ bench: $(VENV)/runtime.stamp ## measure how fast it runs, against plain PyTorch 
 docs: $(VENV)/dev.stamp ## build the documentation into site/, with warnings as errors
 	@python docs/configuration.py
 	@python docs/rooms.py docs/figures/rooms.svg
+	@snakemake --rulegraph 2> /dev/null | python docs/rulegraph.py docs/figures/rulegraph.svg
 	@python -m sphinx -W --keep-going --quiet -b html docs site
 	@echo "== done: open site/index.html"
 

@@ -53,19 +53,19 @@ def places(graph: networkx.DiGraph) -> dict[str, tuple[float, float]]:
     return {room: (0.8 * column[room], height[room]) for room in graph}
 
 
-def draw(graph: networkx.DiGraph, file: str) -> None:
-    """Draw the graph into an SVG or PNG file."""
-    graph = networkx.transitive_reduction(graph)
-    place = places(graph)
+def draw(
+    graph: networkx.DiGraph, place: dict[str, tuple[float, float]], size: tuple[float, float], file: str
+) -> None:
+    """Draw a graph with its nodes at their places into an SVG or PNG file of `size` inches."""
     plt.rcParams.update({"svg.hashsalt": PACKAGE, "svg.fonttype": "none", "font.size": 11})
-    figure, axes = plt.subplots(figsize=(6, 5.5), layout="constrained")
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
     axes.set_axis_off()
     box = {"boxstyle": "round,pad=0.35", "facecolor": "#eef3f8", "edgecolor": "#1f4e79"}
-    labels = {room: axes.text(x, y, room, ha="center", va="center", bbox=box) for room, (x, y) in place.items()}
+    labels = {node: axes.text(x, y, node, ha="center", va="center", bbox=box) for node, (x, y) in place.items()}
     columns, heights = zip(*place.values(), strict=True)
-    axes.set(xlim=(min(columns) - 0.7, max(columns) + 0.7), ylim=(-0.5, max(heights) + 0.5))
+    axes.set(xlim=(min(columns) - 0.7, max(columns) + 0.7), ylim=(min(heights) - 0.5, max(heights) + 0.5))
     figure.canvas.draw()
-    for above, below in graph.edges:
+    for above, below in sorted(graph.edges):
         ends = {"patchA": labels[above].get_bbox_patch(), "patchB": labels[below].get_bbox_patch(), "shrinkB": 2}
         arrow = {"arrowstyle": "-|>", "color": "#1f4e79", "lw": 1.3, **ends}
         axes.annotate("", place[below], place[above], arrowprops=arrow)
@@ -73,4 +73,5 @@ def draw(graph: networkx.DiGraph, file: str) -> None:
 
 
 if __name__ == "__main__":
-    draw(rooms(), sys.argv[1])
+    reduced = networkx.transitive_reduction(rooms())
+    draw(reduced, places(reduced), (6, 5.5), sys.argv[1])
