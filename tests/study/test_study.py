@@ -204,7 +204,7 @@ def claimed(monkeypatch):
     """The small config with a claim of one role, one threshold and two settings."""
     stated = Claim(
         "It is so.", "derived", "It is not.", experiments={"run": "any"}, files=("history",), reads_data=True,
-        thresholds={"margin": "how far"},
+        thresholds={"margin": Setting("how far", "share")},
         settings={"model": Setting("which", "text"), "factors": Setting("by what", "positives")},
     )  # fmt: skip
     monkeypatch.setitem(CLAIMS, "example", stated)
@@ -269,6 +269,7 @@ class TestClaims:
             ("claims.example.experiments.walk", "one", ["experiments", "'walk'", "run"]),
             ("claims.example.thresholds.margin", 0.1, ["thresholds.margin", "mapping", "0.1"]),
             ("claims.example.thresholds.margin.value", "1e-3", ["margin.value", "1.0e-3"]),
+            ("claims.example.thresholds.margin.value", 99, ["thresholds.margin.value", "up to 1", "got 99"]),
             ("claims.example.settings.model", "cnn", ["settings.model", "'cnn'", "cnn4"]),
             ("claims.example.settings.model", 3, ["settings.model: expected a name, got 3"]),
             ("claims.example.settings.factors", [1, "a"], ["settings.factors.1", '"a"']),
@@ -302,6 +303,14 @@ class TestClaims:
         message = refusal(DEFAULT, ["claims", claim, "settings", key], value)
         assert message.startswith(f"config: claims.{claim}.settings.{key}: ")
         assert all(word in message for word in words), message
+
+    @pytest.mark.parametrize(("claim", "key"), [(name, key) for name in CLAIMS for key in CLAIMS[name].thresholds])
+    def test_a_threshold_out_of_range_or_not_below_its_upper_bound_is_refused(self, claim, key):
+        upper, thresholds = CLAIMS[claim].thresholds[key].below, DEFAULT["claims"][claim]["thresholds"]
+        for value in [-1e20, thresholds[upper]["value"]] if upper else [-1e20]:
+            message = refusal(DEFAULT, ["claims", claim, "thresholds", key, "value"], value)
+            place = f"config: claims.{claim}.thresholds.{key}.value: "
+            assert re.match(f"{re.escape(place)}expected .*, got ", message), message
 
 
 @pytest.mark.parametrize(

@@ -14,17 +14,17 @@ def check_claim(name: str, config: Config) -> None:
     if name not in CLAIMS:
         raise InputError(f"config: claims: {unknown('claim', name, CLAIMS)}")
     claim, given = CLAIMS[name], config.claims[name]
-    meanings = {key: setting.meaning for key, setting in claim.settings.items()}
-    parts = {"experiments": claim.experiments, "thresholds": claim.thresholds, "settings": meanings}
-    for part, needed in parts.items():
-        keys = getattr(given, part)
+    for part in ("experiments", "thresholds", "settings"):
+        needed, keys = getattr(claim, part), getattr(given, part)
         for key in keys:
             if key not in needed:
                 raise InputError(f"{place}.{part}: {unknown('key', key, needed)}")
         for key, meaning in needed.items():
             if key not in keys:
+                meaning = getattr(meaning, "meaning", meaning)
                 raise InputError(f"{place}.{part}: the key {key!r} is missing ({meaning})")
     _check_roles(claim, given, config, place)
+    _check_thresholds(claim, given, place)
     _check_settings(claim, given, config, place)
 
 
@@ -39,6 +39,17 @@ def _check_roles(claim: Claim, given: ClaimConfig, config: Config, place: str) -
                 raise InputError(
                     f"{place}.experiments.{role}: expected one with the analysis {analysis!r}, got {name!r}"
                 )
+
+
+def _check_thresholds(claim: Claim, given: ClaimConfig, place: str) -> None:
+    """Refuse thresholds out of range, or a lower bound above its upper one."""
+    values = {key: threshold.value for key, threshold in given.thresholds.items()}
+    for key, threshold in claim.thresholds.items():
+        validate(SETTING_TYPES[threshold.kind], values[key], f"{place}.thresholds.{key}.value")
+    for key, threshold in claim.thresholds.items():
+        if threshold.below and not values[key] < values[threshold.below]:
+            bound = f"{threshold.below}, {values[threshold.below]:g}"
+            raise InputError(f"{place}.thresholds.{key}.value: expected less than {bound}, got {values[key]:g}")
 
 
 def _check_settings(claim: Claim, given: ClaimConfig, config: Config, place: str) -> None:

@@ -24,12 +24,13 @@ class PaperNumber:
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting of a claim's test that is no threshold."""
+    """A threshold or another setting of a claim's test."""
 
     meaning: str
     kind: str  # one of `schema.SETTING_TYPES`: `count`, `share`, `texts`, ...
     of_each: str | None = None  # another setting, a list, with an entry for each of this list
     among: str | None = None  # another setting, a list that holds this value
+    below: str | None = None  # another threshold, which is larger than this one
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Claim:
     files: tuple[str, ...] = ()  # what the test reads of each point's blocks, keys of `paths.KINDS`
     tables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # and, for each role, of its analyses
     reads_data: bool = False  # the data sets of its experiments, and of its setting `dataset`
-    thresholds: Mapping[str, str] = field(default_factory=dict)  # for each number that decides what it means
+    thresholds: Mapping[str, Setting] = field(default_factory=dict)  # the numbers that decide
     settings: Mapping[str, Setting] = field(default_factory=dict)
     paper: Mapping[str, PaperNumber] = field(default_factory=dict)  # by ids that `claims/shared/paper.py` measures
 

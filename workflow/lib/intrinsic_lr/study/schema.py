@@ -266,8 +266,11 @@ class ClaimConfig(Part):
 SETTING_TYPES: Mapping[str, TypeAdapter] = {
     kind: TypeAdapter(hint, config=ConfigDict(strict=True))
     for kind, hint in {
+        "below_one": Annotated[float, Field(ge=1e-18, lt=1), Allowed("a number above 0, below 1")],
         "count": Count,
+        "factor": Annotated[float, Field(ge=1, le=1e18), Allowed("a number from 1 to 1e18")],
         "nonnegative": Annotated[float, Field(ge=0, le=1e18), Allowed("a number from 0 to 1e18")],
+        "number": Annotated[float, Field(ge=-1e18, le=1e18), Allowed("a number from -1e18 to 1e18")],
         "positive": Positive,
         "positives": Many[Positive],
         "share": Share,
@@ -276,7 +279,7 @@ SETTING_TYPES: Mapping[str, TypeAdapter] = {
         "texts": Many[Text],
     }.items()
 }
-"""Types of the settings of a claim's test, by the kind that the catalogue of claims gives."""
+"""Types of the thresholds and settings of a claim's test, by the kind that the catalogue of claims gives."""
 
 
 class Font(Part):
