@@ -2,7 +2,9 @@
 
 import contextlib
 import io
+import json
 import os
+import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -13,8 +15,13 @@ import torch
 from PIL import Image
 from written_sets import NAMES, channels_first, labels_of, make, pictures, refusal, rows, save, write_folders
 
+from intrinsic_lr.commands import status
+from intrinsic_lr.core import storage
 from intrinsic_lr.data import dataset as data
 from intrinsic_lr.data import image_folder
+from intrinsic_lr.study import config_files
+from intrinsic_lr.study.study import Study
+from projects import new_project, overlay, planned, run
 
 TRAIN, TEST = labels_of(3)
 
@@ -295,3 +302,69 @@ def test_more_images_than_memory_holds_are_refused(folder, monkeypatch):
     message = refusal(folder)
     assert f"{len(TRAIN)} images of 3x6x8" in message
     assert "MemoryError: no room" in message
+
+
+def test_the_checksum_of_a_folder_follows_its_images_and_reads_only_what_changed(folder, root, first, monkeypatch):
+    cache, read = root / "cache.json", []
+    of_file = storage.sha256
+    monkeypatch.setattr(storage, "sha256", lambda path: read.append(path) or of_file(path))
+
+    def checksum():
+        read.clear()
+        return image_folder.content_sum(folder, "mine", cache)
+
+    before = checksum()
+    assert len(read) == len(TRAIN) + len(TEST)
+    assert checksum() == before
+    assert not read
+    os.utime(first)
+    assert checksum() == before
+    assert read == [str(first)]
+    content, times = first.read_bytes(), first.stat()
+    first.write_bytes(content[:-1] + b"?")
+    os.utime(first, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert checksum() != before, "of the same size and time"
+    first.write_bytes(content)
+    for part in ("train", "test"):
+        (root / part / "ape").rename(root / part / "ant")
+    assert checksum() != before, "of another class"
+    for part in ("train", "test"):
+        (root / part / "ant").rename(root / part / "ape")
+    cache.write_text("{}}")
+    assert checksum() == before
+
+
+@pytest.mark.workflow
+def test_a_changed_folder_is_prepared_and_trained_again_in_epochs_of_its_own(
+    folder, root, tmp_path_factory, monkeypatch
+):
+    project = new_project(tmp_path_factory.mktemp("changed") / "project")
+    monkeypatch.chdir(project)
+    experiment = {
+        "dataset": "mine", "model": "small", "batch_size": 4, "replicates": 2,
+        "grid": {"lr": 0.1, "weight_decay": 0.1}, "length": {"epochs": 2}, "checkpoints": {"epochs": [2]},
+        "analyses": ["curves"],
+    }  # fmt: skip
+    config = overlay(
+        project, run=["mine"], judge=[], experiments={"mine": experiment}, datasets={"mine": folder}, analysis={},
+        models={"small": {"kind": "mlp", "width": 16, "depth": 2}}, schedules={}, claims={},
+    )  # fmt: skip
+
+    def due():
+        rules = planned(project, "tables", config=config)
+        study = Study.read(config_files.merge_files([project / config]))
+        waiting = [job.state.name for job in status.look_at_trainings(study, 0).values()] == ["WAITING"]
+        return [rules.get(rule, 0) for rule in ("prepare_data", "train", "curves")], waiting
+
+    run(project, "tables", config=config)
+    for path in root.glob("*/*/*"):
+        os.utime(path)
+    assert due() == ([0, 0, 0], False)
+    save(min(root.glob("test/*/*")), np.zeros((6, 8, 3), np.uint8))
+    assert due() == ([1, 1, 1], True)
+    for path in list(root.glob("train/*/*")):
+        shutil.copy(path, path.with_stem(f"{path.stem} again"))
+    run(project, "tables", config=config)
+    (record,) = project.glob("results/runs/*/block_0000/run.json")
+    assert json.loads(record.read_text())["steps"] == 2 * (2 * len(TRAIN) // 4)
+    assert due() == ([0, 0, 0], False)

@@ -1,3 +1,10 @@
+# Read here, so that a mistake in a folder of images is named before any job.
+try:
+    SOURCES = {name: STUDY.data_source(name) for name in STUDY.datasets}
+except InputError as error:
+    sys.exit(f"error: {error}")
+
+
 rule prepare_data:
     output:
         data=paths.DATA,
@@ -9,7 +16,7 @@ rule prepare_data:
     conda:
         CONDA
     params:
-        spec=lambda w: STUDY.dataset_spec(w.dataset),
+        spec=lambda w: SOURCES[w.dataset],
         version=DATA_VERSION,
     shell:
         "intrinsic-lr prepare --name {wildcards.dataset} --spec {params.spec:q}"

@@ -4,6 +4,7 @@ Told from the files below the working directory alone, so it serves from a secon
 Slurm, while the workflow runs, before it and afterwards. Imports no torch.
 """
 
+import json
 import re
 import statistics
 import time
@@ -112,6 +113,7 @@ def report(study: Study, now: float) -> list[str]:
 def look_at_trainings(study: Study, now: float) -> dict[Key, Job]:
     """Look at every training; one that was done otherwise than the config says now waits to be done again."""
     jobs = {}
+    changed = {name for name in study.datasets if _images_changed(study, name)}
     for name, training in study.trainings.items():
         for number in training.blocks:
             block = paths.block_name(number)
@@ -119,12 +121,19 @@ def look_at_trainings(study: Study, now: float) -> dict[Key, Job]:
             job = look(result, Path(paths.LOG.format(rule="train", job=f"{name}/block_{block}")), now)
             if job.state is State.DONE:
                 record, planned = read_json(result), study.training_plan(name, number).to_dict()
-                if record["training_version"] == TRAINING_VERSION and record["plan"] == planned:
+                same = record["training_version"] == TRAINING_VERSION and record["plan"] == planned
+                if same and training.point.dataset not in changed:
                     job = job._replace(wall=record["wall_seconds"])
                 else:
                     job = job._replace(state=State.WAITING)
             jobs[name, number] = job._replace(total=training.timeline.steps * training.block_size)
     return jobs
+
+
+def _images_changed(study: Study, dataset: str) -> bool:
+    """Tell whether a folder of images holds others now than those that were prepared."""
+    images, info = json.loads(study.data_source(dataset)).get("images"), paths.DATA_INFO.format(dataset=dataset)
+    return images is not None and Path(info).exists() and read_json(info).get("images") != images
 
 
 def seconds_left(study: Study, blocks: Mapping[Key, Job]) -> dict[Key, float | None]:

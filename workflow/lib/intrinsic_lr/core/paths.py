@@ -6,6 +6,8 @@ from types import MappingProxyType
 BLOCK = "results/runs/{point}/block_{block}"
 DATA = "results/data/{dataset}.safetensors"
 DATA_INFO = "results/data/{dataset}.json"
+IMAGES = ".snakemake/images/{dataset}.json"
+"""What is known of the files in a folder of images: no result, only the time to read them again."""
 CHECKPOINTS = f"{BLOCK}/checkpoints"
 HISTORY = f"{BLOCK}/history.parquet"
 TRACE = f"{BLOCK}/trace.parquet"

@@ -50,9 +50,16 @@ class Dataset:
         return self.normalize(self.train_images[index]), self.train_labels[index]
 
 
-def write(spec: Mapping[str, Any], name: str, data_path: Path | str, info_path: Path | str) -> dict[str, Any]:
-    """Prepare a data set and write it; return the description, which has the `sha256` of the data file too."""
+def write(
+    spec: Mapping[str, Any], name: str, data_path: Path | str, info_path: Path | str, images: str | None = None
+) -> dict[str, Any]:
+    """Prepare a data set and write it; return the description, which has the `sha256` of the data file too.
+
+    `images`, of a folder, is the checksum that `image_folder.content_sum` gave of it, which the description keeps.
+    """
     tensors, info = prepare(spec, name)
+    if images:
+        info["images"] = images
     with storage.atomic_path(data_path) as temporary:
         try:
             save_file(tensors, temporary)

@@ -7,9 +7,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from intrinsic_lr.core import paths
 from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.data import image_folder
 from intrinsic_lr.study.analyses import product_names
 from intrinsic_lr.study.claim_config import check_claim, check_judge
 from intrinsic_lr.study.claims import CLAIMS
@@ -139,6 +142,14 @@ class Study:
         Its note is left out: it says nothing of the bytes, so a reworded one remakes nothing.
         """
         spec = self.settings.datasets[name].model_dump(exclude_unset=True, exclude={"note"})
+        return json.dumps(spec, sort_keys=True)
+
+    def data_source(self, name: str) -> str:
+        """Return `dataset_spec` with a checksum of the images where it is a folder of them, which may change."""
+        spec = json.loads(self.dataset_spec(name))
+        if spec["kind"] == "image_folder":
+            cache = Path(paths.IMAGES.format(dataset=name))
+            spec["images"] = image_folder.content_sum(spec, f"config: datasets.{name}", cache)
         return json.dumps(spec, sort_keys=True)
 
     def dataset_note(self, name: str) -> str:
