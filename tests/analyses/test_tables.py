@@ -19,6 +19,15 @@ def test_point_columns_stand_in_front():
     assert set(table["point"]) == {"digits-mlp-b32-lr0.1-wd0.01"}
 
 
+def test_axes_of_the_optimiser_have_a_column_where_the_experiment_sets_them():
+    point = described(optimiser="adamw", eps=1e-6, shown=("optimiser", "beta2", "eps"))
+    table = tables.with_point(pd.DataFrame({"step": [1]}), point)
+    assert table[["optimiser", "beta2", "eps"]].iloc[0].tolist() == ["adamw", 0.999, 1e-6]
+    assert "beta1" not in table
+    other = tables.with_point(pd.DataFrame({"step": [1]}), described(shown=point.shown))
+    assert list(other.columns) == list(table.columns)
+
+
 @pytest.mark.parametrize(
     ("changes", "axes"),
     [

@@ -38,6 +38,15 @@ def test_later_axes_stand_last_and_only_when_given():
     assert Point("digits", "mlp", 32, 0.1, 0.0, precision="bfloat16").name == "digits-mlp-b32-lr0.1-wd0-bfloat16"
 
 
+def test_axes_of_the_optimiser_stand_last_in_the_name():
+    grid = {"lr": 0.01, "weight_decay": 0.1, "optimiser": "adamw", "beta1": 0.9, "beta2": 0.95, "eps": 1e-6}
+    (point,) = points({**grid, "clip": 1.0, "label_smoothing": 0.1})
+    assert point.name == "digits-mlp-b32-lr0.01-wd0.1-adamw-beta2=0.95-eps=1e-06-clip=1-smoothing0.1"
+    assert point.beta1 is None, "a default that is written out names the same point"
+    (nesterov,) = points({"lr": 0.1, "weight_decay": 0.1, "momentum": 0.9, "nesterov": True})
+    assert nesterov.name == "digits-mlp-b32-lr0.1-wd0.1-momentum0.9-nesterov"
+
+
 @pytest.mark.parametrize(
     ("momentum", "segments", "words"),
     [
@@ -47,6 +56,8 @@ def test_later_axes_stand_last_and_only_when_given():
 )
 def test_sphere_has_neither_momentum_nor_weight_decay(momentum, segments, words):
     check_sphere(0.0, Timeline((Segment(5, 0.1, 0.0),)))
+    with pytest.raises(InputError, match="optimiser: expected sgd with constraint sphere, got lion"):
+        check_sphere(0.0, Timeline((Segment(5, 0.1, 0.0),)), "lion")
     with pytest.raises(InputError, match=words):
         check_sphere(momentum, Timeline(segments))
 
@@ -90,6 +101,8 @@ def test_product_and_union():
         ([{"lr": [0.1, 0.1], "weight_decay": 0.1}], ["grid: ", "once", "'digits-mlp-b32-lr0.1-wd0.1' twice"]),
         ([{"lr": 1, "weight_decay": 0.1}, {"lr": 1.0, "intrinsic_lr": 0.1}], ["grid.1: ", "lr1-wd0.1' twice"]),
         ([{"lr": 1, "weight_decay": 0.1, "init_seed": list(range(10_001))}], ["10,000 points", "10,001"]),
+        ([{"lr": 1, "weight_decay": 0.1, "beta1": 0.5}], ["grid.beta1: ", "momentum, nesterov with sgd", "0.5"]),
+        ([{"lr": 1, "weight_decay": 0.1, "optimiser": "lion", "momentum": 0.5}], ["grid.momentum: ", "lion"]),
     ],
 )
 def test_refusals_name_place_and_value(grid, words):

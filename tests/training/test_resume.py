@@ -28,6 +28,10 @@ SETTINGS = {
     "momentum": {"momentum": 0.9, "augmentation": "flip"},
     "sphere": {"constraint": "sphere", "timeline": timeline((STEPS, 0.5, 0.0))},
     "exp_lr": {"timeline": timeline((STEPS, 0.1, 0.0, 1.01), first_buffer=-0.5), "momentum": 0.5},
+    "nesterov": {"momentum": 0.9, "nesterov": True, "clip": 0.5},
+    "adamw": {"optimiser": "adamw", "label_smoothing": 0.1},
+    "adam": {"optimiser": "adam", "clip": 0.5},
+    "lion": {"optimiser": "lion"},
     "cnn4": {"model": {"kind": "cnn4", "width": 4}, "dtype": "float64"},
 }
 

@@ -234,13 +234,14 @@ def test_exp_lr_with_the_first_buffer_of_torch_is_another_training(files, defini
 
 
 def test_first_buffer_is_a_multiple_of_the_scale_invariant_weights(files):
-    rates = timeline((7, 0.1, 0.0), first_buffer=-0.3)
+    rates, momentum = timeline((7, 0.1, 0.0), first_buffer=-0.3), 0.5
     scaled = {"kind": "mlp", "width": 8, "head": "trained", "affine": True}
-    state = engine(files, plan(model=scaled, timeline=rates))[1]
-    assert torch.equal(state.buffers["linear1.weight"], -0.3 * state.params["linear1.weight"])
-    assert not state.buffers["head.weight"].any()
-    assert not state.buffers["norm1.weight"].any()
-    assert "head.weight" not in engine(files, plan(timeline=rates))[1].buffers
+    state = engine(files, plan(model=scaled, timeline=rates, momentum=momentum))[1]
+    assert torch.equal(state.buffers["momentum"]["linear1.weight"], -0.3 * state.params["linear1.weight"])
+    assert not state.buffers["momentum"]["head.weight"].any()
+    assert not state.buffers["momentum"]["norm1.weight"].any()
+    fixed_head = engine(files, plan(timeline=rates, momentum=momentum))[1]
+    assert "head.weight" not in fixed_head.buffers["momentum"]
 
 
 def test_without_weight_decay_the_norm_only_grows(files):
@@ -250,7 +251,7 @@ def test_without_weight_decay_the_norm_only_grows(files):
 
 def test_update_without_gradient_is_pure_decay():
     state = State.of_params({"w": torch.ones(2, 3, dtype=torch.float64)})
-    update(state, {"w": torch.zeros(2, 3, dtype=torch.float64)}, 0.1, 0.5, 0.0)
+    update(state, plan(), {"w": torch.zeros(2, 3, dtype=torch.float64)}, 0.1, 0.5)
     assert torch.allclose(state.params["w"], torch.full((2, 3), 0.95, dtype=torch.float64))
 
 

@@ -72,8 +72,12 @@ def dataset_files(files: Iterable[str]) -> dict[str, tuple[Path, Path]]:
 
 
 def with_point(frame: pd.DataFrame, point: PlannedPoint) -> pd.DataFrame:
-    """Put the columns that name a point (its name and base values) in front of a table."""
-    named = {"point": point.name} | {column: getattr(point, column) for column in POINT_COLUMNS}
+    """Put the columns that name a point (its name and base values) in front of a table.
+
+    Axes of the optimiser have a column where some point of the experiment sets them.
+    """
+    columns = (*POINT_COLUMNS, *point.shown)
+    named = {"point": point.name} | {column: point.value_of(column) for column in columns}
     front = pd.DataFrame({column: [value] * len(frame) for column, value in named.items()}, index=frame.index)
     return pd.concat([front, frame], axis=1)
 

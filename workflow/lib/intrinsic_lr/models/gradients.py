@@ -20,6 +20,7 @@ def gradients(
     labels: Tensor,
     precision: str = "float32",
     limit: MemberLimit | None = None,
+    label_smoothing: float = 0.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return each member's mean loss (R,) and its gradients, under the batch's own statistics.
 
@@ -33,15 +34,18 @@ def gradients(
         labels: (R, B), or (B,) shared by all members.
         precision: of the products, `float32`, `tf32` or `bfloat16`.
         limit: most members at once, halved where the memory does not suffice.
+        label_smoothing: share of the target that is spread evenly over all classes.
     """
     members = len(next(iter(params.values())))
     labels = labels.expand(members, -1)
-    if precision != "bfloat16" and (compiled := chain.gradients(model, params, images, labels)):
+    plain = precision != "bfloat16" and label_smoothing == 0
+    if plain and (compiled := chain.gradients(model, params, images, labels)):
         return compiled
 
     def of_part(part: slice) -> tuple[Tensor, dict[str, Tensor]]:
         held = {name: value[part] for name, value in params.items()}
-        return _autograd(model, held, images if images.dim() == 4 else images[part], labels[part])
+        shown = images if images.dim() == 4 else images[part]
+        return _autograd(model, held, shown, labels[part], label_smoothing)
 
     with products_in(precision, images.device):
         parts = (limit or MemberLimit()).map(of_part, members, _members_at_once(model, images))
@@ -63,12 +67,13 @@ def _members_at_once(model: EnsembleModel, images: Tensor) -> int:
 
 
 def _autograd(
-    model: EnsembleModel, params: dict[str, Tensor], images: Tensor, labels: Tensor
+    model: EnsembleModel, params: dict[str, Tensor], images: Tensor, labels: Tensor, label_smoothing: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
     names = model.trainable
     leaves = {name: value.requires_grad_(name in names) for name, value in params.items()}
     logits = model.forward(leaves, images, BatchStatistics())
-    loss = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").mean(dim=1)
+    logits = logits.transpose(1, 2)
+    loss = F.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing).mean(dim=1)
     found = torch.autograd.grad(loss.sum(), [leaves[name] for name in names])
     for value in params.values():
         value.requires_grad_(False)

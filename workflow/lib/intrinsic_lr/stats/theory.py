@@ -29,13 +29,18 @@ def intrinsic_learning_rate(lr: Values, weight_decay: Values) -> Values:
     return lr * weight_decay
 
 
-def effective_learning_rate(lr: Values, squared_norm: Values) -> Values:
-    """Return eta / ||w||^2, the learning rate of the direction u (paper, section 1).
+def effective_learning_rate(lr: Values, squared_norm: Values, optimiser: str = "sgd") -> Values:
+    """Return the learning rate of the direction u: eta / ||w||^2, for `adam`, `adamw` and `lion` eta / ||w||.
+
+    Under SGD the gradient shrinks as 1 / ||w||, while the size of the other optimisers' updates does not depend on
+    the gradient's (paper, section 1; Kosson, Messmer, Jaggi 2024, arXiv:2305.17212).
 
     >>> effective_learning_rate(lr=0.5, squared_norm=4.0)
     0.125
+    >>> effective_learning_rate(lr=0.5, squared_norm=4.0, optimiser="adamw")
+    0.25
     """
-    return lr / squared_norm
+    return lr / squared_norm if optimiser == "sgd" else lr / squared_norm**0.5
 
 
 def equilibrium_effective_lr(lr: Values, weight_decay: Values, noise: Values) -> Values:
@@ -85,13 +90,15 @@ def norm_recursion_residual(
     return abs(after - next_squared_norm(before, lr, weight_decay, gradient_norm_sq_unit)) / after
 
 
-def angular_update(lr: Values, weight_decay: Values, momentum: Values = 0.0) -> Values:
-    """Return the angle between successive iterates at equilibrium, in radians.
+def angular_update(lr: Values, weight_decay: Values, momentum: Values = 0.0, nesterov: bool = False) -> Values:
+    """Return the angle between successive iterates of SGD at equilibrium, in radians.
 
     sqrt(2 lambda_e / (1 + mu)), to leading order in lambda_e. Source: Kosson, Messmer, Jaggi 2024, Rotational
-    Equilibrium (arXiv:2305.17212).
+    Equilibrium (arXiv:2305.17212). With Nesterov's momentum sqrt(2 lambda_e (1 + 2 mu - 2 mu^3) / (1 + mu))
+    (derived, as `adamw_angular_update`).
     """
-    return np.sqrt(2.0 * intrinsic_learning_rate(lr, weight_decay) / (1.0 + momentum))
+    factor = 1.0 + 2.0 * momentum - 2.0 * momentum**3 if nesterov else 1.0
+    return np.sqrt(2.0 * intrinsic_learning_rate(lr, weight_decay) * factor / (1.0 + momentum))
 
 
 def rescaled(lr: Values, weight_decay: Values, c: Values) -> tuple[Values, Values]:
@@ -103,6 +110,87 @@ def rescaled(lr: Values, weight_decay: Values, c: Values) -> tuple[Values, Value
     (0.4, 0.01)
     """
     return c**2 * lr, weight_decay / c**2
+
+
+def adamw_equilibrium_squared_norm(lr: Values, weight_decay: Values, count: Values) -> Values:
+    """Return ||w||^2 of `count` weights under AdamW at equilibrium, eta C / (2 lambda).
+
+    For gradients independent from step to step, and 1 / (1 - beta2) much shorter than 1 / lambda_e: otherwise v
+    lags behind the falling norm, and ||w||^2 stays too large for many 1 / lambda_e. Each weight walks at random
+    against the decay, by updates whose covariances sum to 1 whatever beta1 is. Source: Kosson, Messmer, Jaggi 2024
+    (arXiv:2305.17212).
+
+    >>> adamw_equilibrium_squared_norm(lr=0.01, weight_decay=0.5, count=100)
+    1.0
+    """
+    return lr * count / (2.0 * weight_decay)
+
+
+def adamw_relaxed_squared_norm(
+    t: Values, start: Values, lr: Values, weight_decay: Values, count: Values
+) -> Values:
+    """Return ||w||^2 after t steps of AdamW from `start`, under the conditions of its equilibrium.
+
+    dR/dt = -2 lambda_e R + eta^2 C: R relaxes at 2 lambda_e, where under SGD R^2 does at 4 lambda_e (derived).
+    """
+    rest = adamw_equilibrium_squared_norm(lr, weight_decay, count)
+    return rest + (start - rest) * np.exp(-2.0 * intrinsic_learning_rate(lr, weight_decay) * t)
+
+
+def adamw_angular_update(lr: Values, weight_decay: Values, beta1: Values) -> Values:
+    """Return the angle of a step of AdamW at equilibrium, sqrt(2 lambda_e (1 - beta1) / (1 + beta1)), in radians.
+
+    In general sqrt(2 lambda_e) times the root of the variance of an update over the sum of the covariances of
+    updates at all lags, since the latter drives the norm and the former the angle. For a moment of independent
+    gradients that share is (1 - beta1) / (1 + beta1). Source: Kosson, Messmer, Jaggi 2024 (arXiv:2305.17212).
+    """
+    return np.sqrt(2.0 * intrinsic_learning_rate(lr, weight_decay) * (1.0 - beta1) / (1.0 + beta1))
+
+
+def lion_correlation_sum(beta1: float, beta2: float) -> float:
+    """Return the sum over all lags of the correlation of Lion's updates, for independent Gaussian gradients.
+
+    An update is the sign of x_t = (1 - beta1) g_t + beta1 (1 - beta2) sum_j beta2^(j-1) g_(t-j). Signs of Gaussian
+    numbers of correlation rho correlate as (2/pi) arcsin rho, and rho_k is proportional to beta2^k (derived). The
+    squared norm of C weights at equilibrium is this sum times eta C / (2 lambda).
+    """
+    variance = (1.0 - beta1) ** 2 + beta1**2 * (1.0 - beta2) / (1.0 + beta2)
+    first = (1.0 - beta1) * beta1 * (1.0 - beta2) + beta1**2 * beta2 * (1.0 - beta2) / (1.0 + beta2)
+    lags = np.arange(np.ceil(40.0 / (1.0 - beta2)))
+    return float(1.0 + 4.0 / np.pi * np.arcsin(first / variance * beta2**lags).sum())
+
+
+def lion_angular_update(lr: Values, weight_decay: Values, beta1: float, beta2: float) -> Values:
+    """Return the angle of a step of Lion at equilibrium, in radians, as `adamw_angular_update` does.
+
+    sqrt(2 lambda_e / S) with S of `lion_correlation_sum`, since an update has variance 1 a weight (derived).
+    """
+    return np.sqrt(2.0 * intrinsic_learning_rate(lr, weight_decay) / lion_correlation_sum(beta1, beta2))
+
+
+def adamw_rescaled(lr: Values, weight_decay: Values, eps: Values, c: Values) -> tuple[Values, Values, Values]:
+    """Return the (eta, lambda, eps) with which weights that start c times larger follow the same functions.
+
+    (c eta, lambda / c, eps / c) from c w_0 gives c w_t at every step under AdamW, and under Lion, which has no
+    eps: the gradient is divided by c and the update is not (derived). Under SGD eta goes as c^2 (`rescaled`).
+
+    >>> adamw_rescaled(lr=0.1, weight_decay=0.04, eps=0.002, c=2.0)
+    (0.2, 0.02, 0.001)
+    """
+    return c * lr, weight_decay / c, eps / c
+
+
+def adamw_exponential(
+    lr: Values, weight_decay: Values, beta1: Values, beta2: Values, t: Values
+) -> tuple[Values, Values, Values]:
+    """Return (eta_t, beta1', beta2') of step t, with which Adam without weight decay follows AdamW's functions.
+
+    eta alpha^-(t+1), alpha beta1 and alpha^2 beta2 with alpha = 1 - lambda_e. With
+    `m <- beta1' m + (1 - beta1) g`, `v <- beta2' v + (1 - beta2) g^2`, the bias corrections of the original betas,
+    and eps alpha^t for eps, the weights are w_t / alpha^t at every step (derived).
+    """
+    alpha = 1.0 - intrinsic_learning_rate(lr, weight_decay)
+    return lr * alpha ** -(t + 1.0), alpha * beta1, alpha**2 * beta2
 
 
 def sphere_walk_cosine(intrinsic_lr: Values, delta: Values) -> Values:

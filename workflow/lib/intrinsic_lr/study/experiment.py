@@ -2,7 +2,9 @@
 
 import json
 from dataclasses import asdict, dataclass
+from typing import Any
 
+from intrinsic_lr.study.optimisers import OPTIONS
 from intrinsic_lr.study.points import Point
 
 
@@ -12,6 +14,12 @@ class PlannedPoint(Point):
 
     length: int = 0  # steps that the experiment looks at
     steps: tuple[int, ...] = ()  # of its checkpoints, ascending; the i-th ones of two points belong together
+    shown: tuple[str, ...] = ()  # axes of the optimiser that some point of the experiment sets: columns of tables
+
+    def value_of(self, axis: str) -> Any:
+        """Return the value of an axis, the optimiser's default for an option that is not given."""
+        value = getattr(self, axis)
+        return OPTIONS[self.optimiser].get(axis) if value is None else value
 
 
 @dataclass(frozen=True)
@@ -49,5 +57,8 @@ class Experiment:
     def from_json(text: str) -> "Experiment":
         """Return the experiment that `to_json` wrote."""
         known = json.loads(text)
-        points = (PlannedPoint(**{**point, "steps": tuple(point["steps"])}) for point in known.pop("points"))
+        points = [
+            PlannedPoint(**{**point, "steps": tuple(point["steps"]), "shown": tuple(point["shown"])})
+            for point in known.pop("points")
+        ]
         return Experiment(**known, points=tuple(points))

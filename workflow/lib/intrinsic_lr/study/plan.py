@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.seeding import stream_seed
 from intrinsic_lr.study.model_spec import ModelSpec
+from intrinsic_lr.study.optimisers import Optimiser, optimiser_options
 from intrinsic_lr.study.points import check_precision, check_sphere
 from intrinsic_lr.study.timeline import Timeline
 
@@ -45,6 +46,8 @@ class TrainingPlan:
             batch size then share.
         constraint: `none`, or `sphere`: every scale group is brought back to its initial norm after each step.
         precision: of the products and convolutions of a step.
+        optimiser, nesterov, beta1, beta2, eps, clip, label_smoothing: as the axes of a point; None is the
+            optimiser's default.
 
     Raises:
         InputError: for values that do not go together. Use `from_json` for values that a user wrote.
@@ -68,6 +71,13 @@ class TrainingPlan:
     data_order: int | None = None
     constraint: Literal["none", "sphere"] = "none"
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    optimiser: Optimiser = "sgd"
+    nesterov: bool = False
+    beta1: float | None = None
+    beta2: float | None = None
+    eps: float | None = None
+    clip: float | None = None
+    label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         first, end = self.replicates
@@ -89,8 +99,9 @@ class TrainingPlan:
             if not valid:
                 raise InputError(f"plan: {name}: expected {expected}, got {getattr(self, name)}")
         check_precision(self.precision, self.dtype)
+        optimiser_options(self)
         if self.constraint == "sphere":
-            check_sphere(self.momentum, self.timeline)
+            check_sphere(self.momentum, self.timeline, self.optimiser)
 
     @property
     def members(self) -> range:

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.study.config_types import Allowed, Index, Nonnegative, Positive, Text
+from intrinsic_lr.study.config_types import Allowed, Flag, Index, Nonnegative, Positive, Text
+from intrinsic_lr.study.optimisers import OPTIONS, Optimiser, optimiser_options
 from intrinsic_lr.study.timeline import Timeline, canonical, number
 
 MOST_POINTS = 10_000
@@ -20,6 +21,7 @@ BatchSize = Annotated[
     Annotated[int, Field(ge=2, le=10**9)] | Literal["full"], Allowed("a whole number from 2 on, or full")
 ]
 Momentum = Annotated[float, Field(ge=0, le=0.999999), Allowed("a number from 0 to 0.999999")]
+Smoothing = Annotated[float, Field(ge=0, le=0.99), Allowed("a number from 0 to 0.99")]
 Augmentation = Annotated[
     str,
     Field(pattern="^(none|flip|crop=[1-9][0-9]?(,flip)?)$"),
@@ -41,7 +43,7 @@ class Point:
         lr: base learning rate eta, to which a schedule's factors apply.
         weight_decay: base weight decay lambda.
         schedule: how the rates change.
-        momentum: momentum mu of `torch.optim.SGD`.
+        momentum: momentum mu of `sgd`.
         init_seed: which initialisation.
         init_sharing: `independent`, every replicate has its own initialisation; `shared`, all start at the same
             weights and differ in data order.
@@ -54,6 +56,16 @@ class Point:
             effective learning rate stays fixed (Kodryan et al. 2022); needs momentum 0 and weight decay 0.
         precision: of the matrix products and convolutions of a training step (`tf32` on GPUs that have it); norms,
             statistics, weights, updates and evaluation stay in float32.
+        optimiser: `sgd`, `adam` (weight decay in the gradient) and `adamw` (decoupled) as in `torch.optim`, or
+            `lion` (Chen et al. 2023).
+        nesterov: Nesterov's form of the momentum of `sgd`.
+        beta1: decay of the first moment of `adam` and `adamw`, by default 0.9; for `lion` the share of the moment
+            in the update, by default 0.9.
+        beta2: decay of the second moment of `adam` and `adamw`, by default 0.999; for `lion` of the first, by
+            default 0.99.
+        eps: what `adam` and `adamw` add to the root of the second moment, by default 1e-8.
+        clip: largest norm of a replicate's gradient over all trained weights; a longer one is scaled down to it.
+        label_smoothing: share of the target that is spread evenly over all classes, in the training loss only.
     """
 
     dataset: Text
@@ -71,6 +83,13 @@ class Point:
     data_order: Index | None = field(default=None, metadata={"name": "order{}"})
     constraint: Literal["none", "sphere"] = field(default="none", metadata={"name": "{}"})
     precision: Literal["float32", "tf32", "bfloat16"] = field(default="float32", metadata={"name": "{}"})
+    optimiser: Optimiser = field(default="sgd", metadata={"name": "{}"})
+    nesterov: Flag = field(default=False, metadata={"name": "nesterov"})
+    beta1: Momentum | None = field(default=None, metadata={"name": "beta1={}"})
+    beta2: Momentum | None = field(default=None, metadata={"name": "beta2={}"})
+    eps: Nonnegative | None = field(default=None, metadata={"name": "eps={}"})
+    clip: Positive | None = field(default=None, metadata={"name": "clip={}"})
+    label_smoothing: Smoothing = field(default=0.0, metadata={"name": "smoothing{}"})
 
     @property
     def intrinsic_lr(self) -> float:
@@ -98,7 +117,7 @@ class Point:
         return "-".join(parts)
 
 
-def check_sphere(momentum: float, timeline: Timeline) -> None:
+def check_sphere(momentum: float, timeline: Timeline, optimiser: str = "sgd") -> None:
     """Refuse what a training on the sphere cannot have.
 
     Without weight decay and momentum the update of a scale-invariant weight is tangent to its sphere, so that
@@ -107,6 +126,8 @@ def check_sphere(momentum: float, timeline: Timeline) -> None:
     Raises:
         InputError: naming the key and the value.
     """
+    if optimiser != "sgd":
+        raise InputError(f"optimiser: expected sgd with constraint sphere, got {optimiser}")
     decays = {segment.weight_decay for segment in timeline.segments}
     for key, value in (("momentum", momentum), ("weight_decay", max(decays))):
         if value != 0:
@@ -167,7 +188,15 @@ def _point(values: dict[str, Any], place: str) -> Point:
         values["lr"] = intrinsic / values["weight_decay"]
     elif "weight_decay" not in values:
         values["weight_decay"] = intrinsic / values["lr"]
-    for axis in ("lr", "weight_decay", "momentum", "init_scale"):
-        if axis in values:
-            values[axis] = canonical(values[axis])
-    return Point(**values)
+    values = {axis: canonical(value) if isinstance(value, float) else value for axis, value in values.items()}
+    # A default that is written out names the same point.
+    defaults = OPTIONS[values.get("optimiser", "sgd")]
+    for option in ("beta1", "beta2", "eps"):
+        if values.get(option) == defaults.get(option):
+            values[option] = None
+    point = Point(**values)
+    try:
+        optimiser_options(point)
+    except InputError as error:
+        raise InputError(f"{place}.{error}") from None
+    return point

@@ -8,7 +8,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from copy import copy
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from pydantic import (
     AfterValidator,
@@ -180,12 +180,19 @@ class Module(Part):
 
 def _axes() -> type[Part]:
     """Return the type of a mapping from axis to values: the fields of `Point`, and the third of the rates."""
-    hints = {**get_type_hints(Point, include_extras=True), "intrinsic_lr": Positive, "data_order": Index}
+    hints = {key: _given(hint) for key, hint in get_type_hints(Point, include_extras=True).items()}
+    hints["intrinsic_lr"] = Positive
     _, _, meanings = inspect.cleandoc(Point.__doc__).partition("Attributes:\n")
     texts = dict(re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)\.", meanings, re.M))
     texts["intrinsic_lr"] = "base intrinsic learning rate lambda_e = eta * lambda, per step"
     axes = {key: (axis(hint) | None, Field(None, description=texts[key])) for key, hint in hints.items()}
     return create_model("Axes", __base__=Part, __doc__="Axes of a grid.", **axes)
+
+
+def _given(hint: Any) -> Any:
+    """Return the type of a value that is given, of one that may be None."""
+    inner = [part for part in get_args(hint) if part is not type(None)]
+    return inner[0] if type(None) in get_args(hint) else hint
 
 
 def _in_order(value: Any, read: Callable[[Any], Part]) -> dict[str, list[Any]]:

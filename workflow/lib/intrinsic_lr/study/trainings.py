@@ -1,7 +1,8 @@
 """The trainings that experiments share: every point is trained once, for all experiments that have it."""
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import dropwhile
 from typing import Any
 
 from intrinsic_lr.core.errors import InputError, prefixed
@@ -66,11 +67,12 @@ class Planner:
             points = expand([self._with_members(axes) for axes in config.grid], defaults, "grid")
             for point in points:
                 self._check_names(point)
+        shown = _optimiser_axes(points)
         # An error of a data set names that.
         for dataset in {point.dataset: None for point in points}:
             self.train_count(dataset)
         with prefixed(place):
-            planned = tuple(self._plan(point, config) for point in points)
+            planned = tuple(self._plan(point, config, shown) for point in points)
             self.experiments[name] = Experiment(
                 name, planned, config.replicates, config.compare, tuple(config.analyses)
             )
@@ -88,7 +90,7 @@ class Planner:
             self._counts[dataset] = dataset_sizes.train_count(spec, f"config: datasets.{dataset}")
         return self._counts[dataset]
 
-    def _plan(self, point: Point, config: ExperimentConfig) -> PlannedPoint:
+    def _plan(self, point: Point, config: ExperimentConfig, shown: tuple[str, ...]) -> PlannedPoint:
         """Return what an experiment looks at of a point, and share the training that it needs."""
         spec, count = model_spec(point.model, self._config), self.train_count(point.dataset)
         is_full = point.batch_size == "full"
@@ -104,13 +106,13 @@ class Planner:
         with prefixed("grid."):
             check_precision(point.precision, point.dtype)
             if point.constraint == "sphere":
-                check_sphere(point.momentum, timeline)
+                check_sphere(point.momentum, timeline, point.optimiser)
         checkpoints = _checkpoints(point, config, clock, length)
         every = 1 if config.trace_points == "all" else math.ceil(length / config.trace_points)
         size = config.block_size or self._config.block_size
         rows = math.ceil(length / config.history_points)
         self._share(Training(point, timeline, checkpoints, rows, every, size, config.replicates))
-        return PlannedPoint(**vars(point), length=length, steps=checkpoints)
+        return PlannedPoint(**vars(point), length=length, steps=checkpoints, shown=shown)
 
     def _check_names(self, point: Point) -> None:
         for kind in ("dataset", "model"):
@@ -126,11 +128,10 @@ class Planner:
     def _timeline(self, point: Point, spec: ModelSpec, steps: int, clock: Clock) -> Timeline:
         """Return the rates of a point for the longest of the experiments so far that have it."""
         schedule = lookup(point.schedule, self._schedules)
-        if (
-            isinstance(schedule, Exponential)
-            and schedule.growth == "exp_lr"
-            and (spec.head == "trained" or spec.affine)
-        ):
+        exp_lr = isinstance(schedule, Exponential) and schedule.growth == "exp_lr"
+        if exp_lr and (point.nesterov or point.clip):
+            raise InputError("growth exp_lr has no equivalent with nesterov or clip; expected neither")
+        if exp_lr and (spec.head == "trained" or spec.affine):
             raise InputError(
                 "growth exp_lr needs a model with head fixed and affine false, whose weights are all "
                 f"scale-invariant, got {point.model!r}"
@@ -138,7 +139,10 @@ class Planner:
         earlier = self.trainings.get(point.name)
         lengths = [steps, earlier.timeline.steps] if earlier else [steps]
         rates = point.lr, point.weight_decay, point.momentum
-        timelines = [compile_schedule(schedule, *rates, length, clock, self._schedules) for length in lengths]
+        timelines = [
+            compile_schedule(schedule, *rates, length, clock, self._schedules, point.optimiser)
+            for length in lengths
+        ]
         longest = max(timelines, key=lambda found: found.steps)
         if any(longest.truncated(found.steps) != found for found in timelines):
             raise InputError(
@@ -175,6 +179,12 @@ class Planner:
                 f"with {len(training.checkpoints)} checkpoints and {len(training.timeline.segments)} segments"
             )
         self.trainings[name] = training
+
+
+def _optimiser_axes(points: list[Point]) -> tuple[str, ...]:
+    """Return the axes from `optimiser` on that some point sets."""
+    axes = dropwhile(lambda axis: axis.name != "optimiser", fields(Point))
+    return tuple(axis.name for axis in axes if any(getattr(point, axis.name) != axis.default for point in points))
 
 
 def model_spec(name: str, config: Config) -> ModelSpec:

@@ -1,4 +1,4 @@
-"""The training of an ensemble: plain SGD on R networks at once, from a state to the end of its plan."""
+"""The training of an ensemble of R networks at once, from a state to the end of its plan."""
 
 import math
 import sys
@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from intrinsic_lr.core.progress import progress
-from intrinsic_lr.models import kernels
 from intrinsic_lr.models.devices import MemberLimit
 from intrinsic_lr.models.ensemble import EnsembleModel
 from intrinsic_lr.models.gradients import gradients
+from intrinsic_lr.models.optimisers import Rates, apply_update, clipped
 from intrinsic_lr.stats.geometry import squared_norms
 from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.training.batches import Batches
@@ -73,32 +73,12 @@ def train(
 
 
 @torch.no_grad()
-def update(state: State, gradient: dict[str, Tensor], lr: float, weight_decay: float, momentum: float) -> None:
-    """Apply one step of SGD with coupled weight decay, in place.
-
-    Without momentum `w <- (1 - eta lambda) w - eta g`; with it as `torch.optim.SGD` does:
-    `d = g + lambda w`, `v <- mu v + d` (first buffer: d), `w <- w - eta v`.
-    """
+def update(state: State, plan: TrainingPlan, gradient: dict[str, Tensor], lr: float, weight_decay: float) -> None:
+    """Change the weights, and what the plan's optimiser keeps of them, by one step in place."""
     weights = [state.params[name] for name in gradient]
-    found = list(gradient.values())
-    if momentum == 0:
-        compiled = kernels.load() if all(map(kernels.is_supported_weight, weights + found)) else None
-        if compiled:
-            for weight, grad in zip(weights, found, strict=True):
-                compiled.step(weight, grad, 1 - lr * weight_decay, lr)
-            return
-        torch._foreach_mul_(weights, 1 - lr * weight_decay)
-        torch._foreach_add_(weights, found, alpha=-lr)
-        return
-    decayed = torch._foreach_add(found, weights, alpha=weight_decay)
-    if state.buffers:
-        buffers = [state.buffers[name] for name in gradient]
-        torch._foreach_mul_(buffers, momentum)
-        torch._foreach_add_(buffers, decayed)
-    else:
-        state.buffers = dict(zip(gradient, decayed, strict=True))
-        buffers = list(decayed)
-    torch._foreach_add_(weights, buffers, alpha=-lr)
+    buffers = {kind: [values[name] for name in gradient] for kind, values in state.buffers.items()}
+    rates = Rates(state.step + 1, lr, weight_decay)
+    apply_update(plan, weights, list(gradient.values()), buffers, rates)
 
 
 def take_step(
@@ -107,9 +87,13 @@ def take_step(
     """Advance the state by one update and return what it did."""
     lr, weight_decay = plan.timeline.at(state.step)
     images, labels = batches.at(state.step)
-    loss, gradient = gradients(model, state.params, images, labels, plan.precision, limit)
+    loss, gradient = gradients(model, state.params, images, labels, plan.precision, limit, plan.label_smoothing)
     _mark_lost(state, loss)
-    update(state, gradient, lr, weight_decay, plan.momentum)
+    applied = gradient if plan.clip is None else clipped(gradient, plan.clip)
+    factor = plan.timeline.gradient_factor(state.step)
+    if factor != 1:
+        applied = {name: grad * factor for name, grad in applied.items()}
+    update(state, plan, applied, lr, weight_decay)
     project(state, model)
     state.step += 1
     return Step(lr, weight_decay, loss, gradient)

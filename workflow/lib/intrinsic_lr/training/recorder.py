@@ -11,7 +11,7 @@ from torch import Tensor
 from intrinsic_lr.models.devices import in_float64
 from intrinsic_lr.models.ensemble import EnsembleModel
 from intrinsic_lr.stats.geometry import angles, squared_norms
-from intrinsic_lr.stats.theory import norm_recursion_residual
+from intrinsic_lr.stats.theory import effective_learning_rate, norm_recursion_residual
 from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.training.evaluation import Evaluation, EvaluationData, evaluate
 from intrinsic_lr.training.state import State, Step
@@ -120,7 +120,8 @@ class Recorder:
         norms = squared_norms(state.params, self._whole | groups if logged else self._whole)
         norm = norms[self.ALL]
         lr, weight_decay = (done.lr, done.weight_decay) if done else self._plan.timeline.at(0)
-        values = {**self._of_step(before, done, state, norm), "squared_norm": norm, "effective_lr": lr / norm}
+        effective = effective_learning_rate(lr, norm, self._plan.optimiser)
+        values = {**self._of_step(before, done, state, norm), "squared_norm": norm, "effective_lr": effective}
         if logged:
             missing = dict.fromkeys(groups, torch.full_like(norm, torch.nan))
             turned = missing if before is None else angles(before, state.params, groups)
@@ -141,7 +142,8 @@ class Recorder:
         norm_before = squared_norms(before, self._whole)[self.ALL]
         gradient = squared_norms(done.gradients, self._whole)[self.ALL] * norm_before
         residual = norm_recursion_residual(norm_before, norm, done.lr, done.weight_decay, gradient)
-        plain = self._plan.momentum == 0 and self._plan.constraint == "none"
+        plan = self._plan
+        plain = plan.optimiser == "sgd" and not plan.momentum and plan.clip is None and plan.constraint == "none"
         return {
             "batch_loss": done.loss,
             "unit_gradient_squared_norm": gradient,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from intrinsic_lr.models.ensemble import EnsembleModel
+from intrinsic_lr.models.optimisers import buffer_names
 from intrinsic_lr.stats.geometry import squared_norms
 from intrinsic_lr.study.plan import TrainingPlan
 
@@ -20,8 +21,8 @@ class State:
 
     step: int  # number of updates done
     params: dict[str, Tensor]  # of shape (R, ...)
-    # Momentum of the trained parameters; empty before the first step with it, unless the timeline gives them.
-    buffers: dict[str, Tensor]
+    # What the optimiser keeps of each trained parameter, by the buffer's name and the parameter's.
+    buffers: dict[str, dict[str, Tensor]]
     radii: dict[str, Tensor]  # norm (R,) that each scale group keeps under the sphere constraint, in float64
     lost: Tensor  # the first step whose batch loss was not finite, int64 (R,), or NEVER
 
@@ -38,11 +39,13 @@ class State:
         """Return the state before the first step."""
         drawn = model.initialize(plan.init_seeds(), plan.init_scale, DTYPES[plan.dtype], plan.head_seed())
         state = State.of_params({name: value.to(device) for name, value in drawn.items()})
-        if factor := plan.timeline.first_buffer:
+        for kind in buffer_names(plan):
+            state.buffers[kind] = {name: torch.zeros_like(state.params[name]) for name in model.trainable}
+        factor = plan.timeline.first_buffer
+        if factor and plan.momentum:
             scaled = {name for names in model.scale_groups.values() for name in names}
-            state.buffers = {
-                name: state.params[name] * (factor if name in scaled else 0.0) for name in model.trainable
-            }
+            for name in scaled.intersection(model.trainable):
+                state.buffers["momentum"][name] = state.params[name] * factor
         if plan.constraint == "sphere":
             norms = squared_norms(state.params, model.scale_groups)
             state.radii = {group: norm.sqrt() for group, norm in norms.items()}
@@ -50,19 +53,22 @@ class State:
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Return all that the state holds but its step, in one flat mapping that `from_tensors` reads."""
-        kinds = {"params": self.params, "buffers": self.buffers, "radii": self.radii}
+        kinds = {"params": self.params, "radii": self.radii}
+        kinds |= {f"buffers/{kind}": values for kind, values in self.buffers.items()}
         named = {f"{kind}/{name}": value for kind, values in kinds.items() for name, value in values.items()}
         return {**named, "lost": self.lost}
 
     @staticmethod
     def from_tensors(step: int, tensors: Mapping[str, Tensor], device: torch.device) -> "State":
         """Return the state that `to_tensors` was taken of, on a device; other tensors are ignored."""
-        kinds: dict[str, dict[str, Tensor]] = {"params": {}, "buffers": {}, "radii": {}}
+        kinds: dict[str, dict[str, Tensor]] = {"params": {}, "radii": {}}
         for key, value in tensors.items():
-            kind, _, name = key.partition("/")
-            if kind in kinds:
-                kinds[kind][name] = value.to(device)
-        return State(step, **kinds, lost=tensors["lost"].to(device))
+            kind, _, name = key.rpartition("/")
+            if kind in kinds or kind.startswith("buffers/"):
+                kinds.setdefault(kind, {})[name] = value.to(device)
+        params, radii = kinds.pop("params"), kinds.pop("radii")
+        buffers = {kind.removeprefix("buffers/"): values for kind, values in kinds.items()}
+        return State(step, params, buffers, radii, tensors["lost"].to(device))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,163 @@
+"""Optimisers of an ensemble against `torch.optim`, Lion against its paper, step by step in float64."""
+
+import pytest
+import torch
+
+import plans
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.data.dataset import load
+from intrinsic_lr.models.ensemble import build
+from intrinsic_lr.models.optimisers import clipped
+from intrinsic_lr.training.batches import Batches
+from intrinsic_lr.training.loop import take_step
+from intrinsic_lr.training.state import State
+
+MEMBERS, LR, DECAY = 3, 0.02, 0.3
+BETAS = {"beta1": 0.8, "beta2": 0.95}
+
+
+class PaperLion(torch.optim.Optimizer):
+    """Algorithm 2 of Chen et al. 2023, as printed there."""
+
+    def __init__(self, parameters, lr, betas, weight_decay):
+        super().__init__(parameters, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            for weight in group["params"]:
+                m = self.state[weight].setdefault("m", torch.zeros_like(weight))
+                c = beta1 * m + (1 - beta1) * weight.grad
+                self.state[weight]["m"] = beta2 * m + (1 - beta2) * weight.grad
+                weight -= group["lr"] * (torch.sign(c) + group["weight_decay"] * weight)
+
+
+def adam_like(kind, **given):
+    """Return what makes the optimiser of torch with other options than its own."""
+    options = {"betas": (0.8, 0.95), "weight_decay": DECAY, **given}
+    return lambda parameters: kind(parameters, lr=LR, **options)
+
+
+CASES = {
+    "momentum": (
+        {"momentum": 0.9},
+        lambda weights: torch.optim.SGD(weights, lr=LR, momentum=0.9, weight_decay=DECAY),
+    ),
+    "nesterov": (
+        {"momentum": 0.9, "nesterov": True},
+        lambda weights: torch.optim.SGD(weights, lr=LR, momentum=0.9, nesterov=True, weight_decay=DECAY),
+    ),
+    "adam": ({"optimiser": "adam", **BETAS}, adam_like(torch.optim.Adam)),
+    "adamw": ({"optimiser": "adamw", **BETAS}, adam_like(torch.optim.AdamW)),
+    "adamw_eps": ({"optimiser": "adamw", **BETAS, "eps": 0.01}, adam_like(torch.optim.AdamW, eps=0.01)),
+    "defaults": (
+        {"optimiser": "adamw"},
+        lambda weights: torch.optim.AdamW(weights, lr=LR, weight_decay=DECAY),
+    ),
+    "lion": ({"optimiser": "lion", **BETAS}, adam_like(PaperLion)),
+    "lion_defaults": (
+        {"optimiser": "lion"},
+        lambda weights: PaperLion(weights, lr=LR, betas=(0.9, 0.99), weight_decay=DECAY),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return plans.write_noise(tmp_path_factory.mktemp("data"))
+
+
+def engine(files, **changes):
+    """Return a plan with its model, state and batches, all in float64."""
+    rates = plans.timeline((20, LR, DECAY))
+    settings = plans.plan(**{"timeline": rates, "checkpoints": (20,), "dtype": "float64", **changes})
+    model = build(settings.model, (1, 6, 6), 3)
+    batches = Batches(settings, load(*files, "cpu", torch.float64))
+    return settings, model, State.initial(settings, model, torch.device("cpu")), batches
+
+
+def members_of(model, state):
+    """Return each member as an ordinary network with the weights of the state."""
+    modules = []
+    for index in range(MEMBERS):
+        module = model.module().double().train()
+        weights = {name: value[index].clone() for name, value in state.params.items()}
+        module.load_state_dict(weights, strict=False)
+        modules.append(module)
+    return modules
+
+
+def assert_same_weights(state, modules, tolerance=1e-12):
+    for index, module in enumerate(modules):
+        for name, parameter in module.named_parameters():
+            assert torch.allclose(state.params[name][index], parameter, rtol=tolerance, atol=tolerance), name
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_step_is_that_of_the_reference(files, case):
+    """Gradients are the ensemble's own, so that nothing but the update is compared."""
+    changes, make = CASES[case]
+    settings, model, state, batches = engine(files, **changes)
+    modules = members_of(model, state)
+    references = [make([p for p in module.parameters() if p.requires_grad]) for module in modules]
+    for _ in range(20):
+        done = take_step(state, settings, model, batches)
+        for index, (module, reference) in enumerate(zip(modules, references, strict=True)):
+            for name, gradient in done.gradients.items():
+                module.get_parameter(name).grad = gradient[index].clone()
+            reference.step()
+        assert_same_weights(state, modules)
+
+
+@pytest.mark.parametrize(("optimiser", "make"), [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam)])
+def test_a_training_is_that_of_torch(files, optimiser, make):
+    """With gradients of the plain module, label smoothing and clipping by norm."""
+    changes = {"optimiser": optimiser, "label_smoothing": 0.1, "clip": 0.5, "eps": 1e-4}
+    settings, model, state, batches = engine(files, **changes)
+    modules = members_of(model, state)
+    references = [make(module.parameters(), lr=LR, weight_decay=DECAY, eps=1e-4) for module in modules]
+    for step in range(10):
+        images, labels = batches.at(step)
+        for index, (module, reference) in enumerate(zip(modules, references, strict=True)):
+            reference.zero_grad()
+            logits = module(images[index])
+            torch.nn.functional.cross_entropy(logits, labels[index], label_smoothing=0.1).backward()
+            torch.nn.utils.clip_grad_norm_(module.parameters(), 0.5)
+            reference.step()
+        take_step(state, settings, model, batches)
+    assert_same_weights(state, modules, 1e-8)
+
+
+def test_clipping_looks_at_each_member_by_itself():
+    grads = {"a": torch.tensor([[3.0], [0.3], [torch.nan]]), "b": torch.tensor([[4.0], [0.4], [1.0]])}
+    found = clipped(grads, 2.0)
+    assert torch.allclose(found["a"][:2], torch.tensor([[1.2], [0.3]]), rtol=1e-6)
+    assert torch.allclose(found["b"][:2], torch.tensor([[1.6], [0.4]]), rtol=1e-6)
+    assert found["a"][2].isnan().all()
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "adamw", "lion"])
+def test_a_member_does_not_depend_on_its_block(files, optimiser):
+    trained = {}
+    for replicates in ((0, 3), (2, 3)):
+        settings, model, state, batches = engine(files, optimiser=optimiser, replicates=replicates, clip=1.0)
+        for _ in range(10):
+            take_step(state, settings, model, batches)
+        trained[replicates] = state.params
+    for name, value in trained[0, 3].items():
+        assert torch.allclose(value[2:], trained[2, 3][name], rtol=1e-8, atol=1e-10), name
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"beta1": 0.9}, "beta1: expected one of momentum, nesterov with sgd, got beta1 0.9"),
+        ({"optimiser": "lion", "eps": 0.0}, "eps: expected one of beta1, beta2 with lion, got eps 0"),
+        ({"optimiser": "adamw", "momentum": 0.9}, "momentum: expected one of beta1, beta2, eps with adamw"),
+        ({"nesterov": True}, "nesterov: expected a momentum above 0, got 0"),
+    ],
+)
+def test_an_option_that_an_optimiser_does_not_have(changes, words):
+    with pytest.raises(InputError, match=words):
+        plans.plan(**changes)

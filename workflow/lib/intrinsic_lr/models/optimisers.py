@@ -1,0 +1,128 @@
+"""Optimisers of an ensemble: functions that change the weights in place, given their gradients.
+
+Each member is trained as by the optimiser of that name in `torch.optim`, Lion as in Chen et al. 2023 (Symbolic
+Discovery of Optimization Algorithms, arXiv:2302.06675, Algorithm 2). Every operation is elementwise, so members do
+not depend on each other. What an optimiser keeps between steps are buffers, one tensor for each weight, which
+begin at 0. A new optimiser is a function here, and its options in `study.optimisers`.
+
+All take lists of tensors of one order: the weights, their gradients, and each buffer. Equilibrium, relaxation and
+effective learning rate of each stand in `stats.theory`.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from intrinsic_lr.models import kernels
+from intrinsic_lr.stats.geometry import squared_norms
+from intrinsic_lr.study.optimisers import optimiser_options
+from intrinsic_lr.study.plan import TrainingPlan
+
+Tensors = list[Tensor]
+Buffers = Mapping[str, Tensors]
+
+
+class Rates(NamedTuple):
+    """The number of a step, counted from 1, its learning rate eta and its weight decay lambda."""
+
+    step: int
+    lr: float
+    weight_decay: float
+
+
+def sgd(weights: Tensors, grads: Tensors, buffers: Buffers, rates: Rates, momentum: float, nesterov: bool) -> None:
+    """Stochastic gradient descent with the weight decay in the gradient, as `torch.optim.SGD`.
+
+    Without momentum `w <- (1 - eta lambda) w - eta g`; with it `d = g + lambda w`, `v <- mu v + d`,
+    `w <- w - eta v`, with Nesterov's `w <- w - eta (d + mu v)`.
+    """
+    if not momentum:
+        _plain_sgd(weights, grads, rates)
+        return
+    velocity = buffers["momentum"]
+    decayed = torch._foreach_add(grads, weights, alpha=rates.weight_decay)
+    torch._foreach_mul_(velocity, momentum)
+    torch._foreach_add_(velocity, decayed)
+    change = torch._foreach_add(decayed, velocity, alpha=momentum) if nesterov else velocity
+    torch._foreach_add_(weights, change, alpha=-rates.lr)
+
+
+def _plain_sgd(weights: Tensors, grads: Tensors, rates: Rates) -> None:
+    keep = 1 - rates.lr * rates.weight_decay
+    compiled = kernels.load() if all(map(kernels.is_supported_weight, weights + grads)) else None
+    if compiled:
+        for weight, grad in zip(weights, grads, strict=True):
+            compiled.step(weight, grad, keep, rates.lr)
+        return
+    torch._foreach_mul_(weights, keep)
+    torch._foreach_add_(weights, grads, alpha=-rates.lr)
+
+
+def adamw(
+    weights: Tensors, grads: Tensors, buffers: Buffers, rates: Rates, beta1: float, beta2: float, eps: float
+) -> None:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101), as `torch.optim.AdamW`.
+
+    `m <- beta1 m + (1 - beta1) g`, `v <- beta2 v + (1 - beta2) g^2`, `u = m^ / (sqrt(v^) + eps)` with
+    `m^ = m / (1 - beta1^t)` and `v^ = v / (1 - beta2^t)` at step t, and `w <- w - eta lambda w - eta u`.
+    """
+    first, second = buffers["first_moment"], buffers["second_moment"]
+    torch._foreach_lerp_(first, grads, 1 - beta1)
+    torch._foreach_mul_(second, beta2)
+    torch._foreach_addcmul_(second, grads, grads, 1 - beta2)
+    divisor = torch._foreach_sqrt(second)
+    torch._foreach_div_(divisor, (1 - beta2**rates.step) ** 0.5)
+    torch._foreach_add_(divisor, eps)
+    change = torch._foreach_div(first, divisor)
+    torch._foreach_mul_(change, rates.lr / (1 - beta1**rates.step))
+    _decay_and_subtract(weights, change, rates)
+
+
+def adam(
+    weights: Tensors, grads: Tensors, buffers: Buffers, rates: Rates, beta1: float, beta2: float, eps: float
+) -> None:
+    """Adam with the weight decay in the gradient, `g <- g + lambda w`, as `torch.optim.Adam`."""
+    decayed = torch._foreach_add(grads, weights, alpha=rates.weight_decay)
+    adamw(weights, decayed, buffers, rates._replace(weight_decay=0.0), beta1, beta2, eps)
+
+
+def lion(weights: Tensors, grads: Tensors, buffers: Buffers, rates: Rates, beta1: float, beta2: float) -> None:
+    """Lion: `w <- w - eta lambda w - eta sign(beta1 m + (1 - beta1) g)`, then `m <- beta2 m + (1 - beta2) g`."""
+    moment = buffers["first_moment"]
+    change = torch._foreach_sign(torch._foreach_lerp(moment, grads, 1 - beta1))
+    torch._foreach_lerp_(moment, grads, 1 - beta2)
+    torch._foreach_mul_(change, rates.lr)
+    _decay_and_subtract(weights, change, rates)
+
+
+def _decay_and_subtract(weights: Tensors, change: Tensors, rates: Rates) -> None:
+    """Set each w to w - (eta lambda w + change). A factor 1 - eta lambda would lose a small decay."""
+    torch._foreach_add_(change, weights, alpha=rates.lr * rates.weight_decay)
+    torch._foreach_sub_(weights, change)
+
+
+UPDATES = {"sgd": sgd, "adam": adam, "adamw": adamw, "lion": lion}
+_MOMENTS = ("first_moment", "second_moment")
+_BUFFERS = {"sgd": ("momentum",), "adam": _MOMENTS, "adamw": _MOMENTS, "lion": _MOMENTS[:1]}
+
+
+def buffer_names(plan: TrainingPlan) -> tuple[str, ...]:
+    """Return the names of the buffers that a plan's optimiser keeps; SGD without momentum keeps none."""
+    return () if plan.optimiser == "sgd" and not plan.momentum else _BUFFERS[plan.optimiser]
+
+
+def apply_update(plan: TrainingPlan, weights: Tensors, grads: Tensors, buffers: Buffers, rates: Rates) -> None:
+    """Change weights and buffers in place by one step of a plan's optimiser."""
+    UPDATES[plan.optimiser](weights, grads, buffers, rates, **optimiser_options(plan))
+
+
+def clipped(grads: dict[str, Tensor], most: float) -> dict[str, Tensor]:
+    """Return gradients (R, ...) of which each member's norm over all weights is at most `most`.
+
+    As `torch.nn.utils.clip_grad_norm_` does: multiplied by min(1, most / (norm + 1e-6)).
+    """
+    norms = squared_norms(grads, {"all": tuple(grads)})["all"].sqrt()
+    factor = (most / (norms + 1e-6)).clamp(max=1.0)
+    return {name: grad * factor.to(grad).view(-1, *[1] * (grad.dim() - 1)) for name, grad in grads.items()}

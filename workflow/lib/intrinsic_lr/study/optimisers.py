@@ -1,0 +1,33 @@
+"""Which options each optimiser has, with their defaults: those of `torch.optim`, and of the paper of Lion."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from intrinsic_lr.core.errors import InputError
+
+Optimiser = Literal["sgd", "adam", "adamw", "lion"]
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "sgd": {"momentum": 0.0, "nesterov": False},
+    "adam": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
+    "adamw": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
+    "lion": {"beta1": 0.9, "beta2": 0.99},
+}
+_NOT_GIVEN = {"momentum": 0.0, "nesterov": False, "beta1": None, "beta2": None, "eps": None}
+
+
+def optimiser_options(setting: Any) -> dict[str, Any]:
+    """Return the options of a point's or plan's optimiser, by name, defaults filled in.
+
+    Raises:
+        InputError: for an option that the optimiser does not have, naming it.
+    """
+    has = OPTIONS[setting.optimiser]
+    given = {key: getattr(setting, key) for key, missing in _NOT_GIVEN.items() if getattr(setting, key) != missing}
+    for key, value in given.items():
+        if key not in has:
+            expected = f"one of {', '.join(has)} with {setting.optimiser}"
+            raise InputError(f"{key}: expected {expected}, got {key} {value:g}")
+    options = {**has, **given}
+    if options.get("nesterov") and not options["momentum"]:
+        raise InputError("nesterov: expected a momentum above 0, got 0")
+    return options
