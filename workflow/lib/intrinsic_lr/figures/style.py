@@ -282,7 +282,10 @@ def logarithmic(axes: Axes, axis: str, values: Any) -> None:
     """
     values = np.asarray(values, dtype=float)
     values = values[np.isfinite(values) & (values > 0)]
-    if not values.size or (axis == "x" and values.max() < 2 * values.min()):
+    if not values.size:
+        return
+    if axis == "x" and values.max() < 2 * values.min():
+        axes.locator_params(axis="x", nbins=4)
         return
     axes.set(**{f"{axis}scale": "log"})
     if axis == "x" and values.max() < SHORT_SPAN * values.min():
