@@ -31,6 +31,16 @@ def test_modules_in_the_working_folder_are_not_imported(tmp_path):
         assert name == "check" or shown.startswith(f"usage: intrinsic-lr {name}")
 
 
+@pytest.mark.parametrize("words", [["--help"], ["status", "--config", "config/smoke.yaml"]])
+def test_a_reader_that_has_seen_enough_is_no_fault(words):
+    """As `intrinsic-lr status | head -1` closes the pipe."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([PROGRAM, *words], stdout=writing, stderr=subprocess.PIPE, cwd=REPOSITORY)
+    os.close(writing)
+    assert done.stderr == b""
+
+
 def test_help_lists_every_sub_command_and_an_unknown_one_is_named(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["intrinsic-lr", "--help"])
     console.main()

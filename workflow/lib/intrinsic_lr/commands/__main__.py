@@ -1,5 +1,6 @@
 """The command `intrinsic-lr`: one sub-command for each step of the study and for looking after its results."""
 
+import os
 import sys
 from importlib import import_module
 
@@ -27,11 +28,19 @@ def usage() -> str:
 
 def main() -> None:
     """Run the sub-command that the command line names."""
-    name, *arguments = sys.argv[1:] or ["--help"]
+    try:
+        _run(*(sys.argv[1:] or ["--help"]))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough; Python would fail once more when it closes the pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _run(name: str, *arguments: str) -> None:
     if name in ("-h", "--help"):
         print(usage())
     elif name in COMMANDS:
-        run_command(lambda: import_module(f"intrinsic_lr.{COMMANDS[name][0]}").main(arguments))
+        run_command(lambda: import_module(f"intrinsic_lr.{COMMANDS[name][0]}").main(list(arguments)))
     else:
         sys.exit(f"error: the command must be one of {', '.join(COMMANDS)}, got {name!r}")
 

@@ -40,6 +40,8 @@ def one_line() -> Iterator[None]:
     """End the program with one line on standard error and exit status 2 on an `InputError` or an `OSError`."""
     try:
         yield
+    except BrokenPipeError:
+        raise  # the reader of the output has seen enough
     except (InputError, OSError) as error:
         text = format_os_error(error) if isinstance(error, OSError) else error
         # The log may lie on the very disk that is full.
