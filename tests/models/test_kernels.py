@@ -255,19 +255,41 @@ def load_afresh(compiled, tmp_path, monkeypatch):
     return kernels.load.__wrapped__
 
 
+ALTERED = {
+    "emptied": lambda content: b"",
+    "cut short": lambda content: content[: len(content) // 2],
+    "one bit": lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+}
+
+
 def test_the_library_is_private_and_compiled_again_where_it_was_altered(load_afresh, tmp_path):
     assert load_afresh()
     (file,) = (tmp_path / "intrinsic_lr").glob("*.so")
     assert file.parent.stat().st_mode & 0o777 == 0o700
-    before = file.stat().st_mtime_ns
+    written = file.stat().st_mtime_ns
     assert library.build(shutil.which("gcc")) == file
-    assert file.stat().st_mtime_ns == before
-    altered = file.read_bytes()[:-1] + b"x"
-    file.unlink()
-    file.write_bytes(altered)
+    assert file.stat().st_mtime_ns == written
+    for alter in ALTERED.values():
+        altered = alter(file.read_bytes())
+        file.unlink()
+        file.write_bytes(altered)
+        library.build(shutil.which("gcc"))
+        assert file.read_bytes() != altered
+        assert hashlib.sha256(file.read_bytes()).hexdigest() == file.with_suffix(".sha256").read_text()
+
+
+def test_a_library_that_was_planted_with_its_checksum_is_not_loaded(load_afresh, tmp_path):
+    """In a folder that was open to all before: a link is not this user's file."""
+    assert load_afresh()
+    (file,) = (tmp_path / "intrinsic_lr").glob("*.so")
+    planted = file.rename(tmp_path / "planted.so")
+    planted.write_bytes(b"planted")
+    file.symlink_to(planted)
+    file.with_suffix(".sha256").write_text(hashlib.sha256(b"planted").hexdigest())
     library.build(shutil.which("gcc"))
-    assert file.read_bytes() != altered
-    assert hashlib.sha256(file.read_bytes()).hexdigest() == file.with_suffix(".sha256").read_text()
+    assert not file.is_symlink()
+    assert file.read_bytes() != b"planted"
+    assert planted.read_bytes() == b"planted"
 
 
 SOURCES = {
@@ -288,7 +310,13 @@ def test_a_library_that_fails_is_not_used_and_said_why(load_afresh, said, tmp_pa
     assert said in message
 
 
-def test_a_cache_of_another_user_is_not_used(load_afresh, monkeypatch, capsys):
-    monkeypatch.setattr(os, "getuid", lambda: -1)
+@pytest.mark.parametrize("other", ["user", "link"])
+def test_a_cache_of_another_user_or_a_link_is_not_used(load_afresh, tmp_path, monkeypatch, capsys, other):
+    if other == "user":
+        monkeypatch.setattr(os, "getuid", lambda: -1)
+    else:
+        (tmp_path / "open").mkdir(mode=0o755)
+        (tmp_path / "intrinsic_lr").symlink_to(tmp_path / "open")
     assert load_afresh() is None
-    assert "must belong to" in capsys.readouterr().err
+    assert "must be a folder, not a link, and belong to" in capsys.readouterr().err
+    assert other == "user" or (tmp_path / "open").stat().st_mode & 0o777 == 0o755

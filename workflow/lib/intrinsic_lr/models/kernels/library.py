@@ -26,7 +26,7 @@ def build(compiler: str) -> Path:
     folder = _private(user_cache_path("intrinsic_lr"))
     file = folder / f"kernels-{_fingerprint(compiler)}.so"
     checksum = file.with_suffix(".sha256")
-    if not (file.exists() and checksum.exists() and checksum.read_text() == _sha256(file)):
+    if not (_is_own(file) and _is_own(checksum) and checksum.read_text() == _sha256(file)):
         with atomic_path(file) as temporary:
             command = [compiler, *FLAGS, *map(str, sorted(SOURCES.glob("*.c"))), "-o", str(temporary), "-lm"]
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=COMPILE_SECONDS)
@@ -38,12 +38,16 @@ def build(compiler: str) -> Path:
 
 def _private(folder: Path) -> Path:
     """Make a folder that none but its owner may enter; raise `InputError` where that is another user."""
-    folder.mkdir(parents=True, exist_ok=True)
-    owner = folder.stat().st_uid
-    if owner != os.getuid():
-        raise InputError(f"{folder}: must belong to the user {os.getuid()}, got {owner}")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise InputError(f"{folder}: must be a folder, not a link, and belong to the user {os.getuid()}")
     folder.chmod(0o700)
     return folder
+
+
+def _is_own(file: Path) -> bool:
+    """Tell whether a file is there, no link, and this user's: others may have put some into an open folder."""
+    return file.is_file() and not file.is_symlink() and file.stat().st_uid == os.getuid()
 
 
 def _sha256(file: Path) -> str:
