@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
@@ -67,5 +68,8 @@ def test_library_lists_every_public_name():
     "text", re.findall(r"```yaml\n(.*?)```", (REPOSITORY / "docs/faq.md").read_text(), re.DOTALL)
 )
 def test_configs_of_the_questions_are_accepted(text, tmp_path):
-    (tmp_path / "mine.yaml").write_text(text)
+    for folder in ("train/rose", "train/tulip", "test/rose", "test/tulip"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.new("RGB", (32, 32)).save(tmp_path / folder / "0.png")
+    (tmp_path / "mine.yaml").write_text(text.replace("/data/flowers", str(tmp_path)))
     assert Study.read(merge_files([tmp_path / "mine.yaml"])).trainings

@@ -53,8 +53,18 @@ def test_links_between_files_of_the_repository(page):
     assert [file for file in files if not (page.parent / file).exists()] == []
 
 
+def test_pages_and_workflows_name_targets_that_make_has():
+    files = [*PAGES, *ROOT.glob("docs/*.md"), *ROOT.glob(".github/**/*.*")]
+    called = re.compile(r"(?:^|[`:] ?)make ([a-z][\w-]*)(?=`|\n|  | [A-Z]+=)", re.MULTILINE)
+    named = {target for file in files for target in called.findall(file.read_text())}
+    targets = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {"lint", "smoke", "test", "docs"} <= named <= targets
+
+
 def test_citation_names_the_version_and_the_licence_of_the_project():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert f'version = "{citation["version"]}"' in (ROOT / "pyproject.toml").read_text()
+    released = f"## [{citation['version']}] - {citation['date-released']}\n"
+    assert released in (ROOT / "CHANGELOG.md").read_text()
     assert (ROOT / "LICENSE").read_text().startswith(f"{citation['license']} License")
     assert any("arXiv:2010.02916" in str(reference) for reference in citation["references"])
