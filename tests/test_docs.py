@@ -70,6 +70,7 @@ def test_library_lists_every_public_name():
 def test_configs_of_the_questions_are_accepted(text, tmp_path):
     for folder in ("train/rose", "train/tulip", "test/rose", "test/tulip"):
         (tmp_path / folder).mkdir(parents=True)
-        Image.new("RGB", (32, 32)).save(tmp_path / folder / "0.png")
+        for number in range(32):  # so many that a batch of 64 is not larger than the set
+            Image.new("RGB", (32, 32)).save(tmp_path / folder / f"{number}.png")
     (tmp_path / "mine.yaml").write_text(text.replace("/data/flowers", str(tmp_path)))
     assert Study.read(merge_files([tmp_path / "mine.yaml"])).trainings
