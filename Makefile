@@ -12,7 +12,7 @@ PROFILE ?=
 VERBOSE ?=
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
-# The environment takes about 6 GB with the CUDA libraries that PyTorch brings, the default results below 0.5 GB.
+# The environment takes about 6 GB with the CUDA libraries that PyTorch brings, the default results 0.9 GB.
 NEEDED_MB := 8000
 
 # The values are text: neither make nor the shell, which reads them from its environment, runs what is in them.

@@ -23,13 +23,14 @@ html_math_renderer = "mathtext"
 
 def write_math(translator, node):
     """Write a formula as an inline SVG by matplotlib: the site loads no script from elsewhere."""
-    image = io.StringIO()
-    font = font_manager.FontProperties(size=12)
-    depth = mathtext.math_to_image(f"${node.astext()}$", image, font, dpi=96, format="svg")
+    formula, block = node.astext(), isinstance(node, nodes.math_block)
+    image, font = io.StringIO(), font_manager.FontProperties(size=12)
+    drawn = formula.replace(r"\frac", r"\dfrac") if block else formula
+    depth = mathtext.math_to_image(f"${drawn}$", image, font, dpi=96, format="svg")
     svg = image.getvalue().partition("<svg")[2].rstrip()
-    style = f"height: auto; max-width: 100%; fill: currentColor; vertical-align: {-depth:.1f}px"
-    formula = f'<svg role="img" aria-label="{html.escape(node.astext())}" style="{style}"{svg}'
-    translator.body.append(f"<p>{formula}</p>" if isinstance(node, nodes.math_block) else formula)
+    style = f"overflow: visible; height: auto; max-width: 100%; fill: currentColor; vertical-align: {-depth:.1f}px"
+    shown = f'<svg role="img" aria-label="{html.escape(formula)}" style="{style}"{svg}'
+    translator.body.append(f"<p>{shown}</p>" if block else shown)
     raise nodes.SkipNode
 
 
