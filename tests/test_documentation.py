@@ -10,6 +10,9 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from intrinsic_lr.study.config_files import merge_files
+from intrinsic_lr.study.study import Study
+
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / folder / "README.md" for folder in ("config", "envs", "results"))]
 
@@ -59,6 +62,13 @@ def test_pages_and_workflows_name_targets_that_make_has():
     named = {target for file in files for target in called.findall(file.read_text())}
     targets = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert {"lint", "smoke", "test", "docs"} <= named <= targets
+
+
+def test_readme_lists_every_claim_of_the_default_study():
+    judged = Study.read(merge_files([])).claims
+    assert set(judged) == set(
+        re.findall(r"^\| \[.*\]\(docs/claims.md#(\w+)\)", (ROOT / "README.md").read_text(), re.M)
+    )
 
 
 def test_citation_names_the_version_and_the_licence_of_the_project():
