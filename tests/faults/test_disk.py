@@ -12,7 +12,7 @@ import pytest
 
 from intrinsic_lr.analyses.tables import write_table
 from intrinsic_lr.commands import train
-from intrinsic_lr.core.block_files import CHECKPOINTS, HISTORY, RESUME, RUN, TRACE
+from intrinsic_lr.core.block_files import CHECKPOINTS, HISTORY, KEPT, RESUME, RUN, TRACE
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.data import dataset as data
 from intrinsic_lr.figures.style import save
@@ -87,7 +87,7 @@ def resumes(files, out, undisturbed):
     """Train to the end, now that nothing is in the way: the results are those of an undisturbed training."""
     train.main(command(files, out))
     assert contents(out) == contents(undisturbed)
-    assert left_over(out) == {*RESULTS, RUN}
+    assert left_over(out) == {*RESULTS, RUN, KEPT}
 
 
 def test_a_disk_that_fills_up_during_a_training(files, undisturbed, disk, monkeypatch):

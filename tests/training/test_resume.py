@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,10 +15,11 @@ import torch
 from safetensors.torch import load_file
 
 from intrinsic_lr.commands import train
-from intrinsic_lr.core.block_files import HISTORY, RESUME, TRACE
+from intrinsic_lr.core.block_files import CHECKPOINTS, HISTORY, KEPT, RESUME, RUN, TRACE, step_file
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.models import kernels
 from intrinsic_lr.models.devices import MemberLimit
+from intrinsic_lr.study.sharing import united
 from intrinsic_lr.training.resume import STATE, STOPPED, Watch
 from plans import LIBRARY, contents, plan, timeline, train_words, write_noise
 
@@ -71,6 +73,63 @@ def test_stopped_after_every_step(files, undisturbed, tmp_path, setting, capsys)
         assert not (tmp_path / "run.json").exists()
     train.main([*command(files, tmp_path, **SETTINGS[setting]), "--stop-after", "0"])
     assert finished_like(tmp_path, undisturbed[setting])
+
+
+SHORT, LONG = 5, 9
+OTHERS = {name: changes for name, changes in SETTINGS.items() if "timeline" not in changes}
+OTHERS["sphere"] = {"constraint": "sphere", "weight_decay": 0.0}
+
+
+def asked(steps, weight_decay=0.05, **changes):
+    """Return a plan whose rates do not depend on its length."""
+    return plan(timeline=timeline((steps, 0.1, weight_decay)), replicates=(0, 4), **changes)
+
+
+def train_on(files, folder, planned, *more):
+    """Train as the workflow does, which deletes the files that it declares before."""
+    for name in (RUN, HISTORY, TRACE):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    train.main([*train_words(planned, files, folder), *more])
+
+
+@pytest.mark.parametrize("setting", OTHERS)
+def test_a_longer_training_goes_on_from_the_end_of_a_shorter_one(files, tmp_path, setting, capsys):
+    """Also when it is stopped on the way, and when the shorter one is asked for again in between."""
+    short = asked(SHORT, checkpoints=(0, 3), log_every=2, trace_every=1, **OTHERS[setting])
+    longer = asked(LONG, checkpoints=(3, 7), log_every=4, trace_every=3, **OTHERS[setting])
+    both = united(short, longer)
+    train_on(files, tmp_path / "whole", both)
+    capsys.readouterr()
+    train_on(files, tmp_path / "parts", short)
+    with pytest.raises(SystemExit, match=str(STOPPED)):
+        train_on(files, tmp_path / "parts", both, "--stop-after", "0")
+    train_on(files, tmp_path / "parts", short)
+    assert "going on from step 5 of 5" in capsys.readouterr().err
+    train_on(files, tmp_path / "parts", both)
+    assert "going on from step 5 of 9" in capsys.readouterr().err
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    rows = pd.read_parquet(tmp_path / "parts" / HISTORY)["step"].unique().tolist()
+    assert rows == both.logged() == [0, 2, 3, 4, 5, 7, 8, 9]
+    record = json.loads((tmp_path / "parts" / RUN).read_text())
+    assert record["plan"] == both.to_dict()
+
+
+@pytest.mark.parametrize("change", ["the same again", "denser", "a damaged checkpoint", "a damaged state"])
+def test_what_is_no_continuation_is_trained_from_the_beginning(files, tmp_path, capsys, change):
+    folder, planned = tmp_path / "block", asked(SHORT, checkpoints=(0, 3))
+    train_on(files, folder, planned)
+    wanted = planned if change == "the same again" else asked(LONG, checkpoints=(0, 3))
+    if change == "denser":
+        wanted = asked(LONG, checkpoints=(0, 3), log_every=1)
+    elif change != "the same again":
+        file = folder / KEPT / ("state" if change == "a damaged state" else step_file(CHECKPOINTS, 3))
+        file.write_bytes(file.read_bytes()[:-1] + b"x")
+    capsys.readouterr()
+    train_on(files, folder, wanted)
+    assert "going on from" not in capsys.readouterr().err
+    train_on(files, tmp_path / "fresh", wanted)
+    assert contents(folder) == contents(tmp_path / "fresh")
 
 
 def test_killed_at_any_moment(files, undisturbed, tmp_path):

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from intrinsic_lr.commands.options import Parser
 from intrinsic_lr.core import paths
-from intrinsic_lr.core.block_files import EXTRACT, RESUME, RUN
+from intrinsic_lr.core.block_files import EXTRACT, KEPT, RESUME, RUN
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.locks import is_running
 from intrinsic_lr.core.rerun import rerun_command
@@ -139,7 +139,7 @@ def _of_snakemake(asked: Mapping[str, str]) -> Iterator[Fault]:
 def _of_files(known: Mapping[str, str | None], asked: Mapping[str, str], folder: Path) -> Iterator[Fault]:
     for file in sorted((folder / "results").rglob("*")):
         path = file.relative_to(folder).as_posix()
-        if file.is_dir() or UNCHECKED.fullmatch(path) or _is_unfinished(file):
+        if file.is_dir() or UNCHECKED.fullmatch(path) or _is_gone_on_from(file):
             continue
         if path in known:
             if known[path] is not None and sha256(file) != known[path]:
@@ -150,11 +150,11 @@ def _of_files(known: Mapping[str, str | None], asked: Mapping[str, str], folder:
             yield path, "foreign", "no job of the workflow wrote it"
 
 
-def _is_unfinished(file: Path) -> bool:
-    """Tell whether a file is what a training, which has not ended yet, goes on from."""
+def _is_gone_on_from(file: Path) -> bool:
+    """Tell whether a file is what a training goes on from: one that has not ended yet, or one made longer."""
     block = next((parent for parent in file.parents if parent.name.startswith("block_")), None)
     left = RESUME in file.parts or (file.name.startswith(".") and file.name.endswith(".tmp"))
-    return left and block is not None and not (block / RUN).exists()
+    return block is not None and (KEPT in file.parts or (left and not (block / RUN).exists()))
 
 
 def _of_blocks(study: Study, asked: Mapping[str, str], folder: Path) -> Iterator[Fault]:

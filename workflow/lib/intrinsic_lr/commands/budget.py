@@ -38,6 +38,7 @@ class Budget:
     members: int  # replicates in all blocks
     rows: int  # of the history of each
     checkpoint_bytes: int
+    kept_bytes: int  # of the last state, from which a longer training goes on
     record_bytes: int  # histories and traces, uncompressed
     prediction_bytes: int  # statistics among them; 0 where nothing reads them
 
@@ -54,7 +55,7 @@ class Budget:
     @property
     def bytes(self) -> int:
         """All that is written."""
-        return self.checkpoint_bytes + self.record_bytes + self.prediction_bytes
+        return self.checkpoint_bytes + self.kept_bytes + self.record_bytes + self.prediction_bytes
 
 
 def known_sizes(study: Study, dataset: str) -> Sizes | None:
@@ -100,6 +101,7 @@ def _budget(training: Training, model: "EnsembleModel", sizes: Sizes, predicted:
     columns = 13 + 2 * len(model.scale_groups)
     traced = steps // training.trace_every + 2
     checkpoints = members * len(training.checkpoints)
+    kept = 1 if training.point.momentum == 0 else 2
     per_image = LOGIT_BYTES * sizes.classes + LABEL_BYTES + LOSS_BYTES
     statistics = 2 * sum(model.norms.values()) * item
     return Budget(
@@ -108,6 +110,7 @@ def _budget(training: Training, model: "EnsembleModel", sizes: Sizes, predicted:
         members,
         rows,
         checkpoints * model.size * item,
+        members * kept * model.size * item,
         members * 8 * (rows * columns + traced * 9),
         checkpoints * (sizes.test * per_image + statistics) if predicted else 0,
     )

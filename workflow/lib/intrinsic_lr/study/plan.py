@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, PlainSerializer, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from intrinsic_lr.core.errors import InputError
@@ -22,7 +22,19 @@ def _model(value: Any) -> Any:
         raise ValueError(str(error)) from None
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Recording:
+    """Rows of history and trace up to a step: one every so many steps, and one at the end."""
+
+    steps: Annotated[int, Field(ge=1)]
+    log_every: Annotated[int, Field(ge=1)]
+    trace_every: Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, config=_STRICT)
 class TrainingPlan:
     """Everything that decides the numbers of one block's training.
 
@@ -48,6 +60,7 @@ class TrainingPlan:
         precision: of the products and convolutions of a step.
         optimiser, nesterov, beta1, beta2, eps, clip, label_smoothing: as the axes of a point; None is the
             optimiser's default.
+        also: rows that other studies, which share this training, want besides.
 
     Raises:
         InputError: for values that do not go together. Use `from_json` for values that a user wrote.
@@ -78,6 +91,7 @@ class TrainingPlan:
     eps: float | None = None
     clip: float | None = None
     label_smoothing: float = 0.0
+    also: tuple[Recording, ...] = ()
 
     def __post_init__(self) -> None:
         first, end = self.replicates
@@ -112,6 +126,20 @@ class TrainingPlan:
     def steps(self) -> int:
         """Number of steps of the training."""
         return self.timeline.steps
+
+    @property
+    def recordings(self) -> tuple[Recording, ...]:
+        """What is recorded: by this plan's own density, and `also`."""
+        return (Recording(self.steps, self.log_every, self.trace_every), *self.also)
+
+    def logged(self, until: int | None = None) -> list[int]:
+        """Return the steps with a row in the history, up to a step or to the end."""
+        steps = {step for step in self.checkpoints if until is None or step <= until}
+        return sorted(steps.union(*(_recorded(each.steps, each.log_every, until) for each in self.recordings)))
+
+    def traced(self, until: int | None = None) -> list[int]:
+        """Return the steps with a row in the trace, up to a step or to the end."""
+        return sorted(set().union(*(_recorded(each.steps, each.trace_every, until) for each in self.recordings)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain data: what JSON holds, defaults left out."""
@@ -153,6 +181,12 @@ class TrainingPlan:
         """Return the seed of each member's `order` or `augmentation` in an epoch."""
         owner = (self.point,) if self.data_order is None else ("shared", self.data_order)
         return [stream_seed(self.seed, stream, *owner, k, epoch) for k in self.members]
+
+
+def _recorded(end: int, every: int, until: int | None) -> set[int]:
+    """Return the multiples of a number of steps up to an end, and the end, as far as a step."""
+    last = end if until is None else min(end, until)
+    return {*range(0, last + 1, every), *([end] if end == last else [])}
 
 
 _ADAPTER = TypeAdapter(TrainingPlan)

@@ -58,7 +58,7 @@ def train_block(
         identity = {key: provenance[key] for key in ("plan", "training_version", "kernels", "instructions")}
         store, limit = Store(out, {**identity, "data": data.info["sha256"]}, watch), MemberLimit()
         recorder = Recorder(plan, model, EvaluationData.of(data))
-        state = store.load(recorder, limit, device) or State.initial(plan, model, device)
+        state = store.load(plan, recorder, limit, device) or State.initial(plan, model, device)
         if state.step:
             print(f"going on from step {state.step} of {plan.steps}", file=sys.stderr)
         try:
@@ -86,7 +86,7 @@ def train_block(
             "sha256": {**store.sums, **{name: sha256(out / name) for name in (HISTORY, TRACE)}},
         }
         write_json(out / RUN, record)
-        store.remove()
+        store.keep(state, recorder, limit)
     return record
 
 

@@ -76,7 +76,7 @@ class Recorder:
     def __init__(self, plan: TrainingPlan, model: EnsembleModel, data: EvaluationData) -> None:
         self._plan, self._model, self._data = plan, model, data
         self._whole = {self.ALL: tuple(n for names in model.scale_groups.values() for n in names)}
-        self._kept = frozenset(plan.checkpoints) | {plan.steps}
+        self._logged, self._traced = frozenset(plan.logged()), frozenset(plan.traced())
         names = (
             *(field.name for field in fields(Evaluation)),
             *self.OF_STEP,
@@ -85,16 +85,16 @@ class Recorder:
             "effective_lr",
             *(f"squared_norm:{group}" for group in model.scale_groups),
         )
-        self.history = Rows(plan.steps // plan.log_every + len(self._kept) + 2, names)
-        self.trace = Rows(plan.steps // plan.trace_every + 2, self.TRACED)
+        self.history = Rows(len(self._logged), names)
+        self.trace = Rows(len(self._traced), self.TRACED)
 
     def should_log(self, step: int) -> bool:
         """Return whether the history has a row at a step."""
-        return step % self._plan.log_every == 0 or step in self._kept
+        return step in self._logged
 
     def should_trace(self, step: int) -> bool:
         """Return whether the trace has a row at a step."""
-        return step % self._plan.trace_every == 0 or step == self._plan.steps
+        return step in self._traced
 
     def should_record(self, step: int) -> bool:
         """Return whether a step is to be measured at all."""

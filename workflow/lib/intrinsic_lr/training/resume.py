@@ -1,7 +1,8 @@
 """Long trainings go on where they were stopped: what is saved meanwhile, and when a training stops by itself.
 
 Meanwhile checkpoints and state lie in the block's folder `resume`, which the workflow does not declare and hence
-does not delete. The folder of checkpoints gets its place when all of them are there.
+does not delete. The folder of checkpoints gets its place when all of them are there. At the end `resume` becomes
+`kept`: a longer training of the same block goes on from there.
 """
 
 import hashlib
@@ -17,14 +18,17 @@ from typing import Any
 import torch
 from safetensors.torch import load, save
 
-from intrinsic_lr.core.block_files import CHECKPOINTS, RESUME, step_file
+from intrinsic_lr.core.block_files import CHECKPOINTS, KEPT, RESUME, RUN, step_file
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.storage import atomic_path, sha256, write_tensors
 from intrinsic_lr.models.devices import MemberLimit
+from intrinsic_lr.study.plan import TrainingPlan
+from intrinsic_lr.study.sharing import continues
 from intrinsic_lr.training.recorder import Recorder
 from intrinsic_lr.training.state import State
 
-STATE = f"{RESUME}/state"
+STATE_NAME = "state"
+STATE = f"{RESUME}/{STATE_NAME}"
 STOPPED = 75
 """Exit status of a training that stopped with its state saved, `EX_TEMPFAIL`: starting it again goes on."""
 
@@ -73,48 +77,113 @@ class Store:
             handle.write(hashlib.sha256(content).hexdigest().encode() + b"\n")
             handle.write(content)
 
-    def load(self, recorder: Recorder, limit: MemberLimit, device: torch.device) -> State | None:
-        """Return the state that a stopped training of this identity saved, its rows given to the recorder.
+    def load(
+        self, plan: TrainingPlan, recorder: Recorder, limit: MemberLimit, device: torch.device
+    ) -> State | None:
+        """Return the state to go on from, its rows given to the recorder.
 
-        None where there is no such; what another training left is removed. InputError where a file is damaged.
+        That is one that a stopped training of this identity saved, or the last one of a training that this plan
+        continues. None where there is no such; what another stopped training left is removed. InputError where a
+        file of a stopped training is damaged.
         """
+        was_stopped = (self._folder / STATE).exists()
+        found = self._stopped()
+        if found is None:
+            self.remove()
+            # Asked for again without another one in between, a training is to be done again.
+            found = self._ended(plan, may_be_same=was_stopped)
+        if found is None:
+            return None
+        about, content = found
+        self.sums, self._seconds_before = about["checkpoints"], about["seconds"]
+        limit.members = about["members_at_once"]
+        tensors = load(content)
+        recorder.restore(tensors, device)
+        return State.from_tensors(about["step"], tensors, device)
+
+    def _stopped(self) -> tuple[dict[str, Any], bytes] | None:
+        """Return the description and the content of the state of a stopped training, if it is this one's."""
         path = self._folder / STATE
         if not path.exists():
-            self.remove()
             return None
-        digest, _, content = path.read_bytes().partition(b"\n")
-        if hashlib.sha256(content).hexdigest().encode() != digest:
+        about, content = _read(path)
+        if about is None:
             raise InputError(f"{path}: damaged; train from the beginning after `rm {path}`")
-        about = _about(content)
         other = [key for key, value in self._identity.items() if about["identity"].get(key) != value]
         missing = [name for name in about["checkpoints"] if not (self._folder / RESUME / name).exists()]
         if other or missing:
             why = f"of another training (other {', '.join(other)})" if other else f"without {missing[0]}"
-            print(f"{path}: {why}; the training begins anew", file=sys.stderr)
-            self.remove()
+            print(f"{path}: {why}; the training does not go on from it", file=sys.stderr)
             return None
         for name, expected in about["checkpoints"].items():
             file = self._folder / RESUME / name
             if sha256(file) != expected:
                 raise InputError(f"{file}: damaged; train from the beginning after `rm {file}`")
-        self.sums, self._seconds_before = about["checkpoints"], about["seconds"]
-        limit.members = about["members_at_once"]
         for file in (self._folder / RESUME / CHECKPOINTS).glob("*"):
-            if f"{CHECKPOINTS}/{file.name}" not in self.sums:
+            if f"{CHECKPOINTS}/{file.name}" not in about["checkpoints"]:
                 file.unlink()
-        tensors = load(content)
-        recorder.restore(tensors, device)
-        return State.from_tensors(about["step"], tensors, device)
+        return about, content
+
+    def _ended(self, plan: TrainingPlan, may_be_same: bool) -> tuple[dict[str, Any], bytes] | None:
+        """Return the same of a training that has ended and that this plan continues, its checkpoints linked."""
+        kept = self._folder / KEPT
+        about, content = _read(kept / STATE_NAME) if (kept / STATE_NAME).exists() else (None, b"")
+        if about is None:
+            return None
+        identity = about["identity"]
+        if any(identity.get(key) != value for key, value in self._identity.items() if key != "plan"):
+            return None
+        ended = TrainingPlan.from_json(identity["plan"])
+        if not continues(ended, plan, about["step"]) or (ended == plan and not may_be_same):
+            return None
+        files = {name: kept / name for name in about["checkpoints"]}
+        if any(not file.is_file() or sha256(file) != about["checkpoints"][name] for name, file in files.items()):
+            print(f"{kept}: a checkpoint is missing or damaged; the training begins anew", file=sys.stderr)
+            return None
+        _link(kept / CHECKPOINTS, self._folder / RESUME / CHECKPOINTS)
+        return about, content
 
     def publish(self) -> None:
         """Give the folder of checkpoints its place."""
-        place = self._folder / CHECKPOINTS
+        place, linked = self._folder / CHECKPOINTS, self._folder / RESUME / "linked"
+        shutil.rmtree(linked, ignore_errors=True)
+        _link(self._folder / RESUME / CHECKPOINTS, linked)
         shutil.rmtree(place, ignore_errors=True)
-        os.replace(self._folder / RESUME / CHECKPOINTS, place)
+        os.replace(linked, place)
+
+    def keep(self, state: State, recorder: Recorder, limit: MemberLimit) -> None:
+        """Keep the end of a training whose record is written: the state, the checkpoints and the record."""
+        resume, kept = self._folder / RESUME, self._folder / KEPT
+        try:
+            self.save(state, recorder, limit)
+            shutil.copyfile(self._folder / RUN, resume / RUN)
+            shutil.rmtree(kept, ignore_errors=True)
+            os.replace(resume, kept)
+        except (InputError, OSError) as error:
+            print(f"{kept}: not kept ({error}); a longer training would begin anew", file=sys.stderr)
+            self.remove()
 
     def remove(self) -> None:
         """Remove what a training that has not ended left."""
         shutil.rmtree(self._folder / RESUME, ignore_errors=True)
+
+
+def _link(folder: Path, place: Path) -> None:
+    """Give all files of a folder a second name in a new one; copy them where the file system has no hard links."""
+    place.mkdir(parents=True)
+    for file in folder.iterdir():
+        try:
+            os.link(file, place / file.name)
+        except OSError:
+            shutil.copyfile(file, place / file.name)
+
+
+def _read(path: Path) -> tuple[dict[str, Any] | None, bytes]:
+    """Return the description and the content of a saved state, None for one whose checksum is not its own."""
+    digest, _, content = path.read_bytes().partition(b"\n")
+    if hashlib.sha256(content).hexdigest().encode() != digest:
+        return None, content
+    return _about(content), content
 
 
 def _about(content: bytes) -> dict[str, Any]:

@@ -1,0 +1,85 @@
+"""Trainings that lie there already: used as they are, or gone on with, and never shortened."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from intrinsic_lr.core.block_files import KEPT, RUN
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.storage import read_json
+from intrinsic_lr.core.version import TRAINING_VERSION
+from intrinsic_lr.study.plan import Recording, TrainingPlan
+
+LENGTHS = ("timeline", "checkpoints", "log_every", "trace_every", "also")
+"""What may differ between two plans of one training."""
+
+
+def difference(there: TrainingPlan, asked: TrainingPlan) -> str | None:
+    """Return the name of what differs between the trainings of two plans; None where one continues the other."""
+    ours, theirs = asked.to_dict(), there.to_dict()
+    for name in ours.keys() | theirs.keys():
+        if name not in LENGTHS and ours.get(name) != theirs.get(name):
+            return name
+    shorter, longer = sorted((there.timeline, asked.timeline), key=lambda timeline: timeline.steps)
+    return None if longer.truncated(shorter.steps) == shorter else "timeline"
+
+
+def united(there: TrainingPlan, asked: TrainingPlan) -> TrainingPlan:
+    """Return the plan that does what two plans of one training do; the first one where that is all."""
+    longer, shorter = (there, asked) if there.steps >= asked.steps else (asked, there)
+    checkpoints = tuple(sorted({*there.checkpoints, *asked.checkpoints}))
+    kept: list[Recording] = []
+    for recording in (*longer.recordings, *shorter.recordings):
+        if not any(_covers(other, recording, checkpoints) for other in kept):
+            kept.append(recording)
+    return replace(longer, checkpoints=checkpoints, also=tuple(kept[1:]))
+
+
+def _covers(dense: Recording, other: Recording, checkpoints: tuple[int, ...]) -> bool:
+    """Tell whether a recording has all rows of another one; the history has rows at checkpoints too."""
+    if other.steps > dense.steps or other.log_every % dense.log_every or other.trace_every % dense.trace_every:
+        return False
+    logged = other.steps % dense.log_every == 0 or other.steps in checkpoints
+    return other.steps == dense.steps or (logged and other.steps % dense.trace_every == 0)
+
+
+def continues(saved: TrainingPlan, asked: TrainingPlan, step: int) -> bool:
+    """Tell whether the state that one plan reaches at a step is that of another, with the same files so far."""
+    if difference(saved, asked) or step > asked.steps:
+        return False
+    kept, wanted = ([k for k in plan.checkpoints if k <= step] for plan in (saved, asked))
+    return (kept, saved.logged(step), saved.traced(step)) == (wanted, asked.logged(step), asked.traced(step))
+
+
+def finished_plan(block: Path) -> TrainingPlan | None:
+    """Return the plan that a block's folder was trained by, None where it was not, or by another version.
+
+    The record is read where the workflow does not delete it before it trains on, if it has deleted the other.
+    """
+    record = finished_record(block)
+    if record is None or record.get("training_version") != TRAINING_VERSION:
+        return None
+    try:
+        return TrainingPlan.from_json(record["plan"])
+    except (InputError, KeyError, TypeError):
+        return None
+
+
+def finished_record(block: Path) -> Mapping[str, Any] | None:
+    """Return what the record of a finished training says, None where there is none or it is damaged."""
+    for file in (block / RUN, block / KEPT / RUN):
+        if file.is_file():
+            try:
+                return read_json(file)
+            except InputError:
+                continue
+    return None
+
+
+def trained_points(results: Path) -> dict[str, list[Path]]:
+    """Return the folders of the blocks of every point below a folder of results, in order."""
+    found: dict[str, list[Path]] = {}
+    for block in sorted((results / "runs").glob("*/block_[0-9][0-9][0-9][0-9]")):
+        found.setdefault(block.parent.name, []).append(block)
+    return found
