@@ -18,7 +18,7 @@ from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.locks import mark_running
 from intrinsic_lr.core.rerun import name_source, shell_prefix
 from intrinsic_lr.core.version import DATA_VERSION, EXTRACT_VERSION, TRAINING_VERSION
-from intrinsic_lr.study import config_files
+from intrinsic_lr.study import config_files, sharing
 from intrinsic_lr.study.analyses import ANALYSES
 from intrinsic_lr.study.claims import CLAIMS
 from intrinsic_lr.study.results import Results
@@ -62,7 +62,7 @@ config.update(MERGED)
 RETRIES = config["retries"] if workflow.is_main_process else 0
 
 try:
-    STUDY = Study.read(config)
+    STUDY = Study.read(config, Path("results"))
     RESULTS = Results(STUDY)
     # The targets are not known to the workflow while this file is read, only to the command line. Those of a workflow
     # that uses this one as a module are its own.
@@ -119,10 +119,20 @@ def work_of(job):
     title = " ".join([job.rule.name, *job.wildcards_dict.values()])
     if job.rule.name != "train":
         return run_output.Work(title, job.rule.name, 1)
-    training = STUDY.trainings[job.wildcards.point]
-    point = training.point
+    point = STUDY.trainings[job.wildcards.point].point
+    plan = STUDY.training_plan(point.name, int(job.wildcards.block))
     kind = (point.model, point.dataset, point.batch_size, point.dtype)
-    return run_output.Work(title, kind, training.timeline.steps * training.block_size)
+    return run_output.Work(title, kind, plan.steps * len(plan.members))
+
+
+# Trainings to be replaced that are named before the first job.
+MOST_NAMED = 10
+
+
+def replacement_of(job):
+    """What a training replaces, in words, or None."""
+    plan = STUDY.training_plan(job.wildcards.point, int(job.wildcards.block))
+    return sharing.replacement(Path(paths.BLOCK.format(**job.wildcards_dict)), plan)
 
 
 def begin():
@@ -130,10 +140,19 @@ def begin():
     show how far the run is.
     """
     jobs = list(workflow.dag.needrun_jobs())
-    trained = Counter(job.wildcards.point for job in jobs if job.rule.name == "train")
+    trainings = [job for job in jobs if job.rule.name == "train"]
+    trained = Counter(job.wildcards.point for job in trainings)
+    replaced = list(filter(None, map(replacement_of, trainings)))
     try:
         disk.check_writable(Path("results"))
         print(budget.announce(STUDY, trained, Path.cwd()), file=sys.stderr)
+        for line in replaced[:MOST_NAMED]:
+            print(f"to be replaced: {line}", file=sys.stderr)
+        if len(replaced) > MOST_NAMED:
+            print(
+                f"to be replaced: {len(replaced) - MOST_NAMED} more trainings",
+                file=sys.stderr,
+            )
     except InputError as error:
         sys.exit(f"error: {error}")
     if not os.environ.get("VERBOSE"):

@@ -47,7 +47,9 @@ class AnalysisData:
     ) -> "AnalysisData":
         """Read what the workflow passes: `experiment` as `Experiment.to_json` writes it, and the input files."""
         known, folders = Experiment.from_json(experiment), block_folders(files)
-        ensembles = {point.name: open_ensemble(folders[point.name], known.replicates) for point in known.points}
+        ensembles = {
+            point.name: open_ensemble(folders[point.name], known.replicates, point) for point in known.points
+        }
         return AnalysisData(known, ensembles, dataset_files(files), settings, device, threads)
 
     def truth(self, dataset: str) -> tuple[np.ndarray, int]:

@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_config()
     parser.add_argument("--directory", type=Path, default=Path("."), help="the folder that holds results/")
     arguments = parser.parse_args(argv)
-    study = Study.read(merge_files(arguments.config))
+    study = Study.read(merge_files(arguments.config), arguments.directory / "results")
     if is_running(arguments.directory / ".snakemake"):
         raise InputError(f"{arguments.directory}: a run is at work there; wait for its end, or stop it first")
     asked = summary(arguments.config, arguments.directory)

@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> None:
     """Print how far the study is."""
     parser = Parser("status", __doc__)
     parser.add_config()
-    study = Study.read(merge_files(parser.parse_args(argv).config))
+    study = Study.read(merge_files(parser.parse_args(argv).config), Path("results"))
     print("\n".join(report(study, time.time())))
 
 
@@ -116,17 +116,17 @@ def look_at_trainings(study: Study, now: float) -> dict[Key, Job]:
     changed = {name for name in study.datasets if _images_changed(study, name)}
     for name, training in study.trainings.items():
         for number in training.blocks:
-            block = paths.block_name(number)
+            block, plan = paths.block_name(number), study.training_plan(name, number)
             result = Path(paths.RUN.format(point=name, block=block))
             job = look(result, Path(paths.LOG.format(rule="train", job=f"{name}/block_{block}")), now)
             if job.state is State.DONE:
-                record, planned = read_json(result), study.training_plan(name, number).to_dict()
-                same = record["training_version"] == TRAINING_VERSION and record["plan"] == planned
+                record = read_json(result)
+                same = record["training_version"] == TRAINING_VERSION and record["plan"] == plan.to_dict()
                 if same and training.point.dataset not in changed:
                     job = job._replace(wall=record["wall_seconds"])
                 else:
                     job = job._replace(state=State.WAITING)
-            jobs[name, number] = job._replace(total=training.timeline.steps * training.block_size)
+            jobs[name, number] = job._replace(total=plan.steps * len(plan.members))
     return jobs
 
 

@@ -25,6 +25,7 @@ from intrinsic_lr.core.block_files import (
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.rerun import rerun_command
 from intrinsic_lr.core.storage import read_json, verify
+from intrinsic_lr.study.experiment import PlannedPoint
 from intrinsic_lr.study.plan import TrainingPlan
 
 if TYPE_CHECKING:
@@ -122,16 +123,20 @@ def checkpoint_sums(record: dict[str, Any]) -> dict[str, str]:
 class Ensemble:
     """The first `replicates` replicates of one point, joined over its blocks.
 
+    Of histories and traces it gives the rows that `point` has, or all.
+
     Attributes:
         folder: of the point.
         steps: at which weights were kept.
         classes: number of classes of the data.
     """
 
-    def __init__(self, blocks: Sequence[Block], replicates: int) -> None:
+    def __init__(self, blocks: Sequence[Block], replicates: int, point: PlannedPoint | None = None) -> None:
         self.blocks = sorted(blocks, key=lambda block: block.replicates.start)
         self.replicates = replicates
-        self.folder, self.steps = self.blocks[0].folder.parent, list(self.blocks[0].plan.checkpoints)
+        self._rows = {HISTORY: point.logged, TRACE: point.traced} if point else {}
+        self.folder = self.blocks[0].folder.parent
+        self.steps = sorted(set.intersection(*(set(block.plan.checkpoints) for block in self.blocks)))
         self.classes: int = self.blocks[0].record["data"]["classes"]
         found = [replicate for block in self.blocks for replicate in block.replicates]
         if found[:replicates] != list(range(replicates)):
@@ -166,7 +171,10 @@ class Ensemble:
 
     def _joined(self, name: str) -> pd.DataFrame:
         frame = pd.concat([block.table(name) for block in self.blocks])
-        return frame[frame["replicate"] < self.replicates].reset_index(drop=True)
+        wanted, rows = frame["replicate"] < self.replicates, self._rows.get(name)
+        if rows is not None:
+            wanted &= frame["step"].isin(rows)
+        return frame[wanted].reset_index(drop=True)
 
     def predictions(self, step: int) -> dict[str, np.ndarray]:
         """Return `logits` (R, N, K), `labels` (R, N; -1 where not finite) and `losses` (R, N) on the test set."""
@@ -205,6 +213,6 @@ class Ensemble:
         return network.eval()
 
 
-def open_ensemble(folders: Sequence[Path | str], replicates: int) -> Ensemble:
+def open_ensemble(folders: Sequence[Path | str], replicates: int, point: PlannedPoint | None = None) -> Ensemble:
     """Open the first `replicates` replicates of a point from the folders of its blocks."""
-    return Ensemble([Block(folder) for folder in folders], replicates)
+    return Ensemble([Block(folder) for folder in folders], replicates, point)

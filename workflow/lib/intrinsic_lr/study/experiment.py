@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from intrinsic_lr.study.optimisers import OPTIONS
+from intrinsic_lr.study.plan import Recording
 from intrinsic_lr.study.points import Point
 
 
@@ -14,12 +15,24 @@ class PlannedPoint(Point):
 
     length: int = 0  # steps that the experiment looks at
     steps: tuple[int, ...] = ()  # of its checkpoints, ascending; the i-th ones of two points belong together
+    recorded: Recording | None = None  # rows that the study takes of those that lie there; None for all,
+    kept: tuple[int, ...] = ()  # and rows of the history at these steps
     shown: tuple[str, ...] = ()  # axes of the optimiser that some point of the experiment sets: columns of tables
 
     def value_of(self, axis: str) -> Any:
         """Return the value of an axis, the optimiser's default for an option that is not given."""
         value = getattr(self, axis)
         return OPTIONS[self.optimiser].get(axis) if value is None else value
+
+    @property
+    def logged(self) -> set[int] | None:
+        """Steps of the rows of the history, None for all that lie there."""
+        return self.recorded and {*self.recorded.multiples(self.recorded.log_every), *self.kept}
+
+    @property
+    def traced(self) -> set[int] | None:
+        """Steps of the rows of the trace, None for all that lie there."""
+        return self.recorded and self.recorded.multiples(self.recorded.trace_every)
 
 
 @dataclass(frozen=True)
@@ -57,8 +70,9 @@ class Experiment:
     def from_json(text: str) -> "Experiment":
         """Return the experiment that `to_json` wrote."""
         known = json.loads(text)
-        points = [
-            PlannedPoint(**{**point, "steps": tuple(point["steps"]), "shown": tuple(point["shown"])})
-            for point in known.pop("points")
-        ]
+        points = []
+        for point in known.pop("points"):
+            recorded = point["recorded"] and Recording(**point["recorded"])
+            lists = {key: tuple(point[key]) for key in ("steps", "kept", "shown")}
+            points.append(PlannedPoint(**{**point, **lists, "recorded": recorded}))
         return Experiment(**known, points=tuple(points))

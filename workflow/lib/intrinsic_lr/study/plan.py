@@ -33,6 +33,11 @@ class Recording:
     log_every: Annotated[int, Field(ge=1)]
     trace_every: Annotated[int, Field(ge=1)]
 
+    def multiples(self, every: int, until: int | None = None) -> set[int]:
+        """Return the multiples of a number of steps up to the end, and the end itself, as far as a step."""
+        last = self.steps if until is None else min(self.steps, until)
+        return {*range(0, last + 1, every), *([last] if last == self.steps else [])}
+
 
 @dataclass(frozen=True, config=_STRICT)
 class TrainingPlan:
@@ -135,11 +140,11 @@ class TrainingPlan:
     def logged(self, until: int | None = None) -> list[int]:
         """Return the steps with a row in the history, up to a step or to the end."""
         steps = {step for step in self.checkpoints if until is None or step <= until}
-        return sorted(steps.union(*(_recorded(each.steps, each.log_every, until) for each in self.recordings)))
+        return sorted(steps.union(*(each.multiples(each.log_every, until) for each in self.recordings)))
 
     def traced(self, until: int | None = None) -> list[int]:
         """Return the steps with a row in the trace, up to a step or to the end."""
-        return sorted(set().union(*(_recorded(each.steps, each.trace_every, until) for each in self.recordings)))
+        return sorted(set().union(*(each.multiples(each.trace_every, until) for each in self.recordings)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain data: what JSON holds, defaults left out."""
@@ -181,12 +186,6 @@ class TrainingPlan:
         """Return the seed of each member's `order` or `augmentation` in an epoch."""
         owner = (self.point,) if self.data_order is None else ("shared", self.data_order)
         return [stream_seed(self.seed, stream, *owner, k, epoch) for k in self.members]
-
-
-def _recorded(end: int, every: int, until: int | None) -> set[int]:
-    """Return the multiples of a number of steps up to an end, and the end, as far as a step."""
-    last = end if until is None else min(end, until)
-    return {*range(0, last + 1, every), *([end] if end == last else [])}
 
 
 _ADAPTER = TypeAdapter(TrainingPlan)

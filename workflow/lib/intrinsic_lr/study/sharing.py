@@ -1,6 +1,6 @@
 """Trainings that lie there already: used as they are, or gone on with, and never shortened."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,9 +77,34 @@ def finished_record(block: Path) -> Mapping[str, Any] | None:
     return None
 
 
-def trained_points(results: Path) -> dict[str, list[Path]]:
-    """Return the folders of the blocks of every point below a folder of results, in order."""
-    found: dict[str, list[Path]] = {}
-    for block in sorted((results / "runs").glob("*/block_[0-9][0-9][0-9][0-9]")):
-        found.setdefault(block.parent.name, []).append(block)
+def replacement(block: Path, asked: TrainingPlan) -> str | None:
+    """Return in words what a plan replaces in a block, None where that is nothing or is continued."""
+    record = finished_record(block)
+    if record is None:
+        return None
+    try:
+        there = TrainingPlan.from_json(record["plan"])
+    except (InputError, KeyError, TypeError):
+        return f"{block}: a training of an unknown plan"
+    if record.get("training_version") != TRAINING_VERSION:
+        by = "one of this version"
+    elif name := difference(there, asked):
+        by = f"one with another {name}"
+    elif continues(there, asked, there.steps) and there != asked:
+        return None
+    else:
+        by = "the same from its beginning"
+        if there != asked:
+            every = f"every {there.log_every} steps of the history and every {there.trace_every} of the trace"
+            by += f", since checkpoints or rows are asked for that it lacks (it has one {every})"
+    return f"{block}: a training of {there.steps:,} steps with {len(there.checkpoints)} checkpoints, by {by}"
+
+
+def finished_plans(results: Path, points: Collection[str]) -> dict[str, dict[int, TrainingPlan]]:
+    """Return the plans by which blocks were trained, by point and number, of those below a folder of results."""
+    found: dict[str, dict[int, TrainingPlan]] = {}
+    for folder in sorted((results / "runs").glob("*/block_[0-9][0-9][0-9][0-9]")):
+        point, number = folder.parent.name, int(folder.name[-4:])
+        if point in points and (plan := finished_plan(folder)):
+            found.setdefault(point, {})[number] = plan
     return found

@@ -5,7 +5,7 @@ Read by every job of the workflow, so nothing here imports torch, pandas or nump
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from intrinsic_lr.study.config_types import unknown
 from intrinsic_lr.study.experiment import Experiment
 from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.study.schema import FIGURE_FORMATS, FIGURE_WIDTHS, Config, read_config
+from intrinsic_lr.study.sharing import difference, finished_plans, united
 from intrinsic_lr.study.trainings import Planner, Training, model_spec, training_plan
 
 
@@ -31,17 +32,21 @@ class Study:
     settings: Config  # the same, as its types read it
     experiments: Mapping[str, Experiment]  # those that are run, by name
     trainings: Mapping[str, Training]  # which they share, by the point's name
+    plans: Mapping[tuple[str, int], TrainingPlan] = field(default_factory=dict)  # of blocks that lie there
 
     @staticmethod
-    def read(config: Mapping[str, Any]) -> "Study":
-        """Validate a config and lay out its trainings; InputError for the first mistake."""
+    def read(config: Mapping[str, Any], results: Path | None = None) -> "Study":
+        """Validate a config and lay out its trainings; InputError for the first mistake.
+
+        Trainings that lie below a folder of results already are used as they are, or made longer.
+        """
         filled, settings = read_config(config)
         for name in settings.models:
             model_spec(name, settings)
         planner = Planner(settings)
         for name in _selected(settings):
             planner.add(name)
-        study = Study(filled, settings, planner.experiments, planner.trainings)
+        study = Study(filled, settings, planner.selected(), planner.trainings)
         for name in settings.claims:
             check_claim(name, settings)
         check_judge(settings, list(study.experiments))
@@ -49,7 +54,24 @@ class Study:
             planner.train_count(name)
         # Refuses names of experiments that would give two tables or figures one name.
         _ = study.tables, study.figures
-        return study
+        return study._with_finished(results) if results else study
+
+    def _with_finished(self, results: Path) -> "Study":
+        """Return the study with the trainings below a folder of results, in the blocks that they have there."""
+        trainings, plans = dict(self.trainings), {}
+        for name, finished in finished_plans(results, self.trainings).items():
+            first = finished.get(0)
+            size = len(first.members) if first else self.trainings[name].block_size
+            training = replace(self.trainings[name], block_size=size)
+            if first and difference(first, training_plan(training, 0, self.settings)):
+                # Another training: it is replaced, block by block.
+                continue
+            trainings[name] = training
+            for block, there in finished.items():
+                asked = training_plan(training, block, self.settings)
+                if block in training.blocks and not difference(there, asked):
+                    plans[name, block] = united(there, asked)
+        return replace(self, trainings=trainings, plans=plans)
 
     def with_analysis(self, analysis: str) -> list[str]:
         """Names of the selected experiments that want an analysis."""
@@ -161,8 +183,8 @@ class Study:
         return model_spec(name, self.settings).to_string()
 
     def training_plan(self, point: str, block: int) -> TrainingPlan:
-        """Return what is trained as one block of a point."""
-        return training_plan(self.trainings[point], block, self.settings)
+        """Return what is trained as one block of a point: never less than what lies there already."""
+        return self.plans.get((point, block)) or training_plan(self.trainings[point], block, self.settings)
 
     def describe(self, experiment: str) -> str:
         """Canonical JSON of what an analysis needs to know of an experiment."""

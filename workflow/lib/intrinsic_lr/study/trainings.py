@@ -11,7 +11,7 @@ from intrinsic_lr.data import dataset_sizes
 from intrinsic_lr.study.config_types import unknown
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 from intrinsic_lr.study.model_spec import ModelSpec
-from intrinsic_lr.study.plan import TrainingPlan
+from intrinsic_lr.study.plan import Recording, TrainingPlan
 from intrinsic_lr.study.points import Point, check_precision, check_sphere, expand
 from intrinsic_lr.study.schedules import Clock, Exponential, compile_schedule, expand_seeds, lookup
 from intrinsic_lr.study.schema import Config, ExperimentConfig
@@ -77,6 +77,19 @@ class Planner:
                 name, planned, config.replicates, config.compare, tuple(config.analyses)
             )
             _check_analyses(self.experiments[name])
+
+    def selected(self) -> dict[str, Experiment]:
+        """Return the experiments, each point with the rows that all of them together have of it."""
+        found = {}
+        for name, experiment in self.experiments.items():
+            points = []
+            for point in experiment.points:
+                training = self.trainings[point.name]
+                recorded = Recording(training.timeline.steps, training.log_every, training.trace_every)
+                kept = tuple(step for step in training.checkpoints if step <= point.length)
+                points.append(replace(point, recorded=recorded, kept=kept))
+            found[name] = replace(experiment, points=tuple(points))
+        return found
 
     def _with_members(self, axes: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """Return axes with the names of schedules with seeds replaced by those that they stand for."""

@@ -197,7 +197,7 @@ class ClaimData:
 
     def ensemble(self, role: str, point: PlannedPoint) -> Ensemble:
         """Open the ensemble of a role's point, with the replicates of that experiment."""
-        return open_ensemble(self.folders[point.name], self.spec.replicates(role))
+        return open_ensemble(self.folders[point.name], self.spec.replicates(role), point)
 
     def history(self, role: str) -> pd.DataFrame:
         """Return the histories of a role's points up to their lengths, headed by the columns that name a point.

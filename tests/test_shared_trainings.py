@@ -1,0 +1,91 @@
+"""Studies of one store of trainings: none shortens, destroys or changes what another one made."""
+
+import json
+import shutil
+
+import pytest
+
+from projects import experiments, new_project, overlay, planned, run, tables
+
+pytestmark = pytest.mark.workflow
+
+RUN = "results/runs/digits_300-small-b20-lr0.1-wd0.2/block_0000/run.json"
+
+
+def variant(project, seed=0, **changes):
+    """Write a config of the smoke study's trajectory alone, with some of its keys changed; return its name."""
+    settings = experiments(smoke_trajectory=changes)
+    return overlay(project, seed=seed, experiments=settings, run=["smoke_trajectory"], judge=[])
+
+
+SHORTER = {
+    "length": {"steps": 60},
+    "checkpoints": {"steps": [20, 40, 60]},
+    "history_points": 3,
+    "trace_points": 10,
+    "replicates": 3,
+    "block_size": 3,
+}
+LONGER = {"length": {"steps": 120}, "checkpoints": {"steps": [20, 60, 120]}, "history_points": 3, "replicates": 6}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The tables of each question asked in a project of its own."""
+    found = {}
+    for name, question in (("shorter", SHORTER), ("longer", LONGER)):
+        project = new_project(tmp_path_factory.mktemp(name) / "project")
+        run(project, "tables", config=variant(project, **question))
+        found[name] = tables(project)
+    return found
+
+
+def test_a_smaller_question_uses_what_lies_there(project, alone):
+    before = (project / RUN).read_bytes()
+    name = variant(project, **SHORTER)
+    for table in (project / "results/tables").glob("*.csv"):
+        table.unlink()
+    assert "train" not in planned(project, "tables", config=name)
+    run(project, "tables", config=name)
+    assert tables(project) == alone["shorter"]
+    assert (project / RUN).read_bytes() == before
+    assert "train" not in planned(project)
+
+
+def test_a_longer_question_goes_on_from_what_lies_there(project, alone):
+    """What the smoke study asked for stays there: its tables are made again as they were."""
+    before = tables(project)
+    name = variant(project, **LONGER)
+    assert planned(project, "trainings", config=name)["train"] == 2
+    shown = run(project, "tables", config=name)
+    assert "to be replaced" not in shown
+    log = (project / "results/logs/train/digits_300-small-b20-lr0.1-wd0.2/block_0000.log").read_text()
+    assert "going on from step 80 of 120" in log
+    assert {name: tables(project)[name] for name in alone["longer"]} == alone["longer"]
+    plan = json.loads((project / RUN).read_text())["plan"]
+    assert plan["checkpoints"] == [20, 40, 60, 80, 120]
+    assert "train" not in planned(project)
+    run(project, "tables")
+    assert tables(project) == before
+    assert "train" not in planned(project, config=name)
+
+
+def test_what_another_training_replaces_is_named_before_the_first_job(project):
+    shown = run(project, "trainings", config=variant(project, seed=1))
+    (line,) = [line for line in shown.splitlines() if line.startswith("to be replaced: ")]
+    assert line.endswith(
+        f"{RUN.rsplit('/', 1)[0]}: a training of 80 steps with 4 checkpoints, by one with another seed"
+    )
+    assert shown.index(line) < shown.index("rule train:")
+
+
+def test_a_lost_record_is_known_from_what_is_kept(project):
+    """Jobs of a cluster read the config after the workflow has deleted what it declares."""
+    name = variant(project, **LONGER)
+    kept = json.loads((project / RUN).with_name("kept").joinpath("run.json").read_text())["plan"]
+    assert kept["checkpoints"] == [20, 40, 60, 80]
+    for path in (project / RUN).parent.iterdir():
+        if path.name != "kept":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    run(project, "trainings", config=name)
+    assert json.loads((project / RUN).read_text())["plan"]["checkpoints"] == [20, 40, 60, 80, 120]
