@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from intrinsic_lr.analyses.drawing import (
     REFERENCE,
     drawn_points,
+    effective_lr_text,
     left_out,
     lines_of,
     percent,
@@ -66,7 +67,7 @@ def draw_curves(table: pd.DataFrame, experiment: Experiment, confidence: float) 
     style.logarithmic(norm, "y", table["squared_norm_mean"])
     style.logarithmic(effective, "y", table["effective_lr_mean"])
     norm.set(xlabel=label, ylabel=r"squared norm $\|w\|^2$", title="Norm of the weights")
-    effective.set(xlabel=label, ylabel=r"$\eta / \|w\|^2$ (per step)", title="Effective learning rate")
+    effective.set(xlabel=label, ylabel=f"{effective_lr_text(points)} (per step)", title="Effective learning rate")
     handles = [style.handle(rf"$\lambda_e$ = {style.scientific(rate)}", color=colours[rate]) for rate in rates]
     if len(lines) > 1:
         handles += [style.handle(text, color="0.3", **_line(line, text == broad)) for text, line in lines.items()]
@@ -88,7 +89,8 @@ def _line(line: dict[str, Any], broad: bool) -> dict[str, Any]:
 
 def _expected_effective_lr(rows: pd.DataFrame, point: PlannedPoint) -> float:
     """Return the equilibrium of the paper's equation for the squared gradient norm measured late in the run."""
-    if point.momentum != 0 or point.weight_decay == 0 or point.schedule != "constant":
+    plain = point.optimiser == "sgd" and point.momentum == 0
+    if not plain or point.weight_decay == 0 or point.schedule != "constant":
         return float("nan")
     late = rows[rows["step"] >= 0.75 * rows["step"].max()]["unit_gradient_squared_norm_mean"].mean()
     return float(equilibrium_effective_lr(point.lr, point.weight_decay, late)) if late > 0 else float("nan")

@@ -22,6 +22,7 @@ _WORDS = {
     "dataset": "data set {}", "model": "network {}", "batch_size": "batch size {}", "lr": r"$\eta$ = {}",
     "weight_decay": r"$\lambda$ = {}", "intrinsic_lr": r"$\lambda_e$ = {}", "momentum": r"$\mu$ = {}",
     "init_seed": "initialisation {}", "init_sharing": "{} initialisations", "init_scale": "initial scale {}",
+    "optimiser": "{}", "beta1": r"$\beta_1$ = {}", "beta2": r"$\beta_2$ = {}", "eps": r"$\epsilon$ = {}",
 }  # fmt: skip
 
 
@@ -43,7 +44,7 @@ def varied_axes(points: Collection[PlannedPoint]) -> list[str]:
 
 def setting_text(point: PlannedPoint, axes: Iterable[str]) -> str:
     """Return the values that a point has on some axes, in words."""
-    return ", ".join(_value_text(axis, getattr(point, axis)) for axis in axes)
+    return ", ".join(_value_text(axis, point.value_of(axis)) for axis in axes)
 
 
 def _value_text(axis: str, value: Any) -> str:
@@ -53,6 +54,12 @@ def _value_text(axis: str, value: Any) -> str:
         # A rounded number would make two settings one.
         value = scientific(value) if value == float(f"{value:.3g}") else f"{value:.12g}"
     return _WORDS.get(axis, axis.replace("_", " ") + " {}").format(value)
+
+
+def effective_lr_text(points: Iterable[PlannedPoint]) -> str:
+    """Return the formula of the effective learning rate of some points, as `stats.theory` has it."""
+    texts = {r"$\eta/\|w\|^2$" if point.optimiser == "sgd" else r"$\eta/\|w\|$" for point in points}
+    return " or ".join(sorted(texts, reverse=True))
 
 
 def rounded(rate: float) -> float:

@@ -4,7 +4,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from intrinsic_lr.analyses.drawing import drawn_points, left_out, lines_of, percent, rounded, variants
+from intrinsic_lr.analyses.drawing import (
+    drawn_points,
+    effective_lr_text,
+    left_out,
+    lines_of,
+    percent,
+    rounded,
+    variants,
+)
 from intrinsic_lr.analyses.tables import AnalysisData, with_point
 from intrinsic_lr.figures import style
 from intrinsic_lr.stats.intervals import summarize
@@ -69,7 +77,8 @@ def draw_phase(table: pd.DataFrame, experiment: Experiment, confidence: float) -
             look = {"color": line_style["color"], "marker": _REGIMES[regimes[point.name]], "ms": 5, "lw": 1}
             style.error_bar(panel, last["effective_lr_mean"], estimate, **look)
     span = np.array([late["effective_lr_mean"].min(), late["effective_lr_mean"].max()])
-    shown = [rate for rate in style.spread(rates, 5) if rate > 0]
+    following = {rounded(point.intrinsic_lr) for point in points if point.optimiser == "sgd"}
+    shown = [rate for rate in style.spread(rates, 5) if rate > 0 and rate in following]
     for rate in shown:
         plane.plot(span, (2 * rate) ** 0.5 / span, color=colours[rate], ls=":", lw=1.1)
     norms = table["effective_gradient_norm_mean"]
@@ -77,7 +86,7 @@ def draw_phase(table: pd.DataFrame, experiment: Experiment, confidence: float) -
         plane.set_ylim(norms[norms > 0].min() / 2, norms.max() * 2)
     for panel in (plane, loss):
         style.logarithmic(panel, "x", table["effective_lr_mean"])
-        panel.set(xlabel=r"effective learning rate $\eta/\|w\|^2$ (per step)")
+        panel.set(xlabel=f"effective learning rate {effective_lr_text(points)} (per step)")
     style.logarithmic(plane, "y", norms)
     style.logarithmic(loss, "y", late["batch_loss_mean"])
     plane.set(ylabel=r"effective gradient norm $\|\hat g\|$", title="Phase diagram")

@@ -56,8 +56,7 @@ def measure(data: AnalysisData) -> dict[str, pd.DataFrame]:
     }
     checkpoints = {p.name: _checkpoints(data, p, loaded[p.dataset, p.dtype]) for p in data.experiment.points}
     table = pd.concat(_averages(data, checkpoints))
-    shown = data.experiment.points[0].shown
-    identity = [column for column in table if column in ("point", *KEYS, *POINT_COLUMNS, *shown)]
+    identity = [column for column in table if column in ("point", *KEYS, *POINT_COLUMNS)]
     quantities = [column for column in table if column not in [*identity, "replicate", "partner"]]
     return {"swa": table, "swa_summary": summarize(table, identity, quantities, data.settings["confidence"])}
 

@@ -74,23 +74,25 @@ def dataset_files(files: Iterable[str]) -> dict[str, tuple[Path, Path]]:
 
 
 def with_point(frame: pd.DataFrame, point: PlannedPoint) -> pd.DataFrame:
-    """Put the columns that name a point (its name and base values) in front of a table.
-
-    Axes of the optimiser have a column where some point of the experiment sets them.
-    """
-    columns = (*POINT_COLUMNS, *point.shown)
-    named = {"point": point.name} | {column: point.value_of(column) for column in columns}
+    """Put the columns that name a point (its name and base values) in front of a table."""
+    named = {"point": point.name} | {column: getattr(point, column) for column in POINT_COLUMNS}
     front = pd.DataFrame({column: [value] * len(frame) for column, value in named.items()}, index=frame.index)
     return pd.concat([front, frame], axis=1)
 
 
 def with_axes(frame: pd.DataFrame, points: Iterable[PlannedPoint]) -> pd.DataFrame:
-    """Append the axes of the points that a table names in `point`, or in `point_a` and `point_b`, if they lack."""
+    """Append the axes of the points that a table names in `point`, or in `point_a` and `point_b`, if they lack.
+
+    Axes of the optimiser are left out where no point sets them.
+    """
     points, columns = list(points), {}
+    later = AXES[AXES.index("optimiser") :]
+    given = {axis for axis in later if any(getattr(point, axis) != getattr(Point, axis) for point in points)}
+    axes = [axis for axis in AXES if axis not in later or axis in given]
     for suffix in ("", "_a", "_b"):
-        for axis in AXES if f"point{suffix}" in frame else ():
+        for axis in axes if f"point{suffix}" in frame else ():
             if f"{axis}{suffix}" not in frame:
-                values = {point.name: getattr(point, axis) for point in points}
+                values = {point.name: point.value_of(axis) for point in points}
                 columns[f"{axis}{suffix}"] = frame[f"point{suffix}"].map(values)
     return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)
 

@@ -17,7 +17,6 @@ class PlannedPoint(Point):
     steps: tuple[int, ...] = ()  # of its checkpoints, ascending; the i-th ones of two points belong together
     recorded: Recording | None = None  # rows that the study takes of those that lie there; None for all,
     kept: tuple[int, ...] = ()  # and rows of the history at these steps
-    shown: tuple[str, ...] = ()  # axes of the optimiser that some point of the experiment sets: columns of tables
 
     def value_of(self, axis: str) -> Any:
         """Return the value of an axis, the optimiser's default for an option that is not given."""
@@ -73,6 +72,6 @@ class Experiment:
         points = []
         for point in known.pop("points"):
             recorded = point["recorded"] and Recording(**point["recorded"])
-            lists = {key: tuple(point[key]) for key in ("steps", "kept", "shown")}
+            lists = {key: tuple(point[key]) for key in ("steps", "kept")}
             points.append(PlannedPoint(**{**point, **lists, "recorded": recorded}))
         return Experiment(**known, points=tuple(points))

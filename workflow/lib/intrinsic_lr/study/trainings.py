@@ -1,8 +1,7 @@
 """The trainings that experiments share: every point is trained once, for all experiments that have it."""
 
 import math
-from dataclasses import asdict, dataclass, fields, replace
-from itertools import dropwhile
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from intrinsic_lr.core.errors import InputError, prefixed
@@ -67,12 +66,11 @@ class Planner:
             points = expand([self._with_members(axes) for axes in config.grid], defaults, "grid")
             for point in points:
                 self._check_names(point)
-        shown = _optimiser_axes(points)
         # An error of a data set names that.
         for dataset in {point.dataset: None for point in points}:
             self.train_count(dataset)
         with prefixed(place):
-            planned = tuple(self._plan(point, config, shown) for point in points)
+            planned = tuple(self._plan(point, config) for point in points)
             self.experiments[name] = Experiment(
                 name, planned, config.replicates, config.compare, tuple(config.analyses)
             )
@@ -103,7 +101,7 @@ class Planner:
             self._counts[dataset] = dataset_sizes.train_count(spec, f"config: datasets.{dataset}")
         return self._counts[dataset]
 
-    def _plan(self, point: Point, config: ExperimentConfig, shown: tuple[str, ...]) -> PlannedPoint:
+    def _plan(self, point: Point, config: ExperimentConfig) -> PlannedPoint:
         """Return what an experiment looks at of a point, and share the training that it needs."""
         spec, count = model_spec(point.model, self._config), self.train_count(point.dataset)
         is_full = point.batch_size == "full"
@@ -125,7 +123,7 @@ class Planner:
         size = config.block_size or self._config.block_size
         rows = math.ceil(length / config.history_points)
         self._share(Training(point, timeline, checkpoints, rows, every, size, config.replicates))
-        return PlannedPoint(**vars(point), length=length, steps=checkpoints, shown=shown)
+        return PlannedPoint(**vars(point), length=length, steps=checkpoints)
 
     def _check_names(self, point: Point) -> None:
         for kind in ("dataset", "model"):
@@ -192,12 +190,6 @@ class Planner:
                 f"with {len(training.checkpoints)} checkpoints and {len(training.timeline.segments)} segments"
             )
         self.trainings[name] = training
-
-
-def _optimiser_axes(points: list[Point]) -> tuple[str, ...]:
-    """Return the axes from `optimiser` on that some point sets."""
-    axes = dropwhile(lambda axis: axis.name != "optimiser", fields(Point))
-    return tuple(axis.name for axis in axes if any(getattr(point, axis.name) != axis.default for point in points))
 
 
 def model_spec(name: str, config: Config) -> ModelSpec:
