@@ -20,7 +20,7 @@ def test_point_columns_stand_in_front():
 
 
 def test_axes_of_the_optimiser_have_a_column_where_the_experiment_sets_them():
-    points = [described(name="p"), described(optimiser="adamw", eps=1e-6)]
+    points = [described(), described(optimiser="adamw", eps=1e-6)]
     frame = pd.DataFrame({"point": [point.name for point in points]})
     table = tables.with_axes(frame, points)
     assert table["optimiser"].tolist() == ["sgd", "adamw"]
