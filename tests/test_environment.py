@@ -54,3 +54,13 @@ def test_locks_agree_on_every_package_that_they_share(lock, other):
 def test_no_address_of_a_package_index_is_kept():
     texts = {path.name: path.read_text() for path in ENVS.iterdir()}
     assert [name for name, text in texts.items() if "://" in text or "index-url" in text] == []
+
+
+def test_the_image_is_made_of_the_runtime_lock_and_holds_what_make_needs():
+    root = ENVS.parent
+    text = (root / "Dockerfile").read_text()
+    assert 'ARG LOCKS="requirements.txt"' in text
+    assert "--require-hashes" in text
+    allowed = re.findall(r"^!(.*)$", (root / ".dockerignore").read_text(), re.MULTILINE)
+    assert {"Makefile", "Snakefile", "pyproject.toml", "config", "envs", "profiles", "workflow"} <= set(allowed)
+    assert [name for name in allowed if not (root / name).exists()] == []
