@@ -1,9 +1,13 @@
 """What the tables of all analyses have in common."""
 
+from contextlib import redirect_stderr
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 from intrinsic_lr.analyses import tables
+from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 
 BASE = {"dataset": "digits", "model": "mlp", "batch_size": 32, "lr": 0.1, "weight_decay": 0.01}
@@ -72,7 +76,49 @@ def test_blocks_are_grouped_by_point():
     }
 
 
-def test_written_table_reads_back(tmp_path):
-    frame = pd.DataFrame({"a": [1, 2], "b": [0.1, None], "c": ["x", "y"]})
-    tables.write_table(frame, tmp_path / "t.csv")
-    assert (tmp_path / "t.csv").read_text() == "a,b,c\n1,0.1,x\n2,,y\n"
+def test_all_axes_of_a_tables_points_end_it():
+    a, b = described(), described(augmentation="flip", dtype="float64")
+    table = tables.with_axes(tables.with_point(pd.DataFrame({"step": [1]}), b), [a, b])
+    assert list(table.columns[: len(tables.POINT_COLUMNS) + 2]) == ["point", *tables.POINT_COLUMNS, "step"]
+    assert {axis: table[axis].iloc[0] for axis in ("augmentation", "dtype", "lr")} == {
+        "augmentation": "flip", "dtype": "float64", "lr": 0.1,
+    }  # fmt: skip
+    assert set(tables.AXES) <= set(table.columns)
+    pairs = tables.with_axes(pd.DataFrame({"point_a": [a.name], "point_b": [b.name]}), [a, b])
+    assert (pairs["augmentation_a"].iloc[0], pairs["augmentation_b"].iloc[0]) == ("none", "flip")
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    """The path of a table whose job left its log."""
+    monkeypatch.chdir(tmp_path)
+    path = Path("results/tables/grid_landscape.csv")
+    log = Path("results/logs/grid/landscape.log")
+    log.parent.mkdir(parents=True)
+    with open(log, "w") as handle, redirect_stderr(handle):
+        tables.write_table(pd.DataFrame({"a": [1, 2], "b": [0.1, None], "c": ["x,y", "z"]}), path)
+    return path
+
+
+def test_written_table_reads_back(table):
+    assert table.read_text() == 'a,b,c\n1,0.1,"x,y"\n2,,z\n'
+    assert tables.read_table(table)["c"].tolist() == ["x,y", "z"]
+
+
+@pytest.mark.parametrize("has_log", [True, False])
+@pytest.mark.parametrize(
+    "content", [b"", b"a,b,c\n1,0.1", b"a,b,c\n1,0.1,x", b"a;b;c\n1;0.1;x\n", b"\xff\xfe\n", b'a,b\n"1,2\n', None]
+)
+def test_a_damaged_table_is_refused_with_the_command_that_repairs_it(table, content, has_log):
+    if not has_log:
+        Path("results/logs/grid/landscape.log").unlink()
+    table.write_bytes(content) if content is not None else table.unlink()
+    with pytest.raises(InputError, match=f"^{table}: .*repair with `snakemake .*--force {table}`$"):
+        tables.read_table(table)
+
+
+def test_a_table_that_was_cut_between_lines_or_forged_is_not_what_its_log_says(table):
+    for content in ("a,b,c\n", "a,b,c\n1,0.2,x\n2,,z\n"):
+        table.write_text(content)
+        with pytest.raises(InputError, match="damaged or replaced"):
+            tables.read_table(table)

@@ -3,12 +3,17 @@
 import base64
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-from projects import run
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.report.page import Sources, render
+from intrinsic_lr.study.config_files import merge_over_default
+from intrinsic_lr.study.study import Study
+from projects import SMOKE, run
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -129,3 +134,19 @@ def test_the_same_results_give_the_same_page_and_a_report_of_the_workflow_with_c
     run(project, "--report", "results/snakemake-report.html")
     text = (project / "results/snakemake-report.html").read_text()
     assert "4 replicates of each setting" in text
+
+
+@pytest.mark.parametrize("forged", ["claims.csv", "claims/gd_toy.csv"])
+def test_a_forged_verdict_does_not_reach_the_page(project, forged, monkeypatch):
+    monkeypatch.chdir(project)
+    study = Study.read(merge_over_default(SMOKE, Path("config")))
+    sources = Sources(study, {}, Path("workflow/report"))
+    assert "inconclusive" in render(sources)
+    path = Path("results", forged)
+    path.write_text(path.read_text().replace("inconclusive", "reproduced"))
+    with pytest.raises(InputError, match=f"^results/{forged}: damaged or replaced .*repair with"):
+        render(sources)
+    # Without the logs, which hold the checksums of tables, what follows from the findings still decides.
+    shutil.rmtree("results/logs")
+    with pytest.raises(InputError, match=r"^results/claims\.csv: expected what follows from the findings"):
+        render(sources)

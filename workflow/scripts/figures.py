@@ -2,8 +2,7 @@
 
 from importlib import import_module
 
-import pandas as pd
-
+from intrinsic_lr.analyses.tables import read_table
 from intrinsic_lr.core.job_log import reported
 from intrinsic_lr.figures.style import Look, save
 from intrinsic_lr.study.experiment import Experiment
@@ -11,7 +10,7 @@ from intrinsic_lr.study.experiment import Experiment
 with reported(snakemake.log[0]):
     params = snakemake.params
     look, experiment = Look.read(params.look), Experiment.from_json(params.experiment)
-    table = pd.read_csv(snakemake.input[0])
+    table = read_table(snakemake.input[0])
     analysis = import_module(f"intrinsic_lr.analyses.{params.analysis}")
     for name, files in snakemake.output.items():
         save(getattr(analysis, f"draw_{name}")(table, experiment, params.confidence, look=look), files, look)

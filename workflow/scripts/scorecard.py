@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-import pandas as pd
-
-from intrinsic_lr.analyses.tables import write_table
+from intrinsic_lr.analyses.tables import read_table, write_table
 from intrinsic_lr.claims.shared.paper import Judged, side_by_side
 from intrinsic_lr.claims.shared.spec import ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import controls, scorecard
@@ -12,11 +10,11 @@ from intrinsic_lr.core.job_log import reported
 
 with reported(snakemake.log[0]):
     params, output = snakemake.params, snakemake.output
-    findings = {Path(file).stem: pd.read_csv(file) for file in snakemake.input.findings}
+    findings = {Path(file).stem: read_table(file) for file in snakemake.input.findings}
     write_table(scorecard(findings, params.statements), output.claims)
     write_table(controls(findings), output.controls)
     judged = {}
     for file in map(Path, snakemake.input.compared):
         spec = ClaimSpec.read(params.plans[file.stem], params.analysis, params.seed)
-        judged[spec.name] = Judged(spec, pd.read_csv(file, low_memory=False), findings[spec.name])
+        judged[spec.name] = Judged(spec, read_table(file), findings[spec.name])
     write_table(side_by_side(judged, params.datasets, params.models), output.paper)

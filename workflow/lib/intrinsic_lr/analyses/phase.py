@@ -84,8 +84,8 @@ def draw_phase(table: pd.DataFrame, experiment: Experiment, confidence: float) -
     norms = table["effective_gradient_norm_mean"]
     if (norms > 0).any():
         plane.set_ylim(norms[norms > 0].min() / 2, norms.max() * 2)
-    for panel in (plane, loss):
-        style.logarithmic(panel, "x", table["effective_lr_mean"])
+    for panel, values in ((plane, table["effective_lr_mean"]), (loss, late["effective_lr_mean"])):
+        style.logarithmic(panel, "x", values)
         panel.set(xlabel=f"effective learning rate {effective_lr_text(points)} (per step)")
     style.logarithmic(plane, "y", norms)
     style.logarithmic(loss, "y", late["batch_loss_mean"])

@@ -1,5 +1,6 @@
 """What all analyses share: what they are given, columns that name a point, pairs of points, writing of tables."""
 
+import csv
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from itertools import combinations
@@ -9,9 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from intrinsic_lr.core.storage import atomic_path, note_written
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.rerun import rerun_command
+from intrinsic_lr.core.storage import atomic_path, note_written, verify, written
 from intrinsic_lr.data.prepared import true_labels
 from intrinsic_lr.runs.ensembles import Ensemble, open_ensemble
+from intrinsic_lr.study.analyses import ANALYSES
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 from intrinsic_lr.study.points import Point
 
@@ -139,5 +143,42 @@ def across_pairs(
 def write_table(frame: pd.DataFrame, path: str) -> None:
     """Write a table as CSV, whole or not at all; nine significant digits, missing values empty."""
     with atomic_path(path) as temporary:
-        frame.to_csv(temporary, index=False, float_format="%.9g")
+        temporary.write_text(table_text(frame), encoding="utf-8")
     note_written(path)
+
+
+def table_text(frame: pd.DataFrame) -> str:
+    """Return a table as it is written."""
+    return frame.to_csv(index=False, float_format="%.9g")
+
+
+def read_table(path: Path | str) -> pd.DataFrame:
+    """Read a table that `write_table` wrote; if it was altered, the InputError names the command that rebuilds it.
+
+    It has to be what the log of its job says was written; without that log, whole and of one width.
+    """
+    path = Path(path)
+    repair = f"repair with `{rerun_command(path)}`"
+    for log in filter(Path.is_file, _logs_of(path)):
+        if expected := written(log).get(str(path)):
+            verify(path, expected, rerun_command(path))
+    try:
+        with open(path, newline="", encoding="utf-8") as handle:
+            widths = {len(row) for row in csv.reader(handle)}
+        is_whole = len(widths) == 1 and widths != {1} and path.read_bytes().endswith(b"\n")
+        if is_whole:
+            return pd.read_csv(path, low_memory=False)
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as a table ({error}); {repair}") from None
+    raise InputError(f"{path}: damaged (expected lines of as many fields, separated by commas); {repair}")
+
+
+def _logs_of(path: Path) -> Iterator[Path]:
+    """Yield the logs of the jobs that may have written a table: of a claim, of all claims, of an analysis."""
+    logs = path.parent.parent / "logs" if path.parent.name in ("tables", "claims") else path.parent / "logs"
+    yield logs / "scorecard.log"
+    yield logs / "claim" / f"{path.stem}.log"
+    for analysis, spec in ANALYSES.items():
+        for table in spec.tables:
+            if path.stem.startswith(f"{table}_"):
+                yield logs / analysis / f"{path.stem.removeprefix(f'{table}_')}.log"

@@ -278,13 +278,13 @@ SHORT_SPAN = 30
 def logarithmic(axes: Axes, axis: str, values: Any) -> None:
     """Make an axis logarithmic if any of its values can be shown there: diverged runs leave none.
 
-    One along which they do not even double stays linear, where its labels are few.
+    One with too short a span for labels at powers of ten stays linear.
     """
     values = np.asarray(values, dtype=float)
     values = values[np.isfinite(values) & (values > 0)]
     if not values.size:
         return
-    if axis == "x" and values.max() < 2 * values.min():
+    if axis == "x" and values.max() < 5 * values.min():
         axes.locator_params(axis="x", nbins=4)
         return
     axes.set(**{f"{axis}scale": "log"})

@@ -12,9 +12,19 @@ from itables.utils import read_package_file
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from intrinsic_lr.analyses.tables import read_table, table_text
 from intrinsic_lr.claims.shared.scorecard_figure import estimate_text, rejected_text
-from intrinsic_lr.claims.shared.verdicts import CRITERION, INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
+from intrinsic_lr.claims.shared.verdicts import (
+    CRITERION,
+    INCONCLUSIVE,
+    NOT_REPRODUCED,
+    REPRODUCED,
+    controls,
+    scorecard,
+)
 from intrinsic_lr.core import paths
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.rerun import rerun_command
 from intrinsic_lr.core.storage import read_json
 from intrinsic_lr.report import provenance
 from intrinsic_lr.report.captions import caption
@@ -78,8 +88,9 @@ def render(sources: Sources) -> str:
     """Return the page as HTML."""
     study = sources.study
     judged = bool(study.claims)
-    claims, controls, numbers = (
-        pd.read_csv(path) if judged else pd.DataFrame(columns=["claim", "verdict"])
+    findings = _checked_findings(study) if judged else {}
+    claims, rejected, numbers = (
+        read_table(path) if judged else pd.DataFrame(columns=["claim", "verdict"])
         for path in (paths.SCORECARD, paths.CONTROLS, paths.PAPER)
     )
     rows = {row.claim: row for row in claims.itertuples()}
@@ -98,7 +109,7 @@ def render(sources: Sources) -> str:
         scorecard_downloads=[table_download(Path(file), label) for label, file in tables.items()],
         paper=html_table(numbers, _PAPER) if len(numbers) else None,
         paper_downloads=[table_download(Path(paths.PAPER), "Numbers")] if judged else [],
-        claims=[_claim(sources, rows[name], controls, numbers) for name in study.claims],
+        claims=[_claim(sources, rows[name], findings[name], rejected, numbers) for name in study.claims],
         experiments=[_experiment(sources, name) for name in sources.products],
         provenance=sources.provenance(study.experiments, study.datasets),
         config=yaml_text(study.config),
@@ -106,6 +117,19 @@ def render(sources: Sources) -> str:
         table_style=read_package_file("html/dt_bundle.css"),
         table_script=data_url(read_package_file("html/dt_bundle.js").encode(), ".js"),
     )
+
+
+def _checked_findings(study: Study) -> dict[str, pd.DataFrame]:
+    """Return the findings of every claim; InputError unless scorecard and controls follow from them."""
+    findings = {name: read_table(paths.FINDINGS.format(claim=name)) for name in study.claims}
+    statements = {name: CLAIMS[name].statement for name in study.claims}
+    for path, table in ((paths.SCORECARD, scorecard(findings, statements)), (paths.CONTROLS, controls(findings))):
+        if table_text(read_table(path)) != table_text(table):
+            raise InputError(
+                f"{path}: expected what follows from the findings in {Path(paths.FINDINGS).parent}, got something "
+                f"else; repair with `{rerun_command(path)}`"
+            )
+    return findings
 
 
 def html_table(table: pd.DataFrame, columns: Mapping[str, str]) -> Markup:
@@ -125,11 +149,11 @@ def yaml_text(value: Any) -> str:
     return yaml.safe_dump(json.loads(json.dumps(value)), sort_keys=False, width=100, allow_unicode=True)
 
 
-def _claim(sources: Sources, row: Any, controls: pd.DataFrame, numbers: pd.DataFrame) -> dict[str, Any]:
+def _claim(
+    sources: Sources, row: Any, findings: pd.DataFrame, of_controls: pd.DataFrame, numbers: pd.DataFrame
+) -> dict[str, Any]:
     """Return what the page says of a claim."""
     study, name = sources.study, row.claim
-    findings_file = Path(paths.FINDINGS.format(claim=name))
-    findings = pd.read_csv(findings_file)
     of_paper = numbers[numbers["claim"] == name]
     experiments = study.claim_experiments(name)
     points = [point for experiment in experiments for point in study.experiments[experiment].points]
@@ -144,12 +168,12 @@ def _claim(sources: Sources, row: Any, controls: pd.DataFrame, numbers: pd.DataF
         "row": row,
         "estimate": estimate_text(row),
         "criteria": (findings["role"] == CRITERION).sum(),
-        "controls": rejected_text(controls[controls["claim"] == name]),
+        "controls": rejected_text(of_controls[of_controls["claim"] == name]),
         "figure": sources.figure(name, "claim.rst", statement="", captions=study.captions(name)),
         "findings": html_table(findings, _FINDINGS),
         "paper": html_table(of_paper, _PAPER) if len(of_paper) else None,
         "downloads": [
-            table_download(findings_file, "Criteria and controls"),
+            table_download(Path(paths.FINDINGS.format(claim=name)), "Criteria and controls"),
             table_download(Path(paths.TABLE.format(name=name)), "Measurements"),
         ],
         "provenance": sources.provenance(experiments, datasets),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from intrinsic_lr.analyses.tables import block_folders, dataset_files, with_point
+from intrinsic_lr.analyses.tables import block_folders, dataset_files, read_table, with_point
 from intrinsic_lr.claims.shared.verdicts import (
     CONTROL,
     CRITERION,
@@ -220,7 +220,7 @@ class ClaimData:
 
     def table(self, role: str, name: str) -> pd.DataFrame:
         """Return a table that an analysis of a role's experiment made (`tables` in the catalogue)."""
-        return pd.read_csv(self.tables[f"{name}_{self.spec.experiments[role].name}"])
+        return read_table(self.tables[f"{name}_{self.spec.experiments[role].name}"])
 
     def test_labels(self, name: str) -> np.ndarray:
         """Return the true labels (N,) of a data set's test images; imports no torch."""
