@@ -9,6 +9,7 @@ import pytest
 
 from intrinsic_lr.analyses.curves import draw_curves
 from intrinsic_lr.analyses.disagreement import _comparisons, draw_disagreement, draw_total_variation
+from intrinsic_lr.analyses.drawing import lines_of, rounded, setting_text, variants, varied_axes
 from intrinsic_lr.analyses.grid import draw_grid
 from intrinsic_lr.analyses.phase import draw_phase
 from intrinsic_lr.analyses.tables import AXES, differing_axes, same_intrinsic_lr, with_point
@@ -18,10 +19,13 @@ from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 OTHER = {
     "dataset": "mnist", "model": "cnn", "batch_size": 64, "lr": 0.2, "weight_decay": 0.02, "schedule": "decay",
     "momentum": 0.9, "init_seed": 1, "init_sharing": "shared", "init_scale": 3.0, "augmentation": "flip",
-    "dtype": "float64", "data_order": 0, "constraint": "sphere", "precision": "tf32",
+    "dtype": "float64", "data_order": 0, "constraint": "sphere", "precision": "tf32", "optimiser": "adamw",
+    "nesterov": True, "beta1": 0.8, "beta2": 0.9, "eps": 1e-6, "clip": 1.0, "label_smoothing": 0.1,
 }  # fmt: skip
 FIRST = {"dataset": "digits", "model": "mlp", "batch_size": 32, "lr": 0.1, "weight_decay": 0.01}
 PAIRS = list(combinations(AXES, 2))
+DRAWN = [axes for axes in PAIRS if {"lr", "dataset"} & set(axes) or axes == ("init_scale", "constraint")]
+"""Pairs of which figures are drawn; the words and lines that they take are looked at for all."""
 
 
 def experiment_of(axes):
@@ -60,7 +64,17 @@ def closed_figures():
     plt.close("all")
 
 
-@pytest.mark.parametrize("axes", PAIRS, ids="-".join)
+def test_any_two_axes_give_four_settings_words_and_lines_of_their_own():
+    for axes in PAIRS:
+        points = experiment_of(axes).points
+        assert len({setting_text(point, varied_axes(points)) for point in points}) == 4, axes
+        texts = variants(points)
+        lines = lines_of(texts.values())
+        looks = {(rounded(point.intrinsic_lr), str(lines[texts[point.name]])) for point in points}
+        assert len(looks) == 4, axes
+
+
+@pytest.mark.parametrize("axes", DRAWN, ids="-".join)
 def test_curves_are_those_of_single_points_in_looks_of_their_own(axes):
     experiment = experiment_of(axes)
     table = table_of(experiment, "squared_norm", "effective_lr").assign(unit_gradient_squared_norm_mean=np.nan)
@@ -69,7 +83,7 @@ def test_curves_are_those_of_single_points_in_looks_of_their_own(axes):
     assert len(set(looks.values())) == 4
 
 
-@pytest.mark.parametrize("axes", PAIRS, ids="-".join)
+@pytest.mark.parametrize("axes", DRAWN, ids="-".join)
 def test_cells_of_the_landscape_are_single_points(axes):
     experiment = experiment_of(axes)
     table = table_of(experiment, "test_accuracy").query("step == 200")
@@ -78,10 +92,7 @@ def test_cells_of_the_landscape_are_single_points(axes):
     assert sorted(text for text in texts if text.endswith("0.0")) == ["10.0", "20.0", "30.0", "40.0"]
 
 
-SOME = [axes for axes in PAIRS if {"lr", "dataset", "constraint"} & set(axes)]
-
-
-@pytest.mark.parametrize("axes", SOME, ids="-".join)
+@pytest.mark.parametrize("axes", DRAWN, ids="-".join)
 def test_paths_of_the_phase_diagram_are_those_of_single_points(axes):
     experiment = experiment_of(axes)
     table = table_of(experiment, "effective_gradient_norm", "effective_lr", "batch_loss")
@@ -103,7 +114,7 @@ def disagreement_of(experiment):
     return pd.DataFrame(rows).assign(**others)
 
 
-@pytest.mark.parametrize("axes", SOME, ids="-".join)
+@pytest.mark.parametrize("axes", DRAWN, ids="-".join)
 def test_comparisons_in_function_space_are_of_single_pairs(axes):
     experiment = experiment_of(axes)
     table = disagreement_of(experiment)

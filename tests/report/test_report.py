@@ -11,6 +11,7 @@ import yaml
 from intrinsic_lr.report import embed, page, provenance
 from intrinsic_lr.report.captions import caption
 from intrinsic_lr.report.symbols import symbols
+from intrinsic_lr.study.analyses import caption as caption_of
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 from plans import plan
 
@@ -20,24 +21,34 @@ CONFIG = yaml.safe_load((REPOSITORY / "config" / "config.yaml").read_text())
 
 
 class TestCaptions:
-    def test_an_experiment_is_told_by_the_points_that_are_drawn(self):
-        points = (
-            PlannedPoint("digits", "mlp", 32, 0.1, 0.1),
-            PlannedPoint("digits", "mlp", 128, 0.1, 0.1, init_seed=3),
-            PlannedPoint("digits", "mlp_trained", 128, 0.1, 0.1, init_seed=10),
-        )
-        told = Experiment("both", points, replicates=7).caption
-        text = caption(TEMPLATES / "experiment.rst", CONFIG, {"caption": told})
-        assert "data set digits, network mlp, mlp_trained, batch size 32, 128, 7 replicates" in text
-        assert "initialisation seeds 0, 3, 10." in text
-        assert f"Seed of the study {CONFIG['seed']}; intervals cover 95 %" in text
-        text = caption(TEMPLATES / "claim.rst", CONFIG, {"statement": "It holds.", "captions": [told, told]})
-        assert text.count("<li>") == 2
-        text = caption(TEMPLATES / "claim.rst", CONFIG, {"statement": "It holds.", "captions": []})
-        assert "No experiment is trained" in text
+    POINTS = (
+        PlannedPoint("digits", "mlp", 32, 0.1, 0.1),
+        PlannedPoint("digits", "mlp", 128, 0.1, 0.1, init_seed=3),
+        PlannedPoint("digits", "mlp_trained", 128, 0.1, 0.1, init_seed=10, augmentation="flip"),
+    )
 
-    def test_another_seed_gives_another_caption(self):
-        assert "Seed of the study 7" in caption(TEMPLATES / "scorecard.rst", {**CONFIG, "seed": 7}, {})
+    def test_an_experiment_is_told_by_the_points_that_are_drawn(self):
+        told = Experiment("both", self.POINTS, replicates=7).caption()
+        assert "7 replicates of each setting: dataset digits; model mlp, mlp_trained; batch size 32, 128;" in told
+        assert told.endswith("init seed 0, 3, 10; augmentation flip, none.")
+        assert "momentum" not in told
+        many = Experiment("many", tuple(PlannedPoint("d", "m", 2, k / 10, 0.1) for k in range(1, 9)), 1)
+        assert "lr 0.1 to 0.8 (8 values)" in many.caption()
+
+    def test_a_figure_of_the_first_point_is_told_by_it_alone(self):
+        told = caption_of(Experiment("both", self.POINTS, 7), "swa")
+        assert "the first of 3 settings: dataset digits; model mlp; batch size 32;" in told
+        assert "mlp_trained" in caption_of(Experiment("both", self.POINTS, 7), "curves")
+
+    @pytest.mark.parametrize("confidence", [0.95, 0.5])
+    def test_captions_follow_the_config(self, confidence):
+        config = {**CONFIG, "seed": 7, "analysis": {**CONFIG["analysis"], "confidence": confidence}}
+        params = {"caption": "told", "statement": "It holds.", "captions": ["one", "two"]}
+        for template in ("experiment.rst", "claim.rst", "scorecard.rst"):
+            text = " ".join(caption(TEMPLATES / template, config, params).split())
+            assert f"eed of the study 7; intervals cover {100 * confidence:g} %" in text
+        assert caption(TEMPLATES / "claim.rst", config, params).count("<li>") == 2
+        assert "No experiment is trained" in caption(TEMPLATES / "claim.rst", config, {**params, "captions": []})
 
     def test_a_mistake_in_a_caption_ends_the_program(self, tmp_path):
         (tmp_path / "broken.rst").write_text("``open")

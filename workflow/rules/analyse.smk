@@ -54,7 +54,7 @@ for analysis, spec in ANALYSES.items():
         params:
             analysis=analysis,
             experiment=lambda w: STUDY.describe(w.experiment),
-            caption=lambda w: STUDY.experiments[w.experiment].caption,
+            caption=caption_of(analysis),
             confidence=SETTINGS["confidence"],
             look=STUDY.look,
             code=code("figures.py", f"intrinsic_lr.analyses.{analysis}"),

@@ -19,7 +19,7 @@ from intrinsic_lr.core.locks import mark_running
 from intrinsic_lr.core.rerun import name_source, shell_prefix
 from intrinsic_lr.core.version import DATA_VERSION, EXTRACT_VERSION, TRAINING_VERSION
 from intrinsic_lr.study import config_files, sharing
-from intrinsic_lr.study.analyses import ANALYSES
+from intrinsic_lr.study.analyses import ANALYSES, caption
 from intrinsic_lr.study.claims import CLAIMS
 from intrinsic_lr.study.results import Results
 from intrinsic_lr.study.study import Study
@@ -91,6 +91,10 @@ def inputs(files):
 
 def analysis_files(analysis):
     return lambda w: inputs(RESULTS.of_analysis(analysis, w.experiment))
+
+
+def caption_of(analysis):
+    return lambda w: caption(STUDY.experiments[w.experiment], analysis)
 
 
 def dataset_of_point(pattern):

@@ -30,6 +30,7 @@ from intrinsic_lr.report import provenance
 from intrinsic_lr.report.captions import caption
 from intrinsic_lr.report.embed import data_url, file_download, table_download
 from intrinsic_lr.report.symbols import symbols
+from intrinsic_lr.study.analyses import caption as experiment_caption
 from intrinsic_lr.study.claims import CLAIMS
 from intrinsic_lr.study.study import Study
 
@@ -181,6 +182,11 @@ def _claim(
     }
 
 
+def _caption(study: Study, name: str) -> str:
+    analysis, experiment = study.figures[name]
+    return experiment_caption(study.experiments[experiment], analysis, name.removesuffix(f"_{experiment}"))
+
+
 def _experiment(sources: Sources, name: str) -> dict[str, Any]:
     """Return what the page shows of an experiment's analyses."""
     products = sources.products[name]
@@ -189,7 +195,8 @@ def _experiment(sources: Sources, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "figures": [
-            sources.figure(figure, "experiment.rst", caption=experiment.caption) for figure in products["figures"]
+            sources.figure(figure, "experiment.rst", caption=_caption(sources.study, figure))
+            for figure in products["figures"]
         ],
         "downloads": [table_download(Path(paths.TABLE.format(name=table)), table) for table in products["tables"]],
         "provenance": sources.provenance([name], datasets),

@@ -23,6 +23,7 @@ class Analysis(NamedTuple):
     data: bool = False  # whether it reads the data sets
     threads: bool = False  # whether it computes in several threads
     device: bool = False  # whether it computes on the device of the config
+    first_only: bool = False  # whether its figures are of the experiment's first point alone
 
 
 def _one(name: str, *reads: str, **options: object) -> Analysis:
@@ -35,13 +36,15 @@ ANALYSES: Mapping[str, Analysis] = MappingProxyType(
         "curves": _one("curves", "history"),
         "swa": Analysis(
             ("checkpoints",), ("swa", "swa_summary"), ("swa",), "swa_summary", ("confidence", "interpolation"),
-            data=True, threads=True, device=True,
+            data=True, threads=True, device=True, first_only=True,
         ),
         "distance": Analysis(
             ("checkpoints",), ("distance", "distance_across", "distance_summary"), ("distance",),
-            "distance_summary", threads=True,
+            "distance_summary", threads=True, first_only=True,
         ),
-        "epochs": _one("epochs", "checkpoints", "predictions", settings=(), data=True, threads=True),
+        "epochs": _one(
+            "epochs", "checkpoints", "predictions", settings=(), data=True, threads=True, first_only=True
+        ),
         "disagreement": _one(
             "disagreement", "predictions", figures=("total_variation", "disagreement"), data=True,
             settings=("confidence", "permutations", "bootstrap", "seed"),
@@ -50,6 +53,34 @@ ANALYSES: Mapping[str, Analysis] = MappingProxyType(
         "phase": _one("phase", "trace"),
     }
 )  # fmt: skip
+
+
+SHOWN: Mapping[str, str] = MappingProxyType(
+    {
+        "curves": "Squared norm and effective learning rate over time, with the equilibrium that theory "
+        "expects from the gradients. Settings of one intrinsic learning rate are expected to end on one line.",
+        "swa": "Averages of two checkpoints. Within a trajectory their loss is expected below that of both ends, "
+        "across two trajectories above.",
+        "distance": "Distance and cosine of two checkpoints against their lag, beside a process that levels off "
+        "and a walk of noise alone.",
+        "epochs": "Cosine and disagreement of all checkpoints with each other, within a trajectory and across.",
+        "total_variation": "Total variation of the labels predicted, with the floor that equal settings show.",
+        "disagreement": "How often two runs disagree within and across settings, beside independent errors; the "
+        "excess of across is by how much the settings differ.",
+        "grid": "Test accuracy over learning rate and weight decay. Cells on one dashed diagonal share the "
+        "intrinsic learning rate and are expected to be alike.",
+        "phase": "Gradient norm and late loss against the effective learning rate. In equilibrium a path ends on "
+        "the dotted line of its rate.",
+    }
+)
+"""What each figure shows, and what to see in it."""
+
+
+def caption(experiment: Experiment, analysis: str, *figures: str) -> str:
+    """Return what stands below some figures of an analysis, or all: what they show, and of which points."""
+    spec = ANALYSES[analysis]
+    shown = [SHOWN[figure] for figure in figures or spec.figures]
+    return " ".join([*shown, experiment.caption(spec.first_only)])
 
 
 def product_names(experiments: Collection[Experiment], kind: str) -> dict[str, tuple[str, str]]:

@@ -1,12 +1,16 @@
 """Experiments as analyses and claims are given them: points of the grid with the steps to look at."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from intrinsic_lr.study.optimisers import OPTIONS
 from intrinsic_lr.study.plan import Recording
 from intrinsic_lr.study.points import Point
+from intrinsic_lr.study.timeline import number
+
+_LISTED = 6
+"""Up to so many values of an axis are named one by one in a caption."""
 
 
 @dataclass(frozen=True)
@@ -44,20 +48,24 @@ class Experiment:
     compare: str = "all"  # pairs of points in the disagreement table, or `same_intrinsic_lr`
     analyses: tuple[str, ...] = ()
 
-    @property
-    def caption(self) -> str:
-        """What its points have in common and what differs, in reStructuredText."""
+    def caption(self, first_only: bool = False) -> str:
+        """Return in reStructuredText which points are drawn, all or the first: replicates, and the values of axes.
 
-        def values(axis: str) -> str:
-            return ", ".join(
-                sorted({str(getattr(point, axis)) for point in self.points}, key=lambda v: (len(v), v))
-            )
-
-        return (
-            f"Experiment ``{self.name}``: data set {values('dataset')}, network {values('model')}, "
-            f"batch size {values('batch_size')}, {self.replicates} replicates of each setting "
-            f"({len(self.points)} settings), initialisation seeds {values('init_seed')}."
-        )
+        Axes at their default in every point are left out.
+        """
+        points = self.points[:1] if first_only else self.points
+        told = []
+        for axis in fields(Point):
+            values = sorted({getattr(point, axis.name) for point in points}, key=_order)
+            if values == [axis.default]:
+                continue
+            texts = [number(value) if isinstance(value, float) else str(value) for value in values]
+            if len(texts) > _LISTED:
+                texts = [f"{texts[0]} to {texts[-1]} ({len(texts)} values)"]
+            told.append(f"{axis.name.replace('_', ' ')} {', '.join(texts)}")
+        several = first_only and len(self.points) > 1
+        whose = f"the first of {len(self.points)} settings" if several else "each setting"
+        return f"Experiment ``{self.name}``, {self.replicates} replicates of {whose}: {'; '.join(told)}."
 
     def to_json(self) -> str:
         """Return the canonical JSON of what an analysis needs to know: all but the other analyses."""
@@ -75,3 +83,9 @@ class Experiment:
             lists = {key: tuple(point[key]) for key in ("steps", "kept")}
             points.append(PlannedPoint(**{**point, **lists, "recorded": recorded}))
         return Experiment(**known, points=tuple(points))
+
+
+def _order(value: Any) -> tuple[bool, float, str]:
+    """Return the place of a value of an axis: numbers by size, then texts."""
+    is_number = isinstance(value, int | float)
+    return not is_number, value if is_number else 0.0, str(value)

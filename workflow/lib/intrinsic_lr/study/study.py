@@ -101,7 +101,7 @@ class Study:
 
     def captions(self, claim: str) -> list[str]:
         """What stands below a claim's figure of each experiment behind it."""
-        return [self.experiments[name].caption for name in self.claim_experiments(claim)]
+        return [self.experiments[name].caption() for name in self.claim_experiments(claim)]
 
     def claim_tables(self, claim: str) -> list[str]:
         """Names of the tables of analyses that a claim's test reads."""
