@@ -1,12 +1,14 @@
 """Networks of factories: an ensemble equals separate modules, and what cannot be trained is refused."""
 
 import hashlib
+import json
 
 import pytest
 import torch
 
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.models.ensemble import build
+from intrinsic_lr.models.invariance import Invariance
 from intrinsic_lr.models.normalisation import BatchStatistics, CollectedStatistics, FixedStatistics
 from intrinsic_lr.study.model_spec import ModelSpec
 
@@ -271,3 +273,72 @@ def test_a_file_that_is_no_python_is_refused(tmp_path):
     file.write_text("make = 3\n")
     with pytest.raises(InputError, match="expected a function in"):
         build(spec_of("make", file), (3, 8, 8), CLASSES)
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn4", "preresnet"])
+def test_declared_groups_are_unions_of_those_that_are_found(models, name):
+    """Of a residual network each stage has a stream of its own: a shortcut's norm cuts off the one before."""
+    declared = [set(names) for names in models(name).network.scale_groups().values()]
+    found = models(name).invariance
+    assert found.others == found.without_effect == ()
+    groups = [set(names) for names in found.groups.values()]
+    assert sorted(set().union(*groups)) == sorted(models(name).trainable)
+    for whole in declared:
+        parts = [part for part in groups if part <= whole]
+        assert set().union(*parts) == whole
+        assert len(parts) == (3 if "conv.weight" in whole else 1)
+
+
+SYMMETRIES = """
+from torch import nn
+from intrinsic_lr.models.networks import Norm
+
+class Network(nn.Module):
+    def __init__(self, eps=0.0, bias=False):
+        super().__init__()
+        self.embedding = nn.Linear(192, 6, bias=bias)
+        self.norm = Norm(6, "layer", rectify=False)
+        self.value = nn.Linear(6, 6, bias=False)
+        self.out = nn.Linear(6, 6, bias=False)
+        self.last = Norm(6, "batch", rectify=False, eps=eps)
+        self.head = nn.Linear(6, 5, bias=False)
+
+    def forward(self, x):
+        x = self.embedding(x.flatten(1))
+        x = x + self.out(self.value(self.norm(x)))
+        return self.head(self.last(x))
+"""
+
+
+def found_groups(tmp_path, options):
+    file = tmp_path / "symmetries.py"
+    file.write_text(SYMMETRIES)
+    return build(spec_of("Network", file, **options), (3, 8, 8), CLASSES).invariance
+
+
+def test_groups_beside_other_symmetries(tmp_path):
+    """The product of `value` and `out` has a symmetry of its own, which is no scale group."""
+    found = found_groups(tmp_path, {})
+    assert found.groups == {"joint": ("embedding.weight", "out.weight")}
+    assert found.others == ("value.weight", "head.weight")
+
+
+def test_a_bias_joins_the_group_of_what_it_is_added_to(tmp_path):
+    assert found_groups(tmp_path, {"bias": True}).groups == {
+        "joint": ("embedding.weight", "embedding.bias", "out.weight")
+    }
+
+
+def test_eps_breaks_invariance(tmp_path):
+    found = found_groups(tmp_path, {"eps": 1e-5})
+    assert found.groups == {}
+    assert len(found.others) == 4
+
+
+def test_what_has_no_effect_is_in_no_group(own_file):
+    """The bias of a convolution in front of a batch norm is taken out again."""
+    spec = spec_of("vgg", own_file)
+    found = build(spec, (3, 16, 16), CLASSES).invariance
+    assert set(found.without_effect) == {f"features.{place}.bias" for place in (0, 4, 7)}
+    assert found.groups == {}
+    assert Invariance.from_dict(json.loads(json.dumps(found.to_dict()))) == found

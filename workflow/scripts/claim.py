@@ -12,6 +12,7 @@ with reported(snakemake.log[0]), leased(snakemake.resources.device, snakemake.co
     params, files = snakemake.params, snakemake.input
     data = ClaimData.read(params.plan, params.analysis, params.seed, files, device, snakemake.threads)
     spec = data.spec
+    data.check_invariance()
     claim = import_module(f"intrinsic_lr.claims.{spec.name}")
     table = claim.measure(data)
     points = [point for experiment in spec.experiments.values() for point in experiment.points]

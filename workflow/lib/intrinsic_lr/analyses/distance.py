@@ -37,7 +37,7 @@ def _within(data: AnalysisData, point: PlannedPoint) -> pd.DataFrame:
 
     ensemble = data.ensembles[point.name]
     trajectories = (trajectory(ensemble, replicate, point.steps) for replicate in range(ensemble.replicates))
-    table = pairwise(trajectories, point.steps, ensemble.scale_groups)
+    table = pairwise(trajectories, point.steps, ensemble.measured_groups)
     return with_point(table.assign(relation="within", partner_point=point.name), point)
 
 
@@ -50,7 +50,7 @@ def _across(data: AnalysisData) -> Iterator[pd.DataFrame]:
         for step, partner_step in zip(point.steps, partner.steps, strict=True):
             weights = a.weights(step)
             others = weights if partner is point else b.weights(partner_step)
-            table = across(weights, others, a.scale_groups, members)
+            table = across(weights, others, a.measured_groups, members)
             table = table.assign(relation=relation, partner_point=partner.name, step=step, delta=0)
             yield with_point(table, point)
 

@@ -53,7 +53,7 @@ def _cosines(data: AnalysisData, point: PlannedPoint, partner: PlannedPoint, mem
             yield a, a if same else trajectory(data.ensembles[partner.name], j, partner.steps)
 
     names = {ALL: "cosine", ALL_LAYER_NORMALISED: "cosine_layer_normalised"}
-    table = between(pairs(), members, point.steps, partner.steps, data.ensembles[point.name].scale_groups)
+    table = between(pairs(), members, point.steps, partner.steps, data.ensembles[point.name].measured_groups)
     wide = table[table["layer"].isin(names)].pivot(index=PAIR, columns="layer", values="cosine")
     return wide.rename(columns=names)[list(names.values())].rename_axis(columns=None).reset_index()
 

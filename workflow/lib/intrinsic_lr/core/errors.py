@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 LONGEST = 2_000
 """Characters of a message; the middle of a longer one is left out."""
@@ -27,6 +27,12 @@ def prefixed(place: str) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(f"{place}{error}") from None
+
+
+def abridged(names: Sequence[str], most: int = 6) -> str:
+    """Return the first names of a list, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def format_os_error(error: OSError) -> str:

@@ -7,6 +7,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from intrinsic_lr.models.invariance import Invariance
 from intrinsic_lr.models.modules import UserModule
 from intrinsic_lr.models.networks import ImageShape, Norm, build_network
 from intrinsic_lr.models.normalisation import Normalizer
@@ -16,13 +17,24 @@ from intrinsic_lr.study.model_spec import ModelSpec
 Params = Mapping[str, Tensor]
 
 
-def build(spec: ModelSpec, image_shape: ImageShape, classes: int) -> "EnsembleModel":
+def build(
+    spec: ModelSpec, image_shape: ImageShape, classes: int, invariance: Invariance | None = None
+) -> "EnsembleModel":
     """Return the ensemble model of a spec for images (C, H, W) and a number of classes.
+
+    Args:
+        spec: the network.
+        image_shape: of one image.
+        classes: number of classes.
+        invariance: what is scale-invariant of it, where that is known already.
 
     Raises:
         InputError: for a network of a factory's that cannot be trained on such images.
     """
-    return EnsembleModel(spec, image_shape, classes)
+    model = EnsembleModel(spec, image_shape, classes)
+    if invariance is not None:
+        model.invariance = invariance
+    return model
 
 
 class EnsembleModel:
@@ -51,9 +63,19 @@ class EnsembleModel:
         self.norms = {name: layer.channels for name, layer in norms if layer.kind == "batch"}
 
     @cached_property
+    def invariance(self) -> Invariance:
+        """What is scale-invariant: declared by the project's own networks, found of others (some seconds)."""
+        return self._source.invariance()
+
+    @property
     def scale_groups(self) -> dict[str, tuple[str, ...]]:
         """For each group, the parameters that are scale-invariant together."""
-        return self._source.scale_groups()
+        return self.invariance.groups
+
+    @property
+    def measured_groups(self) -> dict[str, tuple[str, ...]]:
+        """Groups whose norms and angles are measured: the scale groups, or else all trained weights."""
+        return self.scale_groups or {"weights": self.trainable}
 
     @property
     def activations(self) -> int:
@@ -103,8 +125,11 @@ class _BuiltIn:
     def build(self) -> nn.Module:
         return build_network(*self._definition)
 
-    def scale_groups(self) -> dict[str, tuple[str, ...]]:
-        return self.network.scale_groups()
+    def invariance(self) -> Invariance:
+        groups = self.network.scale_groups()
+        grouped = {name for names in groups.values() for name in names}
+        trained = (name for name, value in self.network.named_parameters() if value.requires_grad)
+        return Invariance(groups, others=tuple(name for name in trained if name not in grouped))
 
     def activations(self) -> int:
         return self.program.activations

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from intrinsic_lr.core.errors import InputError, format_os_error
+from intrinsic_lr.models.invariance import Invariance, find_invariance
 from intrinsic_lr.models.networks import ImageShape, Norm
 from intrinsic_lr.models.normalisation import BatchStatistics
 from intrinsic_lr.models.vmapped import VmappedProgram, without_numbers
@@ -49,9 +50,15 @@ class UserModule:
         self.network, self.program = without_numbers(network), VmappedProgram(network)
         self._activations = self._try_out(network.double())
 
-    def scale_groups(self) -> dict[str, tuple[str, ...]]:
-        """Return for each group the parameters that are scale-invariant together."""
-        return {}
+    def invariance(self) -> Invariance:
+        """Return what is scale-invariant of the trained parameters, found by random losses."""
+        weights = {name: value.detach().double() for name, value in self.build().named_parameters()}
+        trained = tuple(name for name, value in self.network.named_parameters() if value.requires_grad)
+
+        def forward(params: dict[str, Tensor], images: Tensor) -> Tensor:
+            return self.program(params, images, BatchStatistics())
+
+        return find_invariance(forward, weights, trained, self._shape)
 
     def activations(self) -> int:
         """Return the numbers that the largest convolution or linear layer makes of one image."""

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import Any
 
 from intrinsic_lr.core.commit import current_commit
+from intrinsic_lr.core.errors import abridged
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.plan import TrainingPlan
 
@@ -27,6 +28,7 @@ def of_trainings(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return {
         "Networks": _listed(plan.model.to_string() for plan in plans),
         **_code([plan.model for plan in plans]),
+        "Scale groups": _listed(map(_scale_groups, plans, records)),
         "Trainings": f"{replicates:,} replicates of {len({plan.point for plan in plans}):,} settings, in "
         f"{len(records):,} blocks" + (f"; {lost:,} replicates did not stay finite" if lost else ""),
         "Seeds": f"study {_listed(plan.seed for plan in plans)}, initialisation "
@@ -40,6 +42,16 @@ def of_trainings(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         "Finished": finished[0] if len(finished) == 1 else f"{finished[0]} to {finished[-1]}",
         "Time of all trainings": f"{sum(record['wall_seconds'] for record in records):,.0f} s",
     }
+
+
+def _scale_groups(plan: TrainingPlan, record: Mapping[str, Any]) -> str:
+    """Return what is scale-invariant of a network."""
+    if not (found := record.get("invariance")):
+        return f"{plan.model.to_string()}: not recorded"
+    text = f"{plan.model.to_string()}: {len(found['groups'])} groups ({abridged(list(found['groups']))})"
+    for heading, key in (("not scale-invariant", "others"), ("without effect on the loss", "without_effect")):
+        text += f", {heading}: {abridged(found[key])}" if found[key] else ""
+    return text
 
 
 def _code(models: Iterable[ModelSpec]) -> dict[str, str]:

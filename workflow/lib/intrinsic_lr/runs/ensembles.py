@@ -73,9 +73,11 @@ class Block:
     def build_model(self) -> "EnsembleModel":
         """Return the model that the block's weights belong to."""
         from intrinsic_lr.models.ensemble import build
+        from intrinsic_lr.models.invariance import Invariance
 
         data = self.record["data"]
-        return build(self.plan.model, tuple(data["shape"]), data["classes"])
+        found = Invariance.from_dict(self.record["invariance"]) if "invariance" in self.record else None
+        return build(self.plan.model, tuple(data["shape"]), data["classes"], found)
 
     @cached_property
     def _extracted(self) -> dict[str, Any]:
@@ -153,6 +155,11 @@ class Ensemble:
     def scale_groups(self) -> dict[str, tuple[str, ...]]:
         """Parameters that are scale-invariant together, by group."""
         return self.model().scale_groups
+
+    @cached_property
+    def measured_groups(self) -> dict[str, tuple[str, ...]]:
+        """Groups whose norms, angles and distances are measured: the scale groups, or else all trained weights."""
+        return self.model().measured_groups
 
     def weights(self, step: int) -> "dict[str, Tensor]":
         """Return the parameters at a step, tensors of shape (R, ...)."""

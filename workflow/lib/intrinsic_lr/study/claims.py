@@ -43,6 +43,7 @@ class Claim:
     experiments: Mapping[str, str] = field(default_factory=dict)  # for each role what its experiment has to hold
     files: tuple[str, ...] = ()  # what the test reads of each point's blocks, keys of `paths.KINDS`
     tables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # and, for each role, of its analyses
+    needs_invariance: bool = False  # networks whose trained weights are all scale-invariant
     reads_data: bool = False  # the data sets of its experiments, and of its setting `dataset`
     thresholds: Mapping[str, Setting] = field(default_factory=dict)  # the numbers that decide
     settings: Mapping[str, Setting] = field(default_factory=dict)

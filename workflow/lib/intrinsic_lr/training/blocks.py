@@ -46,6 +46,8 @@ def train_block(
     model = build(plan.model, tuple(data.info["shape"]), len(data.info["classes"]))
     size = len(plan.members) * len(plan.checkpoints) * model.size * DTYPES[plan.dtype].itemsize
     check_disk(out, size, f"the checkpoints of {plan.point}")
+    if plan.constraint == "sphere" and not model.scale_groups:
+        raise InputError("constraint: sphere needs a network with scale-invariant weights, got one without")
 
     def stop_waiting() -> None:
         if watch.should_stop():
@@ -80,6 +82,7 @@ def train_block(
             **provenance,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "wall_seconds": round(store.seconds, 3),
+            "invariance": model.invariance.to_dict(),
             "members_at_once": min(limit.members, len(plan.members)),
             "steps_per_epoch": plan.steps_per_epoch(len(data.train_labels)),
             "non_finite": _non_finite(plan, state, history),

@@ -75,15 +75,15 @@ class Recorder:
 
     def __init__(self, plan: TrainingPlan, model: EnsembleModel, data: EvaluationData) -> None:
         self._plan, self._model, self._data = plan, model, data
-        self._whole = {self.ALL: tuple(n for names in model.scale_groups.values() for n in names)}
+        self._whole = {self.ALL: tuple(n for names in model.measured_groups.values() for n in names)}
         self._logged, self._traced = frozenset(plan.logged()), frozenset(plan.traced())
         names = (
             *(field.name for field in fields(Evaluation)),
             *self.OF_STEP,
-            *(f"angle:{group}" for group in model.scale_groups),
+            *(f"angle:{group}" for group in model.measured_groups),
             "squared_norm",
             "effective_lr",
-            *(f"squared_norm:{group}" for group in model.scale_groups),
+            *(f"squared_norm:{group}" for group in model.measured_groups),
         )
         self.history = Rows(len(self._logged), names)
         self.trace = Rows(len(self._traced), self.TRACED)
@@ -116,7 +116,7 @@ class Recorder:
         """Add the rows of a state, if any; `before` are the weights before the step `done`, None at the start."""
         if not self.should_record(state.step):
             return
-        logged, groups = self.should_log(state.step), self._model.scale_groups
+        logged, groups = self.should_log(state.step), self._model.measured_groups
         norms = squared_norms(state.params, self._whole | groups if logged else self._whole)
         norm = norms[self.ALL]
         lr, weight_decay = (done.lr, done.weight_decay) if done else self._plan.timeline.at(0)

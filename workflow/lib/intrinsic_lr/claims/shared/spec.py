@@ -20,12 +20,13 @@ from intrinsic_lr.claims.shared.verdicts import (
     judge_containing,
     judge_p_value,
 )
-from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.errors import InputError, abridged
 from intrinsic_lr.core.seeding import stream_seed
 from intrinsic_lr.data.prepared import true_labels
 from intrinsic_lr.runs.ensembles import Ensemble, open_ensemble
 from intrinsic_lr.stats.disagreement import compare
 from intrinsic_lr.stats.intervals import Difference, bootstrap_interval, root_mean_square_interval
+from intrinsic_lr.study.claims import CLAIMS
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 
 if TYPE_CHECKING:
@@ -198,6 +199,18 @@ class ClaimData:
     def ensemble(self, role: str, point: PlannedPoint) -> Ensemble:
         """Open the ensemble of a role's point, with the replicates of that experiment."""
         return open_ensemble(self.folders[point.name], self.spec.replicates(role), point)
+
+    def check_invariance(self) -> None:
+        """Refuse networks with trained weights that are in no scale group, where the claim's test needs that."""
+        for role in self.spec.experiments if CLAIMS[self.spec.name].needs_invariance else ():
+            for point in self.spec.points(role):
+                record = self.ensemble(role, point).blocks[0].record
+                if others := record.get("invariance", {}).get("others"):
+                    raise self.spec.error(
+                        role,
+                        f"expected a network whose trained weights are all scale-invariant, got {point.model}: "
+                        f"{abridged(others)} are not",
+                    )
 
     def history(self, role: str) -> pd.DataFrame:
         """Return the histories of a role's points up to their lengths, headed by the columns that name a point.
