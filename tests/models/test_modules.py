@@ -228,7 +228,10 @@ def test_what_cannot_be_trained_is_refused(tmp_path, body, words):
         ({"factory": "torchvision.models.resnet18", "options": {"weights": "DEFAULT"}}, ["options.weights"]),
         ({"factory": "torchvision.models.resnet18", "options": {"colour": 3}}, ["resnet18", "colour"]),
         ({"factory": "torchvision.models.VisionTransformer"}, ["VisionTransformer", "missing", "image_size"]),
-        ({"factory": "torchvision.models.vgg11_bn", "options": {"num_classes": 5}}, ["takes no images of 3x8x8"]),
+        (
+            {"factory": "torchvision.models.squeezenet1_0", "options": {"num_classes": 5, "dropout": 0}},
+            ["takes no images of 3x8x8"],
+        ),
         ({"factory": "make", "file": "missing.py"}, ["file", "missing.py", "No such file"]),
         ({"factory": "a.b", "file": "missing.py"}, ["factory", "function", "a.b"]),
         ({"factory": "torchvision.models.resnet18", "options": [1]}, ["options", "mapping", "[1]"]),
@@ -342,3 +345,48 @@ def test_what_has_no_effect_is_in_no_group(own_file):
     assert set(found.without_effect) == {f"features.{place}.bias" for place in (0, 4, 7)}
     assert found.groups == {}
     assert Invariance.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+def normalised(factory, shape, file=None, **options):
+    place = {} if file is None else {"file": str(file)}
+    definition = {"kind": "module", "factory": factory, "options": options, "normalise": True, **place}
+    return build(ModelSpec.from_config(definition), shape, CLASSES)
+
+
+def test_normalised_resnet18_is_scale_invariant_and_takes_small_grey_images(capsys):
+    model = normalised(f"{TORCHVISION}resnet18", (1, 8, 8), num_classes=CLASSES)
+    assert model.invariance.others == model.invariance.without_effect == ()
+    assert model.frozen == {"fc.weight"}
+    assert model.shapes["conv1.weight"] == (64, 1, 3, 3)
+    assert not [name for name in model.shapes if name.endswith("bias")]
+    params = model.initialize([1, 2], 1.0, torch.float64)
+    x = images(model)
+    logits = model.forward(params, x, BatchStatistics())
+    scaled = {name: value * (7 if name in model.trainable else 1) for name, value in params.items()}
+    assert torch.allclose(model.forward(scaled, x, BatchStatistics()), logits, rtol=1e-7, atol=1e-7)
+    said = capsys.readouterr().err
+    assert [note for note in model.notes if note in said] == list(model.notes)
+    for words in ("conv1: channels 1, kernel 3x3, stride 1 (was 3, 7x7, 2)", "pooling maxpool", "head fc", "bn1"):
+        assert any(words in note for note in model.notes), model.notes
+
+
+def test_normalised_vgg_loses_biases_and_poolings_that_have_no_pixels(own_file):
+    model = normalised("vgg", (3, 8, 8), own_file)
+    assert any("features.0, features.4, features.7" in note for note in model.notes)
+    assert model.invariance.groups == {f"features.{place}": (f"features.{place}.weight",) for place in (0, 4, 7)}
+    tiny = normalised("vgg", (3, 1, 1), own_file)
+    assert any("no pixels left" in note and "features.3" in note for note in tiny.notes), tiny.notes
+
+
+def test_what_normalise_cannot_do_is_left_and_named():
+    """A plain transformer: fused projections of values and outputs, and hidden layers, scale as products."""
+    factory, options, side = NETWORKS["vision_transformer"]
+    model = normalised(factory, (1, side, side), **options)
+    layer = "encoder.layers.encoder_layer_0"
+    assert f"{layer}.self_attention.in_proj_weight" in model.invariance.others
+    assert f"{layer}.mlp.0.weight" in model.invariance.others
+    stream = model.invariance.groups["joint"]
+    assert {"class_token", "conv_proj.weight", "encoder.pos_embedding", f"{layer}.mlp.3.weight"} <= set(stream)
+    params = model.initialize([1, 2], 1.0, torch.float64)
+    assert torch.equal(params["heads.head.weight"][0], params["heads.head.weight"][1])
+    assert params["heads.head.weight"].std() > 0.1

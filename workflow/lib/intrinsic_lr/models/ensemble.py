@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from intrinsic_lr.models.invariance import Invariance
 from intrinsic_lr.models.modules import UserModule
-from intrinsic_lr.models.networks import ImageShape, Norm, build_network
+from intrinsic_lr.models.networks import ImageShape, Norm, build_network, draw_weight
 from intrinsic_lr.models.normalisation import Normalizer
 from intrinsic_lr.models.replicated import ReplicatedProgram
 from intrinsic_lr.study.model_spec import ModelSpec
@@ -47,13 +47,14 @@ class EnsembleModel:
         trainable: the other ones, in forward order.
         size: number of parameters of one member, the frozen ones included.
         norms: channels of each batch norm.
+        notes: what was changed of a factory's network, a line each.
     """
 
     def __init__(self, spec: ModelSpec, image_shape: ImageShape, classes: int) -> None:
         self.spec, self.image_shape, self.classes = spec, image_shape, classes
         kind = UserModule if spec.kind == "module" else _BuiltIn
         self._source: UserModule | _BuiltIn = kind(spec, image_shape, classes)
-        self.network, self._program = self._source.network, self._source.program
+        self.network, self._program, self.notes = self._source.network, self._source.program, self._source.notes
         named = dict(self.network.named_parameters())
         self.shapes = {name: tuple(value.shape) for name, value in named.items()}
         self.trainable = tuple(name for name, value in named.items() if value.requires_grad)
@@ -100,7 +101,7 @@ class EnsembleModel:
         scale-invariant weights. A fixed head comes from `head_seed` and is the same for all members: what is
         never trained is no initial condition that training could forget, but a part of the architecture.
         """
-        scaled = {name for group in self.scale_groups.values() for name in group}
+        scaled = set() if scale == 1 else {name for group in self.scale_groups.values() for name in group}
         members = [self._source.draw(seed, self.trainable) for seed in seeds]
         fixed = self._source.draw(head_seed, tuple(name for name in self.shapes if name in self.frozen))
         params = {}
@@ -115,6 +116,8 @@ class EnsembleModel:
 
 class _BuiltIn:
     """A network of the project's own."""
+
+    notes: tuple[str, ...] = ()
 
     def __init__(self, spec: ModelSpec, image_shape: ImageShape, classes: int) -> None:
         self._definition = spec, image_shape, classes
@@ -135,13 +138,6 @@ class _BuiltIn:
         return self.program.activations
 
     def draw(self, seed: int, names: Sequence[str]) -> dict[str, Tensor]:
-        """Draw weights in float64 from N(0, 2/fan_in); scales and shifts of a norm begin at 1 and 0."""
-        generator, drawn = torch.Generator().manual_seed(seed), {}
-        for name in names:
-            shape = self.network.get_parameter(name).shape
-            if len(shape) == 1:
-                drawn[name] = torch.full(shape, float(name.endswith(".weight")), dtype=torch.float64)
-            else:
-                standard = torch.randn(shape, generator=generator, dtype=torch.float64)
-                drawn[name] = standard * (2.0 / prod(shape[1:])) ** 0.5
-        return drawn
+        """Draw weights in float64 from one generator, in their order."""
+        generator = torch.Generator().manual_seed(seed)
+        return {name: draw_weight(name, self.network.get_parameter(name).shape, generator) for name in names}

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from intrinsic_lr.core.errors import InputError, format_os_error
+from intrinsic_lr.models.adaptation import Adaptation, adapt
 from intrinsic_lr.models.invariance import Invariance, find_invariance
-from intrinsic_lr.models.networks import ImageShape, Norm
+from intrinsic_lr.models.networks import ImageShape, Norm, draw_weight
 from intrinsic_lr.models.normalisation import BatchStatistics
 from intrinsic_lr.models.vmapped import VmappedProgram, without_numbers
 from intrinsic_lr.study.model_spec import ModelSpec
@@ -37,6 +38,7 @@ class UserModule:
     Attributes:
         network: one member, without numbers but those of its buffers.
         program: the forward pass of R members.
+        notes: what `normalise` changed, a line each.
 
     Raises:
         InputError: naming the factory, and what is wrong with it or with what it returns.
@@ -44,16 +46,19 @@ class UserModule:
 
     def __init__(self, spec: ModelSpec, image_shape: ImageShape, classes: int) -> None:
         self._factory, self._options, self._name = load_factory(spec), json.loads(str(spec.options)), spec.factory
-        self._shape, self._classes = image_shape, classes
+        self._shape, self._classes, self._normalise = image_shape, classes, spec.normalise
         network = self.build()
+        self.notes = tuple(self._adaptation.notes)
+        for note in self.notes:
+            print(f"factory {self._name}: {note}", file=sys.stderr)
         self._check_draws(network)
         self.network, self.program = without_numbers(network), VmappedProgram(network)
         self._activations = self._try_out(network.double())
 
     def invariance(self) -> Invariance:
         """Return what is scale-invariant of the trained parameters, found by random losses."""
-        weights = {name: value.detach().double() for name, value in self.build().named_parameters()}
-        trained = tuple(name for name, value in self.network.named_parameters() if value.requires_grad)
+        named = dict(self.network.named_parameters())
+        weights, trained = self.draw(0, tuple(named)), tuple(name for name in named if named[name].requires_grad)
 
         def forward(params: dict[str, Tensor], images: Tensor) -> Tensor:
             return self.program(params, images, BatchStatistics())
@@ -65,12 +70,29 @@ class UserModule:
         return self._activations
 
     def draw(self, seed: int, names: Sequence[str]) -> dict[str, Tensor]:
-        """Return weights of a member, in float64: those that the factory gives it at a seed."""
-        drawn = dict(self.build(seed).named_parameters()) if names else {}
-        return {name: drawn[name].detach().double() for name in names}
+        """Return weights of a member, in float64: those that the factory gives it at a seed.
+
+        Weights that it does not have, or not so, are drawn from N(0, 2/fan_in).
+        """
+        made, generator = dict(self._call(seed).named_parameters()), torch.Generator().manual_seed(seed)
+        drawn = {}
+        for name in names:
+            if name in self._adaptation.redrawn:
+                drawn[name] = draw_weight(name, self.network.get_parameter(name).shape, generator)
+            else:
+                drawn[name] = made[name].detach().double()
+        return drawn
 
     def build(self, seed: int = 0) -> nn.Module:
-        """Return the network that the factory makes at a seed."""
+        """Return the network that the factory makes at a seed, adapted where the spec says so."""
+        network, self._adaptation = self._call(seed), Adaptation()
+        if self._normalise:
+            with _seeded(seed), self._refused(f"takes no images of {'x'.join(map(str, self._shape))}"):
+                self._adaptation = adapt(network, self._shape)
+        replace_batch_norms(network)
+        return network
+
+    def _call(self, seed: int) -> nn.Module:
         with _seeded(seed), self._refused("cannot be called"):
             network = self._factory(**self._options)
         if not isinstance(network, nn.Module):
@@ -84,7 +106,6 @@ class UserModule:
                 raise self._error(f"expected weights of real numbers, got {value.dtype} for {name}")
         if not any(value.requires_grad for value in network.parameters()):
             raise self._error("expected weights that are trained, got none")
-        replace_batch_norms(network)
         return network
 
     def _check_draws(self, network: nn.Module) -> None:

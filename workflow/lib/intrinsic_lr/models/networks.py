@@ -181,6 +181,13 @@ class PreResNet(Network):
         return self.head(self.flatten(self.pool(x)))
 
 
+def draw_weight(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draw a weight in float64 from N(0, 2/fan_in); scales and shifts of a norm begin at 1 and 0."""
+    if len(shape) == 1:
+        return torch.full(shape, float(name.endswith(".weight")), dtype=torch.float64)
+    return torch.randn(shape, generator=generator, dtype=torch.float64) * (2.0 / prod(shape[1:])) ** 0.5
+
+
 NETWORKS: dict[str, type[Network]] = {"mlp": Mlp, "cnn4": Cnn4, "preresnet": PreResNet}
 
 

@@ -144,8 +144,8 @@ class Planner:
             raise InputError("growth exp_lr has no equivalent with nesterov or clip; expected neither")
         if exp_lr and (spec.head == "trained" or spec.affine or spec.normalise is False):
             raise InputError(
-                "growth exp_lr needs a model with head fixed and affine false, or normalise true, whose weights are "
-                f"all scale-invariant, got {point.model!r}"
+                "growth exp_lr needs a model with head fixed and affine false, or normalise true, whose weights "
+                f"are all scale-invariant, got {point.model!r}"
             )
         earlier = self.trainings.get(point.name)
         lengths = [steps, earlier.timeline.steps] if earlier else [steps]

@@ -83,6 +83,7 @@ def train_block(
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "wall_seconds": round(store.seconds, 3),
             "invariance": model.invariance.to_dict(),
+            "normalised": list(model.notes),
             "members_at_once": min(limit.members, len(plan.members)),
             "steps_per_epoch": plan.steps_per_epoch(len(data.train_labels)),
             "non_finite": _non_finite(plan, state, history),
