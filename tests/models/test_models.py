@@ -9,18 +9,21 @@ import torch
 
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.models.ensemble import build
+from intrinsic_lr.models.networks import Attention
 from intrinsic_lr.models.normalisation import BatchStatistics, CollectedStatistics, FixedStatistics, standardize
 from intrinsic_lr.study.model_spec import ModelSpec
 
 KINDS = {"mlp": "mlp:width=8", "cnn4": "cnn4:width=4", "preresnet": "preresnet:width=4,blocks=1"}
 NORMS = {"batch": "norm=batch", "group": "norm=group,groups=2", "layer": "norm=layer"}
 SHAPE, CLASSES, R, B = (2, 8, 8), 5, 3, 6
-every_model = pytest.mark.parametrize(("kind", "norm"), list(itertools.product(KINDS, NORMS)))
+VIT = {"vit": "vit:width=8,heads=2,patch=4"}
+every_model = pytest.mark.parametrize(("kind", "norm"), [*itertools.product(KINDS, NORMS), ("vit", "its own")])
 
 
 def network(kind, norm, **options):
-    extra = "".join(f",{key}={value}" for key, value in options.items())
-    return build(ModelSpec.from_string(f"{KINDS[kind]},{NORMS[norm]}{extra}"), SHAPE, CLASSES)
+    extra = [NORMS[norm]] if norm in NORMS else []
+    extra += [f"{key}={value}" for key, value in options.items() if kind not in VIT or key != "affine"]
+    return build(ModelSpec.from_string(",".join([(KINDS | VIT)[kind], *extra])), SHAPE, CLASSES)
 
 
 def drawn(kind, norm, dtype=torch.float64, **options):
@@ -290,13 +293,33 @@ def test_any_input_size(kind, shape):
     assert model.forward(params, torch.randn(2, 3, *shape), BatchStatistics()).shape == (2, 3, CLASSES)
 
 
+def test_patches_divide_the_image():
+    with pytest.raises(InputError, match="patch: must divide the sides 8x8 of the images, got 3"):
+        build(ModelSpec.from_string("vit:patch=3"), SHAPE, CLASSES)
+
+
+def test_attention_is_that_of_pytorch_with_normalised_queries_and_keys():
+    torch.manual_seed(0)
+    q, k, v = (
+        torch.randn(2 * 4, 6, dtype=torch.float64) for _ in range(3)
+    )  # two images of four patches, two heads
+    found = Attention(4, 2)(q, k, v).view(2, 4, 2, 3)
+    for image, head in itertools.product(range(2), range(2)):
+        own = [x.view(2, 4, 2, 3)[image, :, head] for x in (q, k, v)]
+        normal = [torch.nn.functional.layer_norm(x, (3,), eps=0) for x in own[:2]]
+        expected = torch.nn.functional.scaled_dot_product_attention(*normal, own[2])
+        assert torch.allclose(found[image, :, head], expected)
+
+
 def test_preresnet32_has_thirty_two_layers():
     shapes = build(ModelSpec.from_string("preresnet"), (3, 32, 32), 10).shapes
     assert len([name for name in shapes if "shortcut" not in name]) == 32
     assert shapes["stage3.block1.shortcut.weight"] == (64, 32, 1, 1)
 
 
-@pytest.mark.parametrize("text", ["mlp:width=3", "cnn4:norm=layer", "preresnet:final_relu=false,norm=group"])
+@pytest.mark.parametrize(
+    "text", ["vit:heads=2", "mlp:width=3", "cnn4:norm=layer", "preresnet:final_relu=false,norm=group"]
+)
 def test_spec_round_trip(text):
     spec = ModelSpec.from_string(text)
     assert ModelSpec.from_string(spec.to_string()) == spec
@@ -315,6 +338,9 @@ def test_spec_round_trip(text):
         ({"kind": "mlp", "width": None}, ["width", "None", "from 1"]),
         ({"kind": "mlp", "width": True}, ["width", "True", "from 1"]),
         ("mlp:width=0", ["width", "0", "from 1"]),
+        ("vit:heads=3", ["heads", "32", "3"]),
+        ("vit:heads=32", ["heads", "32", "2 or more"]),
+        ("vit:norm=batch", ["norm", "option of vit", "patch"]),
         ("mlp:width=²", ["width", "²", "from 1"]),
         ({"kind": "mlp", "affine": None}, ["affine", "None", "true, false"]),
         ("mlp:affine=maybe", ["affine", "maybe", "true, false"]),

@@ -50,6 +50,7 @@ NETWORKS = {
     "mlp": ("built_in", {"text": "mlp:width=8"}, 8),
     "cnn4": ("built_in", {"text": "cnn4:width=4"}, 8),
     "preresnet": ("built_in", {"text": "preresnet:width=4,blocks=1"}, 8),
+    "vit": ("built_in", {"text": "vit:width=8,heads=2,patch=4"}, 8),
     "own": ("Mixed", {}, 8),
     "vgg11_bn": ("vgg", {}, 16),
     "resnet18": (f"{TORCHVISION}resnet18", {"num_classes": CLASSES}, 8),
@@ -278,7 +279,7 @@ def test_a_file_that_is_no_python_is_refused(tmp_path):
         build(spec_of("make", file), (3, 8, 8), CLASSES)
 
 
-@pytest.mark.parametrize("name", ["mlp", "cnn4", "preresnet"])
+@pytest.mark.parametrize("name", ["mlp", "cnn4", "preresnet", "vit"])
 def test_declared_groups_are_unions_of_those_that_are_found(models, name):
     """Of a residual network each stage has a stream of its own: a shortcut's norm cuts off the one before."""
     declared = [set(names) for names in models(name).network.scale_groups().values()]

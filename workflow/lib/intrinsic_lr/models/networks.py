@@ -10,8 +10,10 @@ from collections import OrderedDict
 from math import prod
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.models.normalisation import standardize
 from intrinsic_lr.study.model_spec import ModelSpec
 
@@ -90,7 +92,7 @@ class Network(nn.Module):
         """Return the names of the weights of each scale group."""
         groups: dict[str, tuple[str, ...]] = {}
         for name, layer in self.named_modules():
-            if isinstance(layer, nn.Linear | nn.Conv2d) and layer is not self.head:
+            if isinstance(layer, nn.Linear | nn.Conv2d | Positions) and layer is not self.head:
                 group = self.group_of(name)
                 groups[group] = (*groups.get(group, ()), f"{name}.weight")
         return groups
@@ -181,6 +183,126 @@ class PreResNet(Network):
         return self.head(self.flatten(self.pool(x)))
 
 
+class Patches(nn.Module):
+    """Images (B, C, H, W) as rows of patches (B * T, C * p * p), the T patches of an image one after the other."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Cut images into patches."""
+        return F.unfold(x, self.side, stride=self.side).transpose(1, 2).flatten(0, 1)
+
+
+class Positions(nn.Module):
+    """Adds a trained vector to each of the T patches of an image."""
+
+    def __init__(self, patches: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(patches, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B * T, D)."""
+        return (x.unflatten(0, (-1, len(self.weight))) + self.weight).flatten(0, 1)
+
+
+class Attention(nn.Module):
+    """Softmax attention among the patches of an image, with queries and keys normalised head by head."""
+
+    def __init__(self, patches: int, heads: int) -> None:
+        super().__init__()
+        self.patches, self.heads = patches, heads
+
+    def forward(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Return (B * T, D) for rows (B * T, D)."""
+        parts = [x.view(-1, self.patches, self.heads, x.shape[1] // self.heads) for x in (queries, keys, values)]
+        q, k, v = (part.transpose(1, 2) for part in parts)  # (B, heads, T, D / heads)
+        return attend(standardize(q, (3,)), standardize(k, (3,)), v).transpose(1, 2).flatten(2).flatten(0, 1)
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Return softmax(q k^T / sqrt(d)) v for tensors (..., T, d) (Vaswani et al. 2017, equation 1)."""
+    scores = queries @ keys.mT * queries.shape[-1] ** -0.5
+    return scores.softmax(dim=-1) @ values
+
+
+class PatchMean(nn.Module):
+    """The mean over the patches of an image."""
+
+    def __init__(self, patches: int) -> None:
+        super().__init__()
+        self.patches = patches
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, D) for rows (B * T, D)."""
+        return x.unflatten(0, (-1, self.patches)).mean(dim=1)
+
+
+class TransformerBlock(nn.Module):
+    """`x + W_O LN(attention)`, then `x + W_2 LN(relu(W_1 LN(x)))`; no biases, norms without scale and shift."""
+
+    def __init__(self, width: int, patches: int, heads: int) -> None:
+        super().__init__()
+        self.norm1 = Norm(width, "layer", rectify=False)
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+        self.attention = Attention(patches, heads)
+        self.attention_norm = Norm(width, "layer", rectify=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.norm2 = Norm(width, "layer", rectify=False)
+        self.linear1 = nn.Linear(width, MLP_RATIO * width, bias=False)
+        self.relu = nn.ReLU()
+        self.mlp_norm = Norm(MLP_RATIO * width, "layer", rectify=False)
+        self.linear2 = nn.Linear(MLP_RATIO * width, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's output."""
+        y = self.norm1(x)
+        x = x + self.out(self.attention_norm(self.attention(self.query(y), self.key(y), self.value(y))))
+        return x + self.linear2(self.mlp_norm(self.relu(self.linear1(self.norm2(x)))))
+
+
+MLP_RATIO = 4
+"""Width of a transformer's hidden layers over that of its stream, as in the original (Vaswani et al. 2017)."""
+
+
+class Vit(Network):
+    """A vision transformer whose weights are all scale-invariant (derived).
+
+    Queries and keys are normalised, and so is all that a product is given; what writes to the stream (embedding,
+    positions, `out` and `linear2` of every block) is scale-invariant together, every other weight by itself.
+    """
+
+    def __init__(self, spec: ModelSpec, image_shape: ImageShape, classes: int) -> None:
+        super().__init__()
+        (channels, *sides), width, patch = image_shape, spec.width, spec.patch
+        if any(side % patch for side in sides):
+            raise InputError(f"patch: must divide the sides {sides[0]}x{sides[1]} of the images, got {patch}")
+        patches = prod(side // patch for side in sides)
+        self.patches = Patches(patch)
+        self.embedding = nn.Linear(channels * patch**2, width, bias=False)
+        self.positions = Positions(patches, width)
+        blocks = {
+            f"block{block}": TransformerBlock(width, patches, spec.heads) for block in range(1, spec.depth + 1)
+        }
+        self.blocks = nn.Sequential(OrderedDict(blocks))
+        self.norm = Norm(width, "layer", rectify=False)
+        self.mean = PatchMean(patches)
+        self.head = nn.Linear(width, classes, bias=False)
+
+    def group_of(self, layer: str) -> str:
+        """Return `stream` for all that writes to the stream."""
+        writes = layer.endswith((".out", ".linear2")) or layer in ("embedding", "positions")
+        return "stream" if writes else layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, K)."""
+        x = self.positions(self.embedding(self.patches(x)))
+        return self.head(self.mean(self.norm(self.blocks(x))))
+
+
 def draw_weight(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Draw a weight in float64 from N(0, 2/fan_in); scales and shifts of a norm begin at 1 and 0."""
     if len(shape) == 1:
@@ -188,7 +310,7 @@ def draw_weight(name: str, shape: tuple[int, ...], generator: torch.Generator) -
     return torch.randn(shape, generator=generator, dtype=torch.float64) * (2.0 / prod(shape[1:])) ** 0.5
 
 
-NETWORKS: dict[str, type[Network]] = {"mlp": Mlp, "cnn4": Cnn4, "preresnet": PreResNet}
+NETWORKS: dict[str, type[Network]] = {"mlp": Mlp, "cnn4": Cnn4, "preresnet": PreResNet, "vit": Vit}
 
 
 def build_network(spec: ModelSpec, image_shape: ImageShape, classes: int) -> Network:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from intrinsic_lr.models.networks import Norm
+from intrinsic_lr.models.networks import Attention, Norm, Patches, PatchMean, Positions, attend
 from intrinsic_lr.models.normalisation import BatchStatistics, Normalizer, standardize
 
 
@@ -102,12 +102,56 @@ class ReplicatedFlatten(Replicated):
         return x.unflatten(1, (self.run.members, -1)).flatten(2).permute(1, 2, 0) if x.dim() == 4 else x
 
 
+class ReplicatedPatches(Replicated):
+    """Images (R, B, C, H, W), or (B, C, H, W) shared by all members, as columns of patches."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (R, C * p * p, B * T), or (C * p * p, B * T)."""
+        (layer,) = self.plain
+        rows = layer(x.flatten(0, -4))
+        return rows.mT if x.dim() == 4 else rows.unflatten(0, (len(x), -1)).mT
+
+
+class ReplicatedPositions(Replicated):
+    """Vectors (R, T, D) added to columns (R, D, B * T)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (R, D, B * T)."""
+        return (x.unflatten(2, (-1, self.weight.shape[1])) + self.weight.mT.unsqueeze(2)).flatten(2)
+
+
+class ReplicatedAttention(Replicated):
+    """Attention among the columns (R, D, B * T) of each image."""
+
+    def forward(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Return (R, D, B * T)."""
+        (layer,) = self.plain
+        size = (layer.heads, queries.shape[1] // layer.heads, -1, layer.patches)
+        parts = [x.view(len(x), *size) for x in (queries, keys, values)]  # (R, heads, d, B, T)
+        q, k, v = (standardize(parts[0], (2,)), standardize(parts[1], (2,)), parts[2])
+        q, k, v = (x.permute(0, 1, 3, 4, 2) for x in (q, k, v))  # (R, heads, B, T, d)
+        return attend(q, k, v).permute(0, 1, 4, 2, 3).reshape(queries.shape)
+
+
+class ReplicatedPatchMean(Replicated):
+    """The mean over the patches of an image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (R, D, B)."""
+        (layer,) = self.plain
+        return x.unflatten(2, (-1, layer.patches)).mean(dim=3)
+
+
 FORMS: dict[type[nn.Module], type[Replicated]] = {
     nn.Linear: ReplicatedLinear,
     nn.Conv2d: ReplicatedConv2d,
     Norm: ReplicatedNorm,
     nn.AdaptiveAvgPool2d: ReplicatedPool,
     nn.Flatten: ReplicatedFlatten,
+    Patches: ReplicatedPatches,
+    Positions: ReplicatedPositions,
+    Attention: ReplicatedAttention,
+    PatchMean: ReplicatedPatchMean,
 }
 
 
@@ -154,6 +198,8 @@ class ReplicatedProgram:
 
 def arrange(images: Tensor, first: nn.Module) -> Tensor:
     """Return images (R, B, C, H, W), or (B, C, H, W) shared by all members, as activations of a first layer."""
+    if isinstance(first, Patches):
+        return images
     if not isinstance(first, nn.Conv2d):
         return images.flatten(-3).transpose(-1, -2)
     last = images.permute(0, 2, 3, 1) if images.dim() == 4 else images.permute(1, 3, 4, 0, 2).flatten(3)

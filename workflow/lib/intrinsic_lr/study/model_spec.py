@@ -14,6 +14,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "mlp": {"width": 64, "depth": 2, **_COMMON},
     "cnn4": {"width": 16, **_COMMON},
     "preresnet": {"width": 16, "blocks": 5, "final_relu": True, **_COMMON},
+    "vit": {"width": 32, "depth": 2, "heads": 4, "patch": 2, "head": "fixed"},
     "module": {"file": None, "options": {}, "normalise": False},
 }
 _CHOICES = {
@@ -32,15 +33,17 @@ class ModelSpec:
     """A model's kind and options; options that a kind does not have are None.
 
     Attributes:
-        kind: `mlp`, `cnn4`, `preresnet` or `module`.
-        width: hidden width of the mlp, channels of the first stage of the others.
+        kind: `mlp`, `cnn4`, `preresnet`, `vit` or `module`.
+        width: hidden width of the mlp, numbers a patch of the vit, channels of the first stage of the others.
         norm: `batch`, `group` or `layer`.
         head: `fixed` at its random initialisation, or `trained`.
         affine: whether every norm has a trainable scale and shift.
-        depth: hidden layers of the mlp.
+        depth: hidden layers of the mlp, blocks of the vit.
         blocks: blocks a stage of the preresnet, n in 6n + 2.
         groups: groups of the group norm.
         final_relu: whether a ReLU follows the last norm of the preresnet.
+        heads: attention heads of the vit.
+        patch: pixels a side of the vit's patches.
         factory: of a module, `torchvision.models.NAME`, or the name of a function in `file`.
         file: path of the Python file that has the factory.
         sha256: of the file's content.
@@ -57,6 +60,8 @@ class ModelSpec:
     blocks: int | None = None
     groups: int | None = None
     final_relu: bool | None = None
+    heads: int | None = None
+    patch: int | None = None
     factory: str | None = None
     file: str | None = None
     sha256: str | None = None
@@ -88,6 +93,8 @@ class ModelSpec:
         spec = ModelSpec(kind=kind, **(allowed | options))
         if spec.width % spec.group_count:
             raise InputError(f"groups: must divide the width {spec.width}, got {spec.groups}")
+        if spec.heads and (spec.width % spec.heads or spec.width < 2 * spec.heads):
+            raise InputError(f"heads: must divide the width {spec.width} into 2 or more, got {spec.heads}")
         return spec
 
     @staticmethod

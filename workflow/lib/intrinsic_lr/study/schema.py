@@ -118,7 +118,9 @@ class ImageFolder(_Files):
 
 Dataset = by_kind(Digits, Torchvision, ImageFolder)
 
-_MLP, _CNN4, _PRERESNET = (ModelSpec.from_config({"kind": kind}) for kind in ("mlp", "cnn4", "preresnet"))
+_MLP, _CNN4, _PRERESNET, _VIT = (
+    ModelSpec.from_config({"kind": kind}) for kind in ("mlp", "cnn4", "preresnet", "vit")
+)
 
 
 class _Network(Part):
@@ -162,6 +164,22 @@ class PreResNet(_Network):
     """blocks in each of the three stages, n in 6n+2"""
     final_relu: Flag = _PRERESNET.final_relu
     """a ReLU after the last norm"""
+
+
+class Vit(Part):
+    """A small vision transformer whose weights are all scale-invariant, for images of 8x8 to 32x32."""
+
+    kind: Literal["vit"]
+    width: Count = _VIT.width
+    """numbers that stand for a patch"""
+    depth: Depth = _VIT.depth
+    """blocks, each of attention and two linear layers"""
+    heads: Count = _VIT.heads
+    """attention heads, a divisor of the width"""
+    patch: Count = _VIT.patch
+    """pixels a side of a patch, a divisor of the image's sides"""
+    head: Literal["fixed", "trained"] = _VIT.head
+    """the last linear layer: `fixed` at its random initialisation, or `trained`"""
 
 
 class Module(Part):
@@ -383,7 +401,7 @@ class Config(Part):
     datasets: Named[Dataset]
     """data sets by name. Every set is decoded once into `results/data/<name>.safetensors`; its sha256, counts,
     mean and standard deviation stand in the `.json` beside it"""
-    models: Named[by_kind(Mlp, Cnn4, PreResNet, Module)]
+    models: Named[by_kind(Mlp, Cnn4, PreResNet, Vit, Module)]
     """models by name. Any image size and number of channels works; the data set decides them"""
     schedules: Named[ScheduleConfig]
     """schedules by name. `constant` and names of the form `wd_x_y_lr_z_u` (weight decay divided by 10 at epochs x
