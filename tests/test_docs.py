@@ -28,8 +28,13 @@ def run_bash(example: Example) -> None:
     assert done.returncode == 0, f"{example.path}:{example.line}\n{done.stdout}"
 
 
-def save_yaml(example: Example) -> None:
-    Path("shock.yaml").write_text(example.parsed)
+def save_as(name):
+    """Return what saves a block as a file of that name."""
+
+    def save(example: Example) -> None:
+        Path(name).write_text(example.parsed)
+
+    return save
 
 
 def run_page(name, *more):
@@ -49,9 +54,18 @@ def fresh(tmp_path, monkeypatch):
 
 @pytest.mark.workflow
 def test_tutorial(fresh):
-    run_page("tutorial.md", CodeBlockParser("bash", run_bash), CodeBlockParser("yaml", save_yaml))
+    run_page("tutorial.md", CodeBlockParser("bash", run_bash), CodeBlockParser("yaml", save_as("shock.yaml")))
     assert Path("shock.svg").stat().st_size > 1000
     assert Path("results/figures/disagreement_shock.svg").is_file()
+
+
+@pytest.mark.workflow
+def test_networks(fresh):
+    shown = re.search(r"```python\n(.*?)```", (REPOSITORY / "docs/networks.md").read_text(), re.DOTALL)
+    Path("my_network.py").write_text(shown[1])
+    run_page("networks.md", CodeBlockParser("bash", run_bash), CodeBlockParser("yaml", save_as("networks.yaml")))
+    assert Path("results/figures/curves_own.svg").is_file()
+    assert "my_network.py, sha256" in Path("results/report.html").read_text()
 
 
 def test_library(trained, monkeypatch):

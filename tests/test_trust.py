@@ -2,6 +2,7 @@
 
 import ast
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,12 @@ def test_the_source_trusts_no_file():
     assert SOURCES
     found = {str(file.relative_to(REPOSITORY)): faults(file.read_text(encoding="utf-8")) for file in SOURCES}
     assert {file: calls for file, calls in found.items() if calls} == {}
+
+
+def test_code_is_run_in_one_place_only():
+    """There the checksum of what is run was compared with the config's (tests/models/test_modules.py)."""
+    runs = [file.name for file in SOURCES if re.search(r"exec_module|runpy|source_to_code", file.read_text())]
+    assert runs == ["modules.py"]
 
 
 TRUSTING = """
@@ -121,3 +128,17 @@ def test_a_pickle_in_the_place_of_any_result_is_never_opened(tmp_path):
     assert not made.exists()
     pickle.loads(trap.read_bytes())
     assert made.exists()
+
+
+def test_code_among_the_results_of_others_is_not_run(tmp_path):
+    """A record may name a file that came with it, and its right checksum."""
+    made, code = tmp_path / "made", tmp_path / "results/runs/p/evil.py"
+    code.parent.mkdir(parents=True)
+    code.write_text(f"open({str(made)!r}, 'w')")
+    model = {"kind": "module", "file": str(code), "factory": "make"}
+    record = {"plan": plan(checkpoints=(1,), model=model).to_dict(), "data": {"shape": [1, 6, 6], "classes": 3}}
+    record["sha256"] = {"checkpoints/00000001.safetensors": ""}
+    write_json(tmp_path / "results/runs/p/block_0000/run.json", record)
+    with pytest.raises(InputError, match="names code among the results"):
+        Block(tmp_path / "results/runs/p/block_0000").build_model()
+    assert not made.exists()

@@ -98,7 +98,9 @@ def _budget(training: Training, model: "EnsembleModel", sizes: Sizes, predicted:
     # The regular rows, and those of checkpoints and of the last step that do not fall on one.
     between = {step for step in (*training.checkpoints, steps) if step % training.log_every}
     rows = steps // training.log_every + 1 + len(between)
-    columns = 13 + 2 * len(model.measured_groups)
+    # Groups that would first have to be found are at most as many as the trained weights.
+    most_groups = len(model.trainable) if model.spec.kind == "module" else len(model.measured_groups)
+    columns = 13 + 2 * most_groups
     traced = steps // training.trace_every + 2
     checkpoints = members * len(training.checkpoints)
     kept = 1 if training.point.momentum == 0 else 2

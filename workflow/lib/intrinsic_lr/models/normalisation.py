@@ -141,6 +141,7 @@ class BatchStatistics:
 
 
 def _with_eps(x: Tensor, rectify: bool, eps: float) -> Tensor:
+    x = x.float() if x.dtype == torch.bfloat16 and x.device.type == "cpu" else x
     y = torch.native_batch_norm(x, None, None, None, None, True, 0.0, eps)[0]
     return y.relu() if rectify else y
 

@@ -71,10 +71,17 @@ class Block:
         return load_file(self.tensors(CHECKPOINTS, step))
 
     def build_model(self) -> "EnsembleModel":
-        """Return the model that the block's weights belong to."""
+        """Return the model that the block's weights belong to.
+
+        Where that is code of the user's own it is run, unless it came with the results: opening results that
+        others handed on runs nothing of theirs.
+        """
         from intrinsic_lr.models.ensemble import build
         from intrinsic_lr.models.invariance import Invariance
 
+        file, results = self.plan.model.file, self.folder.absolute().parents[2].resolve()
+        if file and Path(file).resolve().is_relative_to(results):
+            raise InputError(f"{self.folder / RUN}: names code among the results, {file}, which is not run")
         data = self.record["data"]
         found = Invariance.from_dict(self.record["invariance"]) if "invariance" in self.record else None
         return build(self.plan.model, tuple(data["shape"]), data["classes"], found)
