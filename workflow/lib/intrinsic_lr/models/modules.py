@@ -47,8 +47,8 @@ class UserModule:
     def __init__(self, spec: ModelSpec, image_shape: ImageShape, classes: int) -> None:
         self._factory, self._options, self._name = load_factory(spec), json.loads(str(spec.options)), spec.factory
         self._shape, self._classes, self._normalise = image_shape, classes, spec.normalise
-        network = self.build()
-        self.notes = tuple(self._adaptation.notes)
+        network, adaptation = self._build(0)
+        self.notes, self._redrawn = tuple(adaptation.notes), frozenset(adaptation.redrawn)
         for note in self.notes:
             print(f"factory {self._name}: {note}", file=sys.stderr)
         self._check_draws(network)
@@ -77,20 +77,23 @@ class UserModule:
         made, generator = dict(self._call(seed).named_parameters()), torch.Generator().manual_seed(seed)
         drawn = {}
         for name in names:
-            if name in self._adaptation.redrawn:
+            if name in self._redrawn:
                 drawn[name] = draw_weight(name, self.network.get_parameter(name).shape, generator)
             else:
                 drawn[name] = made[name].detach().double()
         return drawn
 
-    def build(self, seed: int = 0) -> nn.Module:
-        """Return the network that the factory makes at a seed, adapted where the spec says so."""
-        network, self._adaptation = self._call(seed), Adaptation()
+    def build(self) -> nn.Module:
+        """Return the network that the factory makes at seed 0, adapted where the spec says so."""
+        return self._build(0)[0]
+
+    def _build(self, seed: int) -> tuple[nn.Module, Adaptation]:
+        network, adaptation = self._call(seed), Adaptation()
         if self._normalise:
             with _seeded(seed), self._refused(f"takes no images of {'x'.join(map(str, self._shape))}"):
-                self._adaptation = adapt(network, self._shape)
+                adaptation = adapt(network, self._shape)
         replace_batch_norms(network)
-        return network
+        return network, adaptation
 
     def _call(self, seed: int) -> nn.Module:
         with _seeded(seed), self._refused("cannot be called"):
@@ -110,7 +113,7 @@ class UserModule:
 
     def _check_draws(self, network: nn.Module) -> None:
         """Refuse random numbers of other sources than PyTorch's, and buffers that depend on the seed."""
-        again, buffers = self.build(0).state_dict(), dict(self.build(1).named_buffers())
+        again, buffers = self.build().state_dict(), dict(self._build(1)[0].named_buffers())
         for name, value in network.state_dict().items():
             if not torch.equal(again[name], value):
                 raise self._error(
