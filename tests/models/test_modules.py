@@ -3,14 +3,19 @@
 import hashlib
 import json
 
+import numpy as np
 import pytest
 import torch
 
+from intrinsic_lr.commands import extract, train
 from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.data.dataset import load
 from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.models.invariance import Invariance
 from intrinsic_lr.models.normalisation import BatchStatistics, CollectedStatistics, FixedStatistics
+from intrinsic_lr.runs.ensembles import open_ensemble
 from intrinsic_lr.study.model_spec import ModelSpec
+from plans import extract_words, plan, train_words, write_noise
 
 CLASSES, R, B = 5, 2, 4
 OWN = """
@@ -391,3 +396,24 @@ def test_what_normalise_cannot_do_is_left_and_named():
     params = model.initialize([1, 2], 1.0, torch.float64)
     assert torch.equal(params["heads.head.weight"][0], params["heads.head.weight"][1])
     assert params["heads.head.weight"].std() > 0.1
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_a_network_of_a_file_is_trained_extracted_and_read_back(tmp_path, normalise):
+    """Readers are told the groups that training found; a member in evaluation mode gives its predictions."""
+    file, out = tmp_path / "mine.py", tmp_path / "results" / "runs" / "p" / "block_0000"
+    layers = "nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)"
+    file.write_text(f"from torch import nn\ndef make(): return nn.Sequential({layers})\n")
+    model = {"kind": "module", "file": str(file), "factory": "make", "normalise": normalise}
+    files = write_noise(tmp_path / "data")
+    train.main(train_words(plan(model=model), files, out))
+    extract.main(extract_words(files, out))
+    ensemble = open_ensemble([out], 3)
+    data = load(*files, torch.device("cpu"), torch.float32)
+    logits = ensemble.member(7, 1)(data.normalize(data.test_images))
+    assert torch.allclose(logits, torch.from_numpy(ensemble.predictions(7)["logits"][1]), rtol=1e-4, atol=1e-4)
+    expected = {"0": ("0.weight",)} if normalise else {}
+    assert ensemble.scale_groups == expected
+    history = ensemble.history()
+    assert f"squared_norm:{'0' if normalise else 'weights'}" in history
+    assert np.isfinite(history["effective_lr"]).all()

@@ -462,3 +462,16 @@ def test_progress_in_a_log_is_whole_lines(files, tmp_path, capsys):
     lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("wrote ")]
     assert "21 of 21 member-steps (100 %)" in lines[-1]
     assert "left" in lines[-1]
+
+
+@pytest.mark.parametrize(("axis", "value"), [("constraint", "sphere"), ("init_scale", 2.0)])
+def test_what_acts_on_scale_groups_needs_a_network_that_has_some(tmp_path, axis, value):
+    file = tmp_path / "plain.py"
+    file.write_text("from torch import nn\ndef make(): return nn.Sequential(nn.Flatten(), nn.Linear(36, 3))\n")
+    model = {"kind": "module", "file": str(file), "factory": "make"}
+    flat = timeline((7, 0.1, 0.0))
+    words = train_words(
+        plans.plan(model=model, timeline=flat, **{axis: value}), write_noise(tmp_path), tmp_path / "out"
+    )
+    with pytest.raises(InputError, match=f"{axis}: {value} needs a network with scale-invariant weights"):
+        train.main(words)

@@ -46,8 +46,11 @@ def train_block(
     model = build(plan.model, tuple(data.info["shape"]), len(data.info["classes"]))
     size = len(plan.members) * len(plan.checkpoints) * model.size * DTYPES[plan.dtype].itemsize
     check_disk(out, size, f"the checkpoints of {plan.point}")
-    if plan.constraint == "sphere" and not model.scale_groups:
-        raise InputError("constraint: sphere needs a network with scale-invariant weights, got one without")
+    for axis, asked in (("constraint", plan.constraint == "sphere"), ("init_scale", plan.init_scale != 1)):
+        if asked and not model.scale_groups:
+            raise InputError(
+                f"{axis}: {getattr(plan, axis)} needs a network with scale-invariant weights, got one without"
+            )
 
     def stop_waiting() -> None:
         if watch.should_stop():
