@@ -5,10 +5,11 @@ from importlib import import_module
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
-from test_figures import collisions
+from test_figures import EXPERIMENT, FIGURES, collisions
 
 from intrinsic_lr.analyses.tables import AnalysisData, with_axes, write_table
 from intrinsic_lr.commands import extract, train
+from intrinsic_lr.runs.ensembles import Ensemble
 from intrinsic_lr.study.analyses import ANALYSES
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 from plans import extract_words, plan, timeline, train_words, write_noise
@@ -83,3 +84,31 @@ def test_odd_designs_give_tables_and_figures(design, tmp_path):
     data = trained(tmp_path, **options)
     for analysis in ANALYSES:
         products(data, analysis, tmp_path)
+
+
+def test_gradients_that_are_all_zero_give_tables_and_figures(tmp_path, monkeypatch):
+    data = trained(tmp_path, TWO_SEEDS)
+    for record in ("trace", "history"):
+        read = getattr(Ensemble, record)
+        monkeypatch.setattr(
+            Ensemble, record, lambda self, read=read: read(self).assign(unit_gradient_squared_norm=0.0)
+        )
+    for analysis in ("curves", "grid", "phase"):
+        products(data, analysis, tmp_path)
+
+
+def test_a_regime_of_few_trace_rows_is_that_of_its_losses(tmp_path):
+    data = trained(tmp_path, [{"lr": 1e-6}], trace_every=3)
+    products(data, "phase", tmp_path)
+    last = pd.read_csv(tmp_path / "phase.csv").iloc[-1]
+    assert (last["diverged"], last["converging"] + last["chaotic_equilibrium"]) in {(0, 3), (3, 0)}
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.95])
+def test_the_intervals_of_a_figure_are_told_by_the_setting(confidence):
+    for name, (draw, table) in FIGURES.items():
+        figure = draw(table(), EXPERIMENT, confidence)
+        text = " ".join(legend.get_title().get_text() for legend in figure.legends)
+        assert name == "epochs" or f"{100 * confidence:g} %" in text, name
+        assert f"{145 - 100 * confidence:g} %" not in text
+    plt.close("all")

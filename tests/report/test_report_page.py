@@ -96,7 +96,9 @@ def test_links_lead_somewhere_and_downloads_have_content(page):
     anchors = all_of(page, "a[href^='#']", "found.hash.slice(1)")
     assert len(anchors) > 10
     assert set(anchors) <= set(all_of(page, "[id]", "found.id"))
-    files = dict(all_of(page, "a[download]", "[found.download, found.href]"))
+    links = all_of(page, "a[download]", "[found.download, found.href]")
+    files = dict(links)
+    assert len(files) == len(links)
     content = {name: base64.b64decode(url.split(",", 1)[1]) for name, url in files.items()}
     assert {"gd_toy.svg", "gd_toy.pdf", "gd_toy.csv", "claims.csv", "grid_smoke_grid.svg"} <= set(content)
     heads = {"svg": b"<?xml", "pdf": b"%PDF", "gz": b"\x1f\x8b"}
@@ -112,6 +114,10 @@ def test_a_table_is_sorted_by_a_click_on_its_heading(page):
     page.execute_script("document.querySelector('#claim-gd_toy table.sortable th:nth-child(4)').click()")
     assert len(before) == 5
     assert all_of(page, *estimates) == sorted(before)
+    # Numbers with words round them are sorted as numbers.
+    deciding = "#scorecard table.sortable tbody td:nth-child(3)", "Number(found.dataset.order)"
+    page.execute_script("document.querySelector('#scorecard table.sortable th:nth-child(3)').click()")
+    assert all_of(page, *deciding) == sorted(all_of(page, *deciding))
 
 
 def test_the_page_says_what_its_reader_needs(finished):

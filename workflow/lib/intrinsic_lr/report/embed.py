@@ -40,12 +40,15 @@ def file_download(path: Path) -> Download:
     return Download(path.name, path.suffix[1:].upper(), data_url(path.read_bytes(), path.suffix), path.as_posix())
 
 
-def table_download(path: Path, label: str) -> Download:
-    """Return a table: as it is if small, compressed (pandas and R read that) if not, only named if large."""
-    content = path.read_bytes()
+def table_download(path: Path, label: str, name: str = "") -> Download:
+    """Return a table: as it is if small, compressed (pandas and R read that) if not, only named if large.
+
+    It is saved as `name`, by default that of the file.
+    """
+    content, name = path.read_bytes(), name or path.name
     if len(content) <= PLAIN_TABLE:
-        return Download(path.name, f"{label} (CSV)", data_url(content, ".csv"), path.as_posix())
+        return Download(name, f"{label} (CSV)", data_url(content, ".csv"), path.as_posix())
     packed = gzip.compress(content, mtime=0)
     if len(packed) > LARGEST_TABLE:
-        return Download(path.name, label, None, path.as_posix())
-    return Download(f"{path.name}.gz", f"{label} (CSV, gzip)", data_url(packed, ".gz"), path.as_posix())
+        return Download(name, label, None, path.as_posix())
+    return Download(f"{name}.gz", f"{label} (CSV, gzip)", data_url(packed, ".gz"), path.as_posix())

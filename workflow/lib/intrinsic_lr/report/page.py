@@ -18,6 +18,7 @@ from intrinsic_lr.claims.shared.verdicts import (
     CRITERION,
     INCONCLUSIVE,
     NOT_REPRODUCED,
+    REJECTED,
     REPRODUCED,
     controls,
     scorecard,
@@ -155,7 +156,7 @@ def _claim(
 ) -> dict[str, Any]:
     """Return what the page says of a claim."""
     study, name = sources.study, row.claim
-    of_paper = numbers[numbers["claim"] == name]
+    of_controls, of_paper = (table[table["claim"] == name] for table in (of_controls, numbers))
     experiments = study.claim_experiments(name)
     points = [point for experiment in experiments for point in study.experiments[experiment].points]
     datasets = sorted({point.dataset for point in points} | set(study.claim_datasets(name)))
@@ -169,12 +170,15 @@ def _claim(
         "row": row,
         "estimate": estimate_text(row),
         "criteria": (findings["role"] == CRITERION).sum(),
-        "controls": rejected_text(of_controls[of_controls["claim"] == name]),
+        "controls": rejected_text(of_controls),
+        "rejected": (of_controls["verdict"] == REJECTED).sum(),
         "figure": sources.figure(name, "claim.rst", statement="", captions=study.captions(name)),
         "findings": html_table(findings, _FINDINGS),
         "paper": html_table(of_paper, _PAPER) if len(of_paper) else None,
         "downloads": [
-            table_download(Path(paths.FINDINGS.format(claim=name)), "Criteria and controls"),
+            table_download(
+                Path(paths.FINDINGS.format(claim=name)), "Criteria and controls", f"{name}_findings.csv"
+            ),
             table_download(Path(paths.TABLE.format(name=name)), "Measurements"),
         ],
         "provenance": sources.provenance(experiments, datasets),
