@@ -6,16 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from intrinsic_lr.analyses.drawing import (
-    REFERENCE,
-    drawn_points,
-    effective_lr_text,
-    left_out,
-    lines_of,
-    percent,
-    rounded,
-    variants,
-)
+from intrinsic_lr.analyses import drawing
 from intrinsic_lr.analyses.tables import AnalysisData, with_point
 from intrinsic_lr.figures import style
 from intrinsic_lr.stats.intervals import summarize
@@ -44,18 +35,19 @@ def measure(data: AnalysisData) -> dict[str, pd.DataFrame]:
 @style.styled
 def draw_curves(table: pd.DataFrame, experiment: Experiment, confidence: float) -> Figure:
     """Draw squared norm and effective learning rate over time, with the equilibrium that theory expects."""
-    points = drawn_points(table, experiment)
+    points = drawing.drawn_points(table, experiment)
     timed = all(point.intrinsic_lr > 0 for point in points)
     x, label = ("intrinsic_time", r"$\lambda_e t$") if timed else ("step", "steps")
-    rates = sorted({rounded(point.intrinsic_lr) for point in points})
-    colours, texts = style.ordered_colours(rates), variants(points)
-    lines = lines_of(texts.values())
+    rates = sorted({drawing.rounded(point.intrinsic_lr) for point in points})
+    colours, texts = style.ordered_colours(rates), drawing.variants(points)
+    lines = drawing.lines_of(texts.values())
     # The first line is broad and pale, so that one that coincides with it shows on top.
-    broad = REFERENCE if len(lines) > 1 else None
+    broad = drawing.REFERENCE if len(lines) > 1 else None
     figure, ((norm, effective),) = style.panels(1, 2, 3.0)
     expected = {}
     for point in points:
-        rows, rate, text = table[table["point"] == point.name], rounded(point.intrinsic_lr), texts[point.name]
+        rows = table[table["point"] == point.name]
+        rate, text = drawing.rounded(point.intrinsic_lr), texts[point.name]
         if text in lines:
             line_style = {"color": colours[rate], **_line(lines[text], text == broad)}
             style.band(norm, rows, x, "squared_norm", **line_style)
@@ -67,15 +59,16 @@ def draw_curves(table: pd.DataFrame, experiment: Experiment, confidence: float) 
     style.logarithmic(norm, "y", table["squared_norm_mean"])
     style.logarithmic(effective, "y", table["effective_lr_mean"])
     norm.set(xlabel=label, ylabel=r"squared norm $\|w\|^2$", title="Norm of the weights")
-    effective.set(xlabel=label, ylabel=f"{effective_lr_text(points)} (per step)", title="Effective learning rate")
+    formula = drawing.effective_lr_text(points)
+    effective.set(xlabel=label, ylabel=f"{formula} (per step)", title="Effective learning rate")
     handles = [style.handle(rf"$\lambda_e$ = {style.scientific(rate)}", color=colours[rate]) for rate in rates]
     if len(lines) > 1:
         handles += [style.handle(text, color="0.3", **_line(line, text == broad)) for text, line in lines.items()]
     if drawn:
         label = r"expected: $(2\lambda_e/E\|\hat g\|^2)^{1/2}$"
         handles.append(style.handle(label, color="0.3", **_EXPECTED))
-    note = f"mean and {percent(confidence)} band over {style.replicates_text(table)} per setting"
-    style.legend_below(figure, handles, 4, note + left_out(texts.values(), lines))
+    note = f"{drawing.mean_note(table, confidence)} per setting"
+    style.legend_below(figure, handles, 4, note + drawing.left_out(texts.values(), lines))
     figure.suptitle(f"Norm and effective learning rate over time ({experiment.name})")
     return figure
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pandas as pd
 from matplotlib.figure import Figure
 
-from intrinsic_lr.analyses.drawing import ACROSS_COLOUR, first_point, percent, starting_times
+from intrinsic_lr.analyses.drawing import ACROSS_COLOUR, first_point, mean_note, starting_times
 from intrinsic_lr.analyses.tables import ACROSS_INITIALISATIONS, AnalysisData, across_pairs, with_point
-from intrinsic_lr.figures.style import band, handle, legend_below, ordered_colours, panels, replicates_text, styled
+from intrinsic_lr.figures import style
 from intrinsic_lr.runs.trajectories import trajectory
 from intrinsic_lr.stats.intervals import summarize
 from intrinsic_lr.stats.theory import fit_ou_null, ou_squared_distance, sphere_walk_cosine, sphere_walk_distance
@@ -71,7 +71,7 @@ def _add_nulls(summary: pd.DataFrame) -> pd.DataFrame:
     return summary
 
 
-@styled
+@style.styled
 def draw_distance(table: pd.DataFrame, experiment: Experiment, confidence: float) -> Figure:
     """Draw distance and cosine between checkpoints against their lag, with both nulls."""
     table, which = first_point(table, experiment)
@@ -79,13 +79,13 @@ def draw_distance(table: pd.DataFrame, experiment: Experiment, confidence: float
     within, across = (table[table["relation"] == relation] for relation in ("within", ACROSS_INITIALISATIONS))
     across = across[across["step"] == across["step"].max()]
     starts = starting_times(within)
-    colours = ordered_colours(starts)
-    figure, ((distance, cosine),) = panels(1, 2, 3.2)
+    colours = style.ordered_colours(starts)
+    figure, ((distance, cosine),) = style.panels(1, 2, 3.2)
     for start in starts:
         rows = within[within["step"] == start].sort_values("delta")
-        band(distance, rows, "delta", "l2", color=colours[start], marker="o", ms=3, lw=1.4)
+        style.band(distance, rows, "delta", "l2", color=colours[start], marker="o", ms=3, lw=1.4)
         distance.plot(rows["delta"], rows["ou_l2"], color=colours[start], ls="--", lw=1.1)
-        band(cosine, rows, "delta", "cosine", color=colours[start], marker="o", ms=3, lw=1.4)
+        style.band(cosine, rows, "delta", "cosine", color=colours[start], marker="o", ms=3, lw=1.4)
     walk = within.drop_duplicates("delta").sort_values("delta")
     cosine.plot(walk["delta"], walk["sphere_walk_cosine"], color="black", ls=":", lw=1.4)
     for _, row in across.iterrows():
@@ -93,15 +93,15 @@ def draw_distance(table: pd.DataFrame, experiment: Experiment, confidence: float
         cosine.axhline(row["cosine_mean"], **_ACROSS)
     distance.set(xlabel=r"$\Delta$ (steps)", ylabel=r"$\|w_T - w_{T+\Delta}\|$", title="Distance", ylim=(0, None))
     cosine.set(xlabel=r"$\Delta$ (steps)", ylabel=r"$\cos(w_T, w_{T+\Delta})$", title="Cosine")
-    handles = [handle(f"$T$ = {start}", color=colours[start], marker="o", ms=3) for start in starts]
+    handles = [style.handle(f"$T$ = {start}", color=colours[start], marker="o", ms=3) for start in starts]
     if within.loc[within["step"].isin(starts), "ou_l2"].notna().any():
-        handles.append(handle("OU process, fitted\nto the short lags", color="0.3", ls="--"))
+        handles.append(style.handle("OU process, fitted\nto the short lags", color="0.3", ls="--"))
     if walk["sphere_walk_cosine"].notna().any():
-        handles.append(handle("noise-only walk on\nthe sphere", color="black", ls=":"))
+        handles.append(style.handle("noise-only walk on\nthe sphere", color="black", ls=":"))
     if len(across):
-        handles.append(handle("two initialisations,\nat the last $T$", **_ACROSS))
-    note = f"mean and {percent(confidence)} band over {replicates_text(table)}; all scale-invariant weights, raw"
-    legend_below(figure, handles, 4, note + which)
+        handles.append(style.handle("two initialisations,\nat the last $T$", **_ACROSS))
+    note = f"{mean_note(table, confidence)}; all scale-invariant weights, raw"
+    style.legend_below(figure, handles, 4, note + which)
     figure.suptitle(f"Distances within a trajectory against the lag ({experiment.name})")
     return figure
 

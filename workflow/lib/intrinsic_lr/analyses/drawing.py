@@ -8,7 +8,7 @@ import pandas as pd
 import seaborn as sns
 
 from intrinsic_lr.analyses.tables import AXES, differing_axes
-from intrinsic_lr.figures.style import DASHES, MARKERS, scientific, spread
+from intrinsic_lr.figures.style import DASHES, MARKERS, replicates_text, scientific, spread
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 
 TRAJECTORIES = 4
@@ -29,6 +29,11 @@ _WORDS = {
 def percent(confidence: float) -> str:
     """Return a confidence in words, such as "95 %"."""
     return f"{100 * confidence:g} %"
+
+
+def mean_note(table: pd.DataFrame, confidence: float, interval: str = "band") -> str:
+    """Say what is drawn of replicates: their mean, with an interval or a band of this confidence."""
+    return f"mean and {percent(confidence)} {interval} over {replicates_text(table)}"
 
 
 def drawn_points(table: pd.DataFrame, experiment: Experiment) -> list[PlannedPoint]:

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from intrinsic_lr.analyses.drawing import drawn_points, percent, setting_text, varied_axes
+from intrinsic_lr.analyses.drawing import drawn_points, mean_note, setting_text, varied_axes
 from intrinsic_lr.analyses.tables import AnalysisData, with_point
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.figures import style
@@ -68,8 +68,7 @@ def draw_grid(table: pd.DataFrame, experiment: Experiment, confidence: float) ->
         line.set(xlabel=r"intrinsic learning rate $\lambda_e = \eta\lambda$", ylabel="test accuracy (%)")
         heat.set_title("\n".join(filter(None, ["Test accuracy (%)", text])))
         line.set_title("The same, against $\\lambda_e$")
-    note = f"mean and {percent(confidence)} band over {style.replicates_text(drawn)} per cell"
-    note += r"; dashed: equal $\lambda_e$"
+    note = mean_note(drawn, confidence) + r" per cell; dashed: equal $\lambda_e$"
     if hatched:
         note += "; hatched: no finite result"
     if len(facets) > len(shown):

@@ -4,15 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from intrinsic_lr.analyses.drawing import (
-    drawn_points,
-    effective_lr_text,
-    left_out,
-    lines_of,
-    percent,
-    rounded,
-    variants,
-)
+from intrinsic_lr.analyses import drawing
 from intrinsic_lr.analyses.tables import AnalysisData, with_point
 from intrinsic_lr.figures import style
 from intrinsic_lr.stats.intervals import summarize
@@ -54,21 +46,21 @@ def draw_phase(table: pd.DataFrame, experiment: Experiment, confidence: float) -
     Left, the path of each point over the tenths of its training, with the lines on which the norm is in
     equilibrium, effective learning rate times gradient norm = sqrt(2 lambda_e). Right, the late training loss.
     """
-    points = drawn_points(table, experiment)
+    points = drawing.drawn_points(table, experiment)
     figure, ((plane, loss),) = style.panels(1, 2, 3.3)
-    rates = sorted({rounded(point.intrinsic_lr) for point in points})
+    rates = sorted({drawing.rounded(point.intrinsic_lr) for point in points})
     colours = style.ordered_colours(rates) if rates != [0.0] else {0.0: "0.3"}
     # On the sphere the effective learning rate itself tells these axes apart.
     on_axis = [point for point in points if point.constraint == "sphere"]
-    texts = variants(points, {point.name: ("lr", "init_scale") for point in on_axis})
-    lines = lines_of(texts.values())
+    texts = drawing.variants(points, {point.name: ("lr", "init_scale") for point in on_axis})
+    lines = drawing.lines_of(texts.values())
     late = table.sort_values("part").drop_duplicates("point", keep="last")
     regimes = {point: _regime(last) for point, last in late.set_index("point").iterrows()}
     for point in points:
         if texts[point.name] not in lines:
             continue
         path = table[table["point"] == point.name].sort_values("part")
-        line_style = {"color": colours[rounded(point.intrinsic_lr)], "alpha": 0.6, "lw": 0.8}
+        line_style = {"color": colours[drawing.rounded(point.intrinsic_lr)], "alpha": 0.6, "lw": 0.8}
         line_style |= {"ms": 2, "markevery": (0, 3), **lines[texts[point.name]]}
         plane.plot(path["effective_lr_mean"], path["effective_gradient_norm_mean"], **line_style)
         last = path.iloc[-1]
@@ -77,7 +69,7 @@ def draw_phase(table: pd.DataFrame, experiment: Experiment, confidence: float) -
             look = {"color": line_style["color"], "marker": _REGIMES[regimes[point.name]], "ms": 5, "lw": 1}
             style.error_bar(panel, last["effective_lr_mean"], estimate, **look)
     span = np.array([late["effective_lr_mean"].min(), late["effective_lr_mean"].max()])
-    following = {rounded(point.intrinsic_lr) for point in points if point.optimiser == "sgd"}
+    following = {drawing.rounded(point.intrinsic_lr) for point in points if point.optimiser == "sgd"}
     shown = [rate for rate in style.spread(rates, 5) if rate > 0 and rate in following]
     for rate in shown:
         plane.plot(span, (2 * rate) ** 0.5 / span, color=colours[rate], ls=":", lw=1.1)
@@ -86,7 +78,7 @@ def draw_phase(table: pd.DataFrame, experiment: Experiment, confidence: float) -
         plane.set_ylim(norms[norms > 0].min() / 2, norms.max() * 2)
     for panel, values in ((plane, table["effective_lr_mean"]), (loss, late["effective_lr_mean"])):
         style.logarithmic(panel, "x", values)
-        panel.set(xlabel=f"effective learning rate {effective_lr_text(points)} (per step)")
+        panel.set(xlabel=f"effective learning rate {drawing.effective_lr_text(points)} (per step)")
     style.logarithmic(plane, "y", norms)
     style.logarithmic(loss, "y", late["batch_loss_mean"])
     plane.set(ylabel=r"effective gradient norm $\|\hat g\|$", title="Phase diagram")
@@ -100,8 +92,8 @@ def draw_phase(table: pd.DataFrame, experiment: Experiment, confidence: float) -
     if shown:
         label = r"equilibrium: $\|\hat g\|\,\eta/\|w\|^2 = (2\lambda_e)^{1/2}$"
         handles.append(style.handle(label, color="0.3", ls=":"))
-    note = f"mean and {percent(confidence)} interval over {style.replicates_text(late)} per setting"
-    note = f"markers: last tenth of the training, {note}{left_out(texts.values(), lines)}"
+    note = f"{drawing.mean_note(late, confidence, 'interval')} per setting"
+    note = f"markers: last tenth of the training, {note}{drawing.left_out(texts.values(), lines)}"
     style.legend_below(figure, handles, 4, note)
     figure.suptitle(f"Gradient norm and loss against the effective learning rate ({experiment.name})")
     return figure

@@ -8,25 +8,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from intrinsic_lr.analyses.drawing import ACROSS_COLOUR, first_point, partners, percent, starting_times
-from intrinsic_lr.analyses.tables import (
-    ACROSS_INITIALISATIONS,
-    ACROSS_REPLICATES,
-    POINT_COLUMNS,
-    AnalysisData,
-    across_pairs,
-    with_point,
-)
-from intrinsic_lr.figures.style import (
-    band,
-    error_bar,
-    handle,
-    legend_below,
-    ordered_colours,
-    panels,
-    replicates_text,
-    styled,
-)
+from intrinsic_lr.analyses.drawing import ACROSS_COLOUR, first_point, mean_note, partners, starting_times
+from intrinsic_lr.analyses.tables import POINT_COLUMNS, AnalysisData, across_pairs, with_point
+from intrinsic_lr.figures import style
 from intrinsic_lr.stats.intervals import summarize
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 
@@ -85,7 +69,7 @@ def _checkpoints(data: AnalysisData, point: PlannedPoint, images: "EvaluationDat
     return Checkpoints(ensemble.model(), point.steps, read, images)
 
 
-@styled
+@style.styled
 def draw_swa(table: pd.DataFrame, experiment: Experiment, confidence: float) -> Figure:
     """Draw accuracy and loss of two-checkpoint averages within a trajectory and across trajectories."""
     table, which = first_point(table, experiment)
@@ -95,35 +79,32 @@ def draw_swa(table: pd.DataFrame, experiment: Experiment, confidence: float) -> 
     within, across = (table[(table["relation"] == "within") == is_within] for is_within in (True, False))
     across = partners(across[across["step"] == across["step"].max()], experiment)
     starts = starting_times(within)
-    colours = ordered_colours(starts)
-    figure, axes = panels(2, 2, 4.6, width_ratios=[2.4, 1])
+    colours = style.ordered_colours(starts)
+    figure, axes = style.panels(2, 2, 4.6, width_ratios=[2.4, 1])
     labels = {"test_accuracy": "test accuracy (%)", "test_loss": "test loss (nats)"}
     for (left, right), (quantity, label) in zip(axes, labels.items(), strict=True):
         for start in starts:
             rows = within[within["step"] == start].sort_values("delta")
-            band(left, rows, "delta", quantity, color=colours[start], marker="o", ms=3, lw=1.4)
+            style.band(left, rows, "delta", quantity, color=colours[start], marker="o", ms=3, lw=1.4)
             left.plot(rows["delta"], rows[f"{quantity}_end_mean"], color=colours[start], ls=":", lw=1.2)
         left.set(ylabel=label, xlabel=r"$\Delta$ (steps)" if quantity == "test_loss" else "")
         _across_bars(right, across, quantity)
     axes[0, 0].set_title("Within a trajectory: average of $T$ and $T + \\Delta$")
     axes[0, 1].set_title("Across, at the last $T$")
-    handles = [handle(f"$T$ = {start}", color=colours[start], marker="o", ms=3) for start in starts]
+    handles = [style.handle(f"$T$ = {start}", color=colours[start], marker="o", ms=3) for start in starts]
     if starts:
-        handles.append(handle(r"the later end, $T + \Delta$, alone", color="0.3", ls=":"))
+        handles.append(style.handle(r"the later end, $T + \Delta$, alone", color="0.3", ls=":"))
     if across:
-        handles.append(handle("average of two trajectories", color=ACROSS_COLOUR, marker="o", ls=""))
-        handles.append(handle("the first of the two alone", color=_END, marker="s", ls=""))
-    note = f"mean and {percent(confidence)} interval over {replicates_text(table)}"
-    legend_below(figure, handles, 4, f"{note}; batch-norm statistics recomputed for every network{which}")
+        handles.append(style.handle("average of two trajectories", color=ACROSS_COLOUR, marker="o", ls=""))
+        handles.append(style.handle("the first of the two alone", color=_END, marker="s", ls=""))
+    note = mean_note(table, confidence, "interval")
+    style.legend_below(figure, handles, 4, f"{note}; batch-norm statistics recomputed for every network{which}")
     figure.suptitle(f"Averages of two checkpoints, within a trajectory and across two ({experiment.name})")
     return figure
 
 
 _END = sns.color_palette("colorblind")[7]
-_RELATIONS = {
-    ACROSS_INITIALISATIONS: "two initial-\nisations",
-    ACROSS_REPLICATES: "one initial-\nisation",
-}
+_RELATIONS = {"across_initialisations": "two initial-\nisations", "across_replicates": "one initial-\nisation"}
 
 
 def _across_bars(axes: Axes, across: Sequence[tuple[str, str, pd.DataFrame]], quantity: str) -> None:
@@ -133,7 +114,7 @@ def _across_bars(axes: Axes, across: Sequence[tuple[str, str, pd.DataFrame]], qu
         (row,) = rows.to_dict("records")
         for offset, suffix, colour, marker in ((-0.12, "", ACROSS_COLOUR, "o"), (0.12, "_start", _END, "s")):
             estimate = [row[f"{quantity}{suffix}_{part}"] for part in ("mean", "low", "high")]
-            error_bar(axes, place + offset, estimate, color=colour, marker=marker, ms=5, capsize=3)
+            style.error_bar(axes, place + offset, estimate, color=colour, marker=marker, ms=5, capsize=3)
         labels.append(which.replace(" ", "\n") or _RELATIONS[relation])
     axes.set_xticks(range(len(labels)), labels, rotation=90 if len(labels) > 2 else 0)
     axes.set_xlim(-0.6, max(len(labels), 1) - 0.4)
