@@ -21,7 +21,7 @@ $(foreach name,$(SETTINGS),$(eval override $(name) := $$(value $(name))))
 export $(SETTINGS)
 export PATH := $(BIN):$(PATH)
 
-SNAKEMAKE := snakemake $(if $(PROFILE),--profile "$$PROFILE",--cores "$$CORES")
+SNAKEMAKE := intrinsic-lr snakemake $(if $(PROFILE),--profile "$$PROFILE",--cores "$$CORES")
 # $(call files,--option) makes the option and the files of CONFIG the shell's arguments, none where CONFIG is empty.
 # CONFIG is one file, whose name may have spaces, or several without.
 files = set -f; if test -f "$$CONFIG"; then set -- $(1) "$$CONFIG"; elif test -n "$$CONFIG"; then set -- $(1) $$CONFIG; fi
@@ -33,8 +33,6 @@ help: ## list what can be asked for
 	@echo "variables:  CORES=$$CORES (cores to use), CONFIG=FILE... (override config/config.yaml, in this order), PROFILE=profiles/slurm (run on a cluster), VERBOSE=1 (all that Snakemake prints), PYTHON=$$PYTHON"
 
 results: $(VENV)/runtime.stamp ## train everything and draw the figures of the study into results/
-	@$(call files); intrinsic-lr check "$$@"
-	@intrinsic-lr unlock
 	@$(call files,--configfile); echo "== running the workflow: $(SNAKEMAKE) $$*"; $(SNAKEMAKE) "$$@"
 	@echo "== done: open results/report.html; verdicts in results/claims.csv, figures in results/figures, tables in results/tables"
 
@@ -42,8 +40,6 @@ smoke: export CONFIG := config/smoke.yaml
 smoke: results ## run every kind of rule on tiny networks, in about a minute
 
 report: $(VENV)/runtime.stamp ## bring results/report.html up to date, and write Snakemake's own report beside it
-	@$(call files); intrinsic-lr check "$$@"
-	@intrinsic-lr unlock
 	@$(call files,--configfile); $(SNAKEMAKE) results/report.html "$$@"
 	@$(call files,--configfile); $(SNAKEMAKE) --report results/snakemake-report.html "$$@"
 	@echo "== done: results/report.html (verdicts, figures, tables), results/snakemake-report.html (the workflow's record)"
@@ -125,6 +121,7 @@ install:
 	@python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 
 check:
+	@[[ "$$PWD" != *:* ]] || { echo "error: expected a folder without a colon, which separates the folders in PATH, got $$PWD" >&2; exit 1; }
 	@[[ "$$CORES" =~ ^([1-9][0-9]*|all)$$ ]] || { echo "error: CORES must be all or a whole number from 1 on, got $$CORES" >&2; exit 1; }
 	@$(call files); for file in "$$@"; do test -f "$$file" || { echo "error: CONFIG must name YAML files like config/smoke.yaml, got $$file" >&2; exit 1; }; done
 	@command -v "$$PYTHON" > /dev/null || { echo "error: $$PYTHON not found; needed is Python 3.11 or newer (make PYTHON=...)" >&2; exit 1; }

@@ -214,6 +214,17 @@ def test_another_workflow_uses_it_as_a_module_with_a_config_of_its_own(tmp_path)
     assert jobs.keys() == {"own", "lr_swa", "lr_train", "lr_prepare_data"}
 
 
+def test_modules_in_the_users_folders_are_not_imported(tmp_path):
+    project, elsewhere = new_project(tmp_path / "project"), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for folder in (project, elsewhere):
+        for name in ("random", "numpy", "torch"):
+            (folder / f"{name}.py").write_text("raise SystemExit('imported')")
+    asked = ["results/data/digits_300.json", "results/tables/gd_toy.csv", "--directory", str(elsewhere)]
+    run(project, *asked, config=str(project / "config/smoke.yaml"), PYTHONSAFEPATH="1")
+    assert all((elsewhere / file).is_file() for file in asked[:2])
+
+
 def test_the_rules_import_neither_torch_nor_pandas_nor_numpy():
     text = "".join(file.read_text() for file in (REPOSITORY / "workflow/rules").glob("*.smk"))
     lines = re.findall(r"^from intrinsic_lr.*$", text, re.MULTILINE)

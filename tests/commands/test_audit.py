@@ -102,7 +102,7 @@ def test_every_damaged_file_is_named(project, asked, study, damage):
     *faults, counts = audit.audit(study, asked, project, CONFIG)
     assert sorted(faults) == [
         f"{path}: damaged, its checksum is not the recorded one; repair with "
-        f"`snakemake --cores all --force {repairs[path]} --configfile {CONFIG[0]}`"
+        f"`intrinsic-lr snakemake --cores all --force {repairs[path]} --configfile {CONFIG[0]}`"
         for path in sorted(repairs)
     ]
     assert counts.endswith(f"0 stale, 0 missing, {len(repairs)} damaged, 0 foreign")
@@ -156,7 +156,7 @@ def test_what_does_not_fit_the_config_is_named(project, asked, study):
     }
     *faults, _ = audit.audit(study, asked, project)
     assert sorted(faults) == [
-        f"{path}: damaged, {what}; repair with `snakemake --cores all --force {path}`"
+        f"{path}: damaged, {what}; repair with `intrinsic-lr snakemake --cores all --force {path}`"
         for path, what in sorted(expected.items())
     ]
 
@@ -177,7 +177,7 @@ def test_missing_and_stale_files_are_named_and_made_again(project):
     assert status == 1
     assert lines[-1].endswith(" stale, 1 missing, 0 damaged, 0 foreign")
     faults = {line.split(":")[0]: line for line in lines[:-1]}
-    repair = "repair with `snakemake --cores all {} --configfile config/smoke.yaml`"
+    repair = "repair with `intrinsic-lr snakemake --cores all {} --configfile config/smoke.yaml`"
     assert faults[TABLE] == f"{TABLE}: missing, the config asks for it; {repair.format(TABLE)}"
     stale = f"{FIRST}extract.json"
     assert faults[stale] == f"{stale}: stale, older than what it is made from; {repair.format(stale)}"

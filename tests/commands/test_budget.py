@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from intrinsic_lr.commands import budget, estimate, extract, prepare_data, train
-from intrinsic_lr.core import paths
+from intrinsic_lr.core import disk, paths
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.data import dataset_sizes
 from intrinsic_lr.data.dataset_sizes import Sizes
@@ -18,6 +19,7 @@ from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.study.config_files import merge_files
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.study import Study
+from intrinsic_lr.training import loop
 from plans import extract_words, train_words
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -112,7 +114,17 @@ def test_a_disk_without_room_is_named_with_both_numbers(study, tmp_path, monkeyp
 
 def test_numbers_with_their_units():
     sizes = {0: "0 bytes", 999: "999 bytes", 1500: "1.5 kB", 2.34e6: "2.34 MB", 5e15: "5e+03 TB"}
-    assert {size: budget.format_bytes(size) for size in sizes} == sizes
+    assert {size: disk.format_bytes(size) for size in sizes} == sizes
+    times = {40: "40 seconds", 720: "12 minutes", 5400: "1.5 hours", 3e5: "3.5 days", 7e7: "2.2 years"}
+    assert {seconds: disk.format_duration(seconds) for seconds in times} == times
+
+
+def test_a_disk_is_that_of_the_nearest_folder_that_is_there(tmp_path):
+    """Also where `results` is a link to another disk."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "results").symlink_to(tmp_path / "other")
+    assert disk.nearest(tmp_path / "results/runs/x") == tmp_path / "results"
+    assert disk.nearest(tmp_path / "absent/runs") == tmp_path
 
 
 def test_the_longest_is_begun_first():
@@ -121,25 +133,50 @@ def test_the_longest_is_begun_first():
     assert budget.wall_seconds([], 3) == 0
 
 
-def test_report_of_an_estimate(study, monkeypatch, capsys):
-    """A step takes a millisecond, an evaluation nothing, a start a second: the sums follow."""
-    speed = estimate.Speed(step=1e-3, evaluation=0.0)
+@pytest.mark.parametrize(("preset", "step", "unit"), [("smoke", 1e-3, "seconds"), ("mnist", 1.0, "days")])
+def test_report_of_an_estimate(monkeypatch, capsys, preset, step, unit):
+    """An evaluation takes nothing, a start a second: the sums follow."""
+    speed = estimate.Speed(step, evaluation=0.0)
     monkeypatch.setattr(estimate, "calibrate", lambda settings, *_: dict.fromkeys(settings, speed))
     monkeypatch.setattr(estimate, "start_seconds", lambda: 1.0)
-    estimate.main(["--config", str(SMOKE[0]), "--cores", "1"])
+    monkeypatch.setattr(estimate, "check_disk", lambda *_: None)
+    file = CONFIG / f"{preset}.yaml"
+    estimate.main(["--config", str(file), "--cores", "1"])
     shown = capsys.readouterr().out
+    study = Study.read(merge_files([file]))
     found, _ = budget.budgets(study)
-    blocks = [1 + item.training.timeline.steps * 1e-3 for item in found for _ in item.training.blocks]
-    assert f"expected: {sum(blocks):.0f} seconds for the trainings, 1 at a time" in shown
+    blocks = [1 + item.training.timeline.steps * step for item in found for _ in item.training.blocks]
+    assert f"expected: {disk.format_duration(sum(blocks))} for the trainings, 1 at a time" in shown
+    assert unit in shown.partition("expected: ")[2].splitlines()[0]
     assert f"{sum(item.member_steps for item in found):,}" in shown
-    assert all(name in shown for name in study.experiments)
+    named = ["experiment", *study.experiments, "all, shared trainings once"]
+    lines = shown.splitlines()[: len(named)]
+    assert [line.split("  ")[0] for line in lines] == named
+    assert len({len(line) for line in lines}) == 1
+    assert ("less of the same: config/mnist_small.yaml" in shown) == (preset == "mnist")
 
 
-def test_measured_speed_is_of_the_real_step(monkeypatch):
-    monkeypatch.setattr(estimate, "SECONDS", 0.01)
+def test_measured_speed_is_of_the_real_step():
     setting = estimate.Setting(
         ModelSpec.from_string("mlp:width=8"), Sizes(100, 50, (1, 8, 8), 10), 16, 2, augmentation="flip"
     )
-    speed = estimate.measure(setting, "cpu", 1)
+    speed = estimate.measure(setting, "cpu", 1, 0.01)
     assert 1e-5 < speed.step < 1
     assert 1e-8 < speed.evaluation < 10
+
+
+def test_of_what_takes_long_a_part_is_timed(monkeypatch):
+    """Of a thousand members, and of 60,000 images in the full batch, as many as the time allows."""
+    trained = []
+
+    def step(state, plan, model, batches):
+        trained.append((len(plan.members), batches.size))
+        time.sleep(1e-3 * len(plan.members))
+
+    monkeypatch.setattr(loop, "take_step", step)
+    setting = estimate.Setting(
+        ModelSpec.from_string("mlp:width=2,depth=1"), Sizes(60_000, 50, (1, 2, 2), 3), "full", 1000
+    )
+    speed = estimate.measure(setting, "cpu", 1, 0.05)
+    assert speed.step == pytest.approx(1.0 * 60_000 / estimate.IMAGES, rel=0.5)
+    assert max(trained) <= (50, estimate.IMAGES)

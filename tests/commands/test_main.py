@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from intrinsic_lr.commands import __main__ as console
-from projects import REPOSITORY, environment_of, install_make, new_project
+from projects import REPOSITORY, environment_of, new_project
 
 PROGRAM = Path(sys.executable).with_name("intrinsic-lr")
 LIBRARY = Path(console.__file__).parents[2]
@@ -23,12 +24,11 @@ def test_modules_in_the_working_folder_are_not_imported(tmp_path):
         (tmp_path / name).write_text("raise SystemExit('imported')")
     options = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(LIBRARY)}, "text": True}
     options |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    words = {name: [PROGRAM, name, *([] if name == "check" else ["--help"])] for name in console.COMMANDS}
-    started = {name: subprocess.Popen(command, **options) for name, command in words.items()}
+    started = {name: subprocess.Popen([PROGRAM, name, "--help"], **options) for name in console.COMMANDS}
     for name, process in started.items():
         shown, errors = process.communicate()
         assert process.returncode == 0, errors
-        assert name == "check" or shown.startswith(f"usage: intrinsic-lr {name}")
+        assert shown.startswith(f"usage: intrinsic-lr {name}")
 
 
 @pytest.mark.parametrize("words", [["--help"], ["status", "--config", "config/smoke.yaml"]])
@@ -47,7 +47,7 @@ def test_help_lists_every_sub_command_and_an_unknown_one_is_named(monkeypatch, c
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:-1]] == list(console.COMMANDS)
     monkeypatch.setattr(sys, "argv", ["intrinsic-lr", "trian"])
-    with pytest.raises(SystemExit, match=r"must be one of prepare, train.* got 'trian'"):
+    with pytest.raises(SystemExit, match=r"must be one of snakemake, prepare, train.* got 'trian'"):
         console.main()
 
 
@@ -79,25 +79,70 @@ def test_environments_of_conda_are_given_the_library(tmp_path, name):
     assert words[-3:] == ["--no-deps", "--editable", "/the project"]
 
 
-@pytest.mark.workflow
-def test_make_takes_its_variables_as_text(tmp_path):
-    """A config file's name may have spaces, and neither make nor the shell runs what is in it."""
-    project = install_make(new_project(tmp_path / "project"))
-    name = "my `touch owned` $(touch owned) $(shell touch owned).yaml"
-    (project / "config/smoke.yaml").rename(project / name)
+@pytest.fixture
+def make(tmp_path):
+    """A function that runs make in a project whose programs only write down what they are given."""
 
-    def make(*arguments):
-        words = ["make", *arguments]
+    def run(*words, folder="project"):
+        project, programs = new_project(tmp_path / folder), tmp_path / folder / ".venv/bin"
+        programs.mkdir(parents=True)
+        (programs / "python").symlink_to(sys.executable)
+        program = programs / "intrinsic-lr"
+        program.write_text('#!/bin/sh\nprintf "%s|" "$@" >> words\necho >> words\n')
+        program.chmod(0o755)
+        shutil.copy2(REPOSITORY / "Makefile", project)
+        shutil.copy2(REPOSITORY / "pyproject.toml", project)
+        (project / ".venv/runtime.stamp").touch()
+        (project / FILE).touch()
         environment = {key: value for key, value in environment_of(project).items() if key != "MAKEFLAGS"}
-        return subprocess.run(words, cwd=project, env=environment, capture_output=True, text=True)
+        done = subprocess.run(["make", *words], cwd=project, env=environment, capture_output=True, text=True)
+        written = (project / "words").read_text().splitlines() if (project / "words").exists() else []
+        assert not list(tmp_path.rglob("owned*"))
+        return done, [line.split("|")[:-1] for line in written]
 
-    done = make("status", f"CONFIG={name}")
+    return run
+
+
+FILE = "my `touch owned` $(touch owned) $(shell touch owned).yaml"
+RUN = ["snakemake", "--cores", "all"]
+
+
+@pytest.mark.parametrize(
+    ("words", "started"),
+    [
+        (["status", f"CONFIG={FILE}"], [["status", "--config", FILE]]),
+        (["estimate", "CORES=3"], [["estimate", "--cores", "3"]]),
+        (["results", "CONFIG=config/smoke.yaml config/mnist.yaml"],
+         [[*RUN, "--configfile", "config/smoke.yaml", "config/mnist.yaml"]]),
+        (["results", "PROFILE=profiles/slurm"], [["snakemake", "--profile", "profiles/slurm"]]),
+        (["report", f"CONFIG={FILE}"],
+         [[*RUN, "results/report.html", "--configfile", FILE],
+          [*RUN, "--report", "results/snakemake-report.html", "--configfile", FILE]]),
+    ],
+)  # fmt: skip
+def test_make_takes_its_variables_as_text(make, words, started):
+    """A config file's name may have spaces, and neither make nor the shell runs what is in it."""
+    done, found = make(*words)
     assert done.returncode == 0, done.stderr
-    assert "smoke_trajectory" in done.stdout
-    for setting in ("CORES=0", "CORES=-1", "CORES=1;touch owned", "CORES=$(shell touch owned)"):
-        done = make("check", setting)
-        (line, _) = done.stderr.splitlines()
-        assert line.startswith("error: CORES must be all or a whole number from 1 on, got")
-    done = make("status", "CONFIG=absent.yaml")
-    assert "error: CONFIG must name YAML files" in done.stderr
-    assert not list(tmp_path.rglob("owned*"))
+    assert found == started
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        *((f"CORES={cores}", "error: CORES must be all or a whole number from 1 on, got")
+          for cores in ("0", "-1", "1;touch owned", "$(shell touch owned)")),
+        *((f"CONFIG={name}", "error: CONFIG must name YAML files") for name in ("absent.yaml", "config")),
+    ],
+)  # fmt: skip
+def test_make_refuses_a_mistake_in_one_line(make, setting, message):
+    done, found = make("results", setting)
+    (line, _) = done.stderr.splitlines()
+    assert line.startswith(message)
+    assert found == []
+
+
+def test_make_refuses_a_folder_that_no_path_can_name(make):
+    done, found = make("results", folder="co:lon")
+    assert done.stderr.startswith("error: expected a folder without a colon")
+    assert found == []

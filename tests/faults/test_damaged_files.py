@@ -118,7 +118,7 @@ def refused(read, study, path):
     assert "\n" not in line
     # A description and its data file are one pair: of two that do not fit, the data file is named.
     assert path.name in line or (path.suffix == ".json" and path.with_suffix(".safetensors").name in line), line
-    assert re.search(r"`(snakemake --cores all --force|rm) .*`", line), line
+    assert re.search(r"`(intrinsic-lr snakemake --cores all --force|rm) .*`", line), line
 
 
 @pytest.mark.parametrize("kind", KINDS)

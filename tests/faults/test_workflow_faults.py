@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from intrinsic_lr.commands.unlock import bring_to_present, clear_lock
+from intrinsic_lr.commands.run_snakemake import bring_to_present, clear_lock
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.locks import alone, mark_running
 from projects import install_make, make_results, new_project, overlay, ran, run, start_make, tables
@@ -99,18 +99,15 @@ class TestTwoPrograms:
 
     @pytest.mark.workflow
     def test_two_runs_in_one_folder(self, finished, tmp_path):
-        """The second is refused in one line, and the first goes on."""
+        """Started at once, one of them is refused in one line, and the other goes on."""
         project = install_make(new_project(tmp_path / "project"))
         config = overlay(project, **PART)
-        first = start_make(project, tmp_path / "first", config=config)
-        while not list(project.glob(".snakemake/locks/*")):
-            assert first.poll() is None, (tmp_path / "first").read_text()
-            time.sleep(0.05)
-        status, output = make_results(project, config=config)
-        assert status != 0
+        running = {name: start_make(project, tmp_path / name, config=config) for name in ("first", "second")}
+        (loser,) = [name for name, process in running.items() if process.wait(timeout=600) != 0]
+        output = (tmp_path / loser).read_text()
         assert f"error: another run is at work in {project}" in output
         assert "Traceback" not in output
-        assert first.wait() == 0
+        assert "--unlock" not in output
         made = tables(project)
         assert made
         assert made == {name: tables(finished)[name] for name in made}
@@ -181,7 +178,8 @@ def test_the_repair_named_repairs(finished, project, name):
     path.write_bytes(path.read_bytes()[:-7])
     readers = ("distance", "curves", "epochs")
     broken = run(project, "--forcerun", *readers, fails=True)
-    repair = re.search(rf"error: .*{path.name}: .* with `snakemake (--cores all --force [^`]+)`", broken)
+    command = r"`intrinsic-lr snakemake (--cores all --force [^`]+)`"
+    repair = re.search(rf"error: .*{path.name}: .* with {command}", broken)
     assert repair, broken
     run(project, *shlex.split(repair[1]), config=None)
     run(project)

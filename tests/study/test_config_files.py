@@ -7,7 +7,7 @@ import pytest
 from strategies import CONFIG
 
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.study.config_files import extended_files, main, merge_configs, merge_files, read_file
+from intrinsic_lr.study.config_files import extended_files, merge_configs, merge_files, read_file, read_values
 
 TEXTS = {
     "a key twice": ("seed: 1\nseed: 2", "each key once, got 'seed' twice, again in line 2"),
@@ -38,6 +38,7 @@ TEXTS = {
     "a number with underscores": ("seed: 1_000", "config: seed: expected a decimal number"),
     "a list": ("- 1", "expected a mapping"),
     "text": ("seed", "expected a mapping"),
+    "nothing": ("# a comment", "expected a mapping, got null"),
     "no YAML": ("seed: [1", "YAML of data alone"),
     "a control character": ("seed: \x07", "YAML of data alone"),
 }
@@ -79,12 +80,10 @@ def test_numbers_that_json_writes_are_numbers(tmp_path):
     assert read_file(file) == {"lr": 0.00001}
 
 
-def test_the_command_refuses_before_snakemake_reads(tmp_path):
-    file = tmp_path / "mine.yaml"
-    file.write_text(TEXTS["code"][0])
-    main([str(CONFIG / "smoke.yaml")])
-    with pytest.raises(InputError, match=r"^config: .*'__use_yte__'"):
-        main([str(CONFIG / "smoke.yaml"), str(file)])
+def test_nested_values_of_a_command_line_are_read_as_yaml():
+    """Snakemake leaves them as text."""
+    given = {"seed": 3, "a": {"b": ["1", "-2.5", "1e-3", "x", "020", ".inf", "true"], "c": "null"}}
+    assert read_values(given) == {"seed": 3, "a": {"b": [1, -2.5, 0.001, "x", "020", ".inf", True], "c": None}}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,14 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+# A workflow that uses this one as a module has a command line and a folder of modules of its own.
+OWN = Path(workflow.main_snakefile).resolve().is_relative_to(ROOT.resolve())
+if OWN:
+    # Snakemake puts the folders of Snakefiles first, where a `random.py` of the user would stand for Python's.
+    sys.path[:] = [
+        folder for folder in sys.path if Path(folder).resolve() != ROOT.resolve()
+    ]
+
 try:
     import intrinsic_lr
 except ModuleNotFoundError:
@@ -16,7 +24,7 @@ from intrinsic_lr.commands import budget, run_output
 from intrinsic_lr.core import closure, disk, paths
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.locks import mark_running
-from intrinsic_lr.core.rerun import name_source, shell_prefix
+from intrinsic_lr.core.rerun import config_options, name_source, shell_prefix
 from intrinsic_lr.core.version import DATA_VERSION, EXTRACT_VERSION, TRAINING_VERSION
 from intrinsic_lr.study import config_files, sharing
 from intrinsic_lr.study.analyses import ANALYSES, caption
@@ -34,7 +42,8 @@ CONDA = "../../envs/intrinsic-lr.yaml"
 # Jobs draw into files, whatever a notebook's terminal asks for.
 os.environ["MPLBACKEND"] = "Agg"
 name_source(ROOT)
-shell.prefix(shell_prefix(workflow.overwrite_configfiles, Path.cwd()))
+VALUES = workflow.config_settings.config_args or []
+shell.prefix(shell_prefix(config_options(workflow.overwrite_configfiles, VALUES)))
 
 try:
     closure.check_project(ROOT)
@@ -42,6 +51,9 @@ try:
     for given in workflow.overwrite_configfiles:
         config_files.read_file(Path(given))
     EXTENDED = config_files.extended_files(config, ROOT / "config")
+    if OWN:
+        values = config_files.read_values(workflow.config_settings.config)
+        GIVEN = config_files.merge_configs(GIVEN, values)
     MERGED = config_files.merge_over_default(GIVEN, ROOT / "config")
 except InputError as error:
     # One line for a user's mistake, where an exception would print the workflow's own stack.
@@ -64,9 +76,8 @@ RETRIES = config["retries"] if workflow.is_main_process else 0
 try:
     STUDY = Study.read(config, Path("results"))
     RESULTS = Results(STUDY)
-    # The targets are not known to the workflow while this file is read, only to the command line. Those of a workflow
-    # that uses this one as a module are its own.
-    if Path(workflow.main_snakefile).resolve().is_relative_to(ROOT.resolve()):
+    # The targets are not known to the workflow while this file is read, only to the command line.
+    if OWN:
         check_targets(sys.argv[1:], STUDY, RESULTS.checked)
 except InputError as error:
     sys.exit(f"error: {error}")
@@ -149,7 +160,7 @@ def begin():
     replaced = list(filter(None, map(replacement_of, trainings)))
     try:
         disk.check_writable(Path("results"))
-        print(budget.announce(STUDY, trained, Path.cwd()), file=sys.stderr)
+        print(budget.announce(STUDY, trained, Path("results")), file=sys.stderr)
         for line in replaced[:MOST_NAMED]:
             print(f"to be replaced: {line}", file=sys.stderr)
         if len(replaced) > MOST_NAMED:

@@ -7,15 +7,14 @@ from importlib import import_module
 from intrinsic_lr.core.job_log import run_command
 
 COMMANDS = {
+    "snakemake": ("commands.run_snakemake", "run the workflow, after a look at its config files and its folder"),
     "prepare": ("commands.prepare_data", "decode a data set once"),
     "train": ("commands.train", "train one block of replicates of one point"),
     "extract": ("commands.extract", "predict the test set with every checkpoint of a block"),
     "tensorboard": ("commands.tensorboard", "write a block's curves as an event file of TensorBoard"),
-    "check": ("study.config_files", "refuse config files that are no plain data"),
     "estimate": ("commands.estimate", "say what a study will take: steps, hours, disk"),
     "status": ("commands.status", "say how far a study is"),
     "audit": ("commands.audit", "compare the results with the config: stale, missing, damaged, foreign"),
-    "unlock": ("commands.unlock", "remove the lock of a killed run, and dates in the future"),
 }
 """Module of each sub-command and what it does; a module is imported when it is asked for."""
 

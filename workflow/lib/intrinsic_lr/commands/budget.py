@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from intrinsic_lr.core import paths
-from intrinsic_lr.core.disk import check_disk, format_bytes
+from intrinsic_lr.core.disk import check_disk, format_bytes, nearest
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.storage import read_json
 from intrinsic_lr.data import dataset_sizes
@@ -138,7 +138,7 @@ def announce(study: Study, blocks: Mapping[str, int], folder: Path) -> str:
     count = sum(blocks.values())
     check_disk(folder, round(needed), f"the checkpoints, records and predictions of {count} trainings")
     more = f"; of {len(unknown)} points the size is known only once their data are prepared" if unknown else ""
-    room = f"{format_bytes(needed)}, {format_bytes(shutil.disk_usage(folder).free)} are free"
+    room = f"{format_bytes(needed)}, {format_bytes(shutil.disk_usage(nearest(folder)).free)} are free"
     return f"to be trained: {count} blocks, {round(steps):,} member-steps; to be written: {room}{more}"
 
 

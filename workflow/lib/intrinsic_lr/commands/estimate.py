@@ -7,26 +7,29 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
 from intrinsic_lr.commands.budget import Budget, budgets, wall_seconds
 from intrinsic_lr.commands.options import Parser
-from intrinsic_lr.core.disk import check_disk, format_bytes, format_duration
+from intrinsic_lr.core.disk import check_disk, format_bytes, format_duration, nearest
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.data.dataset_sizes import Sizes
-from intrinsic_lr.study.config_files import merge_files
+from intrinsic_lr.study.config_files import FOLDER, merge_files
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.study.study import Study
 from intrinsic_lr.study.timeline import Segment, Timeline
 from intrinsic_lr.study.trainings import model_spec
 
-SECONDS = 1.0
-"""How long the steps of one setting are timed."""
-EVALUATED_IMAGES = 512
-"""Images of either set on which evaluation is timed; its cost is proportional to their number."""
+SECONDS, ALL_SECONDS = 1.0, 20.0
+"""How long the steps of one setting, and of all settings together, are timed at most, if a step is not longer."""
+IMAGES, EVALUATED_IMAGES = 2048, 512
+"""Images of the full batch, and of either set in an evaluation, that are timed; more take in proportion."""
+RESULTS = Path("results")
 
 
 class Setting(NamedTuple):
@@ -70,8 +73,11 @@ def main(argv: list[str] | None = None) -> None:
         evaluations = item.rows * training.block_size
         seconds[item.name] = start + training.timeline.steps * speed.step + evaluations * speed.evaluation
     print("\n".join(report(study, found, len(unknown), seconds, jobs)))
+    for file in map(Path, arguments.config):
+        if (smaller := FOLDER / f"{file.stem}_small.yaml").is_file():
+            print(f"less of the same: {smaller.parent.name}/{smaller.name}")
     needed = sum(item.bytes for item in found)
-    check_disk(Path("results"), needed, "the checkpoints, records and predictions of the study")
+    check_disk(RESULTS, needed, "the checkpoints, records and predictions of the study")
 
 
 def _setting(study: Study, item: Budget) -> Setting:
@@ -83,13 +89,17 @@ def _setting(study: Study, item: Budget) -> Setting:
 def calibrate(settings: Iterable[Setting], device: str, threads: int, jobs: int) -> dict[Setting, Speed]:
     """Time every setting in as many processes at once as the workflow will run: they share the memory's speed."""
     ordered = sorted(settings, key=repr)
+    seconds = min(SECONDS, ALL_SECONDS * jobs / max(len(ordered), 1))
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        found = pool.map(measure, ordered, [device] * len(ordered), [threads] * len(ordered))
+        found = pool.map(partial(measure, device=device, threads=threads, seconds=seconds), ordered)
         return dict(zip(ordered, found, strict=True))
 
 
-def measure(setting: Setting, device: str, threads: int) -> Speed:
-    """Time the steps of one setting, and an evaluation, on random images."""
+def measure(setting: Setting, device: str, threads: int, seconds: float = SECONDS) -> Speed:
+    """Time the steps of one setting, and an evaluation, on random images, for about so many seconds.
+
+    Where a step would be longer, fewer members are timed: the others take in proportion.
+    """
     import torch
 
     from intrinsic_lr.data.dataset import Dataset
@@ -103,7 +113,8 @@ def measure(setting: Setting, device: str, threads: int) -> Speed:
     torch.set_num_threads(threads)
     place, sizes = resolve(device), setting.sizes
     generator = torch.Generator().manual_seed(0)
-    count = sizes.train if setting.batch_size == "full" else max(setting.batch_size, min(sizes.train, 2048))
+    full = setting.batch_size == "full"
+    count = min(sizes.train, IMAGES) if full else max(setting.batch_size, min(sizes.train, IMAGES))
     images = torch.randint(256, (count, *sizes.shape), generator=generator, dtype=torch.uint8).to(place)
     labels = torch.randint(sizes.classes, (count,), generator=generator).to(place)
     middle = torch.full((sizes.shape[0],), 0.5, dtype=DTYPES[setting.dtype], device=place)
@@ -116,29 +127,37 @@ def measure(setting: Setting, device: str, threads: int) -> Speed:
         checkpoints=(0,),
         log_every=1,
         trace_every=1,
-        replicates=(0, setting.members),
+        replicates=(0, 1),
     )
     model = build(plan.model, sizes.shape, sizes.classes)
-    state, batches = State.initial(plan, model, place), Batches(plan, data)
 
-    def steps(number: int) -> float:
-        """Return the seconds that so many steps take."""
-        started = time.perf_counter()
-        for _ in range(number):
-            take_step(state, plan, model, batches)
-        if place.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - started
+    def run(plan: TrainingPlan, seconds: float) -> tuple[State, float]:
+        """Train for about so many seconds; return the state and the seconds that a step takes."""
+        state, batches = State.initial(plan, model, place), Batches(plan, data)
 
-    steps(2)
-    number = max(1, round(SECONDS / steps(1)))
-    step = steps(number) / number
+        def steps(number: int) -> float:
+            started = time.perf_counter()
+            for _ in range(number):
+                take_step(state, plan, model, batches)
+            if place.type == "cuda":
+                torch.cuda.synchronize()
+            return time.perf_counter() - started
+
+        steps(1)  # a warm-up
+        number = max(1, round(seconds / steps(1)))
+        return state, steps(number) / number
+
+    state, step = run(plan, 0.0)
+    members = min(setting.members, max(1, int(seconds / step)))
+    if step < seconds:
+        state, step = run(replace(plan, replicates=(0, members)), seconds)
+    step *= setting.members / members * (sizes.train / count if full else 1)
     shown = data.normalize(images[:EVALUATED_IMAGES])
     part = EvaluationData(shown, labels[:EVALUATED_IMAGES], shown, labels[:EVALUATED_IMAGES])
     evaluate(model, state.params, part)
     started = time.perf_counter()
     evaluate(model, state.params, part)
-    spent = (time.perf_counter() - started) / setting.members / (2 * len(shown))
+    spent = (time.perf_counter() - started) / members / (2 * len(shown))
     return Speed(step, spent * (sizes.train + sizes.test))
 
 
@@ -162,7 +181,7 @@ def report(
         for name, model in sorted(models.items())
         if model.file
     ]
-    lines += [f"{'experiment':32}{'blocks':>8}{'member-steps':>16}{'hours':>10}{'disk':>10}"]
+    table = [("experiment", "blocks", "member-steps", "time, one by one", "disk")]
     points = {name: {point.name for point in each.points} for name, each in study.experiments.items()}
     rows = {name: [item for item in found if item.name in named] for name, named in points.items()}
     for name, items in (rows | {"all, shared trainings once": found}).items():
@@ -170,7 +189,9 @@ def report(
         steps = sum(item.member_steps for item in items)
         spent = sum(seconds[item.name] * len(item.training.blocks) for item in items)
         size = format_bytes(sum(item.bytes for item in items))
-        lines.append(f"{name:32}{blocks:>8}{steps:>16,}{spent / 3600:>10.3f}{size:>10}")
+        table.append((name, f"{blocks:,}", f"{steps:,}", format_duration(spent), size))
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines += ["  ".join([f"{name:{widths[0]}}", *map(str.rjust, rest, widths[1:])]) for name, *rest in table]
     each = [seconds[item.name] for item in found for _ in item.training.blocks]
     parts = ", ".join(
         f"{part}s {format_bytes(sum(getattr(item, f'{part}_bytes') for item in found))}"
@@ -179,7 +200,7 @@ def report(
     expected, longest = format_duration(wall_seconds(each, jobs)), format_duration(max(each, default=0.0))
     lines += [
         f"expected: {expected} for the trainings, {jobs} at a time; the longest takes {longest}",
-        f"disk: {parts}; free: {format_bytes(shutil.disk_usage(Path.cwd()).free)}",
+        f"disk: {parts}; free: {format_bytes(shutil.disk_usage(nearest(RESULTS)).free)}",
         "not counted: extraction, analyses, claims and figures (seconds each)",
     ]
     if unknown:

@@ -7,9 +7,14 @@ from pathlib import Path
 from intrinsic_lr.core.errors import InputError
 
 
+def nearest(folder: Path) -> Path:
+    """Return a folder, or the nearest one above it that is there; its disk is where the folder will lie."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+
+
 def check_disk(folder: Path, needed: int, what: str) -> None:
     """Raise `InputError` with both numbers when a folder's disk has less free; the folder may not be there yet."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    there = nearest(folder)
     free = shutil.disk_usage(there).free
     if needed > free:
         raise InputError(
@@ -34,7 +39,8 @@ def format_bytes(size: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Return a time with its unit: 1.5 hours, 12 minutes or 40 seconds."""
-    if seconds >= 5400:
-        return f"{seconds / 3600:.1f} hours"
+    """Return a time with the unit that fits it: 40 seconds, 12 minutes, 1.5 hours, 20 days or 3 years."""
+    for unit, size, least in (("years", 31_557_600, 2), ("days", 86_400, 3), ("hours", 3600, 1.5)):
+        if seconds >= least * size:
+            return f"{seconds / size:.1f} {unit}"
     return f"{seconds / 60:.0f} minutes" if seconds >= 180 else f"{seconds:.0f} seconds"

@@ -1,8 +1,4 @@
-"""Config files: read as plain data, and merged. Imports no torch.
-
-Run as a command it refuses files that are no plain data, before Snakemake reads them: in a file that says
-`__use_yte__`, Snakemake's own reader runs the Python that stands there.
-"""
+"""Config files: read as plain data, and merged. Imports no torch."""
 
 import contextlib
 import copy
@@ -42,7 +38,7 @@ def extended_files(config: Mapping[str, Any], folder: Path = FOLDER) -> list[Pat
         if path in found:
             chain = " extends ".join(file.name for file in (*found, path))
             raise InputError(f"{key}: expected files none of which extends itself, got {chain}")
-        config = read_file(path, key)
+        config = read_file(path, key, f"a path from {folder}")
         found.append(path)
     return found[::-1]
 
@@ -85,11 +81,11 @@ def merge_configs(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict
     return kept
 
 
-def read_file(path: Path, key: str = "config") -> Mapping[str, Any]:
+def read_file(path: Path, key: str = "config", place: str = "a path") -> Mapping[str, Any]:
     """Read a config file: YAML or JSON that is data alone, with each key once.
 
-    InputError, which begins with `key`, for one that cannot be read, makes objects, asks to run code, has a key
-    twice, or holds no mapping.
+    InputError, which begins with `key` and says at what `place` else a file may lie, for one that cannot be read,
+    makes objects, asks to run code, has a key twice, or holds no mapping.
     """
     try:
         config = _parse(path.read_text(encoding="utf-8"))
@@ -103,7 +99,7 @@ def read_file(path: Path, key: str = "config") -> Mapping[str, Any]:
         known = ", ".join(sorted(file.name for file in FOLDER.glob("*.yaml")))
         why = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
         raise InputError(
-            f"{key}: {path.name!r} cannot be read ({why}); expected one of {known}, or a path"
+            f"{key}: {path.name!r} cannot be read ({why}); expected one of {known}, or {place}"
         ) from None
     if not isinstance(config, Mapping):
         raise InputError(f"{key}: expected a mapping, got {show(config)} (in {path.name})")
@@ -124,7 +120,7 @@ def _parse(text: str) -> Any:
     loader = _Loader(text)
     node = loader.get_single_node()
     if node is None:
-        return {}
+        return None
     _check_nodes(node)
     return loader.construct_document(node)
 
@@ -176,6 +172,20 @@ def _once(mapping: yaml.MappingNode, place: str) -> dict[str, yaml.Node]:
     return found
 
 
+def read_values(given: Any) -> Any:
+    """Return the values of Snakemake's `--config`, whose nested numbers and words of YAML it leaves as text."""
+    if isinstance(given, Mapping):
+        return {key: read_values(value) for key, value in given.items()}
+    if isinstance(given, list):
+        return [read_values(value) for value in given]
+    if isinstance(given, str) and _NUMBER.fullmatch(given) and "n" not in given.lower():  # neither inf nor nan
+        return int(given) if given.lstrip("+-").isdecimal() else float(given)
+    return _WORDS.get(given, given) if isinstance(given, str) else given
+
+
+_WORDS = {"true": True, "false": False, "null": None}
+
+
 def check_plain(config: Any) -> None:
     """Refuse what no config holds: numbers that are not finite, keys that are no text, and endless structures.
 
@@ -213,9 +223,3 @@ def _check_number(value: float, place: str) -> None:
 def inner_place(place: str, key: str) -> str:
     """Return how messages name a key below a place: `config: experiments.one`."""
     return f"config: {key}" if place == "config" else f"{place}.{key}"
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Refuse the config files given on the command line that are no plain data."""
-    for file in sys.argv[1:] if argv is None else argv:
-        read_file(Path(file))

@@ -1,5 +1,6 @@
 """Results asked for on the command line, checked against what the config makes."""
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -10,18 +11,29 @@ from intrinsic_lr.study.study import Study
 _MADE = ("figures", "tables", "claims", "claims.csv", "controls.csv", "paper_vs_here.csv")
 
 
-def check_targets(targets: Iterable[str], study: Study, made: Sequence[str]) -> None:
+_OF_FILES = ("--cleanup-metadata", "--cm", "--report", "--archive", "--configfile", "--configfiles")
+"""Options of Snakemake that are followed by files, and not by results that are asked for."""
+
+
+def check_targets(words: Iterable[str], study: Study, made: Sequence[str]) -> None:
     """Refuse a result asked for that the study does not have; targets of other kinds are left to Snakemake.
 
-    `made` are the figures, tables, findings and scorecards of the study.
+    `words` are the command line of Snakemake, `made` the figures, tables, findings and scorecards of the study.
     """
-    for target in targets:
-        parts = Path(target).parts
-        if parts[:2] == ("results", "runs") and len(parts) >= 4:
-            _check_run(target, parts[2], parts[3], study)
-        elif len(parts) > 1 and parts[0] == "results" and parts[1] in _MADE and target not in made:
-            known = [file for file in made if Path(file).parts[1] == parts[1]]
-            raise InputError(f"target: {unknown('result', target, known)}")
+    option = ""
+    for word in words:
+        option = word.partition("=")[0] if word.startswith("-") else option
+        if option not in _OF_FILES:
+            _check_target(os.path.normpath(word), study, made)
+
+
+def _check_target(target: str, study: Study, made: Sequence[str]) -> None:
+    parts = Path(target).parts
+    if parts[:2] == ("results", "runs") and len(parts) >= 4:
+        _check_run(target, parts[2], parts[3], study)
+    elif len(parts) > 1 and parts[0] == "results" and parts[1] in _MADE and target not in made:
+        known = [file for file in made if Path(file).parts[1] == parts[1]]
+        raise InputError(f"target: {unknown('result', target, known)}")
 
 
 def _check_run(target: str, point: str, block: str, study: Study) -> None:
