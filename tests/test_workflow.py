@@ -220,8 +220,9 @@ def test_modules_in_the_users_folders_are_not_imported(tmp_path):
     for folder in (project, elsewhere):
         for name in ("random", "numpy", "torch"):
             (folder / f"{name}.py").write_text("raise SystemExit('imported')")
-    asked = ["results/data/digits_300.json", "results/tables/gd_toy.csv", "--directory", str(elsewhere)]
-    run(project, *asked, config=str(project / "config/smoke.yaml"), PYTHONSAFEPATH="1")
+    asked = ["results/data/digits_300.json", "results/tables/gd_toy.csv", "--replace-workflow-config"]
+    words = [*asked, "--directory", str(elsewhere)]
+    run(project, *words, config=str(project / "config/smoke.yaml"), PYTHONSAFEPATH="1")
     assert all((elsewhere / file).is_file() for file in asked[:2])
 
 

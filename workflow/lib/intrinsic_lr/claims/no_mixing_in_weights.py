@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from intrinsic_lr.claims.shared.sameness import first_of_each_rate
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec, exponential
 from intrinsic_lr.claims.shared.verdicts import Findings, Range
-from intrinsic_lr.figures.style import error_bar, handle, legend_below, panels, styled
+from intrinsic_lr.figures.style import error_bar, labelled, legend_below, panels, styled
 from intrinsic_lr.stats.intervals import holm, mean_interval
 from intrinsic_lr.stats.lags import sphere_walk
 from intrinsic_lr.stats.theory import sphere_walk_cosine
@@ -18,9 +18,9 @@ PAIRS = "pairs"
 LAYERS = {"all": "raw weights", "all_layer_normalised": "every layer at unit norm"}
 WITHIN, REPLICATES, ACROSS = "within", "across_replicates", "across_initialisations"
 RELATIONS = {
-    WITHIN: ("one trajectory", {"color": "#0072B2", "marker": "o"}),
-    REPLICATES: ("two trajectories of one initialisation", {"color": "#E69F00", "marker": "s"}),
-    ACROSS: ("two initialisations", {"color": "#D55E00", "marker": "^"}),
+    WITHIN: {"color": "#0072B2", "marker": "o", "label": "one trajectory"},
+    REPLICATES: {"color": "#E69F00", "marker": "s", "label": "two trajectories of one initialisation"},
+    ACROSS: {"color": "#D55E00", "marker": "^", "label": "two initialisations"},
 }
 WEIGHTS, WALK, FUNCTIONS = "weights", "walk", "function_space"
 """Kinds of rows: weights of the runs, weights of simulated walks of noise alone, comparisons of predictions."""
@@ -32,7 +32,8 @@ COLUMNS = [
     "null_mean", "null_q95", "p_value", "excess_share", "excess_share_low", "excess_share_high",
 ]  # fmt: skip
 _FUNCTION = "#CC79A7"
-_WALK, _LEAST = {"color": "black", "ls": ":", "lw": 1.4}, {"color": "0.4", "ls": "--", "lw": 1.1}
+_WALK = {"color": "black", "ls": ":", "lw": 1.4, "label": "walk of noise alone, at the lag within"}
+_LEAST = {"color": "0.4", "ls": "--", "lw": 1.1, "label": "threshold for one trajectory"}
 
 
 def measure(data: ClaimData) -> pd.DataFrame:
@@ -151,13 +152,6 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         axes.set_xticks(range(len(rates)), [f"{rate:.2g}" for rate in rates])
         axes.set(xlabel=r"intrinsic learning rate $\lambda_e$", xlim=(-0.6, max(len(rates), 1) - 0.4))
         axes.grid(axis="x", visible=False)
-    handles = [
-        *(handle(label, ls="", ms=5, **style) for label, style in RELATIONS.values()),
-        handle("walk of noise alone, at the lag within", **_WALK),
-        handle("threshold for one trajectory", **_LEAST),
-        handle("two initialisations: predictions", color=_FUNCTION, marker="D", ls="", ms=5),
-        handle("their permutation null, mean to 95 %", color="0.6", alpha=0.5, lw=6),
-    ]
     n = int(functions["replicates_a"].max()) if len(functions) else 0
     end, lag = functions["intrinsic_time"].max(), (weights["delta"] * weights["intrinsic_lr"]).max()
     note = (
@@ -167,17 +161,17 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         "numbers: excess share of the disagreement, p of the permutation test (Holm)"
     )
     title = "Two initialisations predict nearly alike while their weights stay far apart"
-    return legend_below(figure, handles, 2, note, title)
+    return legend_below(figure, labelled(figure), 2, note, title)
 
 
 def _draw_cosines(axes: Axes, weights: pd.DataFrame, rates: list[float], spec: ClaimSpec) -> None:
     for place, rate in enumerate(rates):
         here, ends = weights[weights["intrinsic_lr"] == rate], [place - 0.35, place + 0.35]
-        for offset, (relation, (_, style)) in zip((-0.2, 0, 0.2), RELATIONS.items(), strict=True):
-            for layer, shift, face in (("all", -0.04, style["color"]), ("all_layer_normalised", 0.04, "white")):
+        for offset, (relation, look) in zip((-0.2, 0, 0.2), RELATIONS.items(), strict=True):
+            for layer, shift, face in (("all", -0.04, look["color"]), ("all_layer_normalised", 0.04, "white")):
                 rows = here[(here["relation"] == relation) & (here["layer"] == layer)]
                 estimate = mean_interval(rows["cosine"], spec.confidence)
-                error_bar(axes, place + offset + shift, estimate, ms=5, mfc=face, capsize=2, **style)
+                error_bar(axes, place + offset + shift, estimate, ms=5, mfc=face, capsize=2, **look)
         axes.plot(ends, [sphere_walk_cosine(rate, here["delta"].max())] * 2, **_WALK)
         far = here.loc[(here["relation"] == ACROSS) & (here["layer"] == "all"), "cosine"].mean()
         axes.plot(ends, [far + spec.thresholds["gap"]] * 2, **_LEAST)
@@ -190,8 +184,10 @@ def _draw_variations(axes: Axes, functions: pd.DataFrame, rates: list[float], mi
     for place, rate in enumerate(rates):
         row = functions[functions["intrinsic_lr"] == rate].iloc[0]
         low, high, found = (100 * row[name] for name in ("null_mean", "null_q95", "total_variation"))
-        axes.fill_between([place - 0.3, place + 0.3], low, high, color="0.6", alpha=0.5, lw=0)
-        axes.plot(place, found, marker="D", ms=5, color=_FUNCTION, mfc=_FUNCTION if rate in mixed else "white")
+        null = {"alpha": 0.5, "lw": 0, "label": "their permutation null, mean to 95 %"}
+        axes.fill_between([place - 0.3, place + 0.3], low, high, color="0.6", **null)
+        look = {"mfc": _FUNCTION if rate in mixed else "white", "label": "two initialisations: predictions"}
+        axes.plot(place, found, marker="D", ls="", ms=5, color=_FUNCTION, **look)
         known = np.isfinite(adjusted[rate])
         text = f"{100 * row['excess_share']:.1f} %\np = {adjusted[rate]:.2g}" if known else "no runs"
         top = (place, np.nanmax([found, high, 0]))

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from intrinsic_lr.analyses.tables import with_point
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Findings, Range
-from intrinsic_lr.figures.style import handle, legend_below, ordered_colours, panels, styled
+from intrinsic_lr.figures.style import labelled, legend_below, ordered_colours, panels, styled
 from intrinsic_lr.stats.intervals import mean_interval
 from intrinsic_lr.stats.noise import isotropic_gram, isotropic_top_eigenvalue, noise_moments, top_eigenvalues
 
@@ -140,35 +140,30 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     figure, ((spectrum, ratio),) = panels(1, 2, 2.9, width_ratios=[1.5, 1])
     ranks = [column for column in table if column.startswith("top_")]
     colours = ordered_colours([MEASURED, ISOTROPIC])
+    labels = {MEASURED: "gradient noise", ISOTROPIC: "isotropic, same trace"}
     for place, (part, colour) in enumerate(colours.items()):
         values, shares = table.loc[table["part"] == part, ranks].dropna(), replicate_means(table, part)["share"]
         ratio.plot(place + np.linspace(-0.15, 0.15, len(shares)), shares, ".", color=colour, ms=5)
         if len(values):
             low, middle, high = values.quantile([0.05, 0.5, 0.95]).to_numpy()
-            spectrum.plot(range(1, len(ranks) + 1), middle, color=colour, marker=".", lw=1)
+            spectrum.plot(range(1, len(ranks) + 1), middle, color=colour, marker=".", lw=1, label=labels[part])
             spectrum.fill_between(range(1, len(ranks) + 1), low, high, color=colour, alpha=0.25, lw=0)
             spectrum.set(xscale="log", yscale="log")
             ratio.set(yscale="log")
     measured = table[table["part"] == MEASURED]
-    spectrum.plot(1, measured["isotropic_top_same_lengths"].mean(), "x", color="0.2", ms=6)
+    label = "top one of even directions, measured lengths"
+    spectrum.plot(1, measured["isotropic_top_same_lengths"].mean(), "x", color="0.2", ms=6, label=label)
     spectrum.set(xlabel="rank of the eigenvalue", ylabel="share of the trace", title="largest eigenvalues")
-    ratio.axhline(spec.thresholds["share"], color="0.4", ls="--", lw=0.9)
-    ratio.axhline(1, color="0.4", ls=":", lw=0.9)
+    ratio.axhline(spec.thresholds["share"], color="0.4", ls="--", lw=0.9, label="threshold")
+    ratio.axhline(1, color="0.4", ls=":", lw=0.9, label="expected of isotropic noise")
     ratio.set_xticks([0, 1], ["gradient\nnoise", "isotropic\n(synthetic)"])
     ratio.set(xlim=(-0.5, 1.5), ylabel="participation ratio\n/ attainable dimension")
     ratio.set_title("directions that take part")
     dimension = f"{measured['dimension'].iloc[0]:g}" if len(measured) else "none"
-    handles = [
-        handle("gradient noise", color=colours[MEASURED], marker="."),
-        handle("isotropic, same trace", color=colours[ISOTROPIC], marker="."),
-        handle("top one of even directions, measured lengths", color="0.2", marker="x", ls=""),
-        handle("threshold", color="0.4", ls="--"),
-        handle("expected of isotropic noise", color="0.4", ls=":"),
-    ]
     n, checkpoints = measured["replicate"].nunique(), measured["step"].nunique()
     note = (
         f"{int(spec.settings['batches'])} mini-batches at each of {checkpoints} checkpoints; "
         f"bands: 5 to 95 % of replicates (n = {n}); second panel: one dot a replicate"
     )
     title = f"Gradient noise at equilibrium lies in few of its {dimension} attainable directions"
-    return legend_below(figure, handles, 3, note, title)
+    return legend_below(figure, labelled(figure), 3, note, title)

@@ -16,7 +16,7 @@ from intrinsic_lr.claims.shared.exact import network_names
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Findings, Range
 from intrinsic_lr.core.seeding import stream_seed
-from intrinsic_lr.figures.style import MARKERS, handle, legend_below, ordered_colours, panels, styled
+from intrinsic_lr.figures.style import MARKERS, labelled, legend_below, ordered_colours, panels, styled
 from intrinsic_lr.study.model_spec import ModelSpec
 
 SAME, FRESH, CONTROL = "same_direction", "fresh_direction", "all_trained"
@@ -95,28 +95,25 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     """Draw the top eigenvalue against the norm for each model, with slope -2 through the middle."""
     models = list(dict.fromkeys(table["model"]))
     figure, axes = panels(1, len(models), 3.0, sharey=True)
-    colours = {**ordered_colours([SAME, FRESH]), CONTROL: "#D55E00"}
-    styles = zip(colours.items(), MARKERS, strict=False)
-    looks = {part: {"color": colour, "marker": mark, "mfc": "none", "ls": ""} for (part, colour), mark in styles}
+    colours = ordered_colours([SAME, FRESH])
+    looks = {
+        SAME: {"color": colours[SAME], "label": "one direction, all norms"},
+        FRESH: {"color": colours[FRESH], "label": "own direction at each norm"},
+        CONTROL: {"color": "#D55E00", "label": "control: head, scales and shifts trained too"},
+    }
     finite = table[(table["top_eigenvalue"] > 0) & np.isfinite(table["top_eigenvalue"])]
     for ax, model in zip(axes[0], models, strict=True):
         shown = finite[finite["model"] == model]
-        for (part, look), shift in zip(looks.items(), (0.96, 1.04, 1.0), strict=True):
+        for (part, look), shift, marker in zip(looks.items(), (0.96, 1.04, 1.0), MARKERS, strict=False):
             rows = shown[shown["part"] == part]
-            ax.plot(rows["norm"] * shift, rows["top_eigenvalue"], ms=3, mew=0.8, **look)
+            ax.plot(rows["norm"] * shift, rows["top_eigenvalue"], marker, ms=3, mew=0.8, mfc="none", **look)
         straight = shown[shown["part"] == SAME]
         if len(straight):
             middle = np.exp(np.log(straight[["norm", "top_eigenvalue"]]).mean())
             norms = np.array([straight["norm"].min(), straight["norm"].max()])
             line = middle["top_eigenvalue"] * (norms / middle["norm"]) ** -2
-            ax.plot(norms, line, color="0.3", lw=0.9, zorder=1)
+            ax.plot(norms, line, color="0.3", lw=0.9, zorder=1, label="slope $-2$")
         ax.set(xscale="log", yscale="log", xlabel=r"norm $\|w\|$", title=model)
     axes[0, 0].set_ylabel("top eigenvalue of the Hessian")
-    handles = [
-        handle("one direction, all norms", ms=4, **looks[SAME]),
-        handle("own direction at each norm", ms=4, **looks[FRESH]),
-        handle("control: head, scales and shifts trained too", ms=4, **looks[CONTROL]),
-        handle("slope $-2$", color="0.3", lw=0.9),
-    ]
     note = f"each marker: one of {table['replicate'].nunique()} networks at initialisation, on a mini-batch"
-    return legend_below(figure, handles, 2, note, "The loss gets ever less smooth towards the origin")
+    return legend_below(figure, labelled(figure), 2, note, "The loss gets ever less smooth towards the origin")

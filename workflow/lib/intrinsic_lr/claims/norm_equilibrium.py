@@ -7,7 +7,6 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from intrinsic_lr.analyses.tables import with_point
 from intrinsic_lr.claims.shared.spec import NOTHING, ClaimData, ClaimSpec, Estimate
@@ -202,61 +201,54 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     """Draw measured over predicted equilibria, relaxations with their prediction, and angles likewise."""
     figure, ((equilibrium, relaxation, turning),) = style.panels(1, 3, 2.6, width_ratios=[1, 1.25, 1.1])
     colours = sns.color_palette("colorblind")
-    handles = [
-        *_draw_equilibria(equilibrium, table, spec, colours),
-        *_draw_courses(relaxation, table),
-        style.handle("rate $4\\lambda_e$ with the measured noise", color="k", ls=":"),
-        *_draw_angles(turning, table, spec, colours),
-    ]
+    _draw_equilibria(equilibrium, table, spec, colours)
+    _draw_courses(relaxation, table)
+    _draw_angles(turning, table, spec, colours)
     n = style.count_text(table.groupby(["part", "point"])["replicate"].nunique())
     note = f"bars: {spec.percent} bootstrap intervals ({n} replicates a setting); grey: allowed"
     title = "Norm and angle at equilibrium, and on the way there, against theory"
-    return style.legend_below(figure, handles, 3, note, title)
+    return style.legend_below(figure, style.labelled(figure), 3, note, title)
 
 
-def _draw_equilibria(axes: Axes, table: pd.DataFrame, spec: ClaimSpec, colours: Sequence) -> list[Line2D]:
+def _draw_equilibria(axes: Axes, table: pd.DataFrame, spec: ClaimSpec, colours: Sequence) -> None:
     limit = spec.thresholds["rest"]
     axes.axhspan(1 - limit, 1 + limit, color="0.88", lw=0)
     rates = sorted(table.loc[table["part"] == REST, "intrinsic_lr"].unique(), reverse=True)
-    handles = []
-    for part, label, look in (
-        (REST, "at equilibrium", {"color": colours[0], "marker": "o"}),
-        (EARLY, f"first {EARLY_SHARE:.0%} of the run (control)", {"color": colours[1], "marker": "x"}),
+    control = f"first {EARLY_SHARE:.0%} of the run (control)"
+    for part, look in (
+        (REST, {"color": colours[0], "marker": "o", "label": "at equilibrium"}),
+        (EARLY, {"color": colours[1], "marker": "x", "label": control}),
     ):
         rows = _part(table, part)
         rows = rows[rows["init_scale"] == 1] if part == EARLY else rows
         for place, rate in enumerate(rates):
             estimate = _ratio(_ELR, rows[rows["intrinsic_lr"] == rate], spec)
             style.error_bar(axes, place, estimate, ms=4.5, lw=1.2, **look)
-        handles.append(style.handle(label, ls="", **look))
     axes.set(yscale="log", xlim=(-0.5, max(len(rates), 1) - 0.5), xlabel="$\\lambda_e$", title="the equilibrium")
     axes.set_ylabel("effective LR over predicted")
     axes.set_xticks(range(len(rates)), [f"{rate:.2g}" for rate in rates], fontsize="x-small")
     style.plain_ticks(axes.yaxis)
-    return handles
 
 
-def _draw_courses(axes: Axes, table: pd.DataFrame) -> list[Line2D]:
+def _draw_courses(axes: Axes, table: pd.DataFrame) -> None:
     found = [course for course in courses(table) if len(course[3])]
-    colours = style.ordered_colours(range(len(found)))
-    handles = []
+    colours, theory = style.ordered_colours(range(len(found))), "rate $4\\lambda_e$ with the measured noise"
     for place, (name, rate, _, gamma, noise, since) in enumerate(found):
         mean = gamma.mean(axis=0)
         predicted = integrated_gamma(since, mean[0], 4 * rate, noise.mean(axis=0))
         label = f"{name}, $\\lambda_e$ = {style.scientific(rate)}"
-        handles += axes.plot(rate * since, mean**-0.5, color=colours[place], lw=2, label=label)
-        axes.plot(rate * since, predicted**-0.5, color="k", lw=1.2, ls=":")
+        axes.plot(rate * since, mean**-0.5, color=colours[place], lw=2, label=label)
+        axes.plot(rate * since, predicted**-0.5, color="k", lw=1.2, ls=":", label=theory)
         axes.set_yscale("log")
     axes.set(xlabel="$\\lambda_e t$ since the change or start", ylabel="effective LR", title="the way there")
-    return handles
 
 
-def _draw_angles(axes: Axes, table: pd.DataFrame, spec: ClaimSpec, colours: Sequence) -> list[Line2D]:
+def _draw_angles(axes: Axes, table: pd.DataFrame, spec: ClaimSpec, colours: Sequence) -> None:
     limit = spec.thresholds["angle"]
     axes.axhspan(1 - limit, 1 + limit, color="0.88", lw=0)
     rows = _part(table, ANGLE)
     looks = {
-        layer: {"marker": style.MARKERS[1:][i % 5], "color": colours[(2 + i) % 10]}
+        layer: {"label": layer, "marker": style.MARKERS[1:][i % 5], "color": colours[(2 + i) % 10]}
         for i, layer in enumerate(rows["layer"].unique())
     }
     settings = list(rows[["momentum", "intrinsic_lr"]].drop_duplicates().itertuples(index=False, name=None))
@@ -269,4 +261,3 @@ def _draw_angles(axes: Axes, table: pd.DataFrame, spec: ClaimSpec, colours: Sequ
     labels = [f"{rate:.2g}" + (f"\n$\\mu$={momentum:g}" if momentum else "") for momentum, rate in settings]
     axes.set_xticks(range(len(settings)), labels, fontsize="x-small")
     axes.set(xlabel="$\\lambda_e$", ylabel="angle of a step over predicted", title="turning, per layer")
-    return [style.handle(layer, ls="", **look) for layer, look in looks.items()]

@@ -11,7 +11,7 @@ from scipy import stats
 
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec, Estimate
 from intrinsic_lr.claims.shared.verdicts import Findings, Range
-from intrinsic_lr.figures.style import DASHES, band, handle, legend_below, logarithmic, panels, styled
+from intrinsic_lr.figures.style import DASHES, band, labelled, legend_below, logarithmic, panels, styled
 from intrinsic_lr.stats.intervals import holm, summarize
 
 CURVE = "curve"
@@ -130,8 +130,10 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     curves = table[table["part"] == CURVE]
     ends = table[table["part"].isin([PAST, COMMON])].groupby("part")["step"].max()
     schedules = curves.drop_duplicates("point").set_index("point")["schedule"]
-    styles = zip(schedules.index, cycle(sns.color_palette("colorblind")), cycle(DASHES), strict=False)
-    looks = {name: {"color": colour, "ls": dash} for name, colour, dash in styles}
+    # A history is named by its schedule, or by its point where several share it.
+    names = schedules.where(~schedules.duplicated(keep=False), schedules.index.to_series()).str.replace("_", " ")
+    styles = zip(names.items(), cycle(sns.color_palette("colorblind")), cycle(DASHES), strict=False)
+    looks = {point: {"label": name, "color": colour, "ls": dash} for (point, name), colour, dash in styles}
     figure, axes = panels(2, 2, 4.4, sharex=True)
     for axis, (quantity, title) in zip(axes.flat, QUANTITIES.items(), strict=True):
         for name, rows in curves.groupby("point", sort=False):
@@ -152,11 +154,7 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
             axis.annotate(label, (end, 1), (3, 2), **place, fontsize="x-small", color="0.35").set_in_layout(False)
     for axis in axes[-1]:
         axis.set_xlabel("step")
-    # A history is named by its schedule, or by its point where several share it.
-    shared = schedules.duplicated(keep=False)
-    names = {name: name if shared[name] else schedules[name] for name in looks}
-    handles = [handle(names[name].replace("_", " "), **look) for name, look in looks.items()]
     n = min((np.isfinite(group).sum() for group in _groups(table, COMMON, "test_accuracy", spec)), default=0)
     note = f"bands: {spec.percent} intervals of the mean over replicates (n = {n} a history)"
     title = "Random histories are forgotten once learning rate and weight decay are shared\n"
-    return legend_below(figure, handles, 5, note, title)
+    return legend_below(figure, labelled(figure), 5, note, title)

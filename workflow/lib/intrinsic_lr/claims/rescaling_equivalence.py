@@ -12,13 +12,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from intrinsic_lr.analyses.tables import differing_axes, same_intrinsic_lr
 from intrinsic_lr.claims.shared.exact import EQUIVALENCE, SMALLEST, plot_largest, worst_finding
 from intrinsic_lr.claims.shared.spec import NOTHING, ClaimData, ClaimSpec, estimate_of
 from intrinsic_lr.claims.shared.verdicts import Findings, Range
-from intrinsic_lr.figures.style import error_bar, handle, labelled, legend_below, ordered_colours, panels, styled
+from intrinsic_lr.figures.style import error_bar, labelled, legend_below, ordered_colours, panels, styled
 from intrinsic_lr.stats.intervals import difference, holm
 from intrinsic_lr.stats.theory import rescaled
 from intrinsic_lr.study.experiment import PlannedPoint
@@ -172,14 +171,14 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     exact, labels = table[table["part"] == RESCALED], table[table["part"] == LABELS]
     _draw_rescaled(left, exact, spec)
     _draw_accuracies(middle, table, labels[labels["relation"] == SAME], spec)
-    handles = labelled(figure) + _draw_labels(right, labels)
+    _draw_labels(right, labels)
     runs = labels[["replicates_a", "replicates_b"]].min(axis=None) if len(labels) else 0
     note = (
         f"first panel: largest of {exact['replicate'].nunique()} replicates on the same batches; second: mean "
         f"difference, {spec.percent} interval (Welch); {runs:.0f} runs a side"
     )
     title = r"At one $\lambda_e=\eta\lambda$ another learning rate only rescales the initialisation"
-    return legend_below(figure, handles, 3, note, title)
+    return legend_below(figure, labelled(figure), 3, note, title)
 
 
 def _draw_rescaled(ax: Axes, exact: pd.DataFrame, spec: ClaimSpec) -> None:
@@ -209,12 +208,16 @@ def _draw_accuracies(ax: Axes, table: pd.DataFrame, pairs: pd.DataFrame, spec: C
     ax.set(title="late test accuracy", ylabel=f"difference, {text}")
 
 
-def _draw_labels(ax: Axes, labels: pd.DataFrame) -> list[Line2D]:
-    names, marker = [], {"ls": "", "ms": 4.5}
-    looks = {SAME: {"color": "#0072B2", "marker": "o"}, DIFFERENT: {"color": "#D55E00", "marker": "s"}}
+def _draw_labels(ax: Axes, labels: pd.DataFrame) -> None:
+    looks = {
+        SAME: {"color": "#0072B2", "marker": "o", "label": r"one $\lambda_e$"},
+        DIFFERENT: {"color": "#D55E00", "marker": "s", "label": r"control: tenfold $\lambda_e$"},
+    }
+    null = {"color": "0.7", "solid_capstyle": "butt", "label": "permutation null, mean to 95 %"}
+    names = []
     for place, row in enumerate(labels.itertuples()):
-        ax.plot([row.null_mean, row.null_q95], [place, place], color="0.7", lw=5, solid_capstyle="butt")
-        ax.plot([row.total_variation], [place], **marker, **looks[row.relation])
+        ax.plot([row.null_mean, row.null_q95], [place, place], lw=5, **null)
+        ax.plot([row.total_variation], [place], ls="", ms=4.5, **looks[row.relation])
         rates = dict.fromkeys((f"{row.lr:g}", f"{row.partner_lr:g}"))
         intrinsic = dict.fromkeys((f"{row.intrinsic_lr:g}", f"{row.partner_intrinsic_lr:g}"))
         names.append(rf"$\eta$ {', '.join(rates)}; $\lambda_e$ {', '.join(intrinsic)}")
@@ -222,8 +225,3 @@ def _draw_labels(ax: Axes, labels: pd.DataFrame) -> list[Line2D]:
     largest = labels[["total_variation", "null_q95"]].max(axis=None) if len(labels) else np.nan
     ax.set_xlim(0, 1.1 * largest if np.isfinite(largest) else 1)
     ax.set(ylim=(len(names) - 0.5, -0.5), xlabel="total variation of labels", title="label distributions")
-    return [
-        handle(r"one $\lambda_e$", **marker, **looks[SAME]),
-        handle(r"control: tenfold $\lambda_e$", **marker, **looks[DIFFERENT]),
-        handle("permutation null, mean to 95 %", color="0.7", lw=5),
-    ]

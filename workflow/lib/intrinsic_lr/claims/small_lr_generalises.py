@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec, estimate_of
 from intrinsic_lr.claims.shared.verdicts import Findings, Range
-from intrinsic_lr.figures.style import band, error_bar, handle, legend_below, panels, scientific, styled
+from intrinsic_lr.figures.style import band, error_bar, labelled, legend_below, panels, scientific, styled
 from intrinsic_lr.stats.intervals import difference, p_not_worse, summarize
 
 USUAL, SMALL, SHORT = "usual", "small", "small_short"
@@ -60,18 +60,16 @@ def _count(steps: float) -> str:
 def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw test accuracy against steps, and the two differences of final accuracies."""
     figure, ((curves, end),) = panels(1, 2, 2.9, width_ratios=[1.6, 1])
-    handles = []
     for part, colour in _COLOURS.items():
         rows = table[table["part"] == part]
         summary = summarize(rows[rows["step"] > 0], ["step"], ["test_accuracy"], spec.confidence)
-        band(curves, summary, "step", "test_accuracy", color=colour, lw=1.4, marker="o", ms=2.5)
+        rate = scientific(rows["lr"].iloc[0]) if len(rows) else "?"
+        label = f"$\\eta$ = {rate}, {_count(rows['step'].max())} steps"
+        band(curves, summary, "step", "test_accuracy", color=colour, lw=1.4, marker="o", ms=2.5, label=label)
         rates = rows[rows["step"] > 0].groupby("step")["lr_now"].first()
         # The logged steps after which the learning rate is another.
         for start in rates.index[rates.diff().shift(-1).fillna(0) != 0]:
             curves.axvline(start, color=colour, ls=":", lw=0.8)
-        rate = scientific(rows["lr"].iloc[0]) if len(rows) else "?"
-        label = f"$\\eta$ = {rate}, {_count(rows['step'].max())} steps"
-        handles.append(handle(label, color=colour, marker="o", ms=2.5))
     top = table["test_accuracy"].max()
     top = top if top == top else 1.0
     curves.set(xscale="log", xlabel="step", ylabel="test accuracy", ylim=(top - 0.1, top + 0.01))
@@ -79,7 +77,7 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     _draw_differences(end, spec, findings)
     note = f"mean and {spec.percent} interval over at least {int(findings['n'].min())} replicates; shaded: allowed"
     title = "Test accuracy of the usual and of a hundred times smaller learning rate"
-    return legend_below(figure, handles, 3, note, title)
+    return legend_below(figure, labelled(figure), 3, note, title)
 
 
 def _draw_differences(axes: Axes, spec: ClaimSpec, findings: pd.DataFrame) -> None:

@@ -11,16 +11,16 @@ from intrinsic_lr.claims.shared.gains import BOTH_ENDS, RUN_TIMES, mean_gains, w
 from intrinsic_lr.claims.shared.spec import ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Findings, Range
 from intrinsic_lr.claims.swa_within import RUN, TITLES, points_of
-from intrinsic_lr.figures.style import error_bar, handle, legend_below, panels, scientific, styled
+from intrinsic_lr.figures.style import error_bar, labelled, legend_below, panels, scientific, styled
 from intrinsic_lr.stats.intervals import mean_interval
 
 NORMALISATIONS = {"raw": "raw weights", "per_layer": "every layer at unit norm first"}
 PARTS = {"across": "two initialisations", "within": "one trajectory"}
 _TICKS = {"across": "two initial-\nisations", "within": "one tra-\njectory"}
 _MARKS = {
-    "test_loss_start": ("one end", {"color": "#E69F00", "marker": "s"}),
-    "test_loss": ("their average", {"color": "#0072B2", "marker": "o"}),
-    "test_loss_end": ("the other end", {"color": "#999999", "marker": "^"}),
+    "test_loss_start": {"label": "one end", "color": "#E69F00", "marker": "s"},
+    "test_loss": {"label": "their average", "color": "#0072B2", "marker": "o"},
+    "test_loss_end": {"label": "the other end", "color": "#999999", "marker": "^"},
 }
 
 measure = swa_within.measure
@@ -56,9 +56,9 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
             rows = _rows(table, part, point, run_time, normalisation)
             rows = rows[rows["delta"] == rows["delta"].min()]
             pairs = max(pairs, rows["replicate"].nunique()) if part == "across" else pairs
-            for offset, (quantity, (_, style)) in zip((-0.18, 0, 0.18), _MARKS.items(), strict=True):
+            for offset, (quantity, look) in zip((-0.18, 0, 0.18), _MARKS.items(), strict=True):
                 estimate = mean_interval(rows[quantity], spec.confidence)
-                error_bar(panel, place + offset, estimate, ms=5, capsize=2.5, **style)
+                error_bar(panel, place + offset, estimate, ms=5, capsize=2.5, **look)
         panel.axvline(1.5, color="0.8", lw=0.8)
         labels = [f"{_TICKS[part]},\n{normalisation.replace('_', ' ')}" for part, normalisation in places]
         panel.set_xticks(range(len(places)), labels, fontsize="small")
@@ -66,7 +66,6 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         panel.grid(axis="x", visible=False)
         panel.set_title(TITLES[run_time])
     axes[0, 0].set(ylabel="test loss (nats)", ylim=(0, None))
-    handles = [handle(label, ls="", ms=5, **style) for label, style in _MARKS.values()]
     rate = scientific(table["intrinsic_lr"].iloc[0]) if len(table) else ""
     lag = table.loc[table["part"] == "within", "lag"].min() if len(table) else np.nan
     note = (
@@ -74,4 +73,4 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         f"initialisations;\ncontrol: two checkpoints of one trajectory, {lag:.3g}$/\\lambda_e$ apart"
     )
     title = "Averages of two initialisations have a far higher test loss than their ends"
-    return legend_below(figure, handles, 3, note, title)
+    return legend_below(figure, labelled(figure), 3, note, title)

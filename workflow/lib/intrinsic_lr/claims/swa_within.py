@@ -8,15 +8,15 @@ from matplotlib.figure import Figure
 from intrinsic_lr.claims.shared.gains import LOWER_END, RUN_TIMES, averages_of, mean_gains, whole_runs
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Findings, Range
-from intrinsic_lr.figures.style import band, handle, legend_below, panels, scientific, styled
+from intrinsic_lr.figures.style import band, labelled, legend_below, panels, scientific, styled
 from intrinsic_lr.stats.intervals import mean_interval, summarize
 
 RUN = "run"
 TITLES = {"usual": "At the usual run time", "ten_times": "At ten times the usual run time"}
 _LINES = {
-    "test_loss_start": ("checkpoint $T$", {"color": "#E69F00", "marker": "s", "ls": "--"}),
-    "test_loss_end": (r"checkpoint $T + \Delta$", {"color": "#999999", "marker": "^", "ls": ":"}),
-    "test_loss": ("their average", {"color": "#0072B2", "marker": "o", "ls": "-"}),
+    "test_loss_start": {"label": "checkpoint $T$", "color": "#E69F00", "marker": "s", "ls": "--"},
+    "test_loss_end": {"label": r"checkpoint $T + \Delta$", "color": "#999999", "marker": "^", "ls": ":"},
+    "test_loss": {"label": "their average", "color": "#0072B2", "marker": "o", "ls": "-"},
 }
 
 
@@ -56,8 +56,8 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     for panel, (run_time, multiple) in zip(axes[0], RUN_TIMES.items(), strict=True):
         losses = [*_LINES, "gain_over_better_end"]
         summary = summarize(rows[rows["run_time"] == run_time], ["lag"], losses, spec.confidence)
-        for quantity, (_, style) in _LINES.items():
-            band(panel, summary, "lag", quantity, ms=4, lw=1.4, **style)
+        for quantity, look in _LINES.items():
+            band(panel, summary, "lag", quantity, ms=4, lw=1.4, **look)
         start = f"$T$ = {spec.settings['usual_length'] * multiple:g}$/\\lambda_e$"
         panel.set(title=f"{TITLES[run_time]}, {start}", xlabel=r"lag $\Delta$ $(1/\lambda_e)$")
         gain = summary["gain_over_better_end_mean"].mean()
@@ -65,11 +65,10 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         panel.text(0.97, 0.95, text, transform=panel.transAxes, ha="right", va="top", fontsize="small")
     axes[0, 0].set_ylabel("test loss (nats)")
     axes[0, 0].margins(y=0.25)
-    handles = [handle(label, ms=4, **style) for label, style in _LINES.values()]
     rate = scientific(rows["intrinsic_lr"].iloc[0]) if len(rows) else ""
     note = (
         f"mean and {spec.percent} band over {rows['replicate'].nunique()} replicates, $\\lambda_e$ = {rate}; "
         "the claim: the average lies below both"
     )
     title = "Averages of two checkpoints of one trajectory have a lower test loss than both"
-    return legend_below(figure, handles, 3, note, title)
+    return legend_below(figure, labelled(figure), 3, note, title)

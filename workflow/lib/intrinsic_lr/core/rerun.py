@@ -13,10 +13,10 @@ ALLOCATOR = "MALLOC_MMAP_THRESHOLD_=268435456 MALLOC_TRIM_THRESHOLD_=536870912"
 It is told to keep what it has (blocks below 256 MB, up to 512 MB of them); other C libraries ignore this."""
 
 
-def config_options(files: Sequence[Path | str], values: Sequence[str] = ()) -> list[str]:
+def config_options(files: Sequence[Path], values: Sequence[str] = ()) -> list[str]:
     """Return Snakemake's options for config files, named from the working directory, and for `key=value`."""
-    here, paths = Path.cwd(), map(Path, files)
-    named = [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in paths]
+    here = Path.cwd()
+    named = [str(file.relative_to(here) if file.is_relative_to(here) else file) for file in files]
     return [*(["--configfile", *named] if named else []), *(["--config", *values] if values else [])]
 
 
@@ -38,5 +38,7 @@ def rerun_command(target: Path | str, how: str = "--force", config: Sequence[Pat
     `target` is the result, or with `--forcerun` the rule. `how` is empty to make what is missing or stale alone.
     `config` are the config files of the study; None for those of the workflow whose job this is.
     """
-    options = shlex.split(os.environ.get(CONFIG, "")) if config is None else config_options(config)
+    options = shlex.split(os.environ.get(CONFIG, ""))
+    if config is not None:
+        options = ["--configfile", *map(str, config)] if config else []
     return shlex.join(filter(None, ["intrinsic-lr", "snakemake", "--cores", "all", how, str(target), *options]))
