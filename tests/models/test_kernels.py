@@ -210,7 +210,7 @@ def test_large_networks_and_those_that_are_no_chain_are_left_to_pytorch(text, si
 def test_the_step_of_sgd(compiled):
     weight, gradient = torch.randn(2, 40, 1000, generator=torch.Generator().manual_seed(6))
     expected = 0.999 * weight.double() - 0.1 * gradient.double()
-    compiled.step(weight, gradient, 0.999, 0.1)
+    compiled.step(weight, gradient, 0.001, 0.1)
     torch.testing.assert_close(weight.double(), expected, rtol=1e-6, atol=1e-6)
 
 
@@ -295,7 +295,7 @@ def test_a_library_that_was_planted_with_its_checksum_is_not_loaded(load_afresh,
 SOURCES = {
     "error": "void step(",
     "step": "",
-    "self-test": "void step(float *w, const float *g, long n, float keep, float lr, int t) { w[0] = 0; }",
+    "self-test": "void step(float *w, const float *g, long n, float decay, float lr, int t) { w[0] = 0; }",
 }
 
 

@@ -6,8 +6,9 @@ import torch
 import plans
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.data.dataset import load
+from intrinsic_lr.models import kernels
 from intrinsic_lr.models.ensemble import build
-from intrinsic_lr.models.optimisers import clipped
+from intrinsic_lr.models.optimisers import Rates, clipped, sgd
 from intrinsic_lr.training.batches import Batches
 from intrinsic_lr.training.loop import take_step
 from intrinsic_lr.training.state import State
@@ -161,3 +162,39 @@ def test_a_member_does_not_depend_on_its_block(files, optimiser):
 def test_an_option_that_an_optimiser_does_not_have(changes, words):
     with pytest.raises(InputError, match=words):
         plans.plan(**changes)
+
+
+def decay_found(intrinsic_lr, update, weights=20_000, steps=1000, lr=0.5):
+    """Return the decay of the squared norm in float32 over that in float64, at the step size of equilibrium."""
+    generator = torch.Generator().manual_seed(0)
+    single = torch.randn(weights, generator=generator)
+    decayed = undecayed = single.double()
+    for _ in range(steps):
+        change = torch.randn(weights, generator=generator) * (2 * intrinsic_lr) ** 0.5
+        update(single, change / lr, lr, intrinsic_lr / lr)
+        decayed = decayed - intrinsic_lr * decayed - change.double()
+        undecayed = undecayed - change.double()
+    found, expected, start = (float(w.double() @ w.double()) for w in (single, decayed, undecayed))
+    return (start - found) / (start - expected)
+
+
+def plain_sgd(weight, grad, lr, weight_decay):
+    sgd([weight], [grad], {}, Rates(1, lr, weight_decay), momentum=0.0, nesterov=False)
+
+
+@pytest.mark.parametrize("switch", ["on", "off"])
+@pytest.mark.parametrize(("intrinsic_lr", "bound"), [(1e-9, 0.02), (1e-8, 2e-3), (1e-6, 1e-4), (1e-3, 1e-5)])
+def test_a_small_decay_keeps_its_size_in_float32(monkeypatch, intrinsic_lr, bound, switch):
+    if switch == "off":
+        monkeypatch.setattr(kernels, "load", lambda: None)
+    assert decay_found(intrinsic_lr, plain_sgd) == pytest.approx(1, abs=bound)
+
+
+def test_a_factor_would_lose_a_small_decay():
+    """What the update is not: at 1e-9 the factor rounds to 1, and at 4e-8 it is off by more than a half."""
+
+    def by_a_factor(weight, grad, lr, weight_decay):
+        weight.mul_(1 - lr * weight_decay).add_(grad, alpha=-lr)
+
+    assert decay_found(1e-9, by_a_factor) == pytest.approx(0, abs=0.02)
+    assert abs(decay_found(4e-8, by_a_factor) - 1) > 0.4

@@ -5,5 +5,5 @@ only when, what the step produces changes on purpose: everything that depends on
 """
 
 DATA_VERSION = 1
-TRAINING_VERSION = 5
+TRAINING_VERSION = 6
 EXTRACT_VERSION = 3

@@ -50,14 +50,12 @@ def sgd(weights: Tensors, grads: Tensors, buffers: Buffers, rates: Rates, moment
 
 
 def _plain_sgd(weights: Tensors, grads: Tensors, rates: Rates) -> None:
-    keep = 1 - rates.lr * rates.weight_decay
     compiled = kernels.load() if all(map(kernels.is_supported_weight, weights + grads)) else None
     if compiled:
         for weight, grad in zip(weights, grads, strict=True):
-            compiled.step(weight, grad, keep, rates.lr)
+            compiled.step(weight, grad, rates.lr * rates.weight_decay, rates.lr)
         return
-    torch._foreach_mul_(weights, keep)
-    torch._foreach_add_(weights, grads, alpha=-rates.lr)
+    _decay_and_subtract(weights, torch._foreach_mul(grads, rates.lr), rates)
 
 
 def adamw(

@@ -121,9 +121,9 @@ class Kernels:
         )
         return loss, found
 
-    def step(self, weight: Tensor, gradient: Tensor, keep: float, lr: float) -> None:
-        """Set `weight` to keep * weight - lr * gradient."""
-        self._library.step(*_pointers(weight, gradient), weight.numel(), keep, lr, torch.get_num_threads())
+    def step(self, weight: Tensor, gradient: Tensor, decay: float, lr: float) -> None:
+        """Set `weight` to weight - (decay * weight + lr * gradient)."""
+        self._library.step(*_pointers(weight, gradient), weight.numel(), decay, lr, torch.get_num_threads())
 
 
 def is_supported_activation(x: Tensor) -> bool:
