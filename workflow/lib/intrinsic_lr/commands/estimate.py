@@ -42,6 +42,7 @@ class Setting(NamedTuple):
     dtype: str = "float32"
     precision: str = "float32"
     augmentation: str = "none"
+    optimiser: str = "sgd"
 
 
 class Speed(NamedTuple):
@@ -83,7 +84,8 @@ def main(argv: list[str] | None = None) -> None:
 def _setting(study: Study, item: Budget) -> Setting:
     point, members = item.training.point, item.training.block_size
     spec = ModelSpec.from_config(study.config["models"][point.model])
-    return Setting(spec, item.sizes, point.batch_size, members, point.dtype, point.precision, point.augmentation)
+    axes = point.dtype, point.precision, point.augmentation, point.optimiser
+    return Setting(spec, item.sizes, point.batch_size, members, *axes)
 
 
 def calibrate(settings: Iterable[Setting], device: str, threads: int, jobs: int) -> dict[Setting, Speed]:
@@ -119,7 +121,7 @@ def measure(setting: Setting, device: str, threads: int, seconds: float = SECOND
     labels = torch.randint(sizes.classes, (count,), generator=generator).to(place)
     middle = torch.full((sizes.shape[0],), 0.5, dtype=DTYPES[setting.dtype], device=place)
     data = Dataset(images, labels, images[:1], labels[:1], middle, middle / 2, {})
-    named = ("model", "batch_size", "augmentation", "dtype", "precision")
+    named = ("model", "batch_size", "augmentation", "dtype", "precision", "optimiser")
     plan = TrainingPlan(
         **{name: getattr(setting, name) for name in named},
         point="calibration",
