@@ -1,5 +1,7 @@
 """Optimisers of an ensemble against `torch.optim`, Lion against its paper, step by step in float64."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -9,6 +11,8 @@ from intrinsic_lr.data.dataset import load
 from intrinsic_lr.models import kernels
 from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.models.optimisers import Rates, clipped, sgd
+from intrinsic_lr.stats.theory import adamw_rescaled
+from intrinsic_lr.study.timeline import equivalent_of_adamw
 from intrinsic_lr.training.batches import Batches
 from intrinsic_lr.training.loop import take_step
 from intrinsic_lr.training.state import State
@@ -198,3 +202,42 @@ def test_a_factor_would_lose_a_small_decay():
 
     assert decay_found(1e-9, by_a_factor) == pytest.approx(0, abs=0.02)
     assert abs(decay_found(4e-8, by_a_factor) - 1) > 0.4
+
+
+def weights_after(files, steps=20, **changes):
+    """Return the scale-invariant weights (R, ...) at the end of a training, by name."""
+    settings, model, state, batches = engine(files, data_order=0, batch_size=10, **changes)
+    for _ in range(steps):
+        take_step(state, settings, model, batches)
+    return {name: state.params[name] for names in model.scale_groups.values() for name in names}
+
+
+def largest_difference(a, b, factor=1.0):
+    """Return the largest difference of `factor` times the weights `a` from `b`, over their size."""
+    return max(float((factor * value - b[name]).abs().max() / b[name].abs().max()) for name, value in a.items())
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "lion"])
+def test_exponential_equivalent_trains_the_same_functions(files, optimiser):
+    original = plans.timeline((8, LR, DECAY), (12, LR / 4, DECAY))
+    exact = equivalent_of_adamw(original)
+    plain = dataclasses.replace(
+        exact, segments=tuple(dataclasses.replace(s, gradient=0.0) for s in exact.segments)
+    )
+    grown = 1 / ((1 - LR * DECAY) ** 8 * (1 - LR * DECAY / 4) ** 12)
+    expected = weights_after(files, timeline=original, optimiser=optimiser)
+    found = [weights_after(files, timeline=rates, optimiser=optimiser) for rates in (exact, plain)]
+    assert largest_difference(expected, found[0], grown) < 1e-9
+    assert largest_difference(expected, found[1], grown) > 1e-4, "with the gradients as they are"
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "lion"])
+def test_a_rescaled_training_follows_the_same_functions(files, optimiser):
+    eps = {"eps": 1e-3} if optimiser == "adamw" else {}
+    plain = weights_after(files, optimiser=optimiser, timeline=plans.timeline((20, LR, DECAY)), **eps)
+    lr, decay, small = adamw_rescaled(LR, DECAY, 1e-3, 4.0)
+    changes = {"optimiser": optimiser, "timeline": plans.timeline((20, lr, decay)), "init_scale": 4.0}
+    scaled = weights_after(files, **changes, **({"eps": small} if eps else {}))
+    assert largest_difference(plain, scaled, 4.0) < 1e-9
+    if eps:
+        assert largest_difference(plain, weights_after(files, **changes, **eps), 4.0) > 1e-3, "eps left alone"
