@@ -258,6 +258,19 @@ def test_cells_of_the_grid():
     assert [label.get_text() for label in heat.get_xticklabels()] == ["0", "0.1"]
 
 
+@pytest.mark.parametrize("name", ["swa", "distance", "epochs"])
+def test_a_figure_of_one_setting_draws_the_first_and_names_it(name):
+    draw, table = FIGURES[name]
+    other = table().assign(point=POINTS[1].name, partner_point=POINTS[1].name, init_seed=1)
+    for column in ("test_loss_mean", "l2_mean", "cosine"):
+        if column in other:
+            other[column] = 77.0
+    figure = draw(pd.concat([table(), other]), EXPERIMENT, 0.95)
+    assert "of 2 settings the first: initialisation 0" in figure.legends[0].get_title().get_text()
+    lines = [line for axes in figure.axes for line in axes.get_lines()]
+    assert not any(77 in line.get_ydata() for line in lines)
+
+
 def test_pairs_with_fewer_checkpoints_are_shown_at_their_own_last():
     table = disagreement()
     shorter = table[(table["intrinsic_lr_a"] < 0.005) | (table["checkpoint"] == 0)]

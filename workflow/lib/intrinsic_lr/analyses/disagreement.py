@@ -168,6 +168,7 @@ def _runs(rows: pd.DataFrame) -> str:
 def draw_disagreement(table: pd.DataFrame, experiment: Experiment, confidence: float) -> Figure:
     """Draw how often runs disagree within and across settings beside what independent errors would give."""
     rows = _against_reference(table, experiment)
+    kinds = set(rows["kind"])
     if (rows["differs"] == "init_seed").any():
         rows = rows[rows["differs"] == "init_seed"]
     # Each pair at its own last checkpoint: settings need not have equally many.
@@ -200,6 +201,7 @@ def draw_disagreement(table: pd.DataFrame, experiment: Experiment, confidence: f
         time = " to ".join(dict.fromkeys(f"{end:.2g}" for end in ends))
         note = f"{_runs(rows)} runs a side at $\\lambda_e t$ = {time}"
         note += f"; error bars: {percent(confidence)} bootstrap intervals over runs"
+        note += "\npairs of two initialisations; the table holds the others" if kinds > set(rows["kind"]) else ""
     style.legend_below(figure, axes.get_legend_handles_labels()[0], 3, note)
     figure.suptitle(f"Disagreement of runs within and across settings ({experiment.name})")
     return figure

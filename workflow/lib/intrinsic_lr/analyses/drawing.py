@@ -16,7 +16,8 @@ TRAJECTORIES = 4
 ACROSS_COLOUR = sns.color_palette("colorblind")[3]
 """Of what is across trajectories."""
 REFERENCE = "reference"
-LINES = [{"ls": dash, "marker": marker} for marker in ["", *MARKERS] for dash in DASHES]
+LINES = [{"ls": dash, "marker": ""} for dash in DASHES]
+LINES += [{"ls": dash, "marker": marker} for dash in DASHES for marker in MARKERS]
 """Lines that are told apart without their colour."""
 _WORDS = {
     "dataset": "data set {}", "model": "network {}", "batch_size": "batch size {}", "lr": r"$\eta$ = {}",
