@@ -27,7 +27,8 @@ def measure(data: AnalysisData) -> dict[str, pd.DataFrame]:
     across = pd.concat([within.head(0).rename(columns={"replicate": "replicate_a"}), *_across(data)])
     keys = [column for column in within if column not in [*QUANTITIES, "replicate"]]
     both = pd.concat([within, across.rename(columns={"replicate_a": "replicate"})])
-    summary = _add_nulls(summarize(both, keys, QUANTITIES, data.settings["confidence"]))
+    walks = {point.name for point in data.experiment.points if _is_walk(point)}
+    summary = _add_nulls(summarize(both, keys, QUANTITIES, data.settings["confidence"]), walks)
     return {"distance": within, "distance_across": across, "distance_summary": summary}
 
 
@@ -55,9 +56,14 @@ def _across(data: AnalysisData) -> Iterator[pd.DataFrame]:
             yield with_point(table, point)
 
 
-def _add_nulls(summary: pd.DataFrame) -> pd.DataFrame:
+def _is_walk(point: PlannedPoint) -> bool:
+    """Tell whether steps of pure noise would be the walk on the sphere: independent, at one intrinsic rate."""
+    return point.optimiser == "sgd" and point.momentum == 0 and point.schedule == "constant"
+
+
+def _add_nulls(summary: pd.DataFrame, walks: set[str]) -> pd.DataFrame:
     """Add the walk on the sphere (its cosine is (1 - lambda_e)^delta) and the OU process fitted on short lags."""
-    walking = (summary["relation"] == "within") & (summary["momentum"] == 0) & (summary["schedule"] == "constant")
+    walking = (summary["relation"] == "within") & summary["point"].isin(walks)
     rate, delta = summary["intrinsic_lr"], summary["delta"]
     summary["sphere_walk_cosine"] = sphere_walk_cosine(rate, delta).where(walking)
     summary["sphere_walk_l2_unit_norm"] = sphere_walk_distance(rate, delta).where(walking)
