@@ -214,6 +214,18 @@ def test_the_step_of_sgd(compiled):
     torch.testing.assert_close(weight.double(), expected, rtol=1e-6, atol=1e-6)
 
 
+def test_the_step_of_adamw(compiled):
+    generator = torch.Generator().manual_seed(7)
+    weight, gradient, first = torch.randn(3, 40, 1000, generator=generator)
+    second = torch.rand(40, 1000, generator=generator)
+    w, g, m, v = (tensor.double() for tensor in (weight, gradient, first, second))
+    compiled.adamw_step(weight, gradient, first, second, (0.9, 0.99), 0.5, 1e-3, 0.1, 0.01)
+    m, v = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g**2
+    w = w - (0.01 * w + 0.1 * m / (v.sqrt() / 0.5 + 1e-3))
+    for found, expected in ((weight, w), (first, m), (second, v)):
+        torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("text", ["mlp:width=16,depth=2", "cnn4:width=4", "preresnet:width=4,blocks=1"])
 @pytest.mark.usefixtures("compiled")
 def test_gradients_with_and_without_kernels_agree(text, monkeypatch):

@@ -50,8 +50,7 @@ def sgd(weights: Tensors, grads: Tensors, buffers: Buffers, rates: Rates, moment
 
 
 def _plain_sgd(weights: Tensors, grads: Tensors, rates: Rates) -> None:
-    compiled = kernels.load() if all(map(kernels.is_supported_weight, weights + grads)) else None
-    if compiled:
+    if compiled := _compiled(weights + grads):
         for weight, grad in zip(weights, grads, strict=True):
             compiled.step(weight, grad, rates.lr * rates.weight_decay, rates.lr)
         return
@@ -67,14 +66,20 @@ def adamw(
     `m^ = m / (1 - beta1^t)` and `v^ = v / (1 - beta2^t)` at step t, and `w <- w - eta lambda w - eta u`.
     """
     first, second = buffers["first_moment"], buffers["second_moment"]
+    lr, root = rates.lr / (1 - beta1**rates.step), (1 - beta2**rates.step) ** 0.5
+    if compiled := _compiled([*weights, *grads, *first, *second]):
+        decay = rates.lr * rates.weight_decay
+        for tensors in zip(weights, grads, first, second, strict=True):
+            compiled.adamw_step(*tensors, (beta1, beta2), root, eps, lr, decay)
+        return
     torch._foreach_lerp_(first, grads, 1 - beta1)
     torch._foreach_mul_(second, beta2)
     torch._foreach_addcmul_(second, grads, grads, 1 - beta2)
     divisor = torch._foreach_sqrt(second)
-    torch._foreach_div_(divisor, (1 - beta2**rates.step) ** 0.5)
+    torch._foreach_div_(divisor, root)
     torch._foreach_add_(divisor, eps)
     change = torch._foreach_div(first, divisor)
-    torch._foreach_mul_(change, rates.lr / (1 - beta1**rates.step))
+    torch._foreach_mul_(change, lr)
     _decay_and_subtract(weights, change, rates)
 
 
@@ -93,6 +98,11 @@ def lion(weights: Tensors, grads: Tensors, buffers: Buffers, rates: Rates, beta1
     torch._foreach_lerp_(moment, grads, 1 - beta2)
     torch._foreach_mul_(change, rates.lr)
     _decay_and_subtract(weights, change, rates)
+
+
+def _compiled(tensors: Tensors) -> kernels.Kernels | None:
+    """Return the compiled kernels, or None where they cannot be had or do not take these tensors."""
+    return kernels.load() if all(map(kernels.is_supported_weight, tensors)) else None
 
 
 def _decay_and_subtract(weights: Tensors, change: Tensors, rates: Rates) -> None:

@@ -38,6 +38,7 @@ _SIGNATURES = {
     "chain_bytes": [_POINTER] + [_COUNT] * 3,
     "chain": [_POINTER, _COUNT, *[_POINTER] * 3, _FLAG, *[_POINTER] * 2, *[_COUNT] * 3, _REAL, _POINTER, _FLAG],
     "step": [_POINTER] * 2 + [_COUNT, _REAL, _REAL, _FLAG],
+    "adamw_step": [_POINTER] * 4 + [_COUNT] + [_REAL] * 7 + [_FLAG],
 }
 
 
@@ -125,6 +126,27 @@ class Kernels:
         """Set `weight` to weight - (decay * weight + lr * gradient)."""
         self._library.step(*_pointers(weight, gradient), weight.numel(), decay, lr, torch.get_num_threads())
 
+    def adamw_step(
+        self,
+        weight: Tensor,
+        gradient: Tensor,
+        first: Tensor,
+        second: Tensor,
+        betas: tuple[float, float],
+        root: float,
+        eps: float,
+        lr: float,
+        decay: float,
+    ) -> None:
+        """Update the moments `first` and `second`, and `weight` by decay * weight + lr * first / denominator.
+
+        The denominator is sqrt(second) / root + eps; `lr` and `root` hold the bias corrections.
+        """
+        beta1, beta2 = betas
+        rates = 1 - beta1, beta2, 1 - beta2, root, eps, lr, decay
+        given = _pointers(weight, gradient, first, second)
+        self._library.adamw_step(*given, weight.numel(), *rates, torch.get_num_threads())
+
 
 def is_supported_activation(x: Tensor) -> bool:
     """Tell whether the kernels take activations: float32 on the CPU, (1, C, N) or channels last (B, C, H, W)."""
@@ -176,7 +198,9 @@ def _test(kernels: Kernels) -> None:
     """Compute cases known by heart; raise `RuntimeError` where a kernel returns something else."""
     weight = torch.tensor([[3.0, -1.0]])
     kernels.step(weight, torch.tensor([[2.0, 2.0]]), 0.5, 0.25)
-    expected, found = [1.0, -1.0], [weight]
+    moved, first, second = torch.tensor([3.0, -1.0]), torch.zeros(2), torch.zeros(2)
+    kernels.adamw_step(moved, torch.tensor([2.0, 2.0]), first, second, (0.5, 0.75), 0.5, 0.0, 0.5, 0.5)
+    expected, found = [1.0, -1.0, 1.25, -0.75, 1.0, 1.0, 1.0, 1.0], [weight, moved, first, second]
     for x in (torch.tensor([[[1.0, 5.0]]]), torch.tensor([1.0, 5.0]).view(2, 1, 1, 1)):
         x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
         y, mean, inverse = kernels.normalize(x, 0.0, True)
