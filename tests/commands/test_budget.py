@@ -180,3 +180,18 @@ def test_of_what_takes_long_a_part_is_timed(monkeypatch):
     speed = estimate.measure(setting, "cpu", 1, 0.05)
     assert speed.step == pytest.approx(1.0 * 60_000 / estimate.IMAGES, rel=0.5)
     assert max(trained) <= (50, estimate.IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ({"kind": "vit", "patch": 3}, "patch: must divide the sides 8x8"),
+        ({"kind": "module", "factory": "torchvision.models.squeezenet1_0"}, "takes no images of 1x8x8"),
+    ],
+)
+def test_a_network_that_its_images_do_not_suit_is_refused_beforehand(model, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = merge_files(SMOKE)
+    config["models"] = {**config["models"], "small": model}
+    with pytest.raises(InputError, match=f"config: models.small: .*{words}"):
+        budget.budgets(Study.read(config))

@@ -76,7 +76,11 @@ def predicted_points(study: Study) -> set[str]:
 
 
 def budgets(study: Study) -> tuple[list[Budget], list[str]]:
-    """Return what every training of a study takes, and the points whose data set's sizes are not known yet."""
+    """Return what every training of a study takes, and the points whose data set's sizes are not known yet.
+
+    Raises:
+        InputError: for a network that cannot be trained on its images.
+    """
     from intrinsic_lr.models.ensemble import build
 
     build_once = cache(build)
@@ -88,7 +92,11 @@ def budgets(study: Study) -> tuple[list[Budget], list[str]]:
             unknown.append(name)
             continue
         spec = ModelSpec.from_config(study.config["models"][training.point.model])
-        found.append(_budget(training, build_once(spec, sizes.shape, sizes.classes), sizes, name in predicted))
+        try:
+            model = build_once(spec, sizes.shape, sizes.classes)
+        except InputError as error:
+            raise InputError(f"config: models.{training.point.model}: {error}") from None
+        found.append(_budget(training, model, sizes, name in predicted))
     return found, unknown
 
 

@@ -203,7 +203,8 @@ def _describe(error: Exception) -> str:
     """Return the kind, the place and the first line of an exception of foreign code."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = str(error).strip().splitlines()
-    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    foreign = frames and frames[-1].filename != __file__
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if foreign else ""
     return f"{type(error).__name__}{place}: {lines[0] if lines else 'no message'}"
 
 

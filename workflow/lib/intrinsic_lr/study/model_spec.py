@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from intrinsic_lr.core.errors import InputError, format_os_error
+from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.storage import sha256
 
 _COMMON = {"norm": "batch", "head": "fixed", "affine": False}
@@ -155,6 +155,6 @@ def _module(config: Mapping[str, Any]) -> ModelSpec:
         try:
             checksum = sha256(file)
         except OSError as error:
-            raise InputError(f"file: expected a Python file, got {file!r} ({format_os_error(error)})") from None
+            raise InputError(f"file: expected a Python file, got {file!r} ({error.strerror})") from None
     text = json.dumps(options, sort_keys=True)
     return ModelSpec("module", factory=factory, file=file, sha256=checksum, options=text, normalise=normalise)
