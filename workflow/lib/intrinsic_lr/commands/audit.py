@@ -62,7 +62,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def summary(config: Sequence[Path], folder: Path) -> dict[str, str]:
     """Return Snakemake's word for the status of every file of the config, empty where nothing is to be done."""
-    command = [sys.executable, "-m", "snakemake", "--summary", "--snakefile", str(ROOT / "Snakefile")]
+    # Modules in the working directory are none of Python's.
+    command = [sys.executable, "-P", "-m", "snakemake", "--summary", "--snakefile", str(ROOT / "Snakefile")]
     command += ["--cores", "1", "--directory", str(folder)]
     command += ["--configfile", *map(str, config)] if config else []
     done = subprocess.run(command, capture_output=True, text=True)

@@ -166,7 +166,7 @@ def measure(setting: Setting, device: str, threads: int, seconds: float = SECOND
 def start_seconds() -> float:
     """Return the seconds that a job takes to start."""
     started = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import torch, pandas, pyarrow"], check=True)
+    subprocess.run([sys.executable, "-P", "-c", "import torch, pandas, pyarrow"], check=True)
     return time.perf_counter() - started
 
 
