@@ -11,13 +11,17 @@ import yaml
 
 from intrinsic_lr.claims.shared.spec import ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import findings_table, overall
+from intrinsic_lr.study.experiment import PlannedPoint
 
 _CONFIG = yaml.safe_load((Path(__file__).parents[2] / "config/config.yaml").read_text(encoding="utf-8"))
 ANALYSIS = {"confidence": 0.95, "permutations": 199, "bootstrap": 199}
 
 
 class Point(SimpleNamespace):
-    """A planned point that has no more axes than a test needs."""
+    """A planned point with the axes that a test needs; the others are at their defaults."""
+
+    def __getattr__(self, axis):
+        return getattr(PlannedPoint, axis)
 
     def __getitem__(self, axis):
         return getattr(self, axis)

@@ -14,10 +14,10 @@ from intrinsic_lr.study.points import expand
 DEFAULTS = {"dataset": "digits", "model": "mlp", "batch_size": 32}
 RATES = {"data_order": 0, "lr": 0.1, "intrinsic_lr": 1e-3}
 GRID = [
-    {"schedule": ["constant", "twin", "decay", "twin_of_decay"], "dtype": "float64"},
-    {"schedule": ["constant", "twin", "zero_buffer"], "dtype": "float64", "momentum": 0.9},
-    {"schedule": ["constant", "twin"]},
-    {"schedule": "twin_of_decay", "init_scale": 3},
+    {"schedule": ["constant", "equivalent", "decay", "equivalent_of_decay"], "dtype": "float64"},
+    {"schedule": ["constant", "equivalent", "zero_buffer"], "dtype": "float64", "momentum": 0.9},
+    {"schedule": ["constant", "equivalent"]},
+    {"schedule": "equivalent_of_decay", "init_scale": 3},
 ]
 
 
@@ -25,18 +25,22 @@ POINTS = [
     {**vars(point), "name": point.name, "intrinsic_lr": point.intrinsic_lr}
     for point in expand(grid(*({**RATES, **mapping} for mapping in GRID)), DEFAULTS, "grid")
 ]
-NAMES = {"originals": ["constant", "decay"], "twins": ["twin", "twin_of_decay"], "uncorrected": "zero_buffer"}
+NAMES = {
+    "originals": ["constant", "decay"],
+    "equivalents": ["equivalent", "equivalent_of_decay"],
+    "uncorrected": "zero_buffer",
+}
 SPEC = spec_of("exp_lr_equivalence", {"runs": POINTS}, 3, **NAMES)
 
 
 def test_pairs_differ_in_the_schedule_alone():
     found = [(kind, a["schedule"], b["schedule"], a["momentum"], a["dtype"]) for kind, a, b in claim.pairs(SPEC)]
     assert found == [
-        (EXACT, "constant", "twin", 0, "float64"),
-        (EXACT, "decay", "twin_of_decay", 0, "float64"),
-        (EXACT, "constant", "twin", 0.9, "float64"),
+        (EXACT, "constant", "equivalent", 0, "float64"),
+        (EXACT, "decay", "equivalent_of_decay", 0, "float64"),
+        (EXACT, "constant", "equivalent", 0.9, "float64"),
         (UNCORRECTED, "constant", "zero_buffer", 0.9, "float64"),
-        (ROUNDED, "constant", "twin", 0, "float32"),
+        (ROUNDED, "constant", "equivalent", 0, "float32"),
     ]
 
 
@@ -50,7 +54,7 @@ def synthetic(exact=1e-14, rounded=1e-4, uncorrected=0.04):
             for step in (1, 10, 100):
                 value = largest * step / 100 / (1 + replicate)
                 named = {"kind": kind, "point": a["name"], "partner": b["name"], "schedule": a["schedule"]}
-                named |= {"twin": b["schedule"], "momentum": a["momentum"], "dtype": a["dtype"]}
+                named |= {"equivalent": b["schedule"], "momentum": a["momentum"], "dtype": a["dtype"]}
                 rows.append({**named, "step": step, "replicate": replicate, "directions": value, "logits": value})
     return pd.DataFrame(rows)
 
@@ -98,7 +102,10 @@ def test_few_rows_can_decide(rows, value, expected):
 
 
 def test_schedules_that_the_settings_name_and_no_experiment_holds_are_missing():
-    more = {"twins": [*NAMES["twins"], "twin_of_warmup"], "originals": [*NAMES["originals"], "warmup"]}
+    more = {
+        "equivalents": [*NAMES["equivalents"], "equivalent_of_warmup"],
+        "originals": [*NAMES["originals"], "warmup"],
+    }
     findings = EXAMPLE.judged(spec=replace(SPEC, settings=NAMES | more))
     assert list(findings["verdict"]) == ["inconclusive"] * 2 + ["rejected"] * 2
 

@@ -16,15 +16,15 @@ MOMENTUM = [{**point, "name": f"{point['name']}-0.9", "momentum": 0.9} for point
 REPLICATES = 16
 
 
-def table(rest=1.0, rate=1.0, turning=1.0):
-    """Return a table whose rest, rate and angles are multiples of what the theory says."""
+def table(equilibrium=1.0, rate=1.0, turning=1.0):
+    """Return a table whose equilibrium, rate and angles are multiples of what the theory says."""
     generator = np.random.default_rng(0)
     parts = []
     for intrinsic_lr in (0.032, 0.01, 0.001):
         base = {"point": f"p{intrinsic_lr}", "lr": 0.1, "weight_decay": intrinsic_lr / 0.1, "momentum": 0.0,
                 "intrinsic_lr": intrinsic_lr, "schedule": "constant", "init_scale": 1.0}  # fmt: skip
         noise = generator.normal(3, 0.1, REPLICATES)
-        gamma = rest * noise / (2 * intrinsic_lr) * generator.normal(1, 0.05, REPLICATES)
+        gamma = equilibrium * noise / (2 * intrinsic_lr) * generator.normal(1, 0.05, REPLICATES)
         for part, factor in ((claim.REST, 1), (claim.EARLY, 50)):
             rows = {"gamma": gamma * factor, "noise": noise, "effective_lr": (gamma * factor) ** -0.5}
             parts.append(pd.DataFrame({**base, "part": part, "replicate": range(REPLICATES), **rows}))
@@ -67,7 +67,12 @@ def test_a_rate_too_large_for_the_theory_is_only_shown():
 
 @pytest.mark.parametrize(
     ("key", "value", "words"),
-    [("rest", 1.5, "at rest"), ("rest", 0.6, "at rest"), ("rate", 0.5, "relaxes"), ("turning", 1.3, "turns")],
+    [
+        ("equilibrium", 1.5, "at equilibrium"),
+        ("equilibrium", 0.6, "at equilibrium"),
+        ("rate", 0.5, "relaxes"),
+        ("turning", 1.3, "turns"),
+    ],
 )
 def test_the_verdict_flips_where_the_truth_does(key, value, words):
     for statement, verdict in verdicts(judged(**{key: value})).items():
@@ -92,7 +97,7 @@ def test_replicates_that_are_not_finite_are_left_out_and_counted():
     frame.loc[frame["replicate"] == 3, MEASURED] = np.nan
     findings = judged(frame)
     assert EXAMPLE.overall(frame) == "reproduced"
-    assert set(findings.loc[findings["statement"].str.contains("at rest"), "n"]) == {REPLICATES - 1}
+    assert set(findings.loc[findings["statement"].str.contains("at equilibrium"), "n"]) == {REPLICATES - 1}
 
 
 def test_a_replicate_that_diverges_is_blank_from_its_start():
@@ -110,7 +115,7 @@ def test_a_point_that_is_missing_leaves_its_rate_open():
     asked = EXAMPLE.with_points(constant=[*CONSTANT, {**CONSTANT[1], "name": "another"}])
     found = verdicts(judged(spec=asked))
     assert {statement for statement, verdict in found.items() if verdict == "inconclusive"} == {
-        "at rest as predicted, lambda_e 0.01",
+        "at equilibrium as predicted, lambda_e 0.01",
         "first turns as predicted, momentum 0",
         "second turns as predicted, momentum 0",
     }
@@ -119,7 +124,10 @@ def test_a_point_that_is_missing_leaves_its_rate_open():
 def test_a_rate_that_is_missing_leaves_it_open():
     without = judged(table().query("intrinsic_lr != 0.001"))
     assert set(verdicts(without, "control").values()) == {"inconclusive"}
-    for about in ("at rest as predicted, lambda_e 0.001", "relaxes at 4 lambda_e, after a decay: no such run"):
+    for about in (
+        "at equilibrium as predicted, lambda_e 0.001",
+        "relaxes at 4 lambda_e, after a decay: no such run",
+    ):
         assert verdicts(without)[about] == "inconclusive"
 
 

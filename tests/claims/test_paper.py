@@ -50,7 +50,7 @@ def rows_of(claim, judged):
     return table[table["claim"] == claim].set_index("quantity")
 
 
-PASTS = spec("random_pasts", pasts=[point("a"), point("b")])
+PASTS = spec("random_pasts", histories=[point("a"), point("b")])
 
 
 def pasts(accuracies):
@@ -143,8 +143,8 @@ def meeting(p_values, met_at=(810.0, 810.0), epochs=(20, 81, 100, 200)):
 
 SCHEDULES = spec(
     "schedules_same_equilibrium",
-    meeting=[point("a", "mnist", "cnn", lr=0.1), point("b", "mnist", "cnn", lr=0.1)],
-    not_meeting=[point("c", "mnist", "cnn", lr=0.1)],
+    matched_schedules=[point("a", "mnist", "cnn", lr=0.1), point("b", "mnist", "cnn", lr=0.1)],
+    unmatched_schedules=[point("c", "mnist", "cnn", lr=0.1)],
 )
 
 
@@ -189,7 +189,7 @@ def test_descent_tells_when_decay_ends_and_how_many_runs_fitted_before():
 
 # The setting.
 
-E5, E4 = CLAIMS["random_pasts"].paper["end_accuracy"], CLAIMS["schedules_same_equilibrium"].paper["meeting"]
+E5, E4 = CLAIMS["random_pasts"].paper["end_accuracy"], CLAIMS["schedules_same_equilibrium"].paper["common_rate"]
 
 
 @pytest.mark.parametrize(

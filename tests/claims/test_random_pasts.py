@@ -34,7 +34,7 @@ def table(remembered=0.0, at_the_end=0.0):
     return pd.concat([curves, pd.DataFrame(rows)], ignore_index=True)
 
 
-SPEC = spec_of("random_pasts", {"pasts": [{"name": f"point_{i}"} for i in range(1, 6)]})
+SPEC = spec_of("random_pasts", {"histories": [{"name": f"point_{i}"} for i in range(1, 6)]})
 EXAMPLE = Example(claim, SPEC, table, list(claim.QUANTITIES), criteria=5, controls=4)
 judged = EXAMPLE.judged
 

@@ -37,7 +37,7 @@ def forgetting(time):
 
 
 def world(left=forgetting, apart=5):
-    """Return inputs where the share `left(steps since the meeting)` of the past is left; before it, all."""
+    """Return inputs where the share `left(steps since they meet)` of the past is left; before it, all."""
 
     def distribution(of, step):
         past = dirichlet(1, list(TIMELINES).index(of.schedule))
@@ -49,7 +49,7 @@ def world(left=forgetting, apart=5):
         for seed, name in enumerate(TIMELINES)
     }
     records = {name: recorded(rates) for name, rates in TIMELINES.items()}
-    experiments = {"not_meeting": [points.pop("apart")], "meeting": list(points.values())}
+    experiments = {"unmatched_schedules": [points.pop("apart")], "matched_schedules": list(points.values())}
     return SimulatedData(distribution, "schedules_same_equilibrium", experiments, records=records)
 
 
@@ -98,7 +98,7 @@ def test_a_fourth_that_ends_alike_is_not_rejected():
 def seeded(*names, **axes):
     """Return a forgetting world with some axes of these points changed."""
     inputs = world()
-    for of in inputs.spec.experiments["meeting"].points:
+    for of in inputs.spec.experiments["matched_schedules"].points:
         if of.name in names:
             vars(of).update(axes)
     return inputs
@@ -138,7 +138,7 @@ def test_p_values_are_uniform_for_independent_sides_and_not_for_paired_ones(comm
 
     def run(side, index):
         seed = index if common else f"{side}{index}"
-        return "meeting", point(f"{side}{index}", 0.1, [1], init_seed=seed, init_sharing="independent")
+        return "matched_schedules", point(f"{side}{index}", 0.1, [1], init_seed=seed, init_sharing="independent")
 
     rows = compare_points(inputs, [("null", run("a", i), run("b", i), [(1, 1)]) for i in range(150)])
     assert set(rows["paired"]) == {common}
@@ -148,7 +148,7 @@ def test_p_values_are_uniform_for_independent_sides_and_not_for_paired_ones(comm
         first = rows.head(1)
         within_margin = partial(sameness.test_within_margin, margin=0.1)
         for test in (sameness.test_exchangeable, within_margin):
-            (found,) = test(inputs.spec.criterion, first, lambda row: "one", lambda row: ["meeting"])
+            (found,) = test(inputs.spec.criterion, first, lambda row: "one", lambda row: ["matched_schedules"])
             assert found.verdict == "inconclusive"
             assert "share their initial weights" in found.statement
 
@@ -185,11 +185,13 @@ def test_a_pair_that_never_meets_or_too_late_is_inconclusive_and_no_control(rate
 @pytest.mark.parametrize(("told", "controls"), [("a schedule that does not meet", 1), ("before", 4)])
 def test_controls_without_their_schedule_or_checkpoint_are_inconclusive(told, controls):
     inputs = world()
-    meeting, apart = (inputs.spec.experiments[role].points for role in ("meeting", "not_meeting"))
+    matched, apart = (
+        inputs.spec.experiments[role].points for role in ("matched_schedules", "unmatched_schedules")
+    )
     if controls == 1:
         apart.clear()
     else:
-        for of in meeting + apart:
+        for of in matched + apart:
             of.steps = [110, 500]
     _, findings = judged(inputs)
     missing = findings[findings["statement"].str.contains(told)]
@@ -199,10 +201,10 @@ def test_controls_without_their_schedule_or_checkpoint_are_inconclusive(told, co
 
 def test_a_single_schedule_and_unlike_checkpoints_are_clear_mistakes():
     inputs = world(lambda time: 0.0)
-    inputs.spec.experiments["not_meeting"].points[0].steps = [50, 500]
+    inputs.spec.experiments["unmatched_schedules"].points[0].steps = [50, 500]
     with pytest.raises(InputError, match="checkpoints and length of early and apart"):
         claim.measure(inputs)
     inputs = world(lambda time: 0.0)
-    del inputs.spec.experiments["meeting"].points[1:]
-    with pytest.raises(InputError, match=r"experiment meeting: .* two schedules"):
+    del inputs.spec.experiments["matched_schedules"].points[1:]
+    with pytest.raises(InputError, match=r"experiment matched_schedules: .* two schedules"):
         claim.measure(inputs)

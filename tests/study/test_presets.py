@@ -128,7 +128,7 @@ def test_between_them_the_two_files_ask_every_claim():
     [("mnist", 81, 468), ("fashion_mnist", 81, 468), ("mnist_small", 6, 125), ("fashion_mnist_small", 6, 125)],
 )
 def test_three_schedules_meet_at_one_epoch_and_a_fourth_does_not(name, epoch, steps_per_epoch):
-    selected = study(name).experiments["meeting"]
+    selected = study(name).experiments["matched_schedules"]
     timelines = [study(name).trainings[point.name].timeline for point in selected.points]
     meeting, last = epoch * steps_per_epoch, timelines[0].steps - 1
     assert len(intrinsic_rates(timelines, meeting - 1)) > 1
@@ -145,7 +145,7 @@ def test_three_schedules_meet_at_one_epoch_and_a_fourth_does_not(name, epoch, st
         assert meeting in steps
         assert sum(step < meeting for step in steps) >= 3
         assert sum(step > meeting for step in steps) >= 6
-    (other,) = study(name).experiments["not_meeting"].points
+    (other,) = study(name).experiments["unmatched_schedules"].points
     (apart,) = map(float, intrinsic_rates([study(name).trainings[other.name].timeline], last))
     assert apart == pytest.approx(10 * rate)
     assert other.steps == steps
@@ -237,7 +237,7 @@ def test_every_equivalent_that_the_claim_names_is_trained_in_float64(name):
     settings = merged(name)["claims"]["exp_lr_equivalence"]["settings"]
     points = [point for point in study(name).experiments["exp_lr"].points if point.dtype == "float64"]
     plain, momentum = ({p.schedule for p in points if (p.momentum > 0) == with_it} for with_it in (False, True))
-    wanted = {*settings["originals"], *settings["twins"]}
+    wanted = {*settings["originals"], *settings["equivalents"]}
     assert plain == wanted
     assert momentum == wanted | {settings["uncorrected"]}
     assert len({point.data_order for point in points}) == 1

@@ -295,7 +295,7 @@ class TestClaims:
     @pytest.mark.parametrize(
         ("claim", "key", "value", "words"),
         [
-            ("exp_lr_equivalence", "twins", ["constant"], ["expected 2", "originals", "got 1"]),
+            ("exp_lr_equivalence", "equivalents", ["constant"], ["expected 2", "originals", "got 1"]),
             ("equilibrium_time", "equilibrium", 0.123, ["one of levels", "got 0.123"]),
         ],
     )

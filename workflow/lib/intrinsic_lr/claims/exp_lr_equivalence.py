@@ -20,7 +20,7 @@ from intrinsic_lr.study.experiment import PlannedPoint
 
 EXACT, ROUNDED, UNCORRECTED = "exact", "rounded", "uncorrected"
 """Kinds of pairs: in float64, in a coarser dtype, and with a momentum buffer that starts at zero (the control)."""
-_PAIR = ["kind", "schedule", "twin", "dtype", "momentum"]
+_PAIR = ["kind", "schedule", "equivalent", "dtype", "momentum"]
 
 
 def measure(data: ClaimData) -> pd.DataFrame:
@@ -33,7 +33,7 @@ def measure(data: ClaimData) -> pd.DataFrame:
         a, b = (data.ensemble("runs", point) for point in (original, partner))
         found = deviations(a, b, original.steps, dataset)
         named = {"kind": kind, "point": original.name, "partner": partner.name}
-        named |= {"schedule": original.schedule, "twin": partner.schedule}
+        named |= {"schedule": original.schedule, "equivalent": partner.schedule}
         named |= {axis: getattr(original, axis) for axis in ("dtype", "momentum", "lr", "intrinsic_lr")}
         parts.append(found.assign(**named)[[*named, *found.columns]])
     if not parts:
@@ -44,11 +44,11 @@ def measure(data: ClaimData) -> pd.DataFrame:
 def pairs(spec: ClaimSpec) -> Iterator[tuple[str, PlannedPoint, PlannedPoint]]:
     """Yield the pairs (kind, original, equivalent) of points that differ in their schedule alone.
 
-    The settings `originals` and `twins` name the schedules that belong together, `uncorrected` the equivalent of
-    the first original whose momentum buffer starts at zero.
+    The settings `originals` and `equivalents` name the schedules that belong together, `uncorrected` the
+    equivalent of the first original whose momentum buffer starts at zero.
     """
     settings, points = spec.settings, spec.points("runs")
-    partners = list(zip(settings["originals"], settings["twins"], strict=True))
+    partners = list(zip(settings["originals"], settings["equivalents"], strict=True))
     partners.append((settings["originals"][0], settings["uncorrected"]))
     for a, b in product(points, points):
         if (a.schedule, b.schedule) in partners and differing_axes(a, b) == ["schedule"]:
@@ -64,8 +64,12 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     """
     settings, planned = spec.settings, list(pairs(spec))
     for kind, words, named in (
-        (EXACT, "In float64 a schedule with weight decay and its twin agree", settings["twins"]),
-        (UNCORRECTED, "A twin whose momentum buffer starts at zero agrees", [settings["uncorrected"]]),
+        (
+            EXACT,
+            "In float64 a schedule with weight decay and its exponential equivalent agree",
+            settings["equivalents"],
+        ),
+        (UNCORRECTED, "An equivalent whose momentum buffer starts at zero agrees", [settings["uncorrected"]]),
     ):
         there = [partner.schedule for found, _, partner in planned if found == kind]
         for quantity, statistic in EQUIVALENCE.items():

@@ -178,10 +178,10 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
         if 4 * response.rate * response.since[-1] < relaxed:
             continue
         followed = True
-        statement = f"{name}: ends nearer to F8's rest, for constant noise, than to no response"
+        statement = f"{name}: ends nearer to F8's equilibrium, for constant noise, than to no response"
         rise = spec.bootstrap(response.rise, n, "rise", response.name)
-        allowed = Range(1 / limits["rest"], limits["rest"])
-        yield spec.criterion(statement, "final effective LR / F8's rest", rise, "decay", allowed=allowed)
+        allowed = Range(1 / limits["equilibrium"], limits["equilibrium"])
+        yield spec.criterion(statement, "final effective LR / F8's equilibrium", rise, "decay", allowed=allowed)
         wrong = {"predicted with the rate lambda_e in place of 4 lambda_e": {"rate": 1.0}}
         if not np.isclose(response.k_lr, response.k_decay):
             wrong["predicted as if the other rate had decayed"] = {"jump": response.k_decay}
@@ -193,7 +193,7 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
             statement = f"{point.schedule.replace('_', ' ')}: no replicate with a response"
             yield spec.criterion(statement, _DEVIATION, NOTHING, "decay", allowed=course)
     if not followed:
-        statement = "a wrong prediction: no response was followed to its rest"
+        statement = "a wrong prediction: no response was followed to its equilibrium"
         yield spec.control(statement, _DEVIATION, NOTHING, "decay", allowed=course)
 
 

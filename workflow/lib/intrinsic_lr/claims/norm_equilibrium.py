@@ -16,7 +16,7 @@ from intrinsic_lr.stats.relaxation import RelaxationFit, integrated_gamma, thinn
 from intrinsic_lr.stats.theory import angular_update, equilibrium_effective_lr
 from intrinsic_lr.study.experiment import PlannedPoint
 
-REST, EARLY, ANGLE, COURSE = "rest", "early", "angle", "course"
+REST, EARLY, ANGLE, COURSE = "equilibrium", "early", "angle", "course"
 """Kinds of rows: means over the equilibrium, over the beginning, angles of layers, relaxing curves."""
 EARLY_SHARE = 0.1
 """The control looks at this share of a run, from its start."""
@@ -95,7 +95,7 @@ def _course(trace: pd.DataFrame, followed: float) -> pd.DataFrame:
 
 def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     """Compare the equilibrium with F5, the relaxation with 4 lambda_e, and the angles with their formula."""
-    rest, rate, angle = (Range.about(1, spec.thresholds[key]) for key in ("rest", "rate", "angle"))
+    equilibrium, rate, angle = (Range.about(1, spec.thresholds[key]) for key in ("equilibrium", "rate", "angle"))
     largest = spec.settings["largest_intrinsic_lr"] * (1 + 1e-9)
     points = [point for role in ("constant", "momentum") for point in spec.points(role)]
     points = [point for point in points if point.intrinsic_lr <= largest]
@@ -105,8 +105,10 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     for intrinsic_lr in rates:
         rows = _of_points(_part(slow, REST), [point for point in resting if point.intrinsic_lr == intrinsic_lr])
         for statistic in (_GAMMA, _ELR):
-            statement = f"at rest as predicted, lambda_e {intrinsic_lr:.3g}"
-            yield spec.criterion(statement, statistic, _ratio(statistic, rows, spec), "constant", allowed=rest)
+            statement = f"at equilibrium as predicted, lambda_e {intrinsic_lr:.3g}"
+            yield spec.criterion(
+                statement, statistic, _ratio(statistic, rows, spec), "constant", allowed=equilibrium
+            )
     started = set()
     for name, intrinsic_lr, role, gamma, noise, since in courses(slow):
         started.add(role)
@@ -134,8 +136,8 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
         yield spec.control(statement, _ANGLE_WITHOUT, NOTHING, "momentum", allowed=angle)
     early = _of_points(_part(slow, EARLY), [point for point in resting if point.intrinsic_lr == min(rates)])
     for statistic in (_GAMMA, _ELR):
-        statement = f"in the first {EARLY_SHARE:.0%} of the run, far from rest"
-        yield spec.control(statement, statistic, _ratio(statistic, early, spec), "constant", allowed=rest)
+        statement = f"in the first {EARLY_SHARE:.0%} of the run, far from equilibrium"
+        yield spec.control(statement, statistic, _ratio(statistic, early, spec), "constant", allowed=equilibrium)
 
 
 def _of_points(rows: pd.DataFrame, points: Sequence[PlannedPoint]) -> pd.DataFrame:
@@ -211,7 +213,7 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
 
 
 def _draw_equilibria(axes: Axes, table: pd.DataFrame, spec: ClaimSpec, colours: Sequence) -> None:
-    limit = spec.thresholds["rest"]
+    limit = spec.thresholds["equilibrium"]
     axes.axhspan(1 - limit, 1 + limit, color="0.88", lw=0)
     rates = sorted(table.loc[table["part"] == REST, "intrinsic_lr"].unique(), reverse=True)
     control = f"first {EARLY_SHARE:.0%} of the run (control)"

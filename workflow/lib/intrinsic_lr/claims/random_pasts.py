@@ -34,12 +34,12 @@ def measure(data: ClaimData) -> pd.DataFrame:
     The phases are read off the rates: the common one begins where all points have the same, and ends where the
     weight decay is switched off.
     """
-    history = data.history("pasts")
-    begins, ends = phases(data.trace("pasts"))
+    history = data.history("histories")
+    begins, ends = phases(data.trace("histories"))
     common = history[(history["step"] > begins) & (history["step"] <= ends)]
     if common.empty or not (history["step"] > ends).any():
         problem = "schedule: expected logged steps at which all points share their rates after they differed, and "
-        raise data.spec.error("pasts", problem + "some without weight decay after that, got none")
+        raise data.spec.error("histories", problem + "some without weight decay after that, got none")
     stretch = data.spec.settings["stretch"] / common["intrinsic_lr_now"].iloc[-1]
     # A run that is not finite from its first step to its last has no means.
     finite = np.isfinite(history[list(QUANTITIES)]).all(axis=1)
@@ -114,14 +114,14 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
         statistic = f"largest difference between pasts of {log}{QUANTITIES[quantity]}"
         p_value, null = adjusted.get((part, quantity), p_value), f"(p: equal means, analysis of variance{words})"
         decided = {"allowed": Range(high=spec.thresholds[margin]), "p_value": p_value, "null": null}
-        yield ask(statement, statistic, estimate, "pasts", **decided)
+        yield ask(statement, statistic, estimate, "histories", **decided)
 
 
 def _groups(table: pd.DataFrame, part: str, quantity: str, spec: ClaimSpec) -> list[np.ndarray]:
     """Return the replicates of each planned history, whether the table has it or not."""
     rows = table[table["part"] == part]
     values = np.log(rows[quantity]) if quantity in RATIOS else rows[quantity]
-    return [values[rows["point"] == point.name].to_numpy(np.float64) for point in spec.points("pasts")]
+    return [values[rows["point"] == point.name].to_numpy(np.float64) for point in spec.points("histories")]
 
 
 @styled

@@ -32,20 +32,26 @@ def measure(data: ClaimData) -> pd.DataFrame:
     checkpoint, and `epoch` counts passes over the training set.
     """
     spec = data.spec
-    meeting, others = ([(role, point) for point in spec.points(role)] for role in ("meeting", "not_meeting"))
+    matched, others = (
+        [(role, point) for point in spec.points(role)] for role in ("matched_schedules", "unmatched_schedules")
+    )
     pairs = []
-    for part, among in ((MEET, combinations(meeting, 2)), (APART, product(meeting, others))):
+    for part, among in ((MEET, combinations(matched, 2)), (APART, product(matched, others))):
         for (role_a, a), (role_b, b) in among:
             # Two initialisations of one schedule are no pair of schedules.
             if not set(differing_axes(a, b)) - {"init_seed"}:
                 continue
             if a.steps != b.steps or a.length != b.length:
-                raise spec.error("meeting", f"expected the same checkpoints and length of {a.name} and {b.name}")
+                raise spec.error(
+                    "matched_schedules", f"expected the same checkpoints and length of {a.name} and {b.name}"
+                )
             pairs.append((part, (role_a, a), (role_b, b), [(step, step) for step in a.steps]))
     if MEET not in {part for part, *_ in pairs}:
-        raise spec.error("meeting", "expected at least two schedules that reach one intrinsic rate, got none")
+        raise spec.error(
+            "matched_schedules", "expected at least two schedules that reach one intrinsic rate, got none"
+        )
     epochs, rates = set(), {}
-    for role, point in meeting + others:
+    for role, point in matched + others:
         block = data.ensemble(role, point).blocks[0]
         epochs.add(block.record["steps_per_epoch"])
         rates[point.name] = np.array([np.prod(block.plan.timeline.at(step)) for step in range(point.length)])
@@ -55,7 +61,7 @@ def measure(data: ClaimData) -> pd.DataFrame:
         table[f"intrinsic_lr_now_{side}"] = [rates[point][step - 1] for point, step in when]
     table["met_at"] = [met_at(rates[a], rates[b]) for a, b in zip(table["point_a"], table["point_b"], strict=True)]
     parts = [table]
-    for _, point in meeting + others:
+    for _, point in matched + others:
         of_point = rates[point.name]
         # A row for the first step, for every step at which the rate changes, and for the end.
         steps = np.array([0, *(np.flatnonzero(np.diff(of_point)) + 1), len(of_point) - 1])
@@ -96,7 +102,7 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
         yield from test(spec.criterion, met, partial(_at_the_end, words=words), _roles)
         if met.empty:
             statement = f"two schedules that meet: {words}"
-            yield sameness.missing_finding(spec.criterion, statement, statistic, "meeting")
+            yield sameness.missing_finding(spec.criterion, statement, statistic, "matched_schedules")
 
     def earlier(row) -> str:
         end = "which do not meet" if row.part == APART else "just before they meet"
@@ -107,20 +113,25 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     seen = set(zip(before["point_a"], before["point_b"], strict=True))
     for row in met.itertuples():
         if (row.point_a, row.point_b) not in seen:
-            yield missing(earlier(row), sameness.VARIATION, "meeting")
+            yield missing(earlier(row), sameness.VARIATION, "matched_schedules")
     if apart.empty:
-        yield missing("a schedule that does not meet the others", sameness.VARIATION, "meeting", "not_meeting")
+        yield missing(
+            "a schedule that does not meet the others",
+            sameness.VARIATION,
+            "matched_schedules",
+            "unmatched_schedules",
+        )
     if before["excess_share"].notna().any():
         # The margin has to be able to fail: where the histories differ most.
         most = before.loc[[before["excess_share"].idxmax()]]
         yield from within_margin(spec.control, most, lambda row: f"{earlier(row)}: up to the margin", _roles)
     else:
         statement = "the pair that differs most just before it meets: up to the margin"
-        yield missing(statement, sameness.SHARE, "meeting")
+        yield missing(statement, sameness.SHARE, "matched_schedules")
 
 
 def _roles(row) -> list[str]:
-    return ["meeting", "not_meeting"] if row.part == APART else ["meeting"]
+    return ["matched_schedules", "unmatched_schedules"] if row.part == APART else ["matched_schedules"]
 
 
 def _at_the_end(row, words: str) -> str:

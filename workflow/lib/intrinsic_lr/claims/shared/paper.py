@@ -144,7 +144,9 @@ def _of_small_rate(table: pd.DataFrame, spec: ClaimSpec) -> dict[str, Estimate]:
 
 def _of_pasts(table: pd.DataFrame, spec: ClaimSpec) -> dict[str, Estimate]:
     rows = table[(table["part"] == random_pasts.END) & np.isfinite(table["test_accuracy"])]
-    ends = [rows.loc[rows["point"] == point.name, "test_accuracy"].to_numpy() for point in spec.points("pasts")]
+    ends = [
+        rows.loc[rows["point"] == point.name, "test_accuracy"].to_numpy() for point in spec.points("histories")
+    ]
     mean = mean_interval(np.concatenate(ends), spec.confidence)
     return {
         "end_accuracy": (*mean[:3], min(map(len, ends))),
@@ -156,13 +158,13 @@ def _of_matched_schedules(table: pd.DataFrame, spec: ClaimSpec) -> dict[str, Est
     pairs = table[table["part"] == schedules_same_equilibrium.MEET]
     runs = int(pairs[["replicates_a", "replicates_b"]].min(axis=None)) if len(pairs) else 0
     # The last pair whose rates match; a pair whose rates never do leaves nothing to tell.
-    meeting = (pairs["met_at"] * pairs["epoch"] / pairs["step_a"]).max(skipna=False)
+    common_rate = (pairs["met_at"] * pairs["epoch"] / pairs["step_a"]).max(skipna=False)
     # The floor is reached at the first checkpoint from which on the permutation test rejects for no pair.
     above = pairs.loc[~(pairs["p_value"] >= spec.alpha), "epoch"].max()
     epochs = np.sort(pairs["epoch"].unique())
     later = epochs[epochs > above] if above == above else epochs
     first = float(later[0]) if len(later) else np.nan
-    return {"meeting": constant(meeting, runs), "floor": (first, above, first, runs)}
+    return {"common_rate": constant(common_rate, runs), "floor": (first, above, first, runs)}
 
 
 MEASURES = {
