@@ -60,30 +60,30 @@ def _affine(data: ClaimData) -> pd.DataFrame:
 
     from intrinsic_lr.models.ensemble import build
     from intrinsic_lr.models.gradients import gradients
+    from intrinsic_lr.models.optimisers import Rates, sgd
     from intrinsic_lr.stats.geometry import squared_norms
     from intrinsic_lr.study.model_spec import ModelSpec
-    from intrinsic_lr.training.loop import update
-    from intrinsic_lr.training.state import State
 
     spec, point, replicates = data.spec, data.spec.points("exact")[0], data.spec.replicates("exact")
     dataset, model_spec = data.dataset(point.dataset, point.dtype), ModelSpec.from_string(spec.settings["model"])
     model = build(model_spec, tuple(dataset.info["shape"]), len(dataset.info["classes"]))
     seeds = [spec.stream(replicate) for replicate in range(replicates)]
     params = model.initialize(seeds, 1.0, dataset.mean.dtype, stream_seed(spec.seed, "head"))
-    state = State.of_params({name: value.to(dataset.mean.device) for name, value in params.items()})
+    params = {name: value.to(dataset.mean.device) for name, value in params.items()}
     generator = torch.Generator().manual_seed(spec.stream("batches"))
     parts = []
     for step in range(1, int(spec.settings["steps"]) + 1):
-        before = squared_norms(state.params, {"all": model.trainable})["all"]
-        _, found = gradients(model, state.params, *dataset.draw(replicates, point.batch_size, generator))
-        update(state, found, point.lr, point.weight_decay, 0.0)
-        after, gradient = (squared_norms(of, {"all": model.trainable})["all"] for of in (state.params, found))
+        before = squared_norms(params, {"all": model.trainable})["all"]
+        _, found = gradients(model, params, *dataset.draw(replicates, point.batch_size, generator))
+        rates = Rates(step, point.lr, point.weight_decay)
+        sgd([params[name] for name in found], list(found.values()), {}, rates, momentum=0.0, nesterov=False)
+        after, gradient = (squared_norms(of, {"all": model.trainable})["all"] for of in (params, found))
         residual = norm_recursion_residual(before, after, point.lr, point.weight_decay, gradient * before)
         columns = {"step": step, "replicate": range(replicates), "residual": residual.cpu().numpy()}
         parts.append(pd.DataFrame(columns))
     named = {"part": AFFINE, "role": "exact", "schedule": "constant", "dtype": point.dtype, "momentum": 0.0}
-    rates = {"lr": point.lr, "intrinsic_lr": point.intrinsic_lr, "point": f"{point.name}-affine"}
-    return pd.concat(parts, ignore_index=True).assign(**named, **rates)
+    named |= {"lr": point.lr, "intrinsic_lr": point.intrinsic_lr, "point": f"{point.name}-affine"}
+    return pd.concat(parts, ignore_index=True).assign(**named)
 
 
 def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
