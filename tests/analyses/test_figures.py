@@ -18,6 +18,7 @@ from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.figures import style
 from intrinsic_lr.figures.style import Look
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
+from projects import run
 
 
 @pytest.fixture(autouse=True)
@@ -157,6 +158,28 @@ def test_another_look_gives_the_same_bytes_twice_and_another_size(look, tmp_path
     assert b"Norm of the weights" in svg
     assert b"/FontFile2" in pdf
     assert b"/Type3" not in pdf
+
+
+OWN_STYLE = {
+    "text.usetex": True, "font.size": 30, "lines.linewidth": 9, "axes.facecolor": "red", "savefig.bbox": "tight",
+    "svg.fonttype": "path", "legend.frameon": True, "axes.spines.top": False, "image.cmap": "jet",
+}  # fmt: skip
+
+
+def test_a_users_style_changes_no_figure(tmp_path):
+    expected = saved(tmp_path, draw_curves(curves(), EXPERIMENT, 0.95))
+    with plt.rc_context(OWN_STYLE):
+        assert saved(tmp_path, draw_curves(curves(), EXPERIMENT, 0.95)) == expected
+
+
+@pytest.mark.workflow
+def test_figures_of_a_notebooks_terminal_are_drawn_into_files(project):
+    figure = project / "results/figures/grid_smoke_grid.svg"
+    before = figure.read_bytes()
+    (project / "matplotlibrc").write_text("font.size: 30\ntext.usetex: True\n")
+    backend = "module://matplotlib_inline.backend_inline"
+    run(project, "--force", "results/figures/grid_smoke_grid.svg", MPLBACKEND=backend)
+    assert figure.read_bytes() == before
 
 
 def shown_texts(figure):

@@ -79,3 +79,11 @@ def test_the_loss_of_guessing_depends_on_the_number_of_classes():
     loss = np.full(40, 0.6)
     assert regime(loss, classes=2) == DIVERGED
     assert regime(loss, classes=10) == CHAOTIC
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [([1, 0.5], CONVERGING), ([1, 0.5, 0.5], CHAOTIC), ([0.5], None), ([2.3], DIVERGED), ([1, np.nan], DIVERGED)],
+)
+def test_few_losses_are_compared_one_by_one(loss, expected):
+    assert regime(loss, classes=10) == expected

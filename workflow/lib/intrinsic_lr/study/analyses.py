@@ -73,13 +73,13 @@ SHOWN: Mapping[str, str] = MappingProxyType(
         "the dotted line of its rate.",
     }
 )
-"""What each figure shows, and what to see in it."""
+"""What each figure shows, and what to see in it: the beginning of its caption."""
 
 
 def caption(experiment: Experiment, analysis: str, *figures: str) -> str:
     """Return what stands below some figures of an analysis, or all: what they show, and of which points."""
     spec = ANALYSES[analysis]
-    shown = [SHOWN[figure] for figure in figures or spec.figures]
+    shown = [SHOWN[figure] for figure in figures or spec.figures if figure in SHOWN]
     return " ".join([*shown, experiment.caption(spec.first_only)])
 
 
