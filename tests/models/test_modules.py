@@ -38,7 +38,8 @@ def vgg(classes=5):
 class Mixed(nn.Module):
     def __init__(self):
         super().__init__()
-        self.convolution = nn.Conv2d(3, 4, 3, groups=1)
+        self.images = nn.BatchNorm2d(3)
+        self.convolution = nn.Conv2d(3, 4, 3)
         self.depthwise = nn.Conv2d(4, 8, 3, groups=4, bias=False)
         self.norm = nn.BatchNorm2d(8, affine=False, eps=1e-3)
         self.features = nn.BatchNorm1d(8)
@@ -47,7 +48,7 @@ class Mixed(nn.Module):
         self.register_buffer("weights", torch.linspace(0, 1, 16).view(4, 4))
 
     def forward(self, x):
-        x = torch.relu(self.norm(self.depthwise(self.convolution(x))))
+        x = torch.relu(self.norm(self.depthwise(self.convolution(self.images(x)))))
         return self.head(self.layer(self.features(x.mul(self.weights).sum(dim=(2, 3)))))
 """
 TORCHVISION = "torchvision.models."

@@ -1,8 +1,7 @@
 """R members of any module as one program: `torch.func.vmap` over `functional_call`.
 
-What the module's own code does is vectorised by vmap. Convolutions and batch norms are put together by hand, as
-one convolution of R groups and one norm of R * C channels: activations then lie in memory as those of
-`models.replicated`, which is faster, and a batch norm's statistics come from outside.
+What the module's own code does is vectorised by vmap. Batch norms are put together by hand as one norm of R * C
+channels, as in `models.replicated`: their statistics come from outside.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,7 +9,6 @@ from copy import deepcopy
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -26,8 +24,6 @@ class VmappedProgram:
     def __init__(self, network: nn.Module) -> None:
         self.network, self._pass = without_numbers(network).train(), Pass()
         for name, layer in list(self.network.named_modules()):
-            if type(layer) is nn.Conv2d and layer.padding_mode == "zeros":
-                self.network.set_submodule(name, _Conv2d(layer, name, self._pass))
             if isinstance(layer, Norm) and layer.kind == "batch":
                 self.network.set_submodule(name, _BatchNorm(layer, name, self._pass))
             if isinstance(layer, nn.AdaptiveAvgPool2d) and layer.output_size in (1, (1, 1)):
@@ -35,7 +31,8 @@ class VmappedProgram:
 
     def __call__(self, params: Mapping[str, Tensor], images: Tensor, normalizer: Normalizer) -> Tensor:
         """Return logits (R, B, K) for images (R, B, C, H, W), or (B, C, H, W) shared by all members."""
-        self._pass.normalizer, like = normalizer, next(iter(params.values()))
+        like = next(iter(params.values()))
+        self._pass.members, self._pass.normalizer = len(like), normalizer
         buffers = {
             name: value.to(like.device, like.dtype if value.is_floating_point() else value.dtype)
             for name, value in self.network.named_buffers()
@@ -56,46 +53,6 @@ def without_numbers(network: nn.Module) -> nn.Module:
     return deepcopy(network, empty)
 
 
-class _OfAllMembers(torch.autograd.Function):
-    """Calls, from within vmap, a function of the tensors of all members.
-
-    The function gets tensors (R, ...), those that all members share with R = 1, and returns a tensor (R, ...).
-    """
-
-    @staticmethod
-    def forward(compute: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-        return compute(*(tensor.unsqueeze(0) for tensor in tensors)).squeeze(0)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], compute: Callable[..., Tensor], *tensors: Tensor) -> Any:
-        placed = zip(tensors, in_dims[1:], strict=True)
-        return compute(*(t.unsqueeze(0) if dim is None else t.movedim(dim, 0) for t, dim in placed)), 0
-
-
-class _Conv2d(Replicated):
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the member's convolution of activations (B, C, H, W)."""
-        parameters = [value for value in (self.weight, getattr(self, "bias", None)) if value is not None]
-        return _OfAllMembers.apply(self._convolve, x, *parameters)
-
-    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        (layer,), members = self.plain, len(weight)
-        if layer.groups > 1 and len(x) < members:
-            x = x.expand(members, *x.shape[1:])
-        x = _fold(x)
-        if x.device.type == "cpu":
-            x = x.contiguous(memory_format=torch.channels_last)
-        # Images that all members share meet one plain convolution.
-        groups = layer.groups * (members if x.shape[1] == members * layer.in_channels else 1)
-        bias = None if bias is None else bias.flatten()
-        y = F.conv2d(x, weight.flatten(0, 1), bias, layer.stride, layer.padding, layer.dilation, groups)
-        return _unfold(y, members)
-
-
 class _BatchNorm(Replicated):
     def forward(self, x: Tensor) -> Tensor:
         """Return the member's normalised activations (B, C, ...)."""
@@ -107,14 +64,26 @@ class _BatchNorm(Replicated):
         return torch.relu(y) if layer.rectify else y
 
     def _normalize(self, x: Tensor) -> Tensor:
+        """Return the normalised activations of all members, (R, B, C, ...)."""
         (layer,) = self.plain
-        return _unfold(self.run.normalizer(self.name, _fold(x), False, layer.eps), len(x))
+        x = x.expand(self.run.members, *x.shape[1:]).movedim(0, 1).flatten(1, 2)
+        y = self.run.normalizer(self.name, x, False, layer.eps)
+        return y.unflatten(1, (self.run.members, -1)).movedim(1, 0)
 
 
-def _fold(x: Tensor) -> Tensor:
-    """Return activations (R, B, C, ...) as (B, R * C, ...)."""
-    return x.movedim(0, 1).flatten(1, 2)
+class _OfAllMembers(torch.autograd.Function):
+    """Calls, from within vmap, a function of all members' activations."""
 
+    @staticmethod
+    def forward(compute: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """Return what is computed of activations that all members share: of the images themselves."""
+        return compute(x.unsqueeze(0))[0]
 
-def _unfold(x: Tensor, members: int) -> Tensor:
-    return x.unflatten(1, (members, -1)).movedim(1, 0)
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep nothing: images have no gradient, and what vmap computes knows its own."""
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], compute: Callable[[Tensor], Tensor], x: Tensor) -> Any:
+        """Return what is computed of each member's activations, and the axis of the members."""
+        return compute(x.movedim(in_dims[1], 0)), 0
