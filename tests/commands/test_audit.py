@@ -1,5 +1,6 @@
 """The audit of a results folder: clean as it was made, and every defect named with what repairs it."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -117,6 +118,21 @@ def test_every_foreign_file_is_named(project, asked, study):
     what = "foreign, no job of the workflow wrote it; repair with"
     assert sorted(faults) == [f"{path}: {what} `rm {shlex.quote(path)}`" for path in paths]
     assert counts.endswith("0 stale, 0 missing, 0 damaged, 4 foreign")
+
+
+def test_a_name_forges_no_line_and_a_pipe_is_not_waited_for(tmp_path, monkeypatch, capsys):
+    touch(tmp_path / "results/\x1b[31m\n5 results of the config: all clean")
+    os.mkfifo(tmp_path / "results/pipe")
+    (tmp_path / "results/logs").mkdir()
+    (tmp_path / "results/logs/job.log").write_text(f"wrote results/pipe sha256 {'0' * 64}\n")
+    os.mkfifo(tmp_path / "results/logs/pipe.log")
+    monkeypatch.setattr(audit, "summary", lambda *_: {})
+    with pytest.raises(SystemExit):
+        audit.main(["--config", *map(str, CONFIG), "--directory", str(tmp_path)])
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert r"results/\x1b[31m\n5 results of the config: all clean: foreign" in shown
+    assert "0 results of the config: 0 stale" in shown.splitlines()[-1]
 
 
 def rewrite(project, path, **changes):

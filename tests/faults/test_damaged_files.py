@@ -1,6 +1,7 @@
 """Every kind of file, damaged in every way: its reader names it in one line, with the command that repairs it."""
 
 import json
+import os
 import random
 import re
 import shutil
@@ -162,10 +163,54 @@ def test_a_flipped_bit_of_json_is_named_or_means_nothing(study, kind):
         assert path.name in line if line else {key: found[key] for key in stated} == stated
 
 
-def test_json_without_a_checksum_is_read(tmp_path):
-    """Results of before there were checksums in JSON stay good."""
-    (tmp_path / "old.json").write_text(json.dumps({"a": 1}))
-    assert storage.read_json(tmp_path / "old.json") == {"a": 1}
+FORMS = {
+    "empty": b"{}",
+    "list": b"[]",
+    "nested": b"[" * 200_000,
+    "no UTF-8": b'{"a": "\xff"}',
+    "no checksum": None,
+}
+
+
+@pytest.mark.parametrize("kind", [kind for kind, (name, _) in KINDS.items() if name.endswith("json")])
+@pytest.mark.parametrize("form", FORMS)
+def test_json_of_another_form_is_named(study, kind, form):
+    path = place(study, kind, 0)
+    without = json.dumps(storage.read_json(path)).encode()
+    path.write_bytes(FORMS[form] or without)
+    refused(KINDS[kind][1], study, path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pipe_in_place_of_a_file_is_named_and_not_waited_for(study, kind):
+    path = place(study, kind, 0)
+    path.unlink()
+    os.mkfifo(path)
+    refused(KINDS[kind][1], study, path)
+
+
+@pytest.mark.parametrize("kind", ["run.json", "extract.json", "description"])
+@pytest.mark.parametrize("value", [None, [], "text", {"a": 1}])
+def test_the_form_of_a_record_is_checked_before_its_meaning(study, kind, value):
+    """Of one whose checksum is right; each entry that a reader needs is missing (None) or something else."""
+    path, read = place(study, kind, 0), KINDS[kind][1]
+    stated = storage.read_json(path)
+    needed = {"run.json": ("plan", "data", "sha256"), "extract.json": ("checkpoints", "sha256")}
+    for key in needed.get(kind, ("classes", "sha256", "mean", "std")):
+        changed = {**stated, key: value}
+        storage.write_json(path, {name: entry for name, entry in changed.items() if entry is not None})
+        refused(read, study, path)
+
+
+def test_a_block_of_another_training_is_not_averaged_in(study):
+    """Each by its own is whole; the seed of the study, where it is known, has to be that of both."""
+    other = plan(model={"kind": "mlp", "width": 4}, checkpoints=(0, 4, STEPS), replicates=(2, 4), seed=1)
+    train.main(train_words(other, files(study), study / BLOCKS[1]))
+    refused(lambda study: ensemble(study), study, study / BLOCKS[1] / runs.RUN)
+    folders = [study / BLOCKS[0]]
+    assert open_ensemble(folders, 2, seed=0).replicates == 2
+    with pytest.raises(InputError, match=r"block_0000/run\.json: trained with seed 0, expected 1; repair with"):
+        open_ensemble(folders, 2, seed=1)
 
 
 def test_nothing_of_a_damaged_block_is_averaged_in(study):

@@ -1,14 +1,12 @@
 """Weights and labels of single replicates, read from disk in parts."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
 
 from intrinsic_lr.core.block_files import CHECKPOINTS, EXTRACT, PREDICTIONS, RUN, step_file
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.core.storage import write_tensors
+from intrinsic_lr.core.storage import write_json, write_tensors
 from intrinsic_lr.runs.ensembles import open_ensemble
 from intrinsic_lr.runs.trajectories import label_trajectory, trajectory
 from plans import plan, timeline
@@ -39,9 +37,9 @@ def ensemble(tmp_path):
             model={"kind": "mlp", "width": 6}, replicates=replicates, checkpoints=STEPS,
             timeline=timeline((200, 0.1, 0.1)),
         )  # fmt: skip
-        data = {"shape": [1, 4, 4], "classes": 3, "sha256": "0"}
-        (folder / RUN).write_text(json.dumps({"plan": planned.to_dict(), "data": data, "sha256": sums}))
-        (folder / EXTRACT).write_text(json.dumps({"checkpoints": sums, "sha256": extracted}))
+        data = {"name": "d", "shape": [1, 4, 4], "classes": 3, "sha256": "0"}
+        write_json(folder / RUN, {"plan": planned.to_dict(), "data": data, "sha256": sums})
+        write_json(folder / EXTRACT, {"checkpoints": sums, "sha256": extracted})
         folders.append(folder)
     return open_ensemble(folders, 5)
 

@@ -1,6 +1,7 @@
 """Config files: plain data alone, and how one changes another."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,12 @@ def test_a_file_that_is_no_plain_data_is_refused_in_one_line(tmp_path, monkeypat
     assert "mine.yaml" in str(refused.value)
     assert str(refused.value).isprintable()
     assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(InputError, match=r"config: 'pipe.yaml' cannot be read \(it is a pipe\)"):
+        read_file(tmp_path / "pipe.yaml")
 
 
 def test_aliases_anchors_merged_keys_and_decimal_numbers_are_data(tmp_path):

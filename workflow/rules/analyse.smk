@@ -27,6 +27,7 @@ for analysis, spec in ANALYSES.items():
             analysis=analysis,
             experiment=lambda w: STUDY.describe(w.experiment),
             settings={name: SETTINGS[name] for name in spec.settings},
+            seed=config["seed"],
             code=code("analysis.py", f"intrinsic_lr.analyses.{analysis}"),
         script:
             "../scripts/analysis.py"

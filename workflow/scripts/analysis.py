@@ -11,7 +11,8 @@ with (
     leased(snakemake.resources.device, snakemake.config["jobs_per_device"]) as device,
 ):
     params = snakemake.params
-    data = AnalysisData.read(params.experiment, snakemake.input, params.settings, device, snakemake.threads)
+    files, threads = snakemake.input, snakemake.threads
+    data = AnalysisData.read(params.experiment, files, params.settings, device, threads, params.seed)
     tables = import_module(f"intrinsic_lr.analyses.{params.analysis}").measure(data)
     for name, file in snakemake.output.items():
         write_table(with_axes(tables[name], data.experiment.points), file)

@@ -47,12 +47,17 @@ class AnalysisData:
 
     @staticmethod
     def read(
-        experiment: str, files: Iterable[str], settings: Mapping[str, Any], device: str, threads: int
+        experiment: str,
+        files: Iterable[str],
+        settings: Mapping[str, Any],
+        device: str,
+        threads: int,
+        seed: int | None = None,
     ) -> "AnalysisData":
         """Read what the workflow passes: `experiment` as `Experiment.to_json` writes it, and the input files."""
         known, folders = Experiment.from_json(experiment), block_folders(files)
         ensembles = {
-            point.name: open_ensemble(folders[point.name], known.replicates, point) for point in known.points
+            point.name: open_ensemble(folders[point.name], known.replicates, point, seed) for point in known.points
         }
         return AnalysisData(known, ensembles, dataset_files(files), settings, device, threads)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from intrinsic_lr.commands.options import Parser
 from intrinsic_lr.core import paths
 from intrinsic_lr.core.block_files import EXTRACT, KEPT, RESUME, RUN
-from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.errors import InputError, printable
 from intrinsic_lr.core.locks import is_running
 from intrinsic_lr.core.rerun import rerun_command
 from intrinsic_lr.core.storage import read_json, sha256, written
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(f"{arguments.directory}: a run is at work there; wait for its end, or stop it first")
     asked = summary(arguments.config, arguments.directory)
     lines = audit(study, asked, arguments.directory, arguments.config)
-    print("\n".join(lines))
+    print("\n".join(map(printable, lines)))
     if len(lines) > 1:
         raise SystemExit(1)
 

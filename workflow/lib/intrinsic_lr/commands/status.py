@@ -18,6 +18,7 @@ from intrinsic_lr.commands.budget import predicted_points, wall_seconds
 from intrinsic_lr.commands.options import Parser
 from intrinsic_lr.core import paths
 from intrinsic_lr.core.disk import format_duration
+from intrinsic_lr.core.errors import printable
 from intrinsic_lr.core.job_log import SILENT_SECONDS
 from intrinsic_lr.core.progress import Progress, read_progress
 from intrinsic_lr.core.storage import read_json
@@ -86,7 +87,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = Parser("status", __doc__)
     parser.add_config()
     study = Study.read(merge_files(parser.parse_args(argv).config), Path("results"))
-    print("\n".join(report(study, time.time())))
+    print("\n".join(map(printable, report(study, time.time()))))
 
 
 def report(study: Study, now: float) -> list[str]:
@@ -121,9 +122,9 @@ def look_at_trainings(study: Study, now: float) -> dict[Key, Job]:
             job = look(result, Path(paths.LOG.format(rule="train", job=f"{name}/block_{block}")), now)
             if job.state is State.DONE:
                 record = read_json(result)
-                same = record["training_version"] == TRAINING_VERSION and record["plan"] == plan.to_dict()
+                same = record.get("training_version") == TRAINING_VERSION and record.get("plan") == plan.to_dict()
                 if same and training.point.dataset not in changed:
-                    job = job._replace(wall=record["wall_seconds"])
+                    job = job._replace(wall=record.get("wall_seconds"))
                 else:
                     job = job._replace(state=State.WAITING)
             jobs[name, number] = job._replace(total=plan.steps * len(plan.members))

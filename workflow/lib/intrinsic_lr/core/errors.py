@@ -8,15 +8,16 @@ LONGEST = 2_000
 """Characters of a message; the middle of a longer one is left out."""
 
 
-class InputError(Exception):
-    """A mistake in what the user or the machine gave: names the place, what was found and what is allowed.
+def printable(text: str) -> str:
+    """Return a text as one line that a terminal can show: what is not printable is escaped as Python does."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
-    The message is one line that a terminal can show: what is not printable in it is escaped as Python does.
-    """
+
+class InputError(Exception):
+    """A mistake in what the user or the machine gave: names the place, what was found and what is allowed."""
 
     def __init__(self, message: str) -> None:
-        line = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in message)
-        half = LONGEST // 2
+        line, half = printable(message), LONGEST // 2
         super().__init__(line if len(line) <= LONGEST else f"{line[:half]} ... {line[-half:]}")
 
 
@@ -49,7 +50,7 @@ def one_line() -> Iterator[None]:
     except BrokenPipeError:
         raise  # the reader of the output has seen enough
     except (InputError, OSError) as error:
-        text = format_os_error(error) if isinstance(error, OSError) else error
+        text = printable(format_os_error(error)) if isinstance(error, OSError) else error
         # The log may lie on the very disk that is full.
         with contextlib.suppress(OSError):
             print(f"error: {text}", file=sys.stderr)

@@ -10,7 +10,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+from pydantic import BaseModel, ValidationError
 
 from intrinsic_lr.core.errors import InputError, format_os_error
 from intrinsic_lr.core.rerun import rerun_command
@@ -67,9 +69,18 @@ def _remove_abandoned(path: Path) -> None:
                 continue
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def open_result(path: Path | str) -> BinaryIO:
+    """Open a file to be read; a pipe in its place is empty, where `open` would wait for a writer."""
+    return open(path, "rb", opener=_open_at_once)
+
+
 def sha256(path: Path | str) -> str:
     """Return the hexadecimal SHA-256 of a file's content."""
-    with open(path, "rb") as handle:
+    with open_result(path) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
@@ -108,20 +119,31 @@ def note_written(path: Path | str) -> None:
 
 def written(log: Path) -> dict[str, str]:
     """Return the SHA-256 of each file that a job's log says was written, the last word on each."""
-    text = log.read_text(encoding="utf-8", errors="replace")
+    with open_result(log) as handle:
+        text = handle.read().decode(errors="replace")
     return dict(re.findall(r"^wrote (.+) sha256 ([0-9a-f]{64})$", text, re.MULTILINE))
 
 
-def read_json(path: Path | str) -> dict[str, Any]:
-    """Read a JSON object without its checksum, if it has one; InputError where it is missing or damaged."""
+def read_json(path: Path | str, form: type[BaseModel] | None = None) -> dict[str, Any]:
+    """Read a JSON object that `write_json` wrote, without its checksum; InputError where it is anything else.
+
+    `form` has the entries that its reader needs, with their types.
+    """
     repair = f"repair with `{rerun_command(path)}`"
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        with open_result(path) as handle:
+            value = json.loads(handle.read().decode())
+        whole = isinstance(value, dict) and value.pop(_CHECKSUM, None) == _checksum(value)
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as JSON ({error}); {repair}") from None
-    if not isinstance(value, dict) or value.get(_CHECKSUM, _checksum(value)) != _checksum(value):
-        raise InputError(f"{path}: damaged (its content is not that of its checksum); {repair}")
-    value.pop(_CHECKSUM, None)
+    if not whole:
+        raise InputError(f"{path}: damaged (its content is not that of its checksum, or it has none); {repair}")
+    try:
+        if form:
+            form.model_validate(value, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise InputError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; {repair}") from None
     return value
 
 

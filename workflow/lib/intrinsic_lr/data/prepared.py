@@ -6,18 +6,15 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 
-from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.records import DataRecord
 from intrinsic_lr.core.rerun import rerun_command
 from intrinsic_lr.core.storage import read_json, verify
 
 
 def description(data_path: Path | str, info_path: Path | str) -> dict[str, Any]:
     """Return the description of a data set; InputError unless the data file is there and the one described."""
-    info = read_json(info_path)
-    repair = rerun_command(data_path)
-    if missing := ", ".join(sorted({"name", "classes", "sha256", "mean", "std"} - {*info})):
-        raise InputError(f"{info_path}: does not describe a data set, {missing} missing; repair with `{repair}`")
-    verify(data_path, info["sha256"], repair)
+    info = read_json(info_path, DataRecord)
+    verify(data_path, info["sha256"], rerun_command(data_path))
     return info
 
 

@@ -25,6 +25,7 @@ from intrinsic_lr.claims.shared.verdicts import (
 )
 from intrinsic_lr.core import paths
 from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.records import CountedDataRecord, ProvenanceRecord
 from intrinsic_lr.core.rerun import rerun_command
 from intrinsic_lr.core.storage import read_json
 from intrinsic_lr.report import provenance
@@ -66,12 +67,13 @@ class Sources:
 
     def provenance(self, experiments: Iterable[str], datasets: Iterable[str]) -> dict[str, str]:
         """Return the provenance of the results of these experiments and data sets, by heading."""
-        infos = [read_json(paths.DATA_INFO.format(dataset=name)) for name in datasets]
+        infos = [read_json(paths.DATA_INFO.format(dataset=name), CountedDataRecord) for name in datasets]
         # A point of several experiments counts once, with all its blocks.
         names = dict.fromkeys(point.name for name in experiments for point in self.study.experiments[name].points)
         for name in names.keys() - self._records.keys():
             blocks = map(paths.block_name, self.study.trainings[name].blocks)
-            self._records[name] = [read_json(paths.RUN.format(point=name, block=block)) for block in blocks]
+            files = [paths.RUN.format(point=name, block=block) for block in blocks]
+            self._records[name] = [read_json(file, ProvenanceRecord) for file in files]
         records = [record for name in names for record in self._records[name]]
         return provenance.of_data(infos) | provenance.of_trainings(records) | provenance.of_tools()
 

@@ -3,8 +3,10 @@
 Reading histories and labels imports no torch, which would take longer than many a small job.
 """
 
+import json
 import re
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ from intrinsic_lr.core.block_files import (
     step_file,
 )
 from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.records import ExtractRecord, TrainingRecord
 from intrinsic_lr.core.rerun import rerun_command
 from intrinsic_lr.core.storage import read_json, verify
 from intrinsic_lr.study.experiment import PlannedPoint
@@ -47,7 +50,7 @@ class Block:
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
-        self.record: dict[str, Any] = read_json(self.folder / RUN)
+        self.record = read_json(self.folder / RUN, TrainingRecord)
         self.plan = self._read_plan()
         self.replicates: range = self.plan.members
         self._verified: set[str] = set()
@@ -88,17 +91,20 @@ class Block:
 
     @cached_property
     def _extracted(self) -> dict[str, Any]:
-        extracted = read_json(self.folder / EXTRACT)
-        if extracted.get("checkpoints") != checkpoint_sums(self.record):
-            raise InputError(
-                f"{self.folder / EXTRACT}: made from other checkpoints than those of {RUN}; "
-                f"repair with `{rerun_command(self.folder / EXTRACT)}`"
-            )
+        extracted = read_json(self.folder / EXTRACT, ExtractRecord)
+        if extracted["checkpoints"] != checkpoint_sums(self.record):
+            raise self._refusal(EXTRACT, f"made from other checkpoints than those of {RUN}")
         return extracted
+
+    def _refusal(self, name: str, why: str) -> InputError:
+        file = self.folder / name
+        return InputError(f"{file}: {why}; repair with `{rerun_command(file)}`")
 
     def _verify(self, name: str, record: dict[str, Any], source: str) -> Path:
         """Return the path of a file whose checksum stands in a record; to make the record again repairs it."""
         path = self.folder / name
+        if name not in record["sha256"]:
+            raise self._refusal(source, f"has no checksum of {name}")
         if name not in self._verified:
             verify(path, record["sha256"][name], rerun_command(self.folder / source))
             self._verified.add(name)
@@ -106,21 +112,15 @@ class Block:
 
     def _read_plan(self) -> TrainingPlan:
         """Refuse a record that is no training's, or of another block than the folder's name says."""
-        file = self.folder / RUN
         try:
-            plan, sums = TrainingPlan.from_json(self.record["plan"]), self.record["sha256"]
-            _ = [sums[step_file(CHECKPOINTS, step)] for step in plan.checkpoints]
-        except (KeyError, TypeError, InputError):
-            raise InputError(
-                f"{file}: describes no training of this version; repair with `{rerun_command(file)}`"
-            ) from None
+            plan = TrainingPlan.from_json(self.record["plan"])
+        except InputError as error:
+            raise self._refusal(RUN, f"describes no training of this version ({error})") from None
         (first, end), folder = plan.replicates, self.folder.absolute()
         number = re.fullmatch(r"block_(\d{4})", folder.name)
         if number and (plan.point, first) != (folder.parent.name, int(number[1]) * (end - first)):
-            raise InputError(
-                f"{file}: of the replicates {first} to {end - 1} of {plan.point}, which belong elsewhere; "
-                f"repair with `{rerun_command(file)}`"
-            )
+            named = f"of the replicates {first} to {end - 1} of {plan.point}, which belong elsewhere"
+            raise self._refusal(RUN, named)
         return plan
 
 
@@ -132,7 +132,8 @@ def checkpoint_sums(record: dict[str, Any]) -> dict[str, str]:
 class Ensemble:
     """The first `replicates` replicates of one point, joined over its blocks.
 
-    Of histories and traces it gives the rows that `point` has, or all.
+    Of histories and traces it gives the rows that `point` has, or all. InputError where replicates are missing, or
+    blocks are not of one training of the study's `seed` (None: of any).
 
     Attributes:
         folder: of the point.
@@ -140,7 +141,13 @@ class Ensemble:
         classes: number of classes of the data.
     """
 
-    def __init__(self, blocks: Sequence[Block], replicates: int, point: PlannedPoint | None = None) -> None:
+    def __init__(
+        self,
+        blocks: Sequence[Block],
+        replicates: int,
+        point: PlannedPoint | None = None,
+        seed: int | None = None,
+    ) -> None:
         self.blocks = sorted(blocks, key=lambda block: block.replicates.start)
         self.replicates = replicates
         self._rows = {HISTORY: point.logged, TRACE: point.traced} if point else {}
@@ -150,9 +157,15 @@ class Ensemble:
         found = [replicate for block in self.blocks for replicate in block.replicates]
         if found[:replicates] != list(range(replicates)):
             raise InputError(f"{self.folder}: expected the replicates 0 to {replicates - 1}, got {found}")
-        if len({block.record["data"]["sha256"] for block in self.blocks}) > 1:
-            repair = rerun_command("train", "--forcerun")
-            raise InputError(f"{self.folder}: found blocks trained on different data; repair with `{repair}`")
+        expected = _identity(self.blocks[0]) | ({} if seed is None else {"seed": seed})
+        for block in self.blocks:
+            for key, value in _identity(block).items():
+                if value != expected[key]:
+                    file, found = block.folder / RUN, f"{key} {json.dumps(value)}"
+                    raise InputError(
+                        f"{file}: trained with {found}, expected {json.dumps(expected[key])}; "
+                        f"repair with `{rerun_command(file)}`"
+                    )
 
     def model(self) -> "EnsembleModel":
         """Return the ensemble's model."""
@@ -227,6 +240,15 @@ class Ensemble:
         return network.eval()
 
 
-def open_ensemble(folders: Sequence[Path | str], replicates: int, point: PlannedPoint | None = None) -> Ensemble:
-    """Open the first `replicates` replicates of a point from the folders of its blocks."""
-    return Ensemble([Block(folder) for folder in folders], replicates, point)
+def _identity(block: Block) -> dict[str, Any]:
+    """Return what the blocks of a point have in common: all but how long, how densely and which replicates."""
+    own = ("timeline", "checkpoints", "log_every", "trace_every", "also", "replicates")
+    plan = {field.name: getattr(block.plan, field.name) for field in fields(block.plan) if field.name not in own}
+    return {**plan, "model": block.plan.model.to_string(), "data": block.record["data"]["sha256"]}
+
+
+def open_ensemble(
+    folders: Sequence[Path | str], replicates: int, point: PlannedPoint | None = None, seed: int | None = None
+) -> Ensemble:
+    """Open the first `replicates` replicates of a point from the folders of its blocks, as `Ensemble` does."""
+    return Ensemble([Block(folder) for folder in folders], replicates, point, seed)

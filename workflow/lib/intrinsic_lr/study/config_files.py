@@ -88,6 +88,9 @@ def read_file(path: Path, key: str = "config", place: str = "a path") -> Mapping
     makes objects, asks to run code, has a key twice, or holds no mapping.
     """
     try:
+        # That of a shell's <(...) has a writer; another would be waited for.
+        if path.is_fifo() and path.parent != Path("/dev/fd"):
+            raise ValueError("it is a pipe")
         config = _parse(path.read_text(encoding="utf-8"))
         check_plain(config)
     except InputError as error:

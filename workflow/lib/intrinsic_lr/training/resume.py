@@ -20,7 +20,7 @@ from safetensors.torch import load, save
 
 from intrinsic_lr.core.block_files import CHECKPOINTS, KEPT, RESUME, RUN, step_file
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.core.storage import atomic_path, sha256, write_tensors
+from intrinsic_lr.core.storage import atomic_path, open_result, sha256, write_tensors
 from intrinsic_lr.models.devices import MemberLimit
 from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.study.sharing import continues
@@ -180,7 +180,8 @@ def _link(folder: Path, place: Path) -> None:
 
 def _read(path: Path) -> tuple[dict[str, Any] | None, bytes]:
     """Return the description and the content of a saved state, None for one whose checksum is not its own."""
-    digest, _, content = path.read_bytes().partition(b"\n")
+    with open_result(path) as handle:
+        digest, _, content = handle.read().partition(b"\n")
     if hashlib.sha256(content).hexdigest().encode() != digest:
         return None, content
     return _about(content), content

@@ -198,7 +198,7 @@ class ClaimData:
 
     def ensemble(self, role: str, point: PlannedPoint) -> Ensemble:
         """Open the ensemble of a role's point, with the replicates of that experiment."""
-        return open_ensemble(self.folders[point.name], self.spec.replicates(role), point)
+        return open_ensemble(self.folders[point.name], self.spec.replicates(role), point, self.spec.seed)
 
     def check_invariance(self) -> None:
         """Refuse networks with trained weights that are in no scale group, where the claim's test needs that."""
