@@ -109,9 +109,10 @@ class ImageFolder(_Files):
     kind: Literal["image_folder"]
     root: Folder
     """the folder with `train/<class>/<image>` and `test/<class>/<image>`, in which hidden files are left out and
-    other files refused"""
+    other files refused; images are turned as their EXIF orientation says"""
     grayscale: Flag = False
-    """`true` reads one channel, not three; an alpha channel is left out, more than 8 bits a channel are refused"""
+    """`true` reads one channel, not three; an alpha channel is left out, more than 8 bits a channel
+    and several frames are refused"""
     train_count: Count | None = None
     """the number of training images, which spares counting the files"""
 
