@@ -270,7 +270,7 @@ class Phases(Part):
     @model_validator(mode="after")
     def _check(self) -> "Phases":
         if sum(phase.length is None for phase in self.phases) > 1:
-            raise problem("expected at most one phase without length, got several", ".phases")
+            raise problem("expected at most one phase without length, got several")
         return self
 
     def segments(self, lr: float, weight_decay: float, steps: int, clock: Clock) -> list[Segment]:
