@@ -20,6 +20,7 @@ from intrinsic_lr.data.dataset_sizes import Sizes
 from intrinsic_lr.study.analyses import ANALYSES
 from intrinsic_lr.study.claims import CLAIMS
 from intrinsic_lr.study.model_spec import ModelSpec
+from intrinsic_lr.study.optimisers import buffer_names
 from intrinsic_lr.study.study import Study, Training
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def _budget(training: Training, model: "EnsembleModel", sizes: Sizes, predicted:
     columns = 13 + 2 * most_groups
     traced = steps // training.trace_every + 2
     checkpoints = members * len(training.checkpoints)
-    kept = 1 if training.point.momentum == 0 else 2
+    kept = 1 + len(buffer_names(training.point))
     per_image = LOGIT_BYTES * sizes.classes + LABEL_BYTES + LOSS_BYTES
     statistics = 2 * sum(model.norms.values()) * item
     return Budget(

@@ -3,7 +3,7 @@
 Each member is trained as by the optimiser of that name in `torch.optim`, Lion as in Chen et al. 2023 (Symbolic
 Discovery of Optimization Algorithms, arXiv:2302.06675, Algorithm 2). Every operation is elementwise, so members do
 not depend on each other. What an optimiser keeps between steps are buffers, one tensor for each weight, which
-begin at 0. A new optimiser is a function here, and its options in `study.optimisers`.
+begin at 0. A new optimiser is a function here, and its options and buffers in `study.optimisers`.
 
 All take lists of tensors of one order: the weights, their gradients, and each buffer. Equilibrium, relaxation and
 effective learning rate of each stand in `stats.theory`.
@@ -112,13 +112,6 @@ def _decay_and_subtract(weights: Tensors, change: Tensors, rates: Rates) -> None
 
 
 UPDATES = {"sgd": sgd, "adam": adam, "adamw": adamw, "lion": lion}
-_MOMENTS = ("first_moment", "second_moment")
-_BUFFERS = {"sgd": ("momentum",), "adam": _MOMENTS, "adamw": _MOMENTS, "lion": _MOMENTS[:1]}
-
-
-def buffer_names(plan: TrainingPlan) -> tuple[str, ...]:
-    """Return the names of the buffers that a plan's optimiser keeps; SGD without momentum keeps none."""
-    return () if plan.optimiser == "sgd" and not plan.momentum else _BUFFERS[plan.optimiser]
 
 
 def apply_update(plan: TrainingPlan, weights: Tensors, grads: Tensors, buffers: Buffers, rates: Rates) -> None:

@@ -1,4 +1,4 @@
-"""Which options each optimiser has, with their defaults: those of `torch.optim`, and of the paper of Lion."""
+"""Which options each optimiser has, with the defaults of `torch.optim` and of Lion's paper, and what it keeps."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -11,6 +11,12 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "adam": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
     "adamw": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
     "lion": {"beta1": 0.9, "beta2": 0.99},
+}
+_BUFFERS = {
+    "sgd": ("momentum",),
+    "adam": ("first_moment", "second_moment"),
+    "adamw": ("first_moment", "second_moment"),
+    "lion": ("first_moment",),
 }
 _NOT_GIVEN = {"momentum": 0.0, "nesterov": False, "beta1": None, "beta2": None, "eps": None}
 
@@ -31,3 +37,8 @@ def optimiser_options(setting: Any) -> dict[str, Any]:
     if options.get("nesterov") and not options["momentum"]:
         raise InputError("nesterov: expected a momentum above 0, got 0")
     return options
+
+
+def buffer_names(setting: Any) -> tuple[str, ...]:
+    """Return what the optimiser of a point or plan keeps of each weight; SGD without momentum keeps nothing."""
+    return () if setting.optimiser == "sgd" and not setting.momentum else _BUFFERS[setting.optimiser]

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from intrinsic_lr.models.ensemble import EnsembleModel
-from intrinsic_lr.models.optimisers import buffer_names
 from intrinsic_lr.stats.geometry import squared_norms
+from intrinsic_lr.study.optimisers import buffer_names
 from intrinsic_lr.study.plan import TrainingPlan
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
