@@ -10,7 +10,13 @@ import torch
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.models.networks import Attention
-from intrinsic_lr.models.normalisation import BatchStatistics, CollectedStatistics, FixedStatistics, standardize
+from intrinsic_lr.models.normalisation import (
+    BatchStatistics,
+    CollectedStatistics,
+    FixedStatistics,
+    layer_norm,
+    standardize,
+)
 from intrinsic_lr.study.model_spec import ModelSpec
 
 KINDS = {"mlp": "mlp:width=8", "cnn4": "cnn4:width=4", "preresnet": "preresnet:width=4,blocks=1"}
@@ -143,6 +149,7 @@ CHANNELS = [((5, 3), (0,)), ((1, 3, 4), (0, 2)), ((3, 2, 2, 2), (0, 2, 3))]
         *((shape, dims, partial(standardize, dims=dims)) for shape, dims in LAYOUTS),
         *((shape, dims, batch_norm) for shape, dims in CHANNELS),
         *((shape, dims, partial(batch_norm, rectify=True)) for shape, dims in CHANNELS),
+        *((shape, (len(shape) - 1,), layer_norm) for shape in ((5, 3), (2, 3, 4))),
     ],
 )
 def test_normalization_and_its_derivatives(shape, dims, normalize):
@@ -165,7 +172,12 @@ def test_memory_layout_changes_nothing_but_the_last_bits():
     assert torch.allclose(found, batch_norm(x, True), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("normalize", [partial(standardize, dims=(0,)), batch_norm])
+def rows_norm(x):
+    """Normalise the columns of x by the layer norm of its rows."""
+    return layer_norm(x.T.contiguous()).T
+
+
+@pytest.mark.parametrize("normalize", [partial(standardize, dims=(0,)), batch_norm, rows_norm])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("count", [1, 7, 2048, 100_003])
 def test_constant_channel_is_zero_with_zero_gradient(normalize, dtype, count):

@@ -183,6 +183,20 @@ class PreResNet(Network):
         return self.head(self.flatten(self.pool(x)))
 
 
+class TokenLinear(nn.Linear):
+    """A linear layer without bias, of patches."""
+
+    def __init__(self, fan_in: int, fan_out: int) -> None:
+        super().__init__(fan_in, fan_out, bias=False)
+
+
+class TokenNorm(Norm):
+    """Layer norm of patches, without scale and shift."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, "layer", rectify=False)
+
+
 class Patches(nn.Module):
     """Images (B, C, H, W) as rows of patches (B * T, C * p * p), the T patches of an image one after the other."""
 
@@ -244,18 +258,18 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, width: int, patches: int, heads: int) -> None:
         super().__init__()
-        self.norm1 = Norm(width, "layer", rectify=False)
-        self.query = nn.Linear(width, width, bias=False)
-        self.key = nn.Linear(width, width, bias=False)
-        self.value = nn.Linear(width, width, bias=False)
+        self.norm1 = TokenNorm(width)
+        self.query = TokenLinear(width, width)
+        self.key = TokenLinear(width, width)
+        self.value = TokenLinear(width, width)
         self.attention = Attention(patches, heads)
-        self.attention_norm = Norm(width, "layer", rectify=False)
-        self.out = nn.Linear(width, width, bias=False)
-        self.norm2 = Norm(width, "layer", rectify=False)
-        self.linear1 = nn.Linear(width, MLP_RATIO * width, bias=False)
+        self.attention_norm = TokenNorm(width)
+        self.out = TokenLinear(width, width)
+        self.norm2 = TokenNorm(width)
+        self.linear1 = TokenLinear(width, MLP_RATIO * width)
         self.relu = nn.ReLU()
-        self.mlp_norm = Norm(MLP_RATIO * width, "layer", rectify=False)
-        self.linear2 = nn.Linear(MLP_RATIO * width, width, bias=False)
+        self.mlp_norm = TokenNorm(MLP_RATIO * width)
+        self.linear2 = TokenLinear(MLP_RATIO * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output."""
@@ -282,13 +296,13 @@ class Vit(Network):
             raise InputError(f"patch: must divide the sides {sides[0]}x{sides[1]} of the images, got {patch}")
         patches = prod(side // patch for side in sides)
         self.patches = Patches(patch)
-        self.embedding = nn.Linear(channels * patch**2, width, bias=False)
+        self.embedding = TokenLinear(channels * patch**2, width)
         self.positions = Positions(patches, width)
         blocks = {
             f"block{block}": TransformerBlock(width, patches, spec.heads) for block in range(1, spec.depth + 1)
         }
         self.blocks = nn.Sequential(OrderedDict(blocks))
-        self.norm = Norm(width, "layer", rectify=False)
+        self.norm = TokenNorm(width)
         self.mean = PatchMean(patches)
         self.head = nn.Linear(width, classes, bias=False)
 

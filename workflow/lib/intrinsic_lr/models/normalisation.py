@@ -132,6 +132,34 @@ class _BatchNorm(torch.autograd.Function):
         )[0], None
 
 
+class _LayerNorm(torch.autograd.Function):
+    """Normalises over the last axis by PyTorch's own kernels, differentiable twice; constants become 0."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.float() if x.dtype == torch.bfloat16 else x
+        y, mean, inverse = torch.native_layer_norm(x, x.shape[-1:], None, None, 0.0)
+        factor = max(CONSTANT_FACTOR, x.shape[-1] / 4)  # as in `normalize_forward`
+        limit = (factor * torch.finfo(x.dtype).eps) ** -2
+        constant = ~((mean * inverse).square() < limit) & ~inverse.isnan()
+        if x.device.type != "cpu" or bool(constant.any()):
+            inverse, y = inverse.masked_fill(constant, 0.0), y.masked_fill(constant, 0.0)
+        ctx.save_for_backward(x, mean, inverse)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+        x, mean, inverse = ctx.saved_tensors
+        return torch.ops.aten.native_layer_norm_backward(
+            grad_output, x, x.shape[-1:], mean, inverse, None, None, [True, False, False]
+        )[0]
+
+
+def layer_norm(x: Tensor) -> Tensor:
+    """Return x with mean 0 and variance 1 over its last axis, and exactly 0 where it is constant there."""
+    return _LayerNorm.apply(x)
+
+
 class BatchStatistics:
     """Normalise every batch by its own statistics, as in training."""
 

@@ -2,8 +2,8 @@
 
 Activations of linear layers are (R, F, B): with the images last the products `W x` take and give contiguous
 tensors, gradients included. Activations of convolutions are (B, R * C, H, W); on a CPU they lie in memory channels
-last, where normalising costs a quarter (docs/performance.md). Images shared by all members are (F, B) and
-(B, C, H, W) before the first layer.
+last, where normalising costs a quarter (docs/performance.md). Those of patches are (R, B * T, D), as PyTorch's
+layer norm wants them. Images shared by all members are (F, B) and (B, C, H, W) before the first layer.
 """
 
 from collections.abc import Mapping
@@ -16,8 +16,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from intrinsic_lr.models.networks import Attention, Norm, Patches, PatchMean, Positions, attend
-from intrinsic_lr.models.normalisation import BatchStatistics, Normalizer, standardize
+from intrinsic_lr.models.networks import (
+    Attention,
+    Norm,
+    Patches,
+    PatchMean,
+    Positions,
+    TokenLinear,
+    TokenNorm,
+    attend,
+)
+from intrinsic_lr.models.normalisation import BatchStatistics, Normalizer, layer_norm, standardize
 
 
 @dataclass
@@ -103,43 +112,57 @@ class ReplicatedFlatten(Replicated):
 
 
 class ReplicatedPatches(Replicated):
-    """Images (R, B, C, H, W), or (B, C, H, W) shared by all members, as columns of patches."""
+    """Images (R, B, C, H, W), or (B, C, H, W) shared by all members, as rows of patches."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (R, C * p * p, B * T), or (C * p * p, B * T)."""
+        """Return (R, B * T, C * p * p), or (B * T, C * p * p)."""
         (layer,) = self.plain
         rows = layer(x.flatten(0, -4))
-        return rows.mT if x.dim() == 4 else rows.unflatten(0, (len(x), -1)).mT
+        return rows if x.dim() == 4 else rows.unflatten(0, (len(x), -1))
 
 
 class ReplicatedPositions(Replicated):
-    """Vectors (R, T, D) added to columns (R, D, B * T)."""
+    """Vectors (R, T, D) added to rows (R, B * T, D)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (R, D, B * T)."""
-        return (x.unflatten(2, (-1, self.weight.shape[1])) + self.weight.mT.unsqueeze(2)).flatten(2)
+        """Return (R, B * T, D)."""
+        return (x.unflatten(1, (-1, self.weight.shape[1])) + self.weight.unsqueeze(1)).flatten(1, 2)
+
+
+class ReplicatedTokenLinear(Replicated):
+    """The product of rows (R, N, in), or (N, in) shared by all members, and weights (R, out, in)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (R, N, out)."""
+        return torch.matmul(x, self.weight.mT)
+
+
+class ReplicatedTokenNorm(Replicated):
+    """Layer norm of rows (R, N, D)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (R, N, D)."""
+        return layer_norm(x)
 
 
 class ReplicatedAttention(Replicated):
-    """Attention among the columns (R, D, B * T) of each image."""
+    """Attention among the rows (R, B * T, D) of each image."""
 
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Return (R, D, B * T)."""
+        """Return (R, B * T, D)."""
         (layer,) = self.plain
-        size = (layer.heads, queries.shape[1] // layer.heads, -1, layer.patches)
-        parts = [x.view(len(x), *size) for x in (queries, keys, values)]  # (R, heads, d, B, T)
-        q, k, v = (standardize(parts[0], (2,)), standardize(parts[1], (2,)), parts[2])
-        q, k, v = (x.permute(0, 1, 3, 4, 2) for x in (q, k, v))  # (R, heads, B, T, d)
-        return attend(q, k, v).permute(0, 1, 4, 2, 3).reshape(queries.shape)
+        size = (len(queries), -1, layer.patches, layer.heads, queries.shape[2] // layer.heads)
+        q, k, v = (x.view(size).transpose(2, 3) for x in (queries, keys, values))  # (R, B, heads, T, d)
+        return attend(layer_norm(q), layer_norm(k), v).transpose(2, 3).reshape(queries.shape)
 
 
 class ReplicatedPatchMean(Replicated):
     """The mean over the patches of an image."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (R, D, B)."""
+        """Return (R, D, B), as the head takes it."""
         (layer,) = self.plain
-        return x.unflatten(2, (-1, layer.patches)).mean(dim=3)
+        return x.unflatten(1, (-1, layer.patches)).mean(dim=2).mT
 
 
 FORMS: dict[type[nn.Module], type[Replicated]] = {
@@ -149,6 +172,8 @@ FORMS: dict[type[nn.Module], type[Replicated]] = {
     nn.AdaptiveAvgPool2d: ReplicatedPool,
     nn.Flatten: ReplicatedFlatten,
     Patches: ReplicatedPatches,
+    TokenLinear: ReplicatedTokenLinear,
+    TokenNorm: ReplicatedTokenNorm,
     Positions: ReplicatedPositions,
     Attention: ReplicatedAttention,
     PatchMean: ReplicatedPatchMean,
@@ -186,7 +211,7 @@ class ReplicatedProgram:
     def activations(self) -> int:
         """Numbers that the largest product makes of one image of one member."""
         sizes: list[int] = []
-        kinds = ReplicatedLinear | ReplicatedConv2d
+        kinds = ReplicatedLinear | ReplicatedConv2d | ReplicatedTokenLinear
         products = [layer for layer in self._network.modules() if isinstance(layer, kinds)]
         hooks = [layer.register_forward_hook(lambda _, __, y: sizes.append(y.numel())) for layer in products]
         params = {name: torch.zeros(1, *value.shape) for name, value in self._network.named_parameters()}
