@@ -40,7 +40,7 @@ smoke: export CONFIG := config/smoke.yaml
 smoke: results ## run every kind of rule on tiny networks, in about a minute
 
 report: $(VENV)/runtime.stamp ## bring results/report.html up to date, and write Snakemake's own report beside it
-	@$(call files,--configfile); $(SNAKEMAKE) results/report.html "$$@"
+	@$(call files,--configfile); $(SNAKEMAKE) report "$$@"
 	@$(call files,--configfile); $(SNAKEMAKE) --report results/snakemake-report.html "$$@"
 	@echo "== done: results/report.html (verdicts, figures, tables), results/snakemake-report.html (the workflow's record)"
 

@@ -78,11 +78,10 @@ def new_project(folder):
     return folder
 
 
-def tables(project):
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in (project / "results/tables").glob("*.csv")
-    }
+def tables(project, folder="results"):
+    """Return the checksums of a study's tables, by name."""
+    files = (project / folder / "tables").glob("*.csv")
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def install_make(project):

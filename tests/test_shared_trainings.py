@@ -13,9 +13,9 @@ RUN = "results/runs/digits_300-small-b20-lr0.1-wd0.2/block_0000/run.json"
 
 
 def variant(project, seed=0, **changes):
-    """Write a config of the smoke study's trajectory alone, with some of its keys changed; return its name."""
+    """Write a study `mine` of the trajectory of the smoke study, changed; return the name of its file."""
     settings = experiments(smoke_trajectory=changes)
-    return overlay(project, seed=seed, experiments=settings, run=["smoke_trajectory"], judge=[])
+    return overlay(project, study="mine", seed=seed, experiments=settings, run=["smoke_trajectory"], judge=[])
 
 
 SHORTER = {
@@ -36,20 +36,18 @@ def alone(tmp_path_factory):
     for name, question in (("shorter", SHORTER), ("longer", LONGER)):
         project = new_project(tmp_path_factory.mktemp(name) / "project")
         run(project, "tables", config=variant(project, **question))
-        found[name] = tables(project)
+        found[name] = tables(project, "results/mine")
     return found
 
 
 def test_a_smaller_question_uses_what_lies_there(project, alone):
     before = (project / RUN).read_bytes()
     name = variant(project, **SHORTER)
-    for table in (project / "results/tables").glob("*.csv"):
-        table.unlink()
     assert "train" not in planned(project, "tables", config=name)
     run(project, "tables", config=name)
-    assert tables(project) == alone["shorter"]
+    assert tables(project, "results/mine") == alone["shorter"]
     assert (project / RUN).read_bytes() == before
-    assert "train" not in planned(project)
+    assert planned(project) == {}
 
 
 def test_a_longer_question_goes_on_from_what_lies_there(project, alone):
@@ -61,7 +59,7 @@ def test_a_longer_question_goes_on_from_what_lies_there(project, alone):
     assert "to be replaced" not in shown
     log = (project / "results/logs/train/digits_300-small-b20-lr0.1-wd0.2/block_0000.log").read_text()
     assert "going on from step 80 of 120" in log
-    assert {name: tables(project)[name] for name in alone["longer"]} == alone["longer"]
+    assert tables(project, "results/mine") == alone["longer"]
     plan = json.loads((project / RUN).read_text())["plan"]
     assert plan["checkpoints"] == [20, 40, 60, 80, 120]
     assert "train" not in planned(project)

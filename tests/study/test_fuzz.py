@@ -78,9 +78,9 @@ def lay_out(config):
 
 def files(study):
     """The files of a study, of each training those of its first and last block."""
-    tables = [paths.TABLE.format(name=name) for name in (*study.tables, *study.claims)]
+    tables = [study.paths.table(name) for name in (*study.tables, *study.claims)]
     figures = [
-        file for name in (*study.figures, *study.claims) for file in paths.figure_files(name, study.formats)
+        file for name in (*study.figures, *study.claims) for file in study.paths.figure(name, study.formats)
     ]
     runs = [
         paths.RUN.format(point=name, block=paths.block_name(block))
@@ -88,7 +88,7 @@ def files(study):
         for block in {training.blocks[0], training.blocks[-1]}
     ]
     data = [paths.DATA.format(dataset=name) for name in study.datasets]
-    return [*tables, *figures, *runs, *data, *(paths.FINDINGS.format(claim=claim) for claim in study.claims)]
+    return [*tables, *figures, *runs, *data, *(study.paths.findings(claim) for claim in study.claims)]
 
 
 def check_paths(made):

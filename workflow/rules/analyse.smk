@@ -9,13 +9,13 @@ for analysis, spec in ANALYSES.items():
             analysis_files(analysis),
         output:
             **{
-                table: paths.TABLE.format(name=f"{table}_{{experiment}}")
+                table: STUDY.paths.table(f"{table}_{{experiment}}")
                 for table in spec.tables
             },
         log:
-            f"results/logs/{analysis}/{{experiment}}.log",
+            STUDY.paths.log(f"{analysis}/{{experiment}}"),
         benchmark:
-            f"results/benchmarks/{analysis}/{{experiment}}.tsv"
+            STUDY.paths.benchmark(f"{analysis}/{{experiment}}")
         wildcard_constraints:
             experiment=one_of(STUDY.with_analysis(analysis)),
         conda:
@@ -36,7 +36,7 @@ for analysis, spec in ANALYSES.items():
         name:
             f"figure_{analysis}"
         input:
-            paths.TABLE.format(name=f"{spec.draws_from}_{{experiment}}"),
+            STUDY.paths.table(f"{spec.draws_from}_{{experiment}}"),
         output:
             **{
                 figure: reported_figure(
@@ -45,9 +45,9 @@ for analysis, spec in ANALYSES.items():
                 for figure in spec.figures
             },
         log:
-            f"results/logs/figure_{analysis}/{{experiment}}.log",
+            STUDY.paths.log(f"figure_{analysis}/{{experiment}}"),
         benchmark:
-            f"results/benchmarks/figure_{analysis}/{{experiment}}.tsv"
+            STUDY.paths.benchmark(f"figure_{analysis}/{{experiment}}")
         wildcard_constraints:
             experiment=one_of(STUDY.with_analysis(analysis)),
         conda:

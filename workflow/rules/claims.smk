@@ -2,12 +2,12 @@ rule claim:
     input:
         lambda w: inputs(RESULTS.of_claim(w.claim)),
     output:
-        table=paths.TABLE.format(name="{claim}"),
-        findings=paths.FINDINGS,
+        table=STUDY.paths.table("{claim}"),
+        findings=STUDY.paths.findings("{claim}"),
     log:
-        "results/logs/claim/{claim}.log",
+        STUDY.paths.log("claim/{claim}"),
     benchmark:
-        "results/benchmarks/claim/{claim}.tsv"
+        STUDY.paths.benchmark("claim/{claim}")
     conda:
         CONDA
     threads: config["threads"]
@@ -24,14 +24,14 @@ rule claim:
 
 rule figure_claim:
     input:
-        table=paths.TABLE.format(name="{claim}"),
-        findings=paths.FINDINGS,
+        table=STUDY.paths.table("{claim}"),
+        findings=STUDY.paths.findings("{claim}"),
     output:
         reported_figure("{claim}", "claim.rst", "Claims"),
     log:
-        "results/logs/figure_claim/{claim}.log",
+        STUDY.paths.log("figure_claim/{claim}"),
     benchmark:
-        "results/benchmarks/figure_claim/{claim}.tsv"
+        STUDY.paths.benchmark("figure_claim/{claim}")
     conda:
         CONDA
     params:
@@ -49,17 +49,19 @@ rule figure_claim:
 rule scorecard:
     input:
         findings=RESULTS.findings,
-        compared=[paths.TABLE.format(name=claim) for claim in RESULTS.compared],
+        compared=[STUDY.paths.table(claim) for claim in RESULTS.compared],
     output:
-        claims=reported(paths.SCORECARD, "scorecard.rst", "Scorecard", table="claims"),
-        controls=reported(
-            paths.CONTROLS, "scorecard.rst", "Scorecard", table="controls"
+        claims=reported(
+            STUDY.paths.scorecard, "scorecard.rst", "Scorecard", table="claims"
         ),
-        paper=paths.PAPER,
+        controls=reported(
+            STUDY.paths.controls, "scorecard.rst", "Scorecard", table="controls"
+        ),
+        paper=STUDY.paths.paper,
     log:
-        "results/logs/scorecard.log",
+        STUDY.paths.log("scorecard"),
     benchmark:
-        "results/benchmarks/scorecard.tsv"
+        STUDY.paths.benchmark("scorecard")
     conda:
         CONDA
     params:
@@ -76,14 +78,14 @@ rule scorecard:
 
 rule figure_scorecard:
     input:
-        claims=paths.SCORECARD,
-        controls=paths.CONTROLS,
+        claims=STUDY.paths.scorecard,
+        controls=STUDY.paths.controls,
     output:
         reported_figure("scorecard", "scorecard.rst", "Scorecard"),
     log:
-        "results/logs/figure_scorecard.log",
+        STUDY.paths.log("figure_scorecard"),
     benchmark:
-        "results/benchmarks/figure_scorecard.tsv"
+        STUDY.paths.benchmark("figure_scorecard")
     conda:
         CONDA
     params:

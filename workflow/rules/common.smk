@@ -120,7 +120,7 @@ def reported(file, caption, category, **labels):
 
 def reported_figure(name, caption, category):
     """The files of a figure, the first of which, the SVG, stands in Snakemake's own report."""
-    shown, *others = paths.figure_files(name, STUDY.formats)
+    shown, *others = STUDY.paths.figure(name, STUDY.formats)
     return [reported(shown, caption, category, figure=name), *others]
 
 
@@ -180,10 +180,12 @@ def end():
     """Print the verdicts and the place of the report, where the run's target holds them."""
     rules = {job.rule.name for job in workflow.dag.jobs}
     if "scorecard" in rules:
-        table = run_output.verdicts(Path(paths.SCORECARD), Path(paths.CONTROLS))
+        table = run_output.verdicts(
+            Path(STUDY.paths.scorecard), Path(STUDY.paths.controls)
+        )
         print("", *table, sep="\n", file=sys.stderr)
     if "report" in rules:
-        print(f"report: {paths.REPORT}", file=sys.stderr)
+        print(f"report: {STUDY.paths.report}", file=sys.stderr)
 
 
 wildcard_constraints:

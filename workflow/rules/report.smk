@@ -7,11 +7,11 @@ rule report:
         RESULTS.runs,
         [paths.DATA_INFO.format(dataset=name) for name in STUDY.datasets],
     output:
-        paths.REPORT,
+        STUDY.paths.report,
     log:
-        "results/logs/report.log",
+        STUDY.paths.log("report"),
     benchmark:
-        "results/benchmarks/report.tsv"
+        STUDY.paths.benchmark("report")
     conda:
         CONDA
     params:

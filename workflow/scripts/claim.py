@@ -1,6 +1,7 @@
 """Test one claim: measure what it is about, and judge it."""
 
 from importlib import import_module
+from pathlib import Path
 
 from intrinsic_lr.analyses.tables import with_axes, write_table
 from intrinsic_lr.claims.shared.spec import ClaimData
@@ -18,5 +19,6 @@ with reported(snakemake.log[0]), leased(snakemake.resources.device, snakemake.co
     points = [point for experiment in spec.experiments.values() for point in experiment.points]
     write_table(with_axes(table, points), snakemake.output.table)
     findings = claim.judge(table, spec)
-    figure = f"results/figures/{spec.name}.svg"
+    folder = Path(snakemake.output.table).parents[1]
+    figure = f"{folder}/figures/{spec.name}.svg"
     write_table(findings_table(spec.name, spec.source, figure, findings), snakemake.output.findings)

@@ -9,7 +9,7 @@ from intrinsic_lr.study.study import Study
 
 with reported(snakemake.log[0]):
     templates = Path(snakemake.scriptdir).parent / "report"
-    page = render(Sources(Study.read(snakemake.config), snakemake.params.products, templates))
+    page = render(Sources(Study.read(snakemake.config, Path("results")), snakemake.params.products, templates))
     with atomic_path(snakemake.output[0]) as temporary:
         temporary.write_text(page, encoding="utf-8")
     note_written(snakemake.output[0])

@@ -36,7 +36,7 @@ STALE = {
 }
 """What Snakemake's words for the status of a file mean."""
 UNCHECKED = re.compile(
-    r"results/(README\.md|.+/\.snakemake_timestamp|snakemake-report\.html|logs/.+\.log|benchmarks/.+\.tsv|benchmarks/(engine|analyses|workflow)\.csv)"
+    r"results/(README\.md|.+/\.snakemake_timestamp|snakemake-report\.html|(\w+/)?(logs/.+\.log|benchmarks/.+\.tsv)|benchmarks/(engine|analyses|workflow)\.csv)"
 )
 """Files that nothing is made from, and that differ from one time to the next."""
 
@@ -113,8 +113,9 @@ def checksums(folder: Path) -> dict[str, str | None]:
     It is in the job's log, or in a JSON file beside it whose own is there. None where that is damaged or missing.
     """
     found: dict[str, str | None] = {}
-    for log in sorted((folder / "results/logs").rglob("*.log")):
-        found |= written(log)
+    for pattern in ("logs/**/*.log", "*/logs/**/*.log"):
+        for log in sorted((folder / "results").glob(pattern)):
+            found |= written(log)
     for name in [name for name in found if name.endswith(".json")]:
         path = Path(name)
         if (folder / path).is_file() and sha256(folder / path) == found[name]:

@@ -187,7 +187,7 @@ def _sums(study: Study) -> list[str]:
     results = {
         "data sets": [paths.DATA_INFO.format(dataset=name) for name in study.datasets],
         "predictions": [paths.EXTRACT.format(point=name, block=block) for name, block in blocks],
-        "tables of analyses": [paths.TABLE.format(name=name) for name in study.tables],
+        "tables of analyses": [study.paths.table(name) for name in study.tables],
         "claims": Results(study).findings,
     }
     done = {kind: sum(Path(file).exists() for file in files) for kind, files in results.items()}
@@ -198,18 +198,24 @@ def _failed(study: Study, now: float) -> list[Job]:
     """Return the jobs beside the trainings that failed: their logs say so until they are tried again."""
     names = {"", *study.experiments, *study.claims, *study.datasets}
     jobs = []
-    for log in sorted(LOGS.rglob("*.log")):
-        rule, _, name = log.relative_to(LOGS).with_suffix("").as_posix().partition("/")
+    folders = dict.fromkeys((LOGS, Path(study.paths.folder, "logs")))
+    for log in (log for folder in folders for log in sorted(folder.rglob("*.log"))):
+        rule, _, name = _job_name(log).partition("/")
         if rule != "train" and (name in names or name.split("/")[0] in study.trainings):
             jobs.append(look(log / "none", log, now))
     return [job for job in jobs if job.state is State.FAILED]
+
+
+def _job_name(log: Path) -> str:
+    """Return the rule of a log's job and what it makes, `train/<point>/<block>`."""
+    return log.with_suffix("").as_posix().split("/logs/", 1)[1]
 
 
 def _detail(job: Job) -> list[str]:
     """Return the lines on a job that runs, or that ended without a result."""
     if job.state in (State.DONE, State.WAITING):
         return []
-    line, progress = f"{job.state}: {job.log.relative_to(LOGS).with_suffix('')}", job.progress
+    line, progress = f"{job.state}: {_job_name(job.log)}", job.progress
     if progress and progress.total:
         line += f", {100 * progress.done // progress.total} %"
     if job.state is State.RUNNING and progress and progress.seconds is not None:

@@ -1,6 +1,7 @@
 """The path of each result, relative to the working directory; no other module writes these out."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 BLOCK = "results/runs/{point}/block_{block}"
@@ -15,15 +16,10 @@ RUN = f"{BLOCK}/run.json"
 PREDICTIONS = f"{BLOCK}/predictions"
 STATISTICS = f"{BLOCK}/statistics"
 EXTRACT = f"{BLOCK}/extract.json"
-TABLE = "results/tables/{name}.csv"
-FINDINGS = "results/claims/{claim}.csv"
-SCORECARD = "results/claims.csv"
-CONTROLS = "results/controls.csv"
-PAPER = "results/paper_vs_here.csv"
-FIGURE = "results/figures/{name}"
 EVENTS = "results/tensorboard/{point}/block_{block}/events.out.tfevents"
 LOG = "results/logs/{rule}/{job}.log"
-REPORT = "results/report.html"
+FOLDERS = ("runs", "data", "tensorboard", "tables", "figures", "claims", "logs", "benchmarks")
+"""Folders of `results`, which no study is called by."""
 
 KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -44,6 +40,48 @@ def block_name(block: int) -> str:
     return f"{block:04d}"
 
 
-def figure_files(name: str, formats: Iterable[str]) -> list[str]:
-    """Return a figure's files, one for each format."""
-    return [f"{FIGURE.format(name=name)}.{extension}" for extension in formats]
+@dataclass(frozen=True)
+class StudyPaths:
+    """Paths of what one study makes of the trainings, which all studies share."""
+
+    folder: str = "results"
+
+    @property
+    def scorecard(self) -> str:
+        """The verdict on every claim."""
+        return f"{self.folder}/claims.csv"
+
+    @property
+    def controls(self) -> str:
+        """The verdict on every control."""
+        return f"{self.folder}/controls.csv"
+
+    @property
+    def paper(self) -> str:
+        """The numbers of the sources beside those of the study."""
+        return f"{self.folder}/paper_vs_here.csv"
+
+    @property
+    def report(self) -> str:
+        """The page."""
+        return f"{self.folder}/report.html"
+
+    def table(self, name: str) -> str:
+        """Return the path of a table."""
+        return f"{self.folder}/tables/{name}.csv"
+
+    def findings(self, claim: str) -> str:
+        """Return the path of the criteria and controls of a claim."""
+        return f"{self.folder}/claims/{claim}.csv"
+
+    def figure(self, name: str, formats: Iterable[str]) -> list[str]:
+        """Return a figure's files, one for each format."""
+        return [f"{self.folder}/figures/{name}.{extension}" for extension in formats]
+
+    def log(self, job: str) -> str:
+        """Return the path of a job's log, named by its rule and what it makes."""
+        return f"{self.folder}/logs/{job}.log"
+
+    def benchmark(self, job: str) -> str:
+        """Return the path of Snakemake's record of a job's time and memory."""
+        return f"{self.folder}/benchmarks/{job}.tsv"

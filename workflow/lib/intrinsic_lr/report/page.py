@@ -84,18 +84,18 @@ class Sources:
         """
         text = caption(self.templates / template, self.study.config, params)
         formats = [format_ for format_ in self.study.formats if format_ != "png"]
-        downloads = [file_download(Path(file)) for file in paths.figure_files(name, formats)]
+        downloads = [file_download(Path(file)) for file in self.study.paths.figure(name, formats)]
         return {"name": name, "image": downloads[0].url, "caption": Markup(text), "downloads": downloads}
 
 
 def render(sources: Sources) -> str:
     """Return the page as HTML."""
-    study = sources.study
+    study, made = sources.study, sources.study.paths
     judged = bool(study.claims)
     findings = _checked_findings(study) if judged else {}
     claims, rejected, numbers = (
         read_table(path) if judged else pd.DataFrame(columns=["claim", "verdict"])
-        for path in (paths.SCORECARD, paths.CONTROLS, paths.PAPER)
+        for path in (made.scorecard, made.controls, made.paper)
     )
     rows = {row.claim: row for row in claims.itertuples()}
     environment = Environment(
@@ -106,13 +106,13 @@ def render(sources: Sources) -> str:
         lstrip_blocks=True,
     )
     environment.filters["symbols"] = symbols
-    tables = {"Scorecard": paths.SCORECARD, "Controls": paths.CONTROLS} if judged else {}
+    tables = {"Scorecard": made.scorecard, "Controls": made.controls} if judged else {}
     return environment.get_template("page.html.jinja").render(
         verdicts={verdict: list(claims.loc[claims["verdict"] == verdict, "claim"]) for verdict in VERDICTS},
         scorecard_figure=sources.figure("scorecard", "scorecard.rst") if judged else None,
         scorecard_downloads=[table_download(Path(file), label) for label, file in tables.items()],
         paper=html_table(numbers, _PAPER) if len(numbers) else None,
-        paper_downloads=[table_download(Path(paths.PAPER), "Numbers")] if judged else [],
+        paper_downloads=[table_download(Path(made.paper), "Numbers")] if judged else [],
         claims=[_claim(sources, rows[name], findings[name], rejected, numbers) for name in study.claims],
         experiments=[_experiment(sources, name) for name in sources.products],
         provenance=sources.provenance(study.experiments, study.datasets),
@@ -125,12 +125,13 @@ def render(sources: Sources) -> str:
 
 def _checked_findings(study: Study) -> dict[str, pd.DataFrame]:
     """Return the findings of every claim; InputError unless scorecard and controls follow from them."""
-    findings = {name: read_table(paths.FINDINGS.format(claim=name)) for name in study.claims}
+    made = study.paths
+    findings = {name: read_table(made.findings(name)) for name in study.claims}
     statements = {name: CLAIMS[name].statement for name in study.claims}
-    for path, table in ((paths.SCORECARD, scorecard(findings, statements)), (paths.CONTROLS, controls(findings))):
+    for path, table in ((made.scorecard, scorecard(findings, statements)), (made.controls, controls(findings))):
         if table_text(read_table(path)) != table_text(table):
             raise InputError(
-                f"{path}: expected what follows from the findings in {Path(paths.FINDINGS).parent}, got something "
+                f"{path}: expected what follows from the findings in {made.folder}/claims, got something "
                 f"else; repair with `{rerun_command(path)}`"
             )
     return findings
@@ -179,9 +180,9 @@ def _claim(
         "paper": html_table(of_paper, _PAPER) if len(of_paper) else None,
         "downloads": [
             table_download(
-                Path(paths.FINDINGS.format(claim=name)), "Criteria and controls", f"{name}_findings.csv"
+                Path(study.paths.findings(name)), "Criteria and controls", f"{name}_findings.csv"
             ),
-            table_download(Path(paths.TABLE.format(name=name)), "Measurements"),
+            table_download(Path(study.paths.table(name)), "Measurements"),
         ],
         "provenance": sources.provenance(experiments, datasets),
         "config": yaml_text(config),
@@ -204,7 +205,9 @@ def _experiment(sources: Sources, name: str) -> dict[str, Any]:
             sources.figure(figure, "experiment.rst", caption=_caption(sources.study, figure))
             for figure in products["figures"]
         ],
-        "downloads": [table_download(Path(paths.TABLE.format(name=table)), table) for table in products["tables"]],
+        "downloads": [
+            table_download(Path(sources.study.paths.table(table)), table) for table in products["tables"]
+        ],
         "provenance": sources.provenance([name], datasets),
         "config": yaml_text({"experiments": {name: sources.study.config["experiments"][name]}}),
     }

@@ -44,24 +44,25 @@ class Results:
     @property
     def tables(self) -> list[str]:
         """The tables of all analyses and claims."""
-        return [paths.TABLE.format(name=name) for name in [*self.study.tables, *self.study.claims]]
+        return [self.study.paths.table(name) for name in [*self.study.tables, *self.study.claims]]
 
     @property
     def figures(self) -> list[str]:
         """Every figure in every format."""
         scorecard = ["scorecard"] if self.study.claims else []
         names = [*self.study.figures, *self.study.claims, *scorecard]
-        return [file for name in names for file in paths.figure_files(name, self.study.formats)]
+        return [file for name in names for file in self.study.paths.figure(name, self.study.formats)]
 
     @property
     def findings(self) -> list[str]:
         """Criteria and controls of every claim."""
-        return [paths.FINDINGS.format(claim=claim) for claim in self.study.claims]
+        return [self.study.paths.findings(claim) for claim in self.study.claims]
 
     @property
     def scorecards(self) -> list[str]:
         """What sums up the claims, if there are any."""
-        return [paths.SCORECARD, paths.CONTROLS, paths.PAPER] if self.study.claims else []
+        made = self.study.paths
+        return [made.scorecard, made.controls, made.paper] if self.study.claims else []
 
     @property
     def checked(self) -> list[str]:
@@ -91,7 +92,7 @@ class Results:
         """Return what the test of a claim reads, each file once."""
         kinds, experiments = CLAIMS[claim].files, self.study.claim_experiments(claim)
         files = [file for experiment in experiments for file in self._of_blocks(experiment, kinds)]
-        files += [paths.TABLE.format(name=name) for name in self.study.claim_tables(claim)]
+        files += [self.study.paths.table(name) for name in self.study.claim_tables(claim)]
         return list(dict.fromkeys([*files, *_of_data(self.study.claim_datasets(claim))]))
 
     def computes(self, claim: str) -> bool:

@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from intrinsic_lr.core.paths import FOLDERS
 from intrinsic_lr.data.dataset_sizes import TEST_FRACTION
 from intrinsic_lr.data.torchvision_sources import SOURCES
 from intrinsic_lr.study.analyses import ANALYSES
@@ -37,6 +38,7 @@ from intrinsic_lr.study.config_types import (
     Line,
     Many,
     Moments,
+    Name,
     Named,
     Part,
     Positive,
@@ -358,6 +360,12 @@ class AnalysisSettings(Part):
     """points between two checkpoints at which the loss barrier is looked for"""
 
 
+def _study_name(name: str) -> str:
+    if name in FOLDERS:
+        raise problem(f"expected another name than {', '.join(FOLDERS)}, which are folders of results, got {name}")
+    return name
+
+
 _Names = Annotated[Literal["all"] | list[str], Allowed("all, or a list of names")]
 
 
@@ -367,6 +375,9 @@ class Config(Part):
     extends: Annotated[str, Field(min_length=1), Allowed("the name of a file in config/, or a path")] | None = None
     """the config that this file changes: the name of a file in `config/`, or a path; without it `config.yaml`
     alone"""
+    study: Annotated[Name, AfterValidator(_study_name)]
+    """the study's name. Tables, figures, claims and the page of `default` go to `results/`, those of any other to
+    `results/<study>/`. Trainings and data are shared by all studies"""
     seed: Index
     """every random stream of the study is derived from it and from names"""
     device: Annotated[

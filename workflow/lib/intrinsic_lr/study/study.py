@@ -12,6 +12,7 @@ from typing import Any
 
 from intrinsic_lr.core import paths
 from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.paths import StudyPaths
 from intrinsic_lr.data import image_folder
 from intrinsic_lr.study.analyses import product_names
 from intrinsic_lr.study.claim_config import check_claim, check_judge
@@ -72,6 +73,12 @@ class Study:
                 if block in training.blocks and not difference(there, asked):
                     plans[name, block] = united(there, asked)
         return replace(self, trainings=trainings, plans=plans)
+
+    @property
+    def paths(self) -> StudyPaths:
+        """Where its tables, figures, claims and page lie."""
+        name = self.settings.study
+        return StudyPaths("results" if name == "default" else f"results/{name}")
 
     def with_analysis(self, analysis: str) -> list[str]:
         """Names of the selected experiments that want an analysis."""

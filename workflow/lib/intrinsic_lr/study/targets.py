@@ -28,12 +28,14 @@ def check_targets(words: Iterable[str], study: Study, made: Sequence[str]) -> No
 
 
 def _check_target(target: str, study: Study, made: Sequence[str]) -> None:
-    parts = Path(target).parts
+    parts, own = Path(target).parts, Path(study.paths.folder).parts
     if parts[:2] == ("results", "runs") and len(parts) >= 4:
         _check_run(target, parts[2], parts[3], study)
-    elif len(parts) > 1 and parts[0] == "results" and parts[1] in _MADE and target not in made:
-        known = [file for file in made if Path(file).parts[1] == parts[1]]
-        raise InputError(f"target: {unknown('result', target, known)}")
+    for folder in {own, ("results",)}:
+        kind = parts[len(folder) :][:1]
+        if parts[: len(folder)] == folder and kind and kind[0] in _MADE and target not in made:
+            known = [file for file in made if Path(file).parts[len(own)] == kind[0]]
+            raise InputError(f"target: {unknown('result', target, known)}")
 
 
 def _check_run(target: str, point: str, block: str, study: Study) -> None:

@@ -145,15 +145,23 @@ class Store:
 
     def publish(self) -> None:
         """Give the folder of checkpoints its place."""
-        place, linked = self._folder / CHECKPOINTS, self._folder / RESUME / "linked"
+        own, place = self._folder / RESUME / CHECKPOINTS, self._folder / CHECKPOINTS
+        linked = own.with_name("linked")
         shutil.rmtree(linked, ignore_errors=True)
-        _link(self._folder / RESUME / CHECKPOINTS, linked)
         shutil.rmtree(place, ignore_errors=True)
-        os.replace(linked, place)
+        try:
+            _link(own, linked)
+            os.replace(linked, place)
+        except OSError:
+            # A file system without hard links, or without room for more names: there is nothing to keep then.
+            os.replace(own, place)
 
     def keep(self, state: State, recorder: Recorder, limit: MemberLimit) -> None:
         """Keep the end of a training whose record is written: the state, the checkpoints and the record."""
         resume, kept = self._folder / RESUME, self._folder / KEPT
+        if not (resume / CHECKPOINTS).exists():
+            self.remove()
+            return
         try:
             self.save(state, recorder, limit)
             shutil.copyfile(self._folder / RUN, resume / RUN)
@@ -169,13 +177,10 @@ class Store:
 
 
 def _link(folder: Path, place: Path) -> None:
-    """Give all files of a folder a second name in a new one; copy them where the file system has no hard links."""
+    """Give all files of a folder a second name in a new one."""
     place.mkdir(parents=True)
     for file in folder.iterdir():
-        try:
-            os.link(file, place / file.name)
-        except OSError:
-            shutil.copyfile(file, place / file.name)
+        os.link(file, place / file.name)
 
 
 def _read(path: Path) -> tuple[dict[str, Any] | None, bytes]:
