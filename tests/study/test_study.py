@@ -313,6 +313,11 @@ class TestClaims:
             assert re.match(f"{re.escape(place)}expected .*, got ", message), message
 
 
+OVERRIDDEN = small(grid={"lr": 0.1, "weight_decay": 0.01, "dataset": "digits", "model": "mlp"})["experiments"][
+    "one"
+]
+
+
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
@@ -355,6 +360,15 @@ class TestClaims:
             ["experiments.one.grid.momentum", "got 0.9", "sphere"],
         ),
         ("one.batch_size", 2000, ["experiments.one.batch_size", "2000", "1437"]),
+        ("one.batch_size", 2, ["experiments.one.model", "3 numbers or more", "got 2 in batch norm of 'mlp'"]),
+        ("models.mlp", {"kind": "mlp", "norm": "group", "width": 16}, ["one.model", "got 2 in group norm"]),
+        ("models.mlp", {"kind": "mlp", "norm": "layer", "width": 1}, ["one.model", "got 1 in layer norm"]),
+        ("experiments.one", {**OVERRIDDEN, "dataset": "<b>"}, ["one.dataset", "'<b>'"]),
+        ("experiments.one", {**OVERRIDDEN, "model": "x"}, ["one.model", "'x'"]),
+        ("schedules.constant", {"kind": "multi_step"}, ["schedules", "another name than 'constant'"]),
+        ("schedules.wd_1_2_lr_3_4", {"kind": "constant"}, ["schedules", "'wd_1_2_lr_3_4', which needs no"]),
+        ("analysis.confidence", "0.9", ["analysis.confidence", "in a file what `--config` would nest"]),
+        ("study", "tables", ["study", "another name than runs, data", "got tables"]),
         ("one.batch_size", "half", ["experiments.one.batch_size", '"half"', "full"]),
         ("experiments.Bad name", {}, ["experiments", "Bad name", "lower-case"]),
         ("experiments", {}, ["experiments", "at least 1"]),

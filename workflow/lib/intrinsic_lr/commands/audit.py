@@ -124,7 +124,8 @@ def checksums(folder: Path) -> dict[str, str | None]:
         else:
             beside = (file.relative_to(folder / path.parent) for file in (folder / path.parent).rglob("*"))
             in_block = path.parent.name.startswith("block_")
-            carried = {str(file): None for file in beside if in_block or file.stem == path.stem}
+            own = (file for file in beside if KEPT not in file.parts and (in_block or file.stem == path.stem))
+            carried = {str(file): None for file in own}
         for file, digest in carried.items():
             found.setdefault(str(path.parent / file), digest)
     return {path: digest for path, digest in found.items() if (folder / path).is_file()}

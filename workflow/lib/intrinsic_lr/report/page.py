@@ -179,9 +179,7 @@ def _claim(
         "findings": html_table(findings, _FINDINGS),
         "paper": html_table(of_paper, _PAPER) if len(of_paper) else None,
         "downloads": [
-            table_download(
-                Path(study.paths.findings(name)), "Criteria and controls", f"{name}_findings.csv"
-            ),
+            table_download(Path(study.paths.findings(name)), "Criteria and controls", f"{name}_findings.csv"),
             table_download(Path(study.paths.table(name)), "Measurements"),
         ],
         "provenance": sources.provenance(experiments, datasets),

@@ -8,6 +8,7 @@ import functools
 import json
 import math
 import operator
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -56,8 +57,8 @@ def unknown(what: str, name: Any, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(name), names, n=5, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}? " if near else ""
     if not near or len(near) < len(names) <= 10:
-        more = f", ... ({len(names)} in all)" if len(names) > 30 else ""
-        hint += f"expected one of {', '.join(names[:30]) or 'none'}{more}"
+        shown = names if len(names) <= 10 else [*names[:5], f"... ({len(names)} in all)"]
+        hint += f"expected one of {', '.join(shown) or 'none'}"
     return f"unknown {what} {name!r}; {hint.strip()}"
 
 
@@ -226,9 +227,13 @@ def show(value: Any) -> str:
 
 
 def _hint(value: Any) -> str:
-    """Explain the commonest surprise of YAML: 1e-3 without a point is text."""
+    """Explain the surprises of YAML, where 1e-3 without a point is text, and of `--config`."""
     try:
         is_number = isinstance(value, str) and math.isfinite(float(value))
     except ValueError:
         is_number = False
-    return " (this is text in YAML: write numbers without quotes, and 1.0e-3 for 1e-3)" if is_number else ""
+    if not is_number:
+        return ""
+    if re.fullmatch(r"[-+]?[0-9.]+", value):
+        return " (this is text: write it without quotes, and in a file what `--config` would nest)"
+    return " (this is text in YAML: write numbers without quotes, and 1.0e-3 for 1e-3)"

@@ -1,6 +1,7 @@
 """What a model is: its kind and options. Imports no torch; the networks themselves are in `models`."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -23,6 +24,8 @@ _CHOICES = {
     "affine": (True, False),
     "final_relu": (True, False),
 }
+_STAGES = {"cnn4": ((1, 2), (2, 4)), "preresnet": ((1, 1), (2, 2), (4, 4))}
+"""Of the stages of a convolutional network: channels, in widths, and by how much a side of the image shrinks."""
 DEFAULT_GROUPS = 8
 PRETRAINED = ("weights", "weights_backbone", "pretrained", "pretrained_backbone", "progress")
 """Options by which torchvision's factories load weights that others trained."""
@@ -128,6 +131,17 @@ class ModelSpec:
         if self.options is not None:
             own["options"] = json.loads(self.options)
         return {key: value for key, value in own.items() if key not in defaults or value != defaults[key]}
+
+    def smallest_norm(self, batch: int, side: int) -> int:
+        """Return the least number of activations that a norm takes its statistics over.
+
+        `batch` is the number of images in a batch, `side` that of pixels along a side of an image.
+        """
+        places = {channels: math.ceil(side / shrunk) ** 2 for channels, shrunk in _STAGES.get(self.kind, ())}
+        if self.norm == "batch":
+            return batch * min(places.values(), default=1)
+        channels = self.width // self.group_count
+        return channels * min((factor * count for factor, count in places.items()), default=1)
 
     @property
     def group_count(self) -> int:

@@ -337,6 +337,11 @@ def expand_seeds(schedules: Mapping[str, Schedule]) -> dict[str, dict[str, Sched
     return expanded
 
 
+def is_named(name: str) -> bool:
+    """Tell whether a schedule of this name needs no definition."""
+    return name == "constant" or bool(_DECAY_NAME.fullmatch(name))
+
+
 def lookup(name: str, schedules: Mapping[str, Schedule]) -> Schedule:
     """Return the schedule behind a name.
 

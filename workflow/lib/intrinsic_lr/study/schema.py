@@ -53,7 +53,7 @@ from intrinsic_lr.study.config_types import (
 )
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.points import BatchSize, Point
-from intrinsic_lr.study.schedules import ScheduleConfig, expand_seeds
+from intrinsic_lr.study.schedules import ScheduleConfig, expand_seeds, is_named
 
 FIGURE_FORMATS = ("svg", "pdf", "png")
 FIGURE_WIDTHS = {"column": 3.25, "page": 6.75}
@@ -430,6 +430,9 @@ class Config(Part):
 
     @model_validator(mode="after")
     def _check(self) -> "Config":
+        for name in self.schedules:
+            if is_named(name):
+                raise problem(f"expected another name than {name!r}, which needs no definition", "schedules")
         for family, members in expand_seeds(self.schedules).items():
             for name in members.keys() & self.schedules.keys():
                 raise problem(f"expected another name than {name!r}, which {family!r} stands for", "schedules")

@@ -63,9 +63,11 @@ class Planner:
         defaults = {axis: getattr(config, axis) for axis in ("dataset", "model", "batch_size")}
         place = f"config: experiments.{name}."
         with prefixed(place):
+            self._check_known(config)
             points = expand([self._with_members(axes) for axes in config.grid], defaults, "grid")
             for point in points:
-                self._check_names(point)
+                self._check_known(point)
+                _check_length(point.name)
         # An error of a data set names that.
         for dataset in {point.dataset: None for point in points}:
             self.train_count(dataset)
@@ -110,6 +112,7 @@ class Planner:
                 f"batch_size: expected 2 to {count}, the training images of {point.dataset}, or full, got "
                 f"{point.batch_size}"
             )
+        _check_norms(point, spec, count if is_full else point.batch_size, self._config)
         clock = Clock(point.intrinsic_lr, lambda: 1 if is_full else count // point.batch_size)
         length = _length(point, config, clock)
         with prefixed(f"grid: schedule {point.schedule!r}: "):
@@ -125,16 +128,12 @@ class Planner:
         self._share(Training(point, timeline, checkpoints, rows, every, size, config.replicates))
         return PlannedPoint(**vars(point), length=length, steps=checkpoints)
 
-    def _check_names(self, point: Point) -> None:
+    def _check_known(self, given: Point | ExperimentConfig) -> None:
+        """Refuse data sets and models that the config does not have."""
         for kind in ("dataset", "model"):
-            name, known = getattr(point, kind), getattr(self._config, f"{kind}s")
+            name, known = getattr(given, kind), getattr(self._config, f"{kind}s")
             if name not in known:
                 raise InputError(f"{kind}: {unknown(kind, name, known)}")
-        if len(point.name) > LONGEST_NAME:
-            raise InputError(
-                f"grid: expected names of at most {LONGEST_NAME} characters, got {point.name!r} of "
-                f"{len(point.name)}; shorten the names of the data set, the model or the schedule"
-            )
 
     def _timeline(self, point: Point, spec: ModelSpec, steps: int, clock: Clock) -> Timeline:
         """Return the rates of a point for the longest of the experiments so far that have it."""
@@ -218,6 +217,28 @@ def training_plan(training: Training, block: int, config: Config) -> TrainingPla
         replicates=(start, start + training.block_size),
         seed=config.seed,
     )
+
+
+def _check_norms(point: Point, spec: ModelSpec, batch: int, config: Config) -> None:
+    """Refuse a norm over so few numbers that it gives the same for all of them: the network would be constant."""
+    if spec.kind == "module":
+        return
+    # Images are no smaller than those of the digits, unless they are made so.
+    side = getattr(config.datasets[point.dataset], "image_size", None) or 8
+    numbers = spec.smallest_norm(batch, side)
+    if numbers < 3:
+        raise InputError(
+            f"model: expected norms over 3 numbers or more, got {numbers} in {spec.norm} norm of {point.model!r} "
+            f"with batches of {batch}; a network of such norms is constant"
+        )
+
+
+def _check_length(name: str) -> None:
+    if len(name) > LONGEST_NAME:
+        raise InputError(
+            f"grid: expected names of at most {LONGEST_NAME} characters, got {name!r} of {len(name)}; shorten "
+            "the names of the data set, the model or the schedule"
+        )
 
 
 def _length(point: Point, config: ExperimentConfig, clock: Clock) -> int:
