@@ -367,7 +367,6 @@ OVERRIDDEN = small(grid={"lr": 0.1, "weight_decay": 0.01, "dataset": "digits", "
         ("experiments.one", {**OVERRIDDEN, "model": "x"}, ["one.model", "'x'"]),
         ("schedules.constant", {"kind": "multi_step"}, ["schedules", "another name than 'constant'"]),
         ("schedules.wd_1_2_lr_3_4", {"kind": "constant"}, ["schedules", "'wd_1_2_lr_3_4', which needs no"]),
-        ("analysis.confidence", "0.9", ["analysis.confidence", "in a file what `--config` would nest"]),
         ("study", "tables", ["study", "another name than runs, data", "got tables"]),
         ("one.batch_size", "half", ["experiments.one.batch_size", '"half"', "full"]),
         ("experiments.Bad name", {}, ["experiments", "Bad name", "lower-case"]),

@@ -8,7 +8,6 @@ import functools
 import json
 import math
 import operator
-import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -227,13 +226,9 @@ def show(value: Any) -> str:
 
 
 def _hint(value: Any) -> str:
-    """Explain the surprises of YAML, where 1e-3 without a point is text, and of `--config`."""
+    """Explain the commonest surprise of YAML: 1e-3 without a point is text."""
     try:
         is_number = isinstance(value, str) and math.isfinite(float(value))
     except ValueError:
         is_number = False
-    if not is_number:
-        return ""
-    if re.fullmatch(r"[-+]?[0-9.]+", value):
-        return " (this is text: write it without quotes, and in a file what `--config` would nest)"
-    return " (this is text in YAML: write numbers without quotes, and 1.0e-3 for 1e-3)"
+    return " (this is text in YAML: write numbers without quotes, and 1.0e-3 for 1e-3)" if is_number else ""
