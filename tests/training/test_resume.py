@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from intrinsic_lr.commands import train
-from intrinsic_lr.core.block_files import CHECKPOINTS, HISTORY, KEPT, RESUME, RUN, TRACE, step_file
+from intrinsic_lr.core.block_files import ASIDE, CHECKPOINTS, HISTORY, KEPT, RESUME, RUN, TRACE, step_file
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.models import kernels
 from intrinsic_lr.models.devices import MemberLimit
@@ -107,12 +107,27 @@ def test_a_longer_training_goes_on_from_the_end_of_a_shorter_one(files, tmp_path
     train_on(files, tmp_path / "parts", short)
     assert "going on from step 5 of 5" in capsys.readouterr().err
     train_on(files, tmp_path / "parts", both)
-    assert "going on from step 5 of 9" in capsys.readouterr().err
+    assert "going on from step 6 of 9" in capsys.readouterr().err
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
     rows = pd.read_parquet(tmp_path / "parts" / HISTORY)["step"].unique().tolist()
     assert rows == both.logged() == [0, 2, 3, 4, 5, 7, 8, 9]
     record = json.loads((tmp_path / "parts" / RUN).read_text())
     assert record["plan"] == both.to_dict()
+
+
+def test_a_stopped_training_outlasts_a_shorter_one(files, tmp_path, monkeypatch, capsys):
+    short, longer = (asked(steps, checkpoints=(0, 3), log_every=1, trace_every=1) for steps in (SHORT, LONG))
+    calls = []
+    monkeypatch.setattr(Watch, "should_stop", lambda self: calls.append(self) or len(calls) > 7)
+    with pytest.raises(SystemExit, match=str(STOPPED)):
+        train_on(files, tmp_path / "block", longer)
+    monkeypatch.undo()
+    train_on(files, tmp_path / "block", short)
+    train_on(files, tmp_path / "block", longer)
+    assert "going on from step 7 of 9" in capsys.readouterr().err
+    train_on(files, tmp_path / "whole", longer)
+    assert contents(tmp_path / "block") == contents(tmp_path / "whole")
+    assert not (tmp_path / "block" / ASIDE).exists()
 
 
 @pytest.mark.parametrize("change", ["the same again", "denser", "a damaged checkpoint", "a damaged state"])

@@ -5,6 +5,8 @@ CHECKPOINTS, PREDICTIONS, STATISTICS = "checkpoints", "predictions", "statistics
 """Folders with a file for each checkpoint."""
 RESUME = "resume"
 """Folder of a training that has not ended: its state, and the checkpoints so far."""
+ASIDE = "aside"
+"""Folder of the same, while a shorter or longer training of the block is done first."""
 KEPT = "kept"
 """Folder of the same of a training that has ended, with its record: a longer one goes on from there."""
 

@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from safetensors.torch import load, save
 
-from intrinsic_lr.core.block_files import CHECKPOINTS, KEPT, RESUME, RUN, step_file
+from intrinsic_lr.core.block_files import ASIDE, CHECKPOINTS, KEPT, RESUME, RUN, step_file
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.storage import atomic_path, open_result, sha256, write_tensors
 from intrinsic_lr.models.devices import MemberLimit
 from intrinsic_lr.study.plan import TrainingPlan
-from intrinsic_lr.study.sharing import continues
+from intrinsic_lr.study.sharing import continues, difference
 from intrinsic_lr.training.recorder import Recorder
 from intrinsic_lr.training.state import State
 
@@ -83,13 +83,16 @@ class Store:
         """Return the state to go on from, its rows given to the recorder.
 
         That is one that a stopped training of this identity saved, or the last one of a training that this plan
-        continues. None where there is no such; what another stopped training left is removed. InputError where a
-        file of a stopped training is damaged.
+        continues. None where there is no such. A stopped training of another length is set aside, any other is
+        removed. InputError where a file of a stopped training is damaged.
         """
-        was_stopped = (self._folder / STATE).exists()
+        was_stopped, aside = (self._folder / STATE).exists(), self._folder / ASIDE
+        if aside.exists() and not was_stopped:
+            self.remove()
+            os.replace(aside, self._folder / RESUME)
         found = self._stopped()
         if found is None:
-            self.remove()
+            self._set_aside(plan)
             # Asked for again without another one in between, a training is to be done again.
             found = self._ended(plan, may_be_same=was_stopped)
         if found is None:
@@ -124,16 +127,29 @@ class Store:
                 file.unlink()
         return about, content
 
+    def _set_aside(self, plan: TrainingPlan) -> None:
+        """Keep a stopped training of another length for when it is asked for again; remove any other."""
+        state, aside = self._folder / STATE, self._folder / ASIDE
+        about, _ = _read(state) if state.exists() else (None, b"")
+        if about and self._is_same_but_for_plan(about):
+            stopped = TrainingPlan.from_json(about["identity"]["plan"])
+            if stopped != plan and difference(stopped, plan) is None:
+                shutil.rmtree(aside, ignore_errors=True)
+                os.replace(self._folder / RESUME, aside)
+        self.remove()
+
+    def _is_same_but_for_plan(self, about: dict[str, Any]) -> bool:
+        return all(about["identity"].get(key) == value for key, value in self._identity.items() if key != "plan")
+
     def _ended(self, plan: TrainingPlan, may_be_same: bool) -> tuple[dict[str, Any], bytes] | None:
         """Return the same of a training that has ended and that this plan continues, its checkpoints linked."""
         kept = self._folder / KEPT
         about, content = _read(kept / STATE_NAME) if (kept / STATE_NAME).exists() else (None, b"")
         if about is None:
             return None
-        identity = about["identity"]
-        if any(identity.get(key) != value for key, value in self._identity.items() if key != "plan"):
+        if not self._is_same_but_for_plan(about):
             return None
-        ended = TrainingPlan.from_json(identity["plan"])
+        ended = TrainingPlan.from_json(about["identity"]["plan"])
         if not continues(ended, plan, about["step"]) or (ended == plan and not may_be_same):
             return None
         files = {name: kept / name for name in about["checkpoints"]}
