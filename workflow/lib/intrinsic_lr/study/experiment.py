@@ -37,6 +37,12 @@ class PlannedPoint(Point):
         """Steps of the rows of the trace, None for all that lie there."""
         return self.recorded and self.recorded.multiples(self.recorded.trace_every)
 
+    def checkpoint_at(self, time: float) -> int | None:
+        """Return the planned step at a time in 1/lambda_e, if there is one."""
+        wanted = time / self.intrinsic_lr
+        nearest = min(self.steps, key=lambda step: abs(step - wanted))
+        return nearest if abs(nearest - wanted) <= 1 else None
+
 
 @dataclass(frozen=True)
 class Experiment:

@@ -16,6 +16,7 @@ from intrinsic_lr.core.paths import StudyPaths
 from intrinsic_lr.data import image_folder
 from intrinsic_lr.study.analyses import product_names
 from intrinsic_lr.study.claim_config import check_claim, check_judge
+from intrinsic_lr.study.claim_needs import Design, check_needs
 from intrinsic_lr.study.claims import CLAIMS
 from intrinsic_lr.study.config_types import unknown
 from intrinsic_lr.study.experiment import Experiment
@@ -42,8 +43,7 @@ class Study:
         Trainings that lie below a folder of results already are used as they are, or made longer.
         """
         filled, settings = read_config(config)
-        for name in settings.models:
-            model_spec(name, settings)
+        models = {name: model_spec(name, settings) for name in settings.models}
         planner = Planner(settings)
         for name in _selected(settings):
             planner.add(name)
@@ -51,6 +51,11 @@ class Study:
         for name in settings.claims:
             check_claim(name, settings)
         check_judge(settings, list(study.experiments))
+        timelines = {name: training.timeline for name, training in study.trainings.items()}
+        for name in study.claims:
+            asked = settings.claims[name]
+            roles = {role: study.experiments[of] for role, of in asked.experiments.items()}
+            check_needs(name, Design(roles, asked.settings, models, timelines))
         for name in study.datasets:
             planner.train_count(name)
         # Refuses names of experiments that would give two tables or figures one name.

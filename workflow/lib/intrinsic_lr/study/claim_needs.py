@@ -1,0 +1,277 @@
+"""What each claim needs of its experiments: one that does not suit it is refused before anything is trained.
+
+Needed is what its test can be computed from, and something for every criterion to judge. A control that an
+experiment does not hold is no mistake: the claim then is inconclusive, or not reproduced.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, permutations
+from typing import Any
+
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.study import pairs
+from intrinsic_lr.study.experiment import Experiment, PlannedPoint
+from intrinsic_lr.study.model_spec import ModelSpec
+from intrinsic_lr.study.timeline import Timeline
+
+Needs = Iterable[tuple[str, bool, str]]
+"""A role, whether its experiment has what is needed, and what that is."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """The experiments of a claim as they are planned."""
+
+    roles: Mapping[str, Experiment]
+    settings: Mapping[str, Any]  # of the claim
+    models: Mapping[str, ModelSpec]  # by the name that points have
+    timelines: Mapping[str, Timeline]  # of trainings, by the point's name
+
+    def points(self, role: str) -> Sequence[PlannedPoint]:
+        """Return the points of a role's experiment."""
+        return self.roles[role].points
+
+    def rates(self, point: PlannedPoint) -> list[tuple[float, float]]:
+        """Return learning rate and weight decay at the first step of each segment, and at the last step."""
+        timeline = self.timelines[point.name].truncated(point.length)
+        starts = [0]
+        for segment in timeline.segments:
+            starts.append(starts[-1] + segment.steps)
+        return [timeline.at(step) for step in [*starts[:-1], point.length - 1]]
+
+
+def check_needs(claim: str, design: Design) -> None:
+    """Refuse an experiment that lacks what a claim compares."""
+    for role, there, needed in NEEDS.get(claim, _nothing)(design):
+        if not there:
+            name = design.roles[role].name
+            raise InputError(
+                f"config: claims.{claim}.experiments.{role}: expected one with {needed}, got {name!r}; "
+                "change it, or leave the claim out of judge"
+            )
+
+
+def _nothing(design: Design) -> Needs:
+    return []
+
+
+def _single(design: Design) -> Needs:
+    return [(role, len(design.points(role)) == 1, "exactly one point") for role in design.roles]
+
+
+def _full(points: Sequence[PlannedPoint]) -> bool:
+    return all(point.batch_size == "full" for point in points)
+
+
+def _mini(points: Sequence[PlannedPoint]) -> bool:
+    return not any(point.batch_size == "full" for point in points)
+
+
+def _decaying(points: Sequence[PlannedPoint]) -> bool:
+    return all(point.weight_decay > 0 for point in points)
+
+
+def _fixed_head(design: Design) -> Needs:
+    def heads(role: str) -> list[str]:
+        found = [design.models[point.model].head for point in design.points(role)]
+        return sorted("trained" if head == "trained" else "fixed" for head in found)
+
+    yield "fixed", heads("fixed") == ["fixed"], "exactly one point, its head fixed"
+    yield "trained", heads("trained") == ["trained"], "exactly one point, its head trained"
+    both = heads("convolutional") == ["fixed", "trained"]
+    yield "convolutional", both, "exactly two points, one with its head fixed and one with it trained"
+
+
+def _norm_recursion(design: Design) -> Needs:
+    long, exact = design.points("long"), design.points("exact")
+    for role, points in (("long", long), ("exact", exact)):
+        yield role, all(point.constraint == "none" for point in points), "no constraint on the norms"
+    still = [point for point in (*long, *exact) if point.momentum == 0]
+    yield "long", any(point.dtype == "float32" for point in still), "a point in float32 without momentum"
+    yield "exact", any(point.dtype == "float64" for point in still), "a point in float64 without momentum"
+    yield "exact", _mini(exact[:1]), "mini-batches at its first point"
+
+
+def _exp_lr(design: Design) -> Needs:
+    settings, points = design.settings, design.points("runs")
+    exact = [point for point in points if point.dtype == "float64"]
+    for partners in zip(settings["originals"], settings["twins"], strict=True):
+        words = f"points in float64 that differ in the schedule alone, {partners[0]} and {partners[1]}"
+        yield "runs", bool(pairs.same_schedule_alone_differs(exact, [partners])), words
+
+
+def _rescaling(design: Design) -> Needs:
+    yield (
+        "pair",
+        any(pairs.rescaled(design.points("pair"))),
+        "a point and its partner of rescaled rates and weights",
+    )
+    mixing = design.points("mixing")
+    found = {relation for _, _, relation in pairs.equal_rates(mixing)}
+    yield "mixing", pairs.SAME in found, "two learning rates at one intrinsic rate"
+    settled = design.settings["settled"]
+    late = all(point.length * point.intrinsic_lr >= settled for point in mixing)
+    yield "mixing", late, f"a length of at least {settled:g}/lambda_e"
+
+
+def _descent(design: Design) -> Needs:
+    for role, decays in (("decay", True), ("no_decay", False)):
+        points = design.points(role)
+        words = "weight decay" if decays else "no weight decay"
+        alike = all((point.weight_decay > 0) == decays for point in points)
+        yield role, _full(points) and alike, f"full batches and {words} at every point"
+
+
+def _never_settles(design: Design) -> Needs:
+    yield from _descent(design)
+    ends = [design.rates(point)[-1][1] for point in design.points("decay")]
+    yield "decay", not any(ends), "schedules that end without weight decay"
+
+
+def _early_stopping(design: Design) -> Needs:
+    yield from _descent(design)
+    yield "sgd", _mini(design.points("sgd")), "mini-batches at every point"
+
+
+def _averages(design: Design) -> Needs:
+    experiment, settings = design.roles["run"], design.settings
+    yield "run", _decaying(experiment.points), "weight decay at every point"
+    usual = settings["usual_length"]
+    for time in [run + lag for run in (usual, 10 * usual) for lag in (0, *settings["lags"])]:
+        there = all(point.checkpoint_at(time) is not None for point in experiment.points)
+        yield "run", there, f"a checkpoint at {time:g}/lambda_e at every point"
+    independent = any(point.init_sharing == "independent" for point in experiment.points)
+    several = (independent and experiment.replicates > 1) or pairs.initialisations(experiment.points)
+    yield "run", bool(several), "two networks of different initialisations"
+
+
+def _distance(design: Design) -> Needs:
+    yield from _single(design)
+    yield "run", _decaying(design.points("run")), "weight decay"
+
+
+def _no_mixing(design: Design) -> Needs:
+    points = design.points("pairs")
+    yield "pairs", _decaying(points), "weight decay at every point"
+    yield "pairs", bool(pairs.initialisations(points)), "two points that differ in init_seed alone"
+    yield "pairs", min(len(point.steps) for point in points) > 1, "two checkpoints or more"
+
+
+def _norm_equilibrium(design: Design) -> Needs:
+    slow = design.settings["largest_intrinsic_lr"] * (1 + 1e-9)
+    for role in ("constant", "momentum"):
+        yield role, _decaying(design.points(role)), "weight decay at every point"
+    resting = [p for p in design.points("constant") if p.momentum == 0 and p.intrinsic_lr <= slow]
+    yield "constant", bool(resting), f"a point without momentum whose lambda_e is at most {slow:.3g}"
+    larger = any(point.init_scale != 1 for point in resting)
+    yield "constant", larger, "such a point with another init_scale than 1"
+    yield "decay", all(_ends_positive(design, point) for point in design.points("decay")), _ONE_DECAY
+
+
+_ONE_DECAY = "schedules that change their rates, to ones above 0"
+
+
+def _ends_positive(design: Design, point: PlannedPoint) -> bool:
+    first, *_, last = design.rates(point)
+    return first != last and min(last) > 0
+
+
+def _lr_decay(design: Design) -> Needs:
+    yield "decay", all(_ends_positive(design, point) for point in design.points("decay")), _ONE_DECAY
+
+
+def _random_pasts(design: Design) -> Needs:
+    points = design.points("pasts")
+    alike = len(points) > 1 and len({point.length for point in points}) == 1
+    yield "pasts", alike, "two points or more, of one length"
+    timelines = [design.timelines[point.name].truncated(point.length) for point in points]
+    starts = {0}
+    for timeline in timelines:
+        step = 0
+        for segment in timeline.segments[:-1]:
+            step += segment.steps
+            starts.add(step)
+    rates = [{timeline.at(step) for timeline in timelines} for step in sorted(starts)]
+    last_apart = max((index for index, found in enumerate(rates) if len(found) > 1), default=-1)
+    common = [weight_decay for found in rates[last_apart + 1 :] for _, weight_decay in found]
+    phases = last_apart >= 0 and bool(common) and common[0] > 0 and common[-1] == 0
+    words = "schedules that differ, then share their rates, then end without weight decay"
+    yield "pasts", phases, words
+
+
+def _noise(design: Design) -> Needs:
+    points, settled = design.points("equilibrium"), design.settings["settled"]
+    yield "equilibrium", _mini(points), "mini-batches at every point"
+    yield "equilibrium", _decaying(points), "weight decay at every point"
+    late = any(point.steps[-1] * point.intrinsic_lr >= settled for point in points)
+    yield "equilibrium", late, f"a checkpoint from {settled:g}/lambda_e on"
+
+
+def _scaling(design: Design) -> Needs:
+    points = design.points("scaling")
+    yield "scaling", _mini(points), "mini-batches at every point"
+    yield "scaling", _decaying(points), "weight decay at every point"
+    allowed = {"batch_size", "lr", "intrinsic_lr"}
+    alike = all(allowed.issuperset(pairs.differing_axes(a, b)) for a, b in combinations(points, 2))
+    yield "scaling", alike, "points that differ in batch_size, lr and weight_decay alone"
+    proportional = any(
+        small.batch_size < large.batch_size
+        and small.weight_decay == large.weight_decay
+        and abs(large.lr / small.lr * small.batch_size / large.batch_size - 1) <= 1e-6
+        for small, large in permutations(points, 2)
+    )
+    words = "two batch sizes at one weight decay, their learning rates in proportion"
+    yield "scaling", proportional, words
+
+
+def _equilibrium_time(design: Design) -> Needs:
+    points = design.points("rates")
+    yield "rates", _decaying(points), "weight decay at every point"
+    rates = {a.intrinsic_lr for a, _ in pairs.initialisations(points)}
+    yield "rates", len(rates) > 1, "two points that differ in init_seed alone, at two intrinsic rates or more"
+
+
+def _mixing(design: Design) -> Needs:
+    same = pairs.initialisations(design.points("mixing"))
+    yield "mixing", bool(same), "two points that differ in init_seed alone"
+    yield "mixing", _decaying(design.points("mixing")), "weight decay at every point"
+
+
+def _matched_schedules(design: Design) -> Needs:
+    def end(point: PlannedPoint) -> float:
+        lr, weight_decay = design.rates(point)[-1]
+        return lr * weight_decay
+
+    meeting, others = design.points("meeting"), design.points("not_meeting")
+    for role, points in (("meeting", meeting), ("not_meeting", others)):
+        alike = {(point.length, point.steps) for point in (*meeting, *points)}
+        yield role, len(alike) == 1, "one length and the same checkpoints at every point"
+    different = [(a, b) for a, b in combinations(meeting, 2) if set(pairs.differing_axes(a, b)) - {"init_seed"}]
+    together = any(abs(end(a) / end(b) - 1) < 1e-9 for a, b in different if min(end(a), end(b)) > 0)
+    yield "meeting", together, "two schedules that reach one intrinsic rate"
+    independent = not any(pairs.paired(a, b) for a, b in different)
+    yield "meeting", independent, "another init_seed for each schedule, and no common data_order"
+
+
+NEEDS: Mapping[str, Callable[[Design], Needs]] = {
+    "fixed_head_costs_nothing": _fixed_head,
+    "norm_recursion": _norm_recursion,
+    "exp_lr_equivalence": _exp_lr,
+    "rescaling_equivalence": _rescaling,
+    "gd_never_settles": _never_settles,
+    "early_stopping_needed": _early_stopping,
+    "small_lr_generalises": _single,
+    "swa_within": _averages,
+    "swa_across": _averages,
+    "distance_grows": _distance,
+    "no_mixing_in_weights": _no_mixing,
+    "norm_equilibrium": _norm_equilibrium,
+    "lr_decay_response": _lr_decay,
+    "random_pasts": _random_pasts,
+    "noise_anisotropy": _noise,
+    "linear_scaling": _scaling,
+    "equilibrium_time": _equilibrium_time,
+    "function_space_mixing": _mixing,
+    "schedules_same_equilibrium": _matched_schedules,
+}
