@@ -13,11 +13,12 @@ from intrinsic_lr.analyses.distance import draw_distance
 from intrinsic_lr.analyses.epochs import draw_epochs
 from intrinsic_lr.analyses.grid import draw_grid
 from intrinsic_lr.analyses.swa import draw_swa
-from intrinsic_lr.analyses.tables import differing_axes, with_point
+from intrinsic_lr.analyses.tables import with_point
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.figures import style
 from intrinsic_lr.figures.style import Look
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
+from intrinsic_lr.study.pairs import differing_axes
 from projects import run
 
 

@@ -33,21 +33,6 @@ def test_axes_of_the_optimiser_have_a_column_where_the_experiment_sets_them():
     assert "optimiser" not in tables.with_axes(frame[:1], points[:1])
 
 
-@pytest.mark.parametrize(
-    ("changes", "axes"),
-    [
-        ({"init_seed": 1}, ["init_seed"]),
-        ({"lr": 1.0, "weight_decay": 0.001}, ["lr"]),
-        ({"weight_decay": 0.1}, ["intrinsic_lr"]),
-        ({"lr": 1.0, "weight_decay": 0.1}, ["lr", "intrinsic_lr"]),
-        ({"init_scale": 3.0, "batch_size": 64}, ["batch_size", "init_scale"]),
-        ({"data_order": 0, "constraint": "sphere"}, ["data_order", "constraint"]),
-    ],
-)
-def test_axes_that_differ(changes, axes):
-    assert tables.differing_axes(described(), described(**changes)) == axes
-
-
 @pytest.mark.parametrize(("replicates", "pairs"), [(1, []), (2, [(0, 1)]), (3, [(0, 1), (1, 2), (2, 0)])])
 def test_independent_initialisations_are_paired_within_a_point(replicates, pairs):
     found = list(tables.across_pairs(Experiment("one", (described(),), replicates)))

@@ -18,10 +18,11 @@ ANALYSIS = {"confidence": 0.95, "permutations": 199, "bootstrap": 199}
 
 
 class Point(SimpleNamespace):
-    """A planned point with the axes that a test needs; the others are at their defaults."""
+    """A planned point of which a test gives what it needs; other axes are at their default."""
 
     def __getattr__(self, axis):
-        return getattr(PlannedPoint, axis)
+        default = getattr(PlannedPoint, axis)
+        return default.__get__(self) if callable(default) or isinstance(default, property) else default
 
     def __getitem__(self, axis):
         return getattr(self, axis)

@@ -24,9 +24,7 @@ def point(name: str, intrinsic_lr: float, steps: list[int], **axes: object) -> P
     """Return a point as the workflow describes it."""
     base = {
         "name": name, "dataset": "data", "model": "mlp", "batch_size": 32, "lr": 0.1,
-        "weight_decay": intrinsic_lr / 0.1, "intrinsic_lr": intrinsic_lr, "momentum": 0.0, "schedule": "constant",
-        "init_seed": 0, "init_sharing": "shared", "init_scale": 1.0, "augmentation": "none",
-        "dtype": "float32", "data_order": None, "constraint": "none", "precision": "float32", "steps": steps,
+        "weight_decay": intrinsic_lr / 0.1, "intrinsic_lr": intrinsic_lr, "init_sharing": "shared", "steps": steps,
         "length": steps[-1],
     }  # fmt: skip
     return Point(**base | axes)

@@ -7,7 +7,6 @@ import pytest
 from checks import Example, spec_of, verdicts
 
 from intrinsic_lr.claims import distance_grows as claim
-from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.stats import lags
 
 RATE = 0.01
@@ -102,10 +101,3 @@ def test_the_plateau_is_judged_from_every_start_with_three_short_lags():
     levelled = lags.simulate_ou(steps, 3.0, 0.01, 300, 16, np.random.default_rng(7))
     pairs["l2"] = pairs["l2"].where(pairs["step"] != 800, levelled["l2"])
     assert plateau(pairs)["verdict"] == "not reproduced"
-
-
-@pytest.mark.parametrize("points", [[], [POINT, POINT | {"name": "q"}]])
-def test_several_points_or_none_are_a_clear_mistake(points):
-    inputs = SimpleNamespace(spec=EXAMPLE.with_points(run=points))
-    with pytest.raises(InputError, match=rf"experiment trajectory: found {len(points)} points; .* exactly one"):
-        claim.measure(inputs)

@@ -1,15 +1,11 @@
 """Fixed against trained heads: the verdict follows the truth."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
 from checks import Example, spec_of
 
 from intrinsic_lr.claims import fixed_head_costs_nothing as claim
-from intrinsic_lr.claims.shared.spec import ClaimData
-from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.stats.intervals import p_not_worse
 
 
@@ -51,27 +47,3 @@ def test_p_values_are_those_of_each_comparison():
         for network in ("network", "convolutional")
     ]
     assert EXAMPLE.judged()["p_value"].tolist() == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    ("role", "heads", "message"),
-    [
-        ("fixed", ("fixed", "fixed"), "experiment usual_lr: .* got fixed, fixed"),
-        ("fixed", ("trained",), "got trained"),
-        ("trained", ("trained", "trained"), "experiment trained_head"),
-        ("convolutional", ("fixed",), "experiment heads_of_cnn: .* fixed, trained .* got fixed"),
-        ("convolutional", ("trained", "fixed"), None),
-    ],
-)
-def test_other_points_than_one_of_each_head_are_refused(monkeypatch, role, heads, message):
-    def ensemble(inputs, role, point):
-        return SimpleNamespace(model=lambda: SimpleNamespace(spec=SimpleNamespace(head=point["head"])))
-
-    monkeypatch.setattr(ClaimData, "ensemble", ensemble)
-    points = [{"name": f"{head}-{k}", "head": head} for k, head in enumerate(heads)]
-    inputs = ClaimData(EXAMPLE.with_points(**{role: points}))
-    if message is None:
-        assert claim._heads(inputs, role) == {"trained-0": "trained", "fixed-1": "fixed"}
-        return
-    with pytest.raises(InputError, match=message):
-        claim._heads(inputs, role)

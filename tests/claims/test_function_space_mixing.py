@@ -11,7 +11,6 @@ from intrinsic_lr.claims import function_space_mixing as claim
 from intrinsic_lr.claims.shared import sameness
 from intrinsic_lr.claims.shared.sameness import compare_points, last_checkpoints
 from intrinsic_lr.claims.shared.verdicts import overall
-from intrinsic_lr.core.errors import InputError
 
 
 def forgetting(time):
@@ -111,11 +110,6 @@ def test_a_control_that_is_not_there_is_inconclusive(names, told):
     controls = findings[findings["role"] == "control"]
     assert list(controls.loc[controls["statement"].str.contains(told), "verdict"]) == ["inconclusive"]
     assert overall(findings) == "inconclusive"
-
-
-def test_without_a_pair_of_initialisations_the_experiment_is_named():
-    with pytest.raises(InputError, match=r"experiment mixing: .* init_seed alone"):
-        claim.measure(without("0.1 from 1", "0.01 from 1"))
 
 
 def test_a_table_of_no_pair_is_inconclusive():

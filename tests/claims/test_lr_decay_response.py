@@ -1,7 +1,6 @@
 """The response to a decay: verdicts on synthetic courses of the effective learning rate."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,9 +8,7 @@ import pytest
 from checks import Example, spec_of
 
 from intrinsic_lr.claims import lr_decay_response as claim
-from intrinsic_lr.claims.shared.spec import ClaimData
 from intrinsic_lr.claims.shared.verdicts import overall
-from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.stats.relaxation import integrated_gamma
 
 POINTS = [{"name": name, "schedule": name} for name in ("lr_decay", "wd_decay", "joint")]
@@ -124,16 +121,6 @@ def test_without_a_response_to_its_equilibrium_the_control_tells_nothing(end):
     findings = EXAMPLE.judged(frame[frame["since"] < end])
     assert list(findings.loc[findings["role"] == "control", "verdict"]) == ["inconclusive"]
     assert overall(findings) == "inconclusive"
-
-
-def test_a_schedule_without_a_decay_is_a_mistake(monkeypatch):
-    rows = pd.DataFrame({"step": [0, 1, 2], "replicate": 0, "lr": 0.1, "weight_decay": 0.1, "effective_lr": 1.0})
-    rows = rows.assign(unit_gradient_squared_norm=1.0, test_accuracy=0.9)
-    ensemble = SimpleNamespace(history=lambda: rows, trace=lambda: rows)
-    monkeypatch.setattr(ClaimData, "ensemble", lambda self, role, point: ensemble)
-    point = {"name": "a", "schedule": "constant", "length": 2, "intrinsic_lr": 0.01}
-    with pytest.raises(InputError, match=r"experiment rate_decays: .* got constant"):
-        claim.measure(ClaimData(EXAMPLE.with_points(decay=[point])))
 
 
 def test_steps_next_to_the_change_are_kept():

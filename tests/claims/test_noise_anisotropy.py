@@ -1,7 +1,5 @@
 """Anisotropy of the gradient noise: verdicts on noise of known spectra, and the gradients that are measured."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,8 +7,6 @@ import torch
 from checks import Example, spec_of, verdicts
 
 from intrinsic_lr.claims import noise_anisotropy as claim
-from intrinsic_lr.claims.shared.spec import ClaimData
-from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.stats.noise import noise_moments
 from intrinsic_lr.study.model_spec import ModelSpec
@@ -78,12 +74,3 @@ def test_a_replicate_that_misses_a_checkpoint_and_a_point_that_misses_are_left_o
     assert set(EXAMPLE.judged(frame)["n"]) == {5}
     findings = EXAMPLE.judged(spec=EXAMPLE.with_points(equilibrium=[{"name": "p"}, {"name": "q"}]))
     assert set(findings["verdict"]) == {"inconclusive"}
-
-
-def test_no_settled_checkpoint_is_a_mistake(monkeypatch, noise_images):
-    point = {"name": "p", "dataset": "noise", "dtype": "float64", "intrinsic_lr": 0.01, "steps": [10, 399]}
-    ensemble = SimpleNamespace(model=lambda: None, scale_groups={})
-    monkeypatch.setattr(ClaimData, "ensemble", lambda self, role, point: ensemble)
-    monkeypatch.setattr(ClaimData, "dataset", lambda self, name, dtype: noise_images)
-    with pytest.raises(InputError, match=r"experiment trajectory: checkpoints: .* 4/lambda_e"):
-        claim.measure(ClaimData(EXAMPLE.with_points(equilibrium=[point])))

@@ -9,10 +9,10 @@ import torch
 from checks import Example, Point, grid, spec_of, verdicts
 
 from intrinsic_lr.claims import rescaling_equivalence as claim
-from intrinsic_lr.claims.rescaling_equivalence import DIFFERENT, SAME, exact_pairs, label_pairs
 from intrinsic_lr.claims.shared import equivalence
 from intrinsic_lr.claims.shared.spec import ClaimData
 from intrinsic_lr.stats.intervals import difference
+from intrinsic_lr.study.pairs import DIFFERENT, SAME, rescaled
 from intrinsic_lr.study.points import expand
 
 DEFAULTS = {"dataset": "noise", "model": "mlp", "batch_size": 32}
@@ -35,32 +35,6 @@ EXACT = points(
     {"intrinsic_lr": 0.01, "lr": 0.9, "init_scale": 3, "momentum": [0.0, 0.9]},
 )
 SPEC = spec_of("rescaling_equivalence", {"pair": EXACT, "mixing": MIXING}, 40, {"accuracy_margin": 0.05})
-
-
-def test_exact_pairs_have_matching_rates_and_norms():
-    found = exact_pairs(
-        points(
-            {"lr": 0.1, "intrinsic_lr": 0.01},
-            {"lr": 0.9, "intrinsic_lr": 0.01, "init_scale": 3},
-            {"lr": 0.3, "intrinsic_lr": 0.01, "init_scale": 3},  # not rescaled by the same factor
-            {"lr": 0.9, "intrinsic_lr": 0.02, "init_scale": 3},
-            {"lr": 0.9, "intrinsic_lr": 0.01, "init_scale": 3, "momentum": 0.9},
-        )
-    )
-    assert [(a["lr"], b["lr"], c) for a, b, c in found] == [(0.1, 0.9, 3.0)]
-
-
-def test_label_pairs_are_one_axis_apart():
-    found = {
-        (relation, a["lr"], b["lr"], a["intrinsic_lr"], b["intrinsic_lr"], b["init_seed"])
-        for a, b, relation in label_pairs(MIXING)
-    }
-    assert found == {
-        (SAME, 0.1, 1.0, 0.032, 0.032, 0),
-        (SAME, 0.1, 1.0, 0.01, 0.01, 0),
-        (DIFFERENT, 0.1, 0.1, 0.032, 0.0032, 0),
-        (DIFFERENT, 0.1, 0.1, 0.01, 0.001, 0),
-    }
 
 
 def table(by="intrinsic_lr", above=0.005, deviation=1e-14, diverged=0, late=True):
@@ -109,7 +83,7 @@ def table(by="intrinsic_lr", above=0.005, deviation=1e-14, diverged=0, late=True
         {"part": "rescaled", "point": a["name"], "partner": b["name"], "lr": 0.1, "partner_lr": 0.9,
          "intrinsic_lr": 0.01, "momentum": a["momentum"], "factor": c,
          "step": step, "replicate": replicate, "directions": deviation * step, "logits": deviation * step}
-        for a, b, c in exact_pairs(EXACT) for step in (1, 10) for replicate in range(40)
+        for a, b, c in rescaled(EXACT) for step in (1, 10) for replicate in range(40)
     ]  # fmt: skip
     return pd.concat([pd.DataFrame(exact), equal], ignore_index=True)
 

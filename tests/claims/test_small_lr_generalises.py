@@ -6,8 +6,6 @@ import pytest
 from checks import Example, spec_of
 
 from intrinsic_lr.claims import small_lr_generalises as claim
-from intrinsic_lr.claims.shared.spec import ClaimData
-from intrinsic_lr.core.errors import InputError
 
 
 def runs(usual=0.99, small=0.99, short=0.93, seed=0):
@@ -52,14 +50,6 @@ def test_the_verdict_follows_the_truth(truth, verdicts):
     assert list(findings["verdict"]) == verdicts
     if "usual" in truth:
         assert findings["p_value"][1] < 1e-6
-
-
-def test_an_experiment_of_several_points_is_refused():
-    points = {role: [{"name": role}] for role in ("usual", "small_short")} | {
-        "small": [{"name": "a"}, {"name": "b"}]
-    }
-    with pytest.raises(InputError, match=r"experiment small_lr: found 2 points; .* role small"):
-        claim.measure(ClaimData(EXAMPLE.with_points(**points)))
 
 
 def test_at_the_margin_equivalence_is_seldom_claimed():

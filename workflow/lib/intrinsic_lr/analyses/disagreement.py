@@ -12,11 +12,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from intrinsic_lr.analyses.drawing import left_out, percent, setting_text
-from intrinsic_lr.analyses.tables import AnalysisData, differing_axes, same_intrinsic_lr
+from intrinsic_lr.analyses.tables import AnalysisData
 from intrinsic_lr.core.seeding import stream_seed
 from intrinsic_lr.figures import style
 from intrinsic_lr.stats.disagreement import COLUMNS, compare
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
+from intrinsic_lr.study.pairs import differing_axes, same_intrinsic_lr
 
 KEYS = (
     "point_a", "point_b", "differs", "same_intrinsic_lr", "intrinsic_lr_a", "intrinsic_lr_b", "checkpoint",

@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 import seaborn as sns
 
-from intrinsic_lr.analyses.tables import AXES, differing_axes
 from intrinsic_lr.figures.style import DASHES, MARKERS, replicates_text, scientific, spread
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
+from intrinsic_lr.study.pairs import AXES, differing_axes
 
 TRAJECTORIES = 4
 """At most so many starting times T are drawn."""

@@ -2,8 +2,7 @@
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
-from itertools import combinations
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,12 @@ from intrinsic_lr.data.prepared import true_labels
 from intrinsic_lr.runs.ensembles import Ensemble, open_ensemble
 from intrinsic_lr.study.analyses import ANALYSES
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
-from intrinsic_lr.study.points import Point
+from intrinsic_lr.study.pairs import AXES, initialisations
 
 POINT_COLUMNS = (
     "lr", "weight_decay", "intrinsic_lr", "momentum", "batch_size",
     "schedule", "model", "init_seed", "init_sharing", "init_scale",
 )  # fmt: skip
-AXES = tuple(axis.name for axis in fields(Point))
 ACROSS_INITIALISATIONS = "across_initialisations"
 ACROSS_REPLICATES = "across_replicates"
 
@@ -96,7 +94,7 @@ def with_axes(frame: pd.DataFrame, points: Iterable[PlannedPoint]) -> pd.DataFra
     """
     points, columns = list(points), {}
     later = AXES[AXES.index("optimiser") :]
-    given = {axis for axis in later if any(getattr(point, axis) != getattr(Point, axis) for point in points)}
+    given = {axis for axis in later for point in points if getattr(point, axis) != getattr(PlannedPoint, axis)}
     axes = [axis for axis in AXES if axis not in later or axis in given]
     for suffix in ("", "_a", "_b"):
         for axis in axes if f"point{suffix}" in frame else ():
@@ -104,25 +102,6 @@ def with_axes(frame: pd.DataFrame, points: Iterable[PlannedPoint]) -> pd.DataFra
                 values = {point.name: point.value_of(axis) for point in points}
                 columns[f"{axis}{suffix}"] = frame[f"point{suffix}"].map(values)
     return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)
-
-
-def differing_axes(a: PlannedPoint, b: PlannedPoint) -> list[str]:
-    """Return the axes in which two points differ.
-
-    A learning rate and a weight decay that differ at equal intrinsic rate count as `lr` alone; where the
-    intrinsic rate differs, it is named in place of the weight decay.
-    """
-    axes = [axis for axis in AXES if getattr(a, axis) != getattr(b, axis)]
-    if "weight_decay" in axes:
-        axes.remove("weight_decay")
-        if not same_intrinsic_lr(a, b):
-            axes.append("intrinsic_lr")
-    return axes
-
-
-def same_intrinsic_lr(a: PlannedPoint, b: PlannedPoint) -> bool:
-    """Tell whether two points have one intrinsic learning rate, to the digits that names carry."""
-    return abs(a.intrinsic_lr - b.intrinsic_lr) <= 1e-9 * a.intrinsic_lr
 
 
 def across_pairs(
@@ -140,9 +119,8 @@ def across_pairs(
         independent = point.init_sharing == "independent"
         if neighbours:
             yield point, point, ACROSS_INITIALISATIONS if independent else ACROSS_REPLICATES, neighbours
-    for a, b in combinations(experiment.points, 2):
-        if differing_axes(a, b) == ["init_seed"]:
-            yield a, b, ACROSS_INITIALISATIONS, [(k, k) for k in range(count)]
+    for a, b in initialisations(experiment.points):
+        yield a, b, ACROSS_INITIALISATIONS, [(k, k) for k in range(count)]
 
 
 def write_table(frame: pd.DataFrame, path: str) -> None:

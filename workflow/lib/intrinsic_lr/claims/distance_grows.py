@@ -33,7 +33,7 @@ def measure(data: ClaimData) -> pd.DataFrame:
     its squared distances the runs' spread.
     """
     spec, settings = data.spec, data.spec.settings
-    point = spec.single_point(RUN)
+    (point,) = spec.points(RUN)
     rate = point.intrinsic_lr
     columns = ["step", "delta", "replicate", "l2", "cosine"]
     table, across = data.table(RUN, "distance"), data.table(RUN, "distance_across")

@@ -6,17 +6,17 @@ grow along a run: the runs are short, and the growth is drawn.
 """
 
 from collections.abc import Iterator
-from itertools import cycle, product
+from itertools import cycle
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from intrinsic_lr.analyses.tables import differing_axes
 from intrinsic_lr.claims.shared.exact import EQUIVALENCE, SMALLEST, plot_largest, worst_finding
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Findings
 from intrinsic_lr.figures.style import MARKERS, labelled, legend_below, ordered_colours, panels, styled
 from intrinsic_lr.study.experiment import PlannedPoint
+from intrinsic_lr.study.pairs import pairs_of_schedules
 
 EXACT, ROUNDED, UNCORRECTED = "exact", "rounded", "uncorrected"
 """Kinds of pairs: in float64, in a coarser dtype, and with a momentum buffer that starts at zero (the control)."""
@@ -36,8 +36,6 @@ def measure(data: ClaimData) -> pd.DataFrame:
         named |= {"schedule": original.schedule, "equivalent": partner.schedule}
         named |= {axis: getattr(original, axis) for axis in ("dtype", "momentum", "lr", "intrinsic_lr")}
         parts.append(found.assign(**named)[[*named, *found.columns]])
-    if not parts:
-        raise data.spec.error("runs", "expected a schedule and its ExpLR equivalent on the same batches, got none")
     return pd.concat(parts, ignore_index=True)
 
 
@@ -50,10 +48,9 @@ def pairs(spec: ClaimSpec) -> Iterator[tuple[str, PlannedPoint, PlannedPoint]]:
     settings, points = spec.settings, spec.points("runs")
     partners = list(zip(settings["originals"], settings["equivalents"], strict=True))
     partners.append((settings["originals"][0], settings["uncorrected"]))
-    for a, b in product(points, points):
-        if (a.schedule, b.schedule) in partners and differing_axes(a, b) == ["schedule"]:
-            exact = EXACT if a.dtype == "float64" else ROUNDED
-            yield UNCORRECTED if b.schedule == settings["uncorrected"] else exact, a, b
+    for a, b in pairs_of_schedules(points, partners):
+        exact = EXACT if a.dtype == "float64" else ROUNDED
+        yield UNCORRECTED if b.schedule == settings["uncorrected"] else exact, a, b
 
 
 def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:

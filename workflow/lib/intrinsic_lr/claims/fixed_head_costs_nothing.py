@@ -15,8 +15,6 @@ from intrinsic_lr.study.experiment import PlannedPoint
 
 FIXED, TRAINED, HEAD_ONLY = "fixed", "trained", "head_only"
 NETWORK, CONVOLUTIONAL = "network", "convolutional"
-_HEADS = {"fixed": [FIXED], "trained": [TRAINED], "convolutional": [FIXED, TRAINED]}
-"""The heads of each role's points."""
 _NETWORKS = {
     NETWORK: ("network", ["fixed", "trained"]),
     CONVOLUTIONAL: ("convolutional network", ["convolutional"]),
@@ -47,16 +45,8 @@ def measure(data: ClaimData) -> pd.DataFrame:
 
 def _heads(data: ClaimData, role: str) -> dict[str, str]:
     """Return for each point of a role, by name, whether its head is fixed or trained."""
-    heads = {}
-    for point in data.spec.points(role):
-        head = data.ensemble(role, point).model().spec.head
-        heads[point.name] = TRAINED if head == "trained" else FIXED
-    if sorted(heads.values()) != _HEADS[role]:
-        expected, found = ", ".join(_HEADS[role]), ", ".join(heads.values()) or "none"
-        raise data.spec.error(
-            role, f"expected one point each with the heads {expected} in the role {role}, got {found}"
-        )
-    return heads
+    models = {point.name: data.ensemble(role, point).model() for point in data.spec.points(role)}
+    return {name: TRAINED if model.spec.head == "trained" else FIXED for name, model in models.items()}
 
 
 def _head_only(data: ClaimData, role: str, point: PlannedPoint) -> pd.DataFrame:
@@ -66,7 +56,7 @@ def _head_only(data: ClaimData, role: str, point: PlannedPoint) -> pd.DataFrame:
     from intrinsic_lr.training.evaluation import EvaluationData, features
 
     ensemble = data.ensemble(role, point)
-    images = EvaluationData.of(data.dataset(point.dataset))
+    images = EvaluationData.of(data.dataset(point.dataset, point.dtype))
     weights = {name: value.to(images.train_images.device) for name, value in ensemble.weights(0).items()}
     train, test = (part.double().cpu().numpy() for part in features(ensemble.model(), weights, images))
     train_labels, test_labels = images.train_labels.cpu().numpy(), images.test_labels.cpu().numpy()

@@ -2,7 +2,6 @@
 
 from functools import partial
 from itertools import combinations, product
-from math import isclose
 
 import numpy as np
 import pandas as pd
@@ -10,12 +9,12 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from intrinsic_lr.analyses.tables import differing_axes
 from intrinsic_lr.claims.shared import sameness
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Findings
 from intrinsic_lr.figures import style
 from intrinsic_lr.stats.intervals import holm
+from intrinsic_lr.study.pairs import differing_axes, initialisations, tenfold
 
 INITIALISATION, RATE, BATCH, SHORT = "initialisation", "intrinsic_lr", "batch_size", "too_short"
 """Kinds of pairs: what the claim is about, and the controls."""
@@ -35,20 +34,14 @@ def measure(data: ClaimData) -> pd.DataFrame:
     """
     spec = data.spec
     pairs, bases = [], {}
-    for a, b in sameness.initialisations(spec.points("mixing")):
+    for a, b in initialisations(spec.points("mixing")):
         pairs.append((INITIALISATION, ("mixing", a), ("mixing", b), list(zip(a.steps, b.steps, strict=True))))
         bases[a.name] = a
-    if not pairs:
-        raise sameness.no_initialisations(spec, "mixing")
-    others = []
-    for a, b in combinations(bases.values(), 2):
-        ratio = max(a.intrinsic_lr, b.intrinsic_lr) / min(a.intrinsic_lr, b.intrinsic_lr)
-        if differing_axes(a, b) == ["intrinsic_lr"] and isclose(ratio, 10, rel_tol=0.05):
-            others.append((RATE, a, b))
+    others = [(RATE, a, b) for a, b in combinations(bases.values(), 2) if tenfold(a, b)]
     for a, b in product(bases.values(), spec.points("other_batch")):
         if differing_axes(a, b) == ["batch_size"]:
             others.append((BATCH, a, b))
-    others += [(SHORT, a, b) for a, b in sameness.initialisations(spec.points("too_short"))]
+    others += [(SHORT, a, b) for a, b in initialisations(spec.points("too_short"))]
     for part, a, b in others:
         sides = (_ROLES[part][0], a), (_ROLES[part][-1], b)
         pairs.append((part, *sides, [(a.steps[-1], b.steps[-1])]))

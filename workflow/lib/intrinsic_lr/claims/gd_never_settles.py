@@ -109,7 +109,7 @@ def _sharpness(data: ClaimData, role: str, point: PlannedPoint) -> pd.DataFrame:
 
     With ELR = eta / ||w||^2 that ratio is eta lambda_max / 2 (Lyu, Li, Arora 2022).
     """
-    ensemble, dataset = data.ensemble(role, point), data.dataset(point.dataset)
+    ensemble, dataset = data.ensemble(role, point), data.dataset(point.dataset, point.dtype)
     model = ensemble.model()
     names = tuple(name for group in ensemble.scale_groups.values() for name in group)
     parts = []

@@ -5,26 +5,21 @@ F9). Without rescaling the initialisation, equal intrinsic rates lead to the sam
 labels in the end, while a tenfold different one does not.
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import combinations, product
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from intrinsic_lr.analyses.tables import differing_axes, same_intrinsic_lr
 from intrinsic_lr.claims.shared.exact import EQUIVALENCE, SMALLEST, plot_largest, worst_finding
 from intrinsic_lr.claims.shared.spec import NOTHING, ClaimData, ClaimSpec, estimate_of
 from intrinsic_lr.claims.shared.verdicts import Findings, Range
 from intrinsic_lr.figures.style import error_bar, labelled, legend_below, ordered_colours, panels, styled
 from intrinsic_lr.stats.intervals import difference, holm
-from intrinsic_lr.stats.theory import rescaled
 from intrinsic_lr.study.experiment import PlannedPoint
+from intrinsic_lr.study.pairs import DIFFERENT, SAME, equal_rates, rescaled
 
 RESCALED, ACCURACY, LABELS = "rescaled", "accuracy", "labels"
 """Parts of the table: exact pairs, final accuracies of points, label distributions of pairs of points."""
-SAME, DIFFERENT = "same", "different"
 _VARIATION = "total variation of the label distributions"
 
 
@@ -33,41 +28,14 @@ def measure(data: ClaimData) -> pd.DataFrame:
     return pd.concat([_rescaled(data), _equal_rates(data)], ignore_index=True)
 
 
-def exact_pairs(points: Sequence[PlannedPoint]) -> Iterator[tuple[PlannedPoint, PlannedPoint, float]]:
-    """Yield the pairs (point, rescaled point, c) whose rates and initial norms belong together."""
-    for a, b in product(points, points):
-        c = b.init_scale / a.init_scale
-        rates = np.array(rescaled(a.lr, a.weight_decay, c))
-        apart = set(differing_axes(a, b)) == {"lr", "init_scale"}
-        if c > 1 and apart and np.allclose(rates, [b.lr, b.weight_decay], rtol=1e-9):
-            yield a, b, c
-
-
-def label_pairs(points: Sequence[PlannedPoint]) -> Iterator[tuple[PlannedPoint, PlannedPoint, str]]:
-    """Yield the pairs that differ in the learning rate at one intrinsic rate, and of each of their points the
-    partners at an intrinsic rate ten times higher or lower.
-    """
-    pairs = [(a, b, set(differing_axes(a, b))) for a, b in combinations(points, 2)]
-    same = [(a, b) for a, b, axes in pairs if axes == {"lr"} and same_intrinsic_lr(a, b)]
-    compared = {point.name for pair in same for point in pair}
-    for a, b in same:
-        yield a, b, SAME
-    for a, b, axes in pairs:
-        tenfold = np.isclose(abs(np.log10(a.intrinsic_lr / b.intrinsic_lr)), 1.0, atol=0.05)
-        if axes == {"intrinsic_lr"} and tenfold and compared & {a.name, b.name}:
-            yield a, b, DIFFERENT
-
-
 def _rescaled(data: ClaimData) -> pd.DataFrame:
     from intrinsic_lr.claims.shared.equivalence import deviations
 
     parts = []
-    for a, b, c in exact_pairs(data.spec.points("pair")):
+    for a, b, c in rescaled(data.spec.points("pair")):
         ensembles, dataset = (data.ensemble("pair", point) for point in (a, b)), data.dataset(a.dataset, a.dtype)
         found = deviations(*ensembles, a.steps, dataset)
         parts.append(found.assign(part=RESCALED, **_names(a, b), momentum=a.momentum, factor=c))
-    if not parts:
-        raise data.spec.error("pair", "expected a point and its partner of rescaled rates and weights, got none")
     return pd.concat(parts, ignore_index=True)
 
 
@@ -75,9 +43,7 @@ def _equal_rates(data: ClaimData) -> pd.DataFrame:
     from intrinsic_lr.claims.shared.equivalence import predicted_labels
 
     spec, labels, rows = data.spec, {}, []
-    pairs = list(label_pairs(spec.points("mixing")))
-    if not pairs:
-        raise spec.error("mixing", "expected two learning rates at one intrinsic rate, got none")
+    pairs = list(equal_rates(spec.points("mixing")))
     history = data.history("mixing")
     history = history[history["step"] * history["intrinsic_lr"] >= spec.settings["settled"] * (1 - 1e-9)]
     for point in {point.name: point for a, b, _ in pairs for point in (a, b)}.values():
@@ -104,7 +70,7 @@ def _names(a: PlannedPoint, b: PlannedPoint) -> dict[str, str | float]:
 
 def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     """Judge the exact pairs by their largest deviation, the others by accuracy and by a permutation test."""
-    planned = len(list(exact_pairs(spec.points("pair")))) * spec.replicates("pair")
+    planned = len(list(rescaled(spec.points("pair")))) * spec.replicates("pair")
     for quantity, statistic in EQUIVALENCE.items():
         cells = table[table["part"] == RESCALED], quantity, ["point", "partner", "replicate"], planned
         statement = f"Rescaled together, rates and initial weights give the same {quantity}."

@@ -8,11 +8,11 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from intrinsic_lr.analyses.tables import differing_axes
 from intrinsic_lr.claims.shared import sameness
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Findings
 from intrinsic_lr.figures import style
+from intrinsic_lr.study.pairs import differing_axes
 
 MEET, APART = "meet", "do not meet"
 """Kinds of pairs: of schedules that end at one intrinsic rate, and with one that ends at another."""
@@ -41,15 +41,7 @@ def measure(data: ClaimData) -> pd.DataFrame:
             # Two initialisations of one schedule are no pair of schedules.
             if not set(differing_axes(a, b)) - {"init_seed"}:
                 continue
-            if a.steps != b.steps or a.length != b.length:
-                raise spec.error(
-                    "matched_schedules", f"expected the same checkpoints and length of {a.name} and {b.name}"
-                )
             pairs.append((part, (role_a, a), (role_b, b), [(step, step) for step in a.steps]))
-    if MEET not in {part for part, *_ in pairs}:
-        raise spec.error(
-            "matched_schedules", "expected at least two schedules that reach one intrinsic rate, got none"
-        )
     epochs, rates = set(), {}
     for role, point in matched + others:
         block = data.ensemble(role, point).blocks[0]

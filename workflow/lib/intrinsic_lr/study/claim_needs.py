@@ -72,6 +72,10 @@ def _decaying(points: Sequence[PlannedPoint]) -> bool:
     return all(point.weight_decay > 0 for point in points)
 
 
+def _sgd(points: Sequence[PlannedPoint]) -> bool:
+    return all(point.optimiser == "sgd" for point in points)
+
+
 def _fixed_head(design: Design) -> Needs:
     def heads(role: str) -> list[str]:
         found = [design.models[point.model].head for point in design.points(role)]
@@ -87,6 +91,7 @@ def _norm_recursion(design: Design) -> Needs:
     long, exact = design.points("long"), design.points("exact")
     for role, points in (("long", long), ("exact", exact)):
         yield role, all(point.constraint == "none" for point in points), "no constraint on the norms"
+        yield role, _sgd(points), "sgd at every point"
     still = [point for point in (*long, *exact) if point.momentum == 0]
     yield "long", any(point.dtype == "float32" for point in still), "a point in float32 without momentum"
     yield "exact", any(point.dtype == "float64" for point in still), "a point in float64 without momentum"
@@ -98,7 +103,7 @@ def _exp_lr(design: Design) -> Needs:
     exact = [point for point in points if point.dtype == "float64"]
     for partners in zip(settings["originals"], settings["twins"], strict=True):
         words = f"points in float64 that differ in the schedule alone, {partners[0]} and {partners[1]}"
-        yield "runs", bool(pairs.same_schedule_alone_differs(exact, [partners])), words
+        yield "runs", bool(pairs.pairs_of_schedules(exact, [partners])), words
 
 
 def _rescaling(design: Design) -> Needs:
@@ -107,6 +112,7 @@ def _rescaling(design: Design) -> Needs:
         any(pairs.rescaled(design.points("pair"))),
         "a point and its partner of rescaled rates and weights",
     )
+    yield "pair", _sgd(design.points("pair")), "sgd at every point"
     mixing = design.points("mixing")
     found = {relation for _, _, relation in pairs.equal_rates(mixing)}
     yield "mixing", pairs.SAME in found, "two learning rates at one intrinsic rate"
@@ -160,7 +166,8 @@ def _no_mixing(design: Design) -> Needs:
 
 def _norm_equilibrium(design: Design) -> Needs:
     slow = design.settings["largest_intrinsic_lr"] * (1 + 1e-9)
-    for role in ("constant", "momentum"):
+    for role in ("constant", "momentum", "decay"):
+        yield role, _sgd(design.points(role)), "sgd at every point"
         yield role, _decaying(design.points(role)), "weight decay at every point"
     resting = [p for p in design.points("constant") if p.momentum == 0 and p.intrinsic_lr <= slow]
     yield "constant", bool(resting), f"a point without momentum whose lambda_e is at most {slow:.3g}"
@@ -178,6 +185,7 @@ def _ends_positive(design: Design, point: PlannedPoint) -> bool:
 
 
 def _lr_decay(design: Design) -> Needs:
+    yield "decay", _sgd(design.points("decay")), "sgd at every point"
     yield "decay", all(_ends_positive(design, point) for point in design.points("decay")), _ONE_DECAY
 
 

@@ -71,9 +71,7 @@ def equal_rates(points: Sequence[PlannedPoint]) -> Iterator[tuple[PlannedPoint, 
             yield a, b, DIFFERENT
 
 
-def same_schedule_alone_differs(
-    points: Sequence[PlannedPoint], schedules: Iterable[tuple[str, str]]
-) -> list[Pair]:
+def pairs_of_schedules(points: Sequence[PlannedPoint], schedules: Iterable[tuple[str, str]]) -> list[Pair]:
     """Return the pairs that differ in their schedule alone, which are among these pairs of schedules."""
     wanted = set(schedules)
     return [

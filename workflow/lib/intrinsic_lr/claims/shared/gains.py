@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from intrinsic_lr.analyses.tables import ACROSS_INITIALISATIONS
-from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.study.experiment import PlannedPoint
 
 RUN_TIMES = {"usual": 1, "ten_times": 10}
@@ -34,26 +33,14 @@ def averages_of(
     for point in points:
         rows = pairs[pairs["point"] == point.name]
         for run_time, multiple in RUN_TIMES.items():
-            start = _planned(point, multiple * usual_length)
-            deltas = [_planned(point, multiple * usual_length + lag) - start for lag in lags]
+            start = point.checkpoint_at(multiple * usual_length)
+            deltas = [point.checkpoint_at(multiple * usual_length + lag) - start for lag in lags]
             here = rows[rows["step"] == start].assign(run_time=run_time)
             parts.append(here[(here["relation"] == "within") & here["delta"].isin(deltas)].assign(part="within"))
             across = here[here["relation"] == ACROSS_INITIALISATIONS]
             parts.append(across[_disjoint(across)].assign(part="across"))
     found = pd.concat(parts, ignore_index=True).rename(columns={"test_loss_gain": "gain_over_better_end"})
     return found.assign(lag=found["delta"] * found["intrinsic_lr"])[COLUMNS]
-
-
-def _planned(point: PlannedPoint, time: float) -> int:
-    """Return the planned step at a time in 1/lambda_e."""
-    wanted = time / point.intrinsic_lr
-    nearest = min(point.steps, key=lambda step: abs(step - wanted))
-    if abs(nearest - wanted) > 1:
-        raise InputError(
-            f"{point.name}: expected a checkpoint at {time:g}/lambda_e, which is step {round(wanted)}; "
-            f"got {', '.join(map(str, point.steps))}"
-        )
-    return nearest
 
 
 def _disjoint(rows: pd.DataFrame) -> np.ndarray:

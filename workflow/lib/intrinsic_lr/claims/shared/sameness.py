@@ -6,17 +6,17 @@ cause below a margin? Its interval answers.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from intrinsic_lr.analyses.tables import POINT_COLUMNS, differing_axes
+from intrinsic_lr.analyses.tables import POINT_COLUMNS
 from intrinsic_lr.claims.shared.spec import NOTHING, ClaimData, ClaimSpec, Estimate
 from intrinsic_lr.claims.shared.verdicts import Finding, Findings, Range
 from intrinsic_lr.stats.intervals import holm
 from intrinsic_lr.study.experiment import PlannedPoint as Point
+from intrinsic_lr.study.pairs import initialisations, paired
 
 Member = tuple[str, Point]
 """A point with the role of its experiment."""
@@ -34,36 +34,12 @@ _COLUMNS = [*_OF_BOTH, *(f"{name}_{side}" for side in "ab" for name in _OF_A_SID
 _PAIRED = " (not judged: replicates of both share their initial weights or batches)"
 
 
-def initialisations(points: Iterable[Point]) -> list[tuple[Point, Point]]:
-    """Return all pairs of points that differ in their initialisation alone."""
-    return [(a, b) for a, b in combinations(points, 2) if differing_axes(a, b) == ["init_seed"]]
-
-
 def first_of_each_rate(spec: ClaimSpec, role: str) -> list[tuple[Point, Point]]:
     """Return the first pair of initialisations at each intrinsic rate: every rate counts once and no run twice."""
     first: dict[float, tuple[Point, Point]] = {}
     for a, b in initialisations(spec.points(role)):
         first.setdefault(a.intrinsic_lr, (a, b))
-    if not first:
-        raise no_initialisations(spec, role)
     return list(first.values())
-
-
-def no_initialisations(spec: ClaimSpec, role: str) -> Exception:
-    """Return the error for an experiment without two initialisations of one setting."""
-    return spec.error(role, "expected two points that differ in init_seed alone at each intrinsic rate, got none")
-
-
-def paired(a: Point, b: Point) -> bool:
-    """Tell whether replicate k of both points shares a random draw: initial weights of its own, or batches.
-
-    Runs are then not exchangeable between the points one by one: both sides look more alike than two independent
-    samples do, and the p-value of a permutation test leans towards 1. One initialisation that *all* runs of
-    both sides share pairs nothing.
-    """
-    independent = a.init_sharing == b.init_sharing == "independent"
-    weights = independent and a.init_seed == b.init_seed
-    return weights or (a.data_order is not None and a.data_order == b.data_order)
 
 
 def compare_points(
@@ -72,10 +48,10 @@ def compare_points(
     """Compare the predicted labels of pairs of points; one row per pair and checkpoint.
 
     `pairs` are the kind of each, its two members, and the step of each at every checkpoint to compare. The columns
-    are `part` (the kind), `paired` (see there), for both members `point_*` and the columns that name a point,
-    `step_*` and `intrinsic_time_*` (step * lambda_e), and the quantities of `disagreement.compare`. A run that is
-    not finite at one of its point's planned steps is left out of all of them, and counted as missing. The table of
-    no pair has the columns that verdicts need.
+    are `part` (the kind), `paired` (as `pairs.paired` tells), for both members `point_*` and the columns that name
+    a point, `step_*` and `intrinsic_time_*` (step * lambda_e), and the quantities of `disagreement.compare`. A run
+    that is not finite at one of its point's planned steps is left out of all of them, and counted as missing. The
+    table of no pair has the columns that verdicts need.
     """
     labels: dict[str, dict[int, np.ndarray]] = {}
     classes: dict[str, int] = {}

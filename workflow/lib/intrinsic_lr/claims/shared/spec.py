@@ -96,13 +96,6 @@ class ClaimSpec:
         """Return the number of replicates of each point of a role."""
         return self.experiments[role].replicates
 
-    def single_point(self, role: str) -> PlannedPoint:
-        """Return the only point of a role; InputError if its experiment has none or several."""
-        points = self.points(role)
-        if len(points) != 1:
-            raise self.error(role, f"found {len(points)} points; expected exactly one in the role {role}")
-        return points[0]
-
     def error(self, role: str, problem: str) -> InputError:
         """Return an error about a role's experiment."""
         return InputError(f"{self.name}: experiment {self.experiments[role].name}: {problem}")
