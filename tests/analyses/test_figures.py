@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from drawn import outside, shown_texts
 from intrinsic_lr.analyses.curves import draw_curves
 from intrinsic_lr.analyses.disagreement import draw_disagreement, draw_total_variation
 from intrinsic_lr.analyses.distance import draw_distance
@@ -183,25 +184,9 @@ def test_figures_of_a_notebooks_terminal_are_drawn_into_files(project):
     assert figure.read_bytes() == before
 
 
-def shown_texts(figure):
-    """Return the texts that a reader sees: (text, box in pixels)."""
-    figure.canvas.draw()
-    texts = [*figure.texts, *(part for box in figure.legends for part in (*box.get_texts(), box.get_title()))]
-    for axes in figure.axes:
-        texts += [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts]
-        for axis, minor in itertools.product((axes.xaxis, axes.yaxis), (False, True)):
-            low, high = sorted(axis.get_view_interval())
-            ticks = zip(axis.get_ticklabels(minor=minor), axis.get_ticklocs(minor=minor), strict=False)
-            texts += [label for label, at in ticks if low <= at <= high]
-    unique = {id(text): text for text in texts if text.get_visible() and text.get_text().strip()}
-    return [(text.get_text(), text.get_window_extent()) for text in unique.values()]
-
-
 def collisions(figure):
     """Return the texts that stand outside of the figure, and the pairs that overlap."""
-    boxes = shown_texts(figure)
-    width, height = figure.bbox.size
-    found = [a for a, box in boxes if min(box.x0, box.y0) < -1 or box.x1 > width + 1 or box.y1 > height + 1]
+    boxes, found = shown_texts(figure), outside(figure)
     for (a, p), (b, q) in itertools.combinations(boxes, 2):
         if min(p.x1, q.x1) - max(p.x0, q.x0) > 1 and min(p.y1, q.y1) - max(p.y0, q.y0) > 1:
             found.append((a, b))

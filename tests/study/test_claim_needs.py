@@ -54,6 +54,7 @@ CHANGES = [
     ("gd_never_settles", "full_batch_no_decay", {"batch_size": 32}, "full batches"),
     ("early_stopping_needed", "trajectory", {"batch_size": "full"}, "mini-batches"),
     ("small_lr_generalises", "small_lr", {"grid.lr": [0.005, 0.01]}, "exactly one point"),
+    ("small_lr_generalises", "small_lr", {"grid.lr": 0.05}, "a hundred times smaller"),
     ("swa_within", "trajectory", {"checkpoints.inverse_intrinsic_lr": [2, 2.5, 3, 4, 21, 22]}, "at 20/lambda_e"),
     ("swa_across", "trajectory", {"grid.init_sharing": "shared", "grid.init_seed": 9}, "two networks of"),
     ("distance_grows", "trajectory", {"grid.lr": [0.1, 0.2]}, "exactly one point"),

@@ -297,6 +297,7 @@ class TestClaims:
         [
             ("exp_lr_equivalence", "equivalents", ["constant"], ["expected 2", "originals", "got 1"]),
             ("equilibrium_time", "equilibrium", 0.123, ["one of levels", "got 0.123"]),
+            ("gd_toy", "intrinsic_lrs", [0.05, 0.001], ["from 0.0017 on", "got 0.001"]),
         ],
     )
     def test_a_setting_that_does_not_go_with_another_is_refused(self, claim, key, value, words):

@@ -64,6 +64,9 @@ def _check_settings(claim: Claim, given: ClaimConfig, config: Config, place: str
         if setting.among and value not in settings[setting.among]:
             known = ", ".join(map(str, settings[setting.among]))
             raise InputError(f"{here}: expected one of {setting.among}, {known}, got {value}")
+        smallest = min(value) if isinstance(value, list) else value
+        if setting.at_least is not None and smallest < setting.at_least:
+            raise InputError(f"{here}: expected a number from {setting.at_least:g} on, got {smallest:g}")
         if key in _NAMES:
             known = getattr(config, _NAMES[key])
             for name in value if isinstance(value, list) else [value]:

@@ -140,6 +140,15 @@ def _early_stopping(design: Design) -> Needs:
     yield "sgd", _mini(design.points("sgd")), "mini-batches at every point"
 
 
+def _small_lr(design: Design) -> Needs:
+    yield from _single(design)
+    (usual,) = design.points("usual")
+    for role in ("small", "small_short"):
+        (small,) = design.points(role)
+        hundredth = abs(100 * small.lr / usual.lr - 1) < 1e-6
+        yield role, hundredth, f"a learning rate a hundred times smaller than that of the role usual, {usual.lr:g}"
+
+
 def _averages(design: Design) -> Needs:
     experiment, settings = design.roles["run"], design.settings
     yield "run", _decaying(experiment.points), "weight decay at every point"
@@ -269,7 +278,7 @@ NEEDS: Mapping[str, Callable[[Design], Needs]] = {
     "rescaling_equivalence": _rescaling,
     "gd_never_settles": _never_settles,
     "early_stopping_needed": _early_stopping,
-    "small_lr_generalises": _single,
+    "small_lr_generalises": _small_lr,
     "swa_within": _averages,
     "swa_across": _averages,
     "distance_grows": _distance,

@@ -31,6 +31,7 @@ class Setting:
     of_each: str | None = None  # another setting, a list, with an entry for each of this list
     among: str | None = None  # another setting, a list that holds this value
     below: str | None = None  # another threshold, which is larger than this one
+    at_least: float | None = None  # the smallest value, of a list too
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,27 @@
+"""What a reader sees of a figure's texts."""
+
+import itertools
+
+
+def shown_texts(figure):
+    """Return the texts that a reader sees: (text, box in pixels)."""
+    figure.canvas.draw()
+    texts = [*figure.texts, *(part for box in figure.legends for part in (*box.get_texts(), box.get_title()))]
+    for axes in figure.axes:
+        texts += [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts]
+        for axis, minor in itertools.product((axes.xaxis, axes.yaxis), (False, True)):
+            low, high = sorted(axis.get_view_interval())
+            ticks = zip(axis.get_ticklabels(minor=minor), axis.get_ticklocs(minor=minor), strict=False)
+            texts += [label for label, at in ticks if low <= at <= high]
+    unique = {id(text): text for text in texts if text.get_visible() and text.get_text().strip()}
+    return [(text.get_text(), text.get_window_extent()) for text in unique.values()]
+
+
+def outside(figure):
+    """Return the texts that do not stand inside the figure."""
+    width, height = figure.bbox.size
+    return [
+        text
+        for text, box in shown_texts(figure)
+        if min(box.x0, box.y0) < -1 or box.x1 > width + 1 or box.y1 > height + 1
+    ]
