@@ -12,9 +12,10 @@ from intrinsic_lr.analyses.disagreement import _comparisons, draw_disagreement, 
 from intrinsic_lr.analyses.drawing import lines_of, rounded, setting_text, variants, varied_axes
 from intrinsic_lr.analyses.grid import draw_grid
 from intrinsic_lr.analyses.phase import draw_phase
-from intrinsic_lr.analyses.tables import AXES, differing_axes, same_intrinsic_lr, with_point
+from intrinsic_lr.analyses.tables import with_point
 from intrinsic_lr.stats.disagreement import QUANTITIES
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
+from intrinsic_lr.study.pairs import AXES, differing_axes, same_intrinsic_lr
 
 OTHER = {
     "dataset": "mnist", "model": "cnn", "batch_size": 64, "lr": 0.2, "weight_decay": 0.02, "schedule": "decay",
