@@ -69,8 +69,8 @@ CHANGES = [
     ("linear_scaling", "scaled_batches", {"grid.1.lr": 0.3}, "in proportion"),
     ("linear_scaling", "scaled_batches", {"grid.1.momentum": 0.9}, "alone"),
     ("equilibrium_time", "mixing", {f"grid.{k}.init_scale": 2 for k in (1, 2, 3)}, "two intrinsic rates"),
-    ("schedules_same_equilibrium", "meeting", {"grid.1.init_seed": 0}, "another init_seed"),
-    ("schedules_same_equilibrium", "not_meeting", {"checkpoints.epochs": [1, 57]}, "the same checkpoints"),
+    ("schedules_same_equilibrium", "matched_schedules", {"grid.1.init_seed": 0}, "another init_seed"),
+    ("schedules_same_equilibrium", "unmatched_schedules", {"checkpoints.epochs": [1, 57]}, "the same checkpoints"),
     ("fixed_head_costs_nothing", "trained_head", {"model": "mlp"}, "its head trained"),
 ]  # fmt: skip
 

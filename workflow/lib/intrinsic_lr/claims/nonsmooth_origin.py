@@ -94,7 +94,7 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
 def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw the top eigenvalue against the norm for each model, with slope -2 through the middle."""
     models = list(dict.fromkeys(table["model"]))
-    figure, axes = panels(1, len(models), 3.0, sharey=True)
+    figure, axes = panels(1, max(len(models), 1), 3.0, sharey=True)
     colours = ordered_colours([SAME, FRESH])
     looks = {
         SAME: {"color": colours[SAME], "label": "one direction, all norms"},
@@ -102,7 +102,7 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         CONTROL: {"color": "#D55E00", "label": "control: head, scales and shifts trained too"},
     }
     finite = table[(table["top_eigenvalue"] > 0) & np.isfinite(table["top_eigenvalue"])]
-    for ax, model in zip(axes[0], models, strict=True):
+    for ax, model in zip(axes[0], models, strict=False):
         shown = finite[finite["model"] == model]
         for (part, look), shift, marker in zip(looks.items(), (0.96, 1.04, 1.0), MARKERS, strict=False):
             rows = shown[shown["part"] == part]

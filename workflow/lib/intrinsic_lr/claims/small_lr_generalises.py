@@ -1,5 +1,6 @@
 """The final test accuracy of a hundred times smaller initial learning rate, against the usual one."""
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -65,7 +66,7 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         for start in rates.index[rates.diff().shift(-1).fillna(0) != 0]:
             curves.axvline(start, color=colour, ls=":", lw=0.8)
     top = table["test_accuracy"].max()
-    top = top if top == top else 1.0
+    top = top if np.isfinite(top) else 1.0
     curves.set(xscale="log", xlabel="step", ylabel="test accuracy", ylim=(top - 0.1, top + 0.01))
     curves.set_title("Dotted: decays of the learning rate")
     _draw_differences(end, spec, findings)

@@ -101,7 +101,7 @@ def _norm_recursion(design: Design) -> Needs:
 def _exp_lr(design: Design) -> Needs:
     settings, points = design.settings, design.points("runs")
     exact = [point for point in points if point.dtype == "float64"]
-    for partners in zip(settings["originals"], settings["twins"], strict=True):
+    for partners in zip(settings["originals"], settings["equivalents"], strict=True):
         words = f"points in float64 that differ in the schedule alone, {partners[0]} and {partners[1]}"
         yield "runs", bool(pairs.pairs_of_schedules(exact, [partners])), words
 
@@ -199,9 +199,9 @@ def _lr_decay(design: Design) -> Needs:
 
 
 def _random_pasts(design: Design) -> Needs:
-    points = design.points("pasts")
+    points = design.points("histories")
     alike = len(points) > 1 and len({point.length for point in points}) == 1
-    yield "pasts", alike, "two points or more, of one length"
+    yield "histories", alike, "two points or more, of one length"
     timelines = [design.timelines[point.name].truncated(point.length) for point in points]
     starts = {0}
     for timeline in timelines:
@@ -214,7 +214,7 @@ def _random_pasts(design: Design) -> Needs:
     common = [weight_decay for found in rates[last_apart + 1 :] for _, weight_decay in found]
     phases = last_apart >= 0 and bool(common) and common[0] > 0 and common[-1] == 0
     words = "schedules that differ, then share their rates, then end without weight decay"
-    yield "pasts", phases, words
+    yield "histories", phases, words
 
 
 def _noise(design: Design) -> Needs:
@@ -260,15 +260,15 @@ def _matched_schedules(design: Design) -> Needs:
         lr, weight_decay = design.rates(point)[-1]
         return lr * weight_decay
 
-    meeting, others = design.points("meeting"), design.points("not_meeting")
-    for role, points in (("meeting", meeting), ("not_meeting", others)):
-        alike = {(point.length, point.steps) for point in (*meeting, *points)}
+    matched, others = design.points("matched_schedules"), design.points("unmatched_schedules")
+    for role, points in (("matched_schedules", matched), ("unmatched_schedules", others)):
+        alike = {(point.length, point.steps) for point in (*matched, *points)}
         yield role, len(alike) == 1, "one length and the same checkpoints at every point"
-    different = [(a, b) for a, b in combinations(meeting, 2) if set(pairs.differing_axes(a, b)) - {"init_seed"}]
+    different = [(a, b) for a, b in combinations(matched, 2) if set(pairs.differing_axes(a, b)) - {"init_seed"}]
     together = any(abs(end(a) / end(b) - 1) < 1e-9 for a, b in different if min(end(a), end(b)) > 0)
-    yield "meeting", together, "two schedules that reach one intrinsic rate"
+    yield "matched_schedules", together, "two schedules that reach one intrinsic rate"
     independent = not any(pairs.paired(a, b) for a, b in different)
-    yield "meeting", independent, "another init_seed for each schedule, and no common data_order"
+    yield "matched_schedules", independent, "another init_seed for each schedule, and no common data_order"
 
 
 NEEDS: Mapping[str, Callable[[Design], Needs]] = {
