@@ -47,7 +47,7 @@ def test_networks_without_invariance_are_refused_where_a_claim_needs_it(tmp_path
     folder = tmp_path / point.name / "block_0000"
     trained = plan(point=point.name, checkpoints=(7,))
     record = {"plan": trained.to_dict(), "sha256": {"checkpoints/00000007.safetensors": ""}}
-    data = {"classes": 3, "shape": [1, 6, 6], "sha256": ""}
+    data = {"name": "digits", "classes": 3, "shape": [1, 6, 6], "sha256": ""}
     invariance = {"groups": {}, "without_effect": [], "others": others}
     write_json(folder / "run.json", {**record, "data": data, "invariance": invariance})
     spec = ClaimSpec(claim, experiments={"role": Experiment("own", (point,), replicates=2)})
