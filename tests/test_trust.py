@@ -94,6 +94,10 @@ def test_calls_that_trust_nothing_are_not():
     assert faults("tar.extractall(filter='data')") == []
 
 
+DATA = {"name": "d", "shape": [1, 6, 6], "classes": 3, "sha256": ""}
+"""What a training's record says of its data."""
+
+
 class Trap:
     """An object whose pickle makes a file when it is opened."""
 
@@ -113,7 +117,7 @@ def test_a_pickle_in_the_place_of_any_result_is_never_opened(tmp_path):
     for name in names:
         (block / name).write_bytes(trap.read_bytes())
     sums = dict.fromkeys(names, sha256(trap))
-    write_json(block / "run.json", {"plan": plan(checkpoints=(1,)).to_dict(), "sha256": sums})
+    write_json(block / "run.json", {"plan": plan(checkpoints=(1,)).to_dict(), "data": DATA, "sha256": sums})
     with pytest.raises((SafetensorError, InputError)):
         Block(block).weights(1)
     for table in ("history.parquet", "trace.parquet"):
@@ -136,7 +140,7 @@ def test_code_among_the_results_of_others_is_not_run(tmp_path):
     code.parent.mkdir(parents=True)
     code.write_text(f"open({str(made)!r}, 'w')")
     model = {"kind": "module", "file": str(code), "factory": "make"}
-    record = {"plan": plan(checkpoints=(1,), model=model).to_dict(), "data": {"shape": [1, 6, 6], "classes": 3}}
+    record = {"plan": plan(checkpoints=(1,), model=model).to_dict(), "data": DATA}
     record["sha256"] = {"checkpoints/00000001.safetensors": ""}
     write_json(tmp_path / "results/runs/p/block_0000/run.json", record)
     with pytest.raises(InputError, match="names code among the results"):
