@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.storage import sha256, write_json
+from intrinsic_lr.study.claims import CLAIMS
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 from plans import plan
 
@@ -50,7 +51,8 @@ def test_networks_without_invariance_are_refused_where_a_claim_needs_it(tmp_path
     data = {"name": "digits", "classes": 3, "shape": [1, 6, 6], "sha256": ""}
     invariance = {"groups": {}, "without_effect": [], "others": others}
     write_json(folder / "run.json", {**record, "data": data, "invariance": invariance})
-    spec = ClaimSpec(claim, experiments={"role": Experiment("own", (point,), replicates=2)})
+    experiments = {"role": Experiment("own", (point,), replicates=2)}
+    spec = ClaimSpec(claim, experiments=experiments, needs_invariance=CLAIMS[claim].needs_invariance)
     inputs = ClaimData(spec, {point.name: [folder]})
     expected = r"norm_equilibrium: experiment own: .* got mine: fc.weight, bn.bias are not"
     with pytest.raises(InputError, match=expected) if refused else nullcontext():

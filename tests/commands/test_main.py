@@ -116,7 +116,7 @@ RUN = ["snakemake", "--cores", "all"]
          [[*RUN, "--configfile", "config/smoke.yaml", "config/mnist.yaml"]]),
         (["results", "PROFILE=profiles/slurm"], [["snakemake", "--profile", "profiles/slurm"]]),
         (["report", f"CONFIG={FILE}"],
-         [[*RUN, "results/report.html", "--configfile", FILE],
+         [[*RUN, "report", "--configfile", FILE],
           [*RUN, "--report", "results/snakemake-report.html", "--configfile", FILE]]),
     ],
 )  # fmt: skip

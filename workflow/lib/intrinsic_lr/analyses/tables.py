@@ -14,7 +14,6 @@ from intrinsic_lr.core.rerun import rerun_command
 from intrinsic_lr.core.storage import atomic_path, note_written, verify, written
 from intrinsic_lr.data.prepared import true_labels
 from intrinsic_lr.runs.ensembles import Ensemble, open_ensemble
-from intrinsic_lr.study.analyses import ANALYSES
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 from intrinsic_lr.study.pairs import AXES, initialisations
 
@@ -161,7 +160,5 @@ def _logs_of(path: Path) -> Iterator[Path]:
     logs = path.parent.parent / "logs" if path.parent.name in ("tables", "claims") else path.parent / "logs"
     yield logs / "scorecard.log"
     yield logs / "claim" / f"{path.stem}.log"
-    for analysis, spec in ANALYSES.items():
-        for table in spec.tables:
-            if path.stem.startswith(f"{table}_"):
-                yield logs / analysis / f"{path.stem.removeprefix(f'{table}_')}.log"
+    # Named <table>_<experiment>; which analysis makes it only the registry knows, which is no code of the science.
+    yield from (log for log in sorted(logs.glob("*/*.log")) if path.stem.endswith(f"_{log.stem}"))

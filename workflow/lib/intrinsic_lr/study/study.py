@@ -147,6 +147,7 @@ class Study:
                 "experiments": {role: self.describe(name) for role, name in configured.experiments.items()},
                 "thresholds": {name: threshold.value for name, threshold in configured.thresholds.items()},
                 "settings": settings,
+                "needs_invariance": stated.needs_invariance,
             },
             sort_keys=True,
         )

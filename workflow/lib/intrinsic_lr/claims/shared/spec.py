@@ -26,7 +26,6 @@ from intrinsic_lr.data.prepared import true_labels
 from intrinsic_lr.runs.ensembles import Ensemble, open_ensemble
 from intrinsic_lr.stats.disagreement import compare
 from intrinsic_lr.stats.intervals import Difference, bootstrap_interval, root_mean_square_interval
-from intrinsic_lr.study.claims import CLAIMS
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 
 if TYPE_CHECKING:
@@ -65,6 +64,7 @@ class ClaimSpec:
     settings: Mapping[str, Any] = field(default_factory=dict)  # what else the test takes
     analysis: Mapping[str, Any] = field(default_factory=dict)  # the config's `analysis`: `confidence`, ...
     seed: int = 0  # the study's
+    needs_invariance: bool = False  # whether all trained weights have to be scale-invariant
 
     @staticmethod
     def read(plan: str, analysis: Mapping[str, Any], seed: int) -> "ClaimSpec":
@@ -195,7 +195,7 @@ class ClaimData:
 
     def check_invariance(self) -> None:
         """Refuse networks with trained weights that are in no scale group, where the claim's test needs that."""
-        for role in self.spec.experiments if CLAIMS[self.spec.name].needs_invariance else ():
+        for role in self.spec.experiments if self.spec.needs_invariance else ():
             for point in self.spec.points(role):
                 record = self.ensemble(role, point).blocks[0].record
                 if others := record.get("invariance", {}).get("others"):
