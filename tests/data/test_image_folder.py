@@ -352,7 +352,7 @@ def test_a_changed_folder_is_prepared_and_trained_again_in_epochs_of_its_own(
 
     def due():
         rules = planned(project, "tables", config=config)
-        study = Study.read(config_files.merge_files([project / config]))
+        study = Study.read(config_files.merge_files([project / config]), project / "results")
         waiting = [job.state.name for job in status.look_at_trainings(study, 0).values()] == ["WAITING"]
         return [rules.get(rule, 0) for rule in ("prepare_data", "train", "curves")], waiting
 

@@ -1,7 +1,6 @@
 """Whatever a config holds, it is laid out as a study or refused in one line that names the key."""
 
 import json
-import os
 import re
 import resource
 import signal
@@ -23,7 +22,7 @@ from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.study.schema import Config
 from intrinsic_lr.study.study import Study
-from projects import new_project, snakemake
+from projects import environment_of, new_project
 
 SECONDS, BYTES = 5, 1 << 30
 """What laying out or refusing a config may take: of processor time, and of memory."""
@@ -188,21 +187,20 @@ def laid_out(file):
 
 
 def asked(project, file):
-    """Dry run a config after the check of `make results`; return status, output and seconds of processor time."""
+    """Dry run a config as `make results` runs it; return status, output and seconds of processor time."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    checked = subprocess.run(
-        [sys.executable, "-m", "intrinsic_lr.commands", "check", file],
-        env={**os.environ, "PYTHONPATH": str(project / "workflow/lib")},
-        capture_output=True,
+    words = ["snakemake", "--cores", "2", "--dry-run", "--configfile", file]
+    done = subprocess.run(
+        [sys.executable, "-m", "intrinsic_lr.commands", *words],
+        cwd=project,
+        env=environment_of(project),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         timeout=120,
     )
-    status, output = checked.returncode, checked.stderr
-    if status == 0:
-        done = snakemake(project, "--dry-run", config=file)
-        status, output = done.returncode, done.stdout
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return status, output, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return done.returncode, done.stdout, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 @given(configs.map(alone))

@@ -30,10 +30,9 @@ SPOILT = {
     "trace_points": "all",
     "analyses": ["curves", "swa", "distance", "epochs", "disagreement", "grid", "phase"],
 }
-# Claims that read histories, checkpoints and predictions.
+# Claims that read checkpoints and predictions.
 CLAIMS = {
     "no_mixing_in_weights": {"pairs": "spoilt"},
-    "early_stopping_needed": {"decay": "spoilt", "no_decay": "spoilt", "sgd": "spoilt"},
     "function_space_mixing": {"mixing": "spoilt", "too_short": "spoilt", "other_batch": "spoilt"},
 }
 
