@@ -40,7 +40,7 @@ RUNNING = mark_running(Path(".snakemake")) if workflow.is_main_process else None
 CONDA = "../../envs/intrinsic-lr.yaml"
 
 # Jobs draw into files, whatever a notebook's terminal asks for.
-os.environ["MPLBACKEND"] = "Agg"
+os.environ.update(MPLBACKEND="Agg")
 name_source(ROOT)
 VALUES = workflow.config_settings.config_args or []
 shell.prefix(shell_prefix(config_options(workflow.overwrite_configfiles, VALUES)))
