@@ -13,7 +13,12 @@ from intrinsic_lr.claims.shared.spec import ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import findings_table, overall
 from intrinsic_lr.study.experiment import PlannedPoint
 
-_CONFIG = yaml.safe_load((Path(__file__).parents[2] / "config/config.yaml").read_text(encoding="utf-8"))
+_CONFIGS = Path(__file__).parents[2] / "config"
+_ASKED = {
+    claim: settings
+    for name in ("config.yaml", "beyond.yaml")
+    for claim, settings in yaml.safe_load((_CONFIGS / name).read_text(encoding="utf-8"))["claims"].items()
+}
 ANALYSIS = {"confidence": 0.95, "permutations": 199, "bootstrap": 199}
 
 
@@ -40,7 +45,7 @@ def grid(*mappings):
 
 
 def spec_of(name, points=(), runs=0, thresholds=(), **settings):
-    """Return the claim's spec in the default config, but for what is given.
+    """Return the claim's spec in the default config, or in that beyond the paper, but for what is given.
 
     Args:
         name: of the claim.
@@ -49,7 +54,7 @@ def spec_of(name, points=(), runs=0, thresholds=(), **settings):
         thresholds: some of the thresholds.
         **settings: some of the settings.
     """
-    asked, points = _CONFIG["claims"].get(name, {}), dict(points)
+    asked, points = _ASKED.get(name, {}), dict(points)
     roles = {role: experiment(of, points.get(role, ()), runs) for role, of in asked.get("experiments", {}).items()}
     numbers = {key: threshold["value"] for key, threshold in asked.get("thresholds", {}).items()}
     settings = {**asked.get("settings", {}), **settings}

@@ -45,10 +45,14 @@ def test_pairs_differ_in_the_schedule_alone():
 
 
 def synthetic(exact=1e-14, rounded=1e-4, uncorrected=0.04):
-    """Deviations of the spec's pairs that grow to these values in one replicate of each."""
+    return deviations_of(SPEC, exact, rounded, uncorrected)
+
+
+def deviations_of(spec, exact, rounded, uncorrected):
+    """Deviations of a spec's pairs that grow to these values in one replicate of each."""
     rows = []
     largest_of = {EXACT: exact, UNCORRECTED: uncorrected, ROUNDED: rounded}
-    for kind, a, b in claim.pairs(SPEC):
+    for kind, a, b in claim.pairs(spec):
         largest = largest_of[kind] / (10 if a["momentum"] and kind == EXACT else 1)
         for replicate in range(3):
             for step in (1, 10, 100):

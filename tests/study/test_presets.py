@@ -115,7 +115,8 @@ def test_no_run_is_replaced_by_one_of_another_file(name):
 
 
 def test_between_them_the_two_files_ask_every_claim():
-    assert set(study("mnist").claims) | set(study("cifar10").claims) == set(CLAIMS)
+    assert set(study("mnist").claims) | set(study("cifar10").claims) == set(read("config")["claims"])
+    assert set(read("beyond")["claims"]) | set(read("config")["claims"]) == set(CLAIMS)
     assert set(study("fashion_mnist").claims) == set(study("mnist").claims)
     assert set(study("cifar10_small").claims) == set(study("cifar10").claims)
 

@@ -19,7 +19,8 @@ from intrinsic_lr.study.experiment import PlannedPoint
 from intrinsic_lr.study.pairs import pairs_of_schedules
 
 EXACT, ROUNDED, UNCORRECTED = "exact", "rounded", "uncorrected"
-"""Kinds of pairs: in float64, in a coarser dtype, and with a momentum buffer that starts at zero (the control)."""
+"""Kinds of pairs: in float64, in a coarser dtype, and with what the optimiser keeps left alone (the control)."""
+UNCORRECTED_BUFFER = "An equivalent whose momentum buffer starts at zero agrees"
 _PAIR = ["kind", "schedule", "equivalent", "dtype", "momentum"]
 
 
@@ -43,7 +44,7 @@ def pairs(spec: ClaimSpec) -> Iterator[tuple[str, PlannedPoint, PlannedPoint]]:
     """Yield the pairs (kind, original, equivalent) of points that differ in their schedule alone.
 
     The settings `originals` and `equivalents` name the schedules that belong together, `uncorrected` the
-    equivalent of the first original whose momentum buffer starts at zero.
+    equivalent of the first original without its correction of what the optimiser keeps.
     """
     settings, points = spec.settings, spec.points("runs")
     partners = list(zip(settings["originals"], settings["equivalents"], strict=True))
@@ -53,11 +54,11 @@ def pairs(spec: ClaimSpec) -> Iterator[tuple[str, PlannedPoint, PlannedPoint]]:
         yield UNCORRECTED if b.schedule == settings["uncorrected"] else exact, a, b
 
 
-def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
+def judge(table: pd.DataFrame, spec: ClaimSpec, uncorrected: str = UNCORRECTED_BUFFER) -> Findings:
     """Compare the largest deviation over pairs, checkpoints and replicates with the threshold.
 
-    Every equivalent that the settings name has to be there in float64. Of the control every replicate has to be
-    apart.
+    Every equivalent that the settings name has to be there in float64. Of the control, which `uncorrected` states,
+    every replicate has to be apart.
     """
     settings, planned = spec.settings, list(pairs(spec))
     for kind, words, named in (
@@ -66,7 +67,7 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
             "In float64 a schedule with weight decay and its exponential equivalent agree",
             settings["equivalents"],
         ),
-        (UNCORRECTED, "An equivalent whose momentum buffer starts at zero agrees", [settings["uncorrected"]]),
+        (UNCORRECTED, uncorrected, [settings["uncorrected"]]),
     ):
         there = [partner.schedule for found, _, partner in planned if found == kind]
         for quantity, statistic in EQUIVALENCE.items():
@@ -80,24 +81,30 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
 @styled
 def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw the largest deviation of each pair against the step, with the threshold."""
+    title = "Weight decay and an exponentially growing learning rate train the same functions"
+    return draw_pairs(table, spec, title, "first buffer zero")
+
+
+def draw_pairs(table: pd.DataFrame, spec: ClaimSpec, title: str, control: str) -> Figure:
+    """Draw the pairs under a title, the control with the words for what is not corrected."""
     figure, axes = panels(1, 2, 3.0, sharex=True, sharey=True)
     named = table[_PAIR].drop_duplicates()
     colours = ordered_colours(list(named.index[named["kind"] == EXACT]))
     for (index, pair), marker in zip(named.iterrows(), cycle(MARKERS), strict=False):
-        label = f"{pair['schedule'].replace('_', ' ')}, momentum {pair['momentum']:g}"
+        momentum = f", momentum {pair['momentum']:g}" if table["momentum"].any() else ""
+        label = f"{pair['schedule'].replace('_', ' ')}{momentum}"
         look = {
             EXACT: {"label": label, "color": colours.get(index), "ls": "-"},
             ROUNDED: {"label": f"{label}, {pair['dtype']}", "color": "0.45", "ls": "--"},
-            UNCORRECTED: {"label": f"control: {label}, first buffer zero", "color": "tab:red", "ls": "--"},
+            UNCORRECTED: {"label": f"control: {label}, {control}", "color": "tab:red", "ls": "--"},
         }[pair["kind"]]
         rows = table[(table[_PAIR] == pair).all(axis=1)]
         for ax, quantity in zip(axes[0], EQUIVALENCE, strict=True):
             plot_largest(ax, rows, quantity, marker=marker, ms=3.5, lw=1, **look)
-    for ax, title in zip(axes[0], EQUIVALENCE.values(), strict=True):
+    for ax, quantity in zip(axes[0], EQUIVALENCE.values(), strict=True):
         ax.axhline(spec.thresholds["deviation"], color="black", lw=1, ls=":", label="threshold (float64)")
-        ax.set(yscale="log", xlabel="step", title=title, ylim=(SMALLEST / 3, 10))
+        ax.set(yscale="log", xlabel="step", title=quantity, ylim=(SMALLEST / 3, 10))
     axes[0, 0].set_ylabel("largest over replicates")
     n = table["replicate"].nunique()
     note = f"schedules against their ExpLR equivalents; each marker: the largest of {n} replicates"
-    title = "Weight decay and an exponentially growing learning rate train the same functions"
     return legend_below(figure, labelled(figure), 2, note, title)
