@@ -162,6 +162,11 @@ def bare(tmp_path_factory):
     return new_project(tmp_path_factory.mktemp("bare") / "project")
 
 
+def made(project):
+    """Return what lies in a project but what programs keep there for themselves."""
+    return {path for path in project.rglob("*") if not {".snakemake", "__pycache__"} & {*path.parts}}
+
+
 def alone(config):
     """Ask for the config's experiment `one` alone, not for those of the default config that it changes."""
     experiments = config.get("experiments")
@@ -223,13 +228,13 @@ def test_snakemake_does_what_the_config_was_found_to_be(bare, config):
     written(config, file)
     line, blocks = laid_out(file)
     assume(blocks <= DRY_BLOCKS)
-    before = {path for path in bare.rglob("*") if ".snakemake" not in path.parts}
+    before = made(bare)
     status, output, seconds = asked(bare, file)
     event(f"{'laid out' if line is None else 'refused'} in {seconds:.1f} s of processor time")
     assert (status == 0) == (line is None), (line, output)
     assert "Traceback" not in output
     assert line is None or [text for text in output.splitlines() if "error" in text.lower()] == [f"error: {line}"]
-    assert {path for path in bare.rglob("*") if ".snakemake" not in path.parts} == before
+    assert made(bare) == before
     assert seconds < DRY_SECONDS
 
 
