@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from intrinsic_lr.analyses.drawing import left_out, percent, setting_text
+from intrinsic_lr.analyses.drawing import left_out, setting_text
 from intrinsic_lr.analyses.tables import AnalysisData
 from intrinsic_lr.core.seeding import stream_seed
 from intrinsic_lr.figures import style
 from intrinsic_lr.stats.disagreement import COLUMNS, compare
+from intrinsic_lr.stats.intervals import percent
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 from intrinsic_lr.study.pairs import differing_axes, same_intrinsic_lr
 

@@ -8,6 +8,7 @@ import pandas as pd
 import seaborn as sns
 
 from intrinsic_lr.figures.style import DASHES, MARKERS, replicates_text, scientific, spread
+from intrinsic_lr.stats.intervals import percent
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 from intrinsic_lr.study.pairs import AXES, differing_axes
 
@@ -25,11 +26,6 @@ _WORDS = {
     "init_seed": "initialisation {}", "init_sharing": "{} initialisations", "init_scale": "initial scale {}",
     "optimiser": "{}", "beta1": r"$\beta_1$ = {}", "beta2": r"$\beta_2$ = {}", "eps": r"$\epsilon$ = {}",
 }  # fmt: skip
-
-
-def percent(confidence: float) -> str:
-    """Return a confidence in words, such as "95 %"."""
-    return f"{100 * confidence:g} %"
 
 
 def mean_note(table: pd.DataFrame, confidence: float, interval: str = "band") -> str:

@@ -111,16 +111,18 @@ class RunProgress(logging.Handler):
 
 def verdicts(scorecard: Path, controls: Path) -> list[str]:
     """Return the lines of the table of verdicts, and their counts."""
-    claims, rejected = _rows(scorecard), Counter(row["verdict"] for row in _rows(controls))
-    counts = Counter(row["verdict"] for row in claims)
+    claims = _rows(scorecard)
     lines = [_line("claim", "verdict", "estimate", "interval", "allowed")]
     lines += [
         _line(row["claim"], row["verdict"], _number(row["estimate"]), _interval(row), row["null_or_threshold"])
         for row in claims
     ]
-    summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    summary_of_controls = ", ".join(f"{count} {verdict}" for verdict, count in rejected.items())
-    return [*lines, f"{len(claims)} claims: {summary}; {rejected.total()} controls: {summary_of_controls}"]
+    return [*lines, f"{_counted('claims', claims)}; {_counted('controls', _rows(controls))}"]
+
+
+def _counted(what: str, rows: list[dict[str, str]]) -> str:
+    counts = Counter(row["verdict"] for row in rows)
+    return f"{len(rows)} {what}: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}"
 
 
 def _rows(file: Path) -> list[dict[str, str]]:

@@ -13,6 +13,11 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 
+def percent(confidence: float) -> str:
+    """Return a confidence in words, such as "95 %"."""
+    return f"{100 * confidence:g} %"
+
+
 def mean_interval(values: ArrayLike, confidence: float) -> tuple[float, float, float, int]:
     """Return (mean, low, high, n) of independent values (R,): Student's t interval of the mean.
 

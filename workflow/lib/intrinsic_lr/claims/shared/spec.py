@@ -25,7 +25,7 @@ from intrinsic_lr.core.seeding import stream_seed
 from intrinsic_lr.data.prepared import true_labels
 from intrinsic_lr.runs.ensembles import Ensemble, open_ensemble
 from intrinsic_lr.stats.disagreement import compare
-from intrinsic_lr.stats.intervals import Difference, bootstrap_interval, root_mean_square_interval
+from intrinsic_lr.stats.intervals import Difference, bootstrap_interval, percent, root_mean_square_interval
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class ClaimSpec:
     @property
     def percent(self) -> str:
         """The confidence in words, such as "95 %"."""
-        return f"{100 * self.confidence:g} %"
+        return percent(self.confidence)
 
     @property
     def alpha(self) -> float:
