@@ -9,7 +9,7 @@ from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.study.claims import CLAIMS
 from intrinsic_lr.study.study import Study
 
-ROLES = [(claim, role) for claim in CLAIMS for role in CLAIMS[claim].experiments]
+ROLES = [(claim, role) for claim in DEFAULT["claims"] for role in CLAIMS[claim].experiments]
 # What these roles are given is shown beside the criteria, or is a control that may be missing.
 FREE = [
     ("function_space_mixing", "other_batch"),
