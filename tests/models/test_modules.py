@@ -275,13 +275,16 @@ def test_only_the_file_that_was_named_is_run(tmp_path, capsys):
 def test_a_file_that_is_no_python_is_refused(tmp_path):
     file = tmp_path / "broken.py"
     file.write_text("def make(:\n")
-    with pytest.raises(InputError, match=r"broken\.py: SyntaxError"):
+    with pytest.raises(InputError, match=r"expected Python, got .*broken\.py' \(SyntaxError in line 1\)"):
         build(spec_of("make", file), (3, 8, 8), CLASSES)
-    file.write_text("import not_there_at_all\n")
+    file.write_text("import not_there_at_all as make\n")
     with pytest.raises(InputError, match=r"broken\.py: ModuleNotFoundError"):
         build(spec_of("make", file), (3, 8, 8), CLASSES)
+    file.write_text("made = 3\n")
+    with pytest.raises(InputError, match="expected a function make in"):
+        spec_of("make", file)
     file.write_text("make = 3\n")
-    with pytest.raises(InputError, match="expected a function in"):
+    with pytest.raises(InputError, match="expected a function make in"):
         build(spec_of("make", file), (3, 8, 8), CLASSES)
 
 

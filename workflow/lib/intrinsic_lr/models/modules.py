@@ -1,23 +1,17 @@
 """Networks that a config names: a factory of torchvision's, or a function in a file of the user's own."""
 
-import hashlib
-import importlib.abc
-import importlib.util
 import inspect
 import json
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import lru_cache
+from contextlib import AbstractContextManager, contextmanager
 from math import prod
-from pathlib import Path
-from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 
-from intrinsic_lr.core.errors import InputError, format_os_error
+from intrinsic_lr.core import user_code
+from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.models.adaptation import Adaptation, adapt
 from intrinsic_lr.models.invariance import Invariance, find_invariance
 from intrinsic_lr.models.networks import ImageShape, Norm, draw_weight
@@ -167,13 +161,9 @@ class UserModule:
     def _error(self, text: str) -> InputError:
         return InputError(f"factory {self._name}: {text}")
 
-    @contextmanager
-    def _refused(self, what: str) -> Iterator[None]:
+    def _refused(self, what: str) -> AbstractContextManager[None]:
         """Turn whatever foreign code raises into one line."""
-        try:
-            yield
-        except Exception as error:
-            raise self._error(f"{what}: {_describe(error)}") from None
+        return user_code.in_one_line(f"factory {self._name}: {what}")
 
 
 def replace_batch_norms(network: nn.Module) -> None:
@@ -199,15 +189,6 @@ def _random_layers(network: nn.Module) -> str:
     )
 
 
-def _describe(error: Exception) -> str:
-    """Return the kind, the place and the first line of an exception of foreign code."""
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = str(error).strip().splitlines()
-    foreign = frames and frames[-1].filename != __file__
-    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if foreign else ""
-    return f"{type(error).__name__}{place}: {lines[0] if lines else 'no message'}"
-
-
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Seed PyTorch's own generator, from which modules draw their weights, and give it back its state."""
@@ -224,10 +205,7 @@ def load_factory(spec: ModelSpec) -> Callable[..., nn.Module]:
     """
     name = str(spec.factory)
     if spec.file:
-        factory = getattr(_load_file(spec.file, str(spec.sha256)), name, None)
-        if not callable(factory):
-            raise InputError(f"factory {name}: expected a function in {spec.file}, got none of that name")
-        return factory
+        return user_code.load_function(spec.file, str(spec.sha256), name)
     import torchvision
 
     found = getattr(torchvision.models, name.rpartition(".")[2], None)
@@ -238,34 +216,3 @@ def load_factory(spec: ModelSpec) -> Callable[..., nn.Module]:
             f"factory {name}: expected one of torchvision's models, such as {', '.join(classifiers[:3])}"
         )
     return found
-
-
-class _Checked(importlib.abc.SourceLoader):
-    """Loads a file whose content is given, so that what is run is what was checked."""
-
-    def __init__(self, path: str, content: bytes) -> None:
-        self._path, self._content = path, content
-
-    def get_filename(self, fullname: str) -> str:
-        return self._path
-
-    def get_data(self, path: str) -> bytes:
-        return self._content
-
-
-@lru_cache(maxsize=8)
-def _load_file(file: str, expected: str) -> ModuleType:
-    try:
-        content = Path(file).read_bytes()
-    except OSError as error:
-        raise InputError(f"file: expected a Python file, got {file!r} ({format_os_error(error)})") from None
-    if (found := hashlib.sha256(content).hexdigest()) != expected:
-        raise InputError(f"{file}: expected the content of SHA-256 {expected}, got {found}")
-    print(f"running the code of {file} (sha256 {expected}), which the config names", file=sys.stderr)
-    spec = importlib.util.spec_from_loader(f"file_{expected}", _Checked(file, content))
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look for it there
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise InputError(f"{file}: {_describe(error)}") from None
-    return module

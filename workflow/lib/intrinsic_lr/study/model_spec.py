@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.core.storage import sha256
+from intrinsic_lr.core.user_code import checked_sum
 
 _COMMON = {"norm": "batch", "head": "fixed", "affine": False}
 _DEFAULTS: dict[str, dict[str, Any]] = {
@@ -166,9 +166,6 @@ def _module(config: Mapping[str, Any]) -> ModelSpec:
     if type(normalise) is not bool:
         raise InputError(f"normalise: must be one of true, false, got {normalise!r}")
     if file is not None and checksum is None:
-        try:
-            checksum = sha256(file)
-        except OSError as error:
-            raise InputError(f"file: expected a Python file, got {file!r} ({error.strerror})") from None
+        checksum = checked_sum(file, factory)
     text = json.dumps(options, sort_keys=True)
     return ModelSpec("module", factory=factory, file=file, sha256=checksum, options=text, normalise=normalise)
