@@ -203,7 +203,8 @@ def test_targets_off_the_grid(target, words):
 def claimed(monkeypatch):
     """The small config with a claim of one role, one threshold and two settings."""
     stated = Claim(
-        "It is so.", "derived", "It is not.", experiments={"run": "any"}, files=("history",), reads_data=True,
+        "So", "claim", "symmetry", "It is so.", "derived", "It is not.",
+        experiments={"run": "any"}, files=("history",), reads_data=True,
         thresholds={"margin": Setting("how far", "share")},
         settings={"model": Setting("which", "text"), "factors": Setting("by what", "positives")},
     )  # fmt: skip

@@ -3,9 +3,28 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from pydantic import TypeAdapter
+
+BOARDS = {
+    "claim": "Claims of the paper",
+    "addition": "Additions of this project",
+    "check": "Checks",
+}
+"""What a test is of: a claim of the paper or its authors, an addition of this project, or an identity. An identity
+follows from scale invariance exactly, or nearly, whatever the data: it tests the code and counts as no claim."""
+QUESTIONS = {
+    "functions": "Do functions mix, and how fast?",
+    "weights": "Do weights mix?",
+    "descent": "Does full-batch descent with weight decay settle?",
+    "generalisation": "What does generalisation need?",
+    "equilibrium": "Which equilibrium do norm, effective learning rate and noise reach?",
+    "adamw": "What holds of AdamW?",
+    "symmetry": "What follows from scale invariance alone?",
+}
+"""The questions by which claims are grouped."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +57,9 @@ class Setting:
 class Claim:
     """One claim of the study, as its test and the config need it."""
 
+    title: str  # the claim in a few words, for headings and figures
+    board: Literal[tuple(BOARDS)]
+    question: Literal[tuple(QUESTIONS)]
     statement: str
     source: str  # paper, section or equation, or `derived`
     refuted_by: str
