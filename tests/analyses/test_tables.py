@@ -40,6 +40,19 @@ def test_independent_initialisations_are_paired_within_a_point(replicates, pairs
     assert {relation for _, _, relation, _ in found} <= {"across_initialisations"}
 
 
+@pytest.mark.parametrize(
+    ("replicates", "relation", "pairs"),
+    [
+        (2, "across_replicates", [(0, 1)]),
+        (3, "across_initialisations", [(0, 2), (2, 1)]),
+        (4, "across_initialisations", [(0, 2), (1, 3), (2, 0), (3, 1)]),
+    ],
+)
+def test_runs_of_several_initialisations_are_paired_across_them(replicates, relation, pairs):
+    found = list(tables.across_pairs(Experiment("one", (described(runs_per_init=2),), replicates)))
+    assert [(kind, members) for _, _, kind, members in found] == [(relation, pairs)]
+
+
 def test_shared_initialisations_are_paired_across_points():
     points = (described(init_sharing="shared"), described(init_sharing="shared", init_seed=1), described(lr=0.3))
     found = list(tables.across_pairs(Experiment("one", points, 2)))

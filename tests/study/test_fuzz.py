@@ -110,7 +110,8 @@ def check_plan(study, name, block, plan):
     assert (plan.log_every, plan.trace_every) == (training.log_every, training.trace_every)
     assert plan.replicates == (block * training.block_size, (block + 1) * training.block_size)
     assert plan.momentum < 1
-    for axis in ("init_seed", "init_sharing", "init_scale", "augmentation", "dtype", "data_order", "constraint"):
+    initialisation = "init_seed", "init_sharing", "init_scale", "runs_per_init"
+    for axis in (*initialisation, "augmentation", "dtype", "data_order", "constraint"):
         assert getattr(plan, axis) == getattr(training.point, axis)
 
 

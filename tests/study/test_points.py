@@ -47,6 +47,16 @@ def test_axes_of_the_optimiser_stand_last_in_the_name():
     assert nesterov.name == "digits-mlp-b32-lr0.1-wd0.1-momentum0.9-nesterov"
 
 
+def test_runs_of_one_point_start_at_several_initialisations():
+    (point,) = points({"lr": 0.1, "weight_decay": 0.1, "runs_per_init": 8})
+    assert point.name == "digits-mlp-b32-lr0.1-wd0.1-runs_per_init8"
+    assert [point.initialisation(k) for k in (0, 7, 8, 127)] == [0, 0, 1, 15]
+    (shared,) = points({"lr": 0.1, "weight_decay": 0.1, "init_sharing": "shared"})
+    assert [shared.initialisation(k) for k in (0, 127)] == [0, 0]
+    with pytest.raises(InputError, match=r"grid\.runs_per_init: expected 1 with init_sharing shared, got 8"):
+        points({"lr": 0.1, "weight_decay": 0.1, "init_sharing": "shared", "runs_per_init": 8})
+
+
 @pytest.mark.parametrize(
     ("momentum", "segments", "words"),
     [

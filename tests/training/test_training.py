@@ -106,6 +106,10 @@ def test_initialisations_shared_independent_and_scaled(files):
     independent, shared = (engine(files, plan(init_sharing=s))[1].params for s in ("independent", "shared"))
     assert not torch.equal(independent["linear1.weight"][0], independent["linear1.weight"][1])
     assert torch.equal(shared["linear1.weight"][0], shared["linear1.weight"][1])
+    twos = engine(files, plan(runs_per_init=2))[1].params["linear1.weight"]
+    assert torch.equal(twos[0], twos[1]), "two runs from the first initialisation"
+    assert torch.equal(twos[0], independent["linear1.weight"][0])
+    assert torch.equal(twos[2], independent["linear1.weight"][1]), "the third run starts at the second one"
     scaled = engine(files, plan(init_scale=3.0))[1].params
     assert torch.allclose(scaled["linear1.weight"], 3 * independent["linear1.weight"])
     assert torch.equal(scaled["head.weight"], independent["head.weight"])

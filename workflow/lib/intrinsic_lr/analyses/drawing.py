@@ -24,6 +24,7 @@ _WORDS = {
     "dataset": "data set {}", "model": "network {}", "batch_size": "batch size {}", "lr": r"$\eta$ = {}",
     "weight_decay": r"$\lambda$ = {}", "intrinsic_lr": r"$\lambda_e$ = {}", "momentum": r"$\mu$ = {}",
     "init_seed": "initialisation {}", "init_sharing": "{} initialisations", "init_scale": "initial scale {}",
+    "runs_per_init": "{} runs an initialisation",
     "optimiser": "{}", "beta1": r"$\beta_1$ = {}", "beta2": r"$\beta_2$ = {}", "eps": r"$\epsilon$ = {}",
 }  # fmt: skip
 

@@ -108,16 +108,20 @@ def across_pairs(
 ) -> Iterator[tuple[PlannedPoint, PlannedPoint, str, list[tuple[int, int]]]]:
     """Yield the pairs whose weights are compared across trajectories: (point, partner, relation, members).
 
-    Replicates k and k + 1 of one point start at different weights when initialisations are independent, and
-    differ in their data order alone when they are shared. Points that differ in the initialisation seed
-    alone are paired replicate by replicate.
+    Replicates k and k + `runs_per_init` of one point start at different weights, and k and k + 1 of a point with
+    one initialisation differ in their data order alone. Points that differ in the initialisation seed alone are
+    paired replicate by replicate.
     """
     count = experiment.replicates
-    neighbours = [(k, (k + 1) % count) for k in range(count if count > 2 else count - 1)]
     for point in experiment.points:
-        independent = point.init_sharing == "independent"
+        starts = [point.initialisation(replicate) for replicate in range(count)]
+        several = starts[-1] > 0
+        shift = point.runs_per_init if several else 1
+        neighbours = [(k, (k + shift) % count) for k in range(count if count > 2 else count - 1)]
+        if several:
+            neighbours = [(k, partner) for k, partner in neighbours if starts[k] != starts[partner]]
         if neighbours:
-            yield point, point, ACROSS_INITIALISATIONS if independent else ACROSS_REPLICATES, neighbours
+            yield point, point, ACROSS_INITIALISATIONS if several else ACROSS_REPLICATES, neighbours
     for a, b in initialisations(experiment.points):
         yield a, b, ACROSS_INITIALISATIONS, [(k, k) for k in range(count)]
 

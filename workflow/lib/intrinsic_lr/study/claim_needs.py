@@ -156,9 +156,9 @@ def _averages(design: Design) -> Needs:
     for time in [run + lag for run in (usual, 10 * usual) for lag in (0, *settings["lags"])]:
         there = all(point.checkpoint_at(time) is not None for point in experiment.points)
         yield "run", there, f"a checkpoint at {time:g}/lambda_e at every point"
-    independent = any(point.init_sharing == "independent" for point in experiment.points)
-    several = (independent and experiment.replicates > 1) or pairs.initialisations(experiment.points)
-    yield "run", bool(several), "two networks of different initialisations"
+    several = any(point.initialisation(experiment.replicates - 1) > 0 for point in experiment.points)
+    several = several or bool(pairs.initialisations(experiment.points))
+    yield "run", several, "two networks of different initialisations"
 
 
 def _distance(design: Design) -> Needs:

@@ -11,7 +11,7 @@ from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.seeding import stream_seed
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.optimisers import Optimiser, optimiser_options
-from intrinsic_lr.study.points import check_precision, check_sphere
+from intrinsic_lr.study.points import check_precision, check_sharing, check_sphere
 from intrinsic_lr.study.timeline import Timeline
 
 
@@ -56,7 +56,7 @@ class TrainingPlan:
         replicates: first replicate and one past the last.
         seed: the study's seed.
         momentum: momentum mu.
-        init_seed, init_sharing, init_scale: the initialisation.
+        init_seed, init_sharing, init_scale, runs_per_init: the initialisation.
         augmentation: text of the augmentation, or `none`.
         dtype: of the weights.
         data_order: names the streams of data order and augmentation in place of the point, which points of one
@@ -96,6 +96,7 @@ class TrainingPlan:
     eps: float | None = None
     clip: float | None = None
     label_smoothing: float = 0.0
+    runs_per_init: Annotated[int, Field(ge=1)] = 1
     also: tuple[Recording, ...] = ()
 
     def __post_init__(self) -> None:
@@ -119,6 +120,7 @@ class TrainingPlan:
                 raise InputError(f"plan: {name}: expected {expected}, got {getattr(self, name)}")
         check_precision(self.precision, self.dtype)
         optimiser_options(self)
+        check_sharing(self.init_sharing, self.runs_per_init)
         if self.constraint == "sphere":
             check_sphere(self.momentum, self.timeline, self.optimiser)
 
@@ -175,8 +177,11 @@ class TrainingPlan:
 
     def init_seeds(self) -> list[int]:
         """Return the seed of each member's initialisation."""
-        shared = self.init_sharing == "shared"
-        return [stream_seed(self.seed, "init", self.init_seed, "shared" if shared else k) for k in self.members]
+        if self.init_sharing == "shared":
+            starts: list[str | int] = ["shared"] * len(self.members)
+        else:
+            starts = [k // self.runs_per_init for k in self.members]
+        return [stream_seed(self.seed, "init", self.init_seed, start) for start in starts]
 
     def head_seed(self) -> int:
         """Return the seed of a fixed head, one for all networks of a study."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.study.config_types import Allowed, Flag, Index, Nonnegative, Positive, Text
+from intrinsic_lr.study.config_types import Allowed, Count, Flag, Index, Nonnegative, Positive, Text
 from intrinsic_lr.study.optimisers import OPTIONS, Optimiser, optimiser_options
 from intrinsic_lr.study.timeline import Timeline, canonical, number
 
@@ -66,6 +66,8 @@ class Point:
         eps: what `adam` and `adamw` add to the root of the second moment, by default 1e-8.
         clip: largest norm of a replicate's gradient over all trained weights; a longer one is scaled down to it.
         label_smoothing: share of the target that is spread evenly over all classes, in the training loss only.
+        runs_per_init: consecutive replicates that start at the same weights and differ in data order: 8 gives 128
+            replicates 16 initialisations of 8 runs each; needs `init_sharing` independent.
     """
 
     dataset: Text
@@ -90,11 +92,16 @@ class Point:
     eps: Nonnegative | None = field(default=None, metadata={"name": "eps={}"})
     clip: Positive | None = field(default=None, metadata={"name": "clip={}"})
     label_smoothing: Smoothing = field(default=0.0, metadata={"name": "smoothing{}"})
+    runs_per_init: Count = field(default=1, metadata={"name": "runs_per_init{}"})
 
     @property
     def intrinsic_lr(self) -> float:
         """Intrinsic learning rate lambda_e = eta * lambda, per step."""
         return canonical(self.lr * self.weight_decay)
+
+    def initialisation(self, replicate: int) -> int:
+        """Return which of the point's initialisations a replicate starts at, from 0 on."""
+        return 0 if self.init_sharing == "shared" else replicate // self.runs_per_init
 
     @property
     def name(self) -> str:
@@ -142,6 +149,16 @@ def check_precision(precision: str, dtype: str) -> None:
     """
     if precision != "float32" and dtype != "float32":
         raise InputError(f"precision: expected float32 with dtype {dtype}, got {precision}")
+
+
+def check_sharing(init_sharing: str, runs_per_init: int) -> None:
+    """Refuse runs per initialisation where all runs share one.
+
+    Raises:
+        InputError: naming the key and the value.
+    """
+    if init_sharing == "shared" and runs_per_init != 1:
+        raise InputError(f"runs_per_init: expected 1 with init_sharing shared, got {runs_per_init}")
 
 
 def expand(grid: Iterable[Mapping[str, list[Any]]], defaults: Mapping[str, Any], place: str) -> list[Point]:
@@ -197,6 +214,7 @@ def _point(values: dict[str, Any], place: str) -> Point:
     point = Point(**values)
     try:
         optimiser_options(point)
+        check_sharing(point.init_sharing, point.runs_per_init)
     except InputError as error:
         raise InputError(f"{place}.{error}") from None
     return point
