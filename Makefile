@@ -10,13 +10,14 @@ KILLS ?= 36
 TRAININGS ?= 200
 PROFILE ?=
 VERBOSE ?=
+TORCH ?=
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 # The environment takes about 6 GB with the CUDA libraries that PyTorch brings, the default results 0.9 GB.
-NEEDED_MB := 8000
+NEEDED_MB := $(if $(filter cpu,$(TORCH)),4000,8000)
 
 # The values are text: neither make nor the shell, which reads them from its environment, runs what is in them.
-SETTINGS := PYTHON CORES CONFIG KILLS TRAININGS PROFILE VERBOSE
+SETTINGS := PYTHON CORES CONFIG KILLS TRAININGS PROFILE VERBOSE TORCH
 $(foreach name,$(SETTINGS),$(eval override $(name) := $$(value $(name))))
 export $(SETTINGS)
 export PATH := $(BIN):$(PATH)
@@ -30,7 +31,7 @@ files = set -f; if test -f "$$CONFIG"; then set -- $(1) "$$CONFIG"; elif test -n
 
 help: ## list what can be asked for
 	@grep -hE '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 14
-	@echo "variables:  CORES=$$CORES (cores to use), CONFIG=FILE... (override config/config.yaml, in this order), PROFILE=profiles/slurm (run on a cluster), VERBOSE=1 (all that Snakemake prints), PYTHON=$$PYTHON"
+	@echo "variables:  CORES=$$CORES (cores to use), CONFIG=FILE... (override config/config.yaml, in this order), PROFILE=profiles/slurm (run on a cluster), VERBOSE=1 (all that Snakemake prints), TORCH=cpu or no-triton (a smaller environment, see envs/README.md), PYTHON=$$PYTHON"
 
 results: $(VENV)/runtime.stamp ## train everything and draw the figures of the study into results/
 	@$(call files,--configfile); echo "== running the workflow: $(SNAKEMAKE) $$*"; $(SNAKEMAKE) "$$@"
@@ -102,8 +103,8 @@ clean: ## remove the environment (results stay)
 	rm -rf $(VENV)
 
 $(VENV)/runtime.stamp: envs/requirements.txt pyproject.toml | check
-	@$(MAKE) --no-print-directory install REQUIREMENTS=requirements.txt
-	@touch $@
+	@$(MAKE) --no-print-directory install REQUIREMENTS="requirements$${TORCH:+-$$TORCH}.txt" NO_DEPS=$(if $(TORCH),--no-deps)
+	@echo "$$TORCH" > $@
 
 $(VENV)/dev.stamp: envs/requirements-dev.txt pyproject.toml | check
 	@$(MAKE) --no-print-directory install REQUIREMENTS=requirements-dev.txt
@@ -115,14 +116,16 @@ $(VENV)/slurm.stamp $(VENV)/s3.stamp: $(VENV)/%.stamp: envs/requirements-%.txt |
 
 .PHONY: install
 install:
-	@echo "== installing envs/$(REQUIREMENTS) into $(VENV) (once; about 6 GB with PyTorch)"
+	@echo "== installing envs/$(REQUIREMENTS) into $(VENV) (once; about 6 GB with PyTorch's CUDA libraries)"
 	@test -x $(BIN)/python || "$$PYTHON" -m venv $(VENV)
-	@python -m pip install --quiet --disable-pip-version-check -r envs/$(REQUIREMENTS)
+	@python -m pip install --quiet --disable-pip-version-check $(NO_DEPS) -r envs/$(REQUIREMENTS)
 	@python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 
 check:
 	@[[ "$$PWD" != *:* ]] || { echo "error: expected a folder without a colon, which separates the folders in PATH, got $$PWD" >&2; exit 1; }
 	@[[ "$$CORES" =~ ^([1-9][0-9]*|all)$$ ]] || { echo "error: CORES must be all or a whole number from 1 on, got $$CORES" >&2; exit 1; }
+	@[[ "$$TORCH" =~ ^(|cpu|no-triton)$$ ]] || { echo "error: TORCH must be cpu or no-triton, or be left out, got $$TORCH" >&2; exit 1; }
+	@test -z "$$TORCH" || test ! -s $(VENV)/runtime.stamp || grep -qx -- "$$TORCH" $(VENV)/runtime.stamp || { echo "error: TORCH=$$TORCH is for a new environment, and $(VENV) was installed without it; run make clean first" >&2; exit 1; }
 	@$(call files); for file in "$$@"; do test -f "$$file" || { echo "error: CONFIG must name YAML files like config/smoke.yaml, got $$file" >&2; exit 1; }; done
 	@command -v "$$PYTHON" > /dev/null || { echo "error: $$PYTHON not found; needed is Python 3.11 or newer (make PYTHON=...)" >&2; exit 1; }
 	@"$$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $$PYTHON is $$("$$PYTHON" --version 2>&1); needed is Python 3.11 or newer (make PYTHON=...)" >&2; exit 1; }

@@ -15,5 +15,10 @@ conda() { # NAME FILE.in...
 lock -c constraints.txt -o requirements.txt requirements.in
 lock -c constraints.txt -o requirements-dev.txt requirements-dev.in
 for name in tensorboard slurm s3; do lock -c requirements-dev.txt -o "requirements-$name.txt" "requirements-$name.in"; done
+# PyTorch's own index has its CPU wheels, under a local version; pip takes no lock of which some files lack a hash.
+grep '==' requirements.txt | sed 's/ \\$//' | grep -vE '^(cuda|nvidia)-|^triton==' \
+    | sed -E "s/^(torch(vision)?==.*)/\1+cpu ; sys_platform == 'linux'\n\1 ; sys_platform != 'linux'/" > requirements-cpu.txt
+lock -c constraints.txt -o requirements-no-triton.txt --no-emit-package triton requirements.in
 conda intrinsic-lr requirements.in > intrinsic-lr.yaml
+conda intrinsic-lr-figures <(grep -vE '^torch|^scikit-learn' requirements.in) > intrinsic-lr-figures.yaml
 conda intrinsic-lr-tensorboard requirements.in requirements-tensorboard.in > intrinsic-lr-tensorboard.yaml

@@ -1,6 +1,8 @@
 """The locks agree with what they lock and with each other, and the conda files are those that lock.sh writes."""
 
 import re
+import subprocess
+import sys
 from itertools import combinations
 from pathlib import Path
 
@@ -8,7 +10,8 @@ import pytest
 import yaml
 
 ENVS = Path(__file__).parents[1] / "envs"
-LOCKS = sorted(path.name for path in ENVS.glob("requirements*.txt"))
+# Those with hashes; only PyTorch's own index has the files of requirements-cpu.txt.
+LOCKS = sorted(path.name for path in ENVS.glob("requirements*.txt") if path.name != "requirements-cpu.txt")
 
 
 def pins(*names):
@@ -31,8 +34,39 @@ def test_conda_files_have_the_pins_of_the_requirements(name):
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_a_lock_has_what_it_locks_with_hashes(lock):
-    assert pins(lock.replace(".txt", ".in")) <= pins(lock)
+    assert pins(lock.replace("-no-triton", "").replace(".txt", ".in")) <= pins(lock)
     assert [pin for pin, found in hashes(lock).items() if "==" not in pin or not found] == []
+
+
+def test_smaller_environments_lack_only_what_a_cpu_does_not_need():
+    everything = pins("requirements.txt")
+    assert {pin.split("==")[0] for pin in everything - pins("requirements-no-triton.txt")} == {"triton"}
+    missing = {pin for pin in everything - pins("requirements-cpu.txt")}
+    assert [pin for pin in missing if not pin.startswith(("nvidia-", "cuda-", "triton=="))] == []
+    local = pins("requirements-cpu.txt") - everything
+    assert local == {f"{pin}+cpu" for pin in everything if pin.startswith(("torch==", "torchvision=="))}
+
+
+def test_rules_that_draw_need_only_the_packages_of_their_environment():
+    conda = yaml.safe_load((ENVS / "intrinsic-lr-figures.yaml").read_text())["dependencies"][-1]["pip"]
+    left_out = {pin.split("==")[0] for pin in pins("requirements.in") - set(conda)}
+    assert set(conda) < pins("requirements.in")
+    assert left_out == {"torch", "torchvision", "scikit-learn"}
+    program = """
+import importlib, sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("torch", "torchvision", "sklearn"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Missing())
+from intrinsic_lr.study.analyses import ANALYSES
+from intrinsic_lr.study.claims import CLAIMS
+names = [f"analyses.{name}" for name in ANALYSES] + [f"claims.{name}" for name in CLAIMS]
+for name in [*names, "claims.shared.paper", "claims.shared.scorecard_figure", "report.page"]:
+    importlib.import_module(f"intrinsic_lr.{name}")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_tools_come_on_top_of_the_runtime_and_of_tensorboard():

@@ -51,7 +51,7 @@ for analysis, spec in ANALYSES.items():
         wildcard_constraints:
             experiment=one_of(STUDY.with_analysis(analysis)),
         conda:
-            CONDA
+            FIGURES_CONDA
         params:
             analysis=analysis,
             experiment=lambda w: STUDY.describe(w.experiment),

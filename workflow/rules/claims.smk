@@ -33,7 +33,7 @@ rule figure_claim:
     benchmark:
         STUDY.paths.benchmark("figure_claim/{claim}")
     conda:
-        CONDA
+        FIGURES_CONDA
     params:
         plan=lambda w: STUDY.describe_claim(w.claim),
         analysis=ANALYSIS,
@@ -63,7 +63,7 @@ rule scorecard:
     benchmark:
         STUDY.paths.benchmark("scorecard")
     conda:
-        CONDA
+        FIGURES_CONDA
     params:
         statements={claim: CLAIMS[claim].statement for claim in STUDY.claims},
         plans={claim: STUDY.describe_claim(claim) for claim in RESULTS.compared},
@@ -87,7 +87,7 @@ rule figure_scorecard:
     benchmark:
         STUDY.paths.benchmark("figure_scorecard")
     conda:
-        CONDA
+        FIGURES_CONDA
     params:
         look=STUDY.look,
         code=code("figure_scorecard.py"),

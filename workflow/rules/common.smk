@@ -38,6 +38,8 @@ from intrinsic_lr.study.targets import check_targets
 RUNNING = mark_running(Path(".snakemake")) if workflow.is_main_process else None
 
 CONDA = "../../envs/intrinsic-lr.yaml"
+# Without PyTorch: for rules that only read tables.
+FIGURES_CONDA = "../../envs/intrinsic-lr-figures.yaml"
 
 # Jobs draw into files, whatever a notebook's terminal asks for.
 os.environ.update(MPLBACKEND="Agg")

@@ -13,7 +13,7 @@ rule report:
     benchmark:
         STUDY.paths.benchmark("report")
     conda:
-        CONDA
+        FIGURES_CONDA
     params:
         experiments=[STUDY.describe(name) for name in STUDY.experiments],
         plans=[STUDY.describe_claim(claim) for claim in STUDY.claims],
