@@ -10,6 +10,7 @@ from test_figures import EXPERIMENT, FIGURES, collisions
 from intrinsic_lr.analyses.tables import AnalysisData, with_axes, write_table
 from intrinsic_lr.commands import extract, train
 from intrinsic_lr.runs.ensembles import Ensemble
+from intrinsic_lr.stats.disagreement import JUDGED
 from intrinsic_lr.study.analyses import ANALYSES
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 from plans import extract_words, plan, timeline, train_words, write_noise
@@ -84,6 +85,26 @@ def test_odd_designs_give_tables_and_figures(design, tmp_path):
     data = trained(tmp_path, **options)
     for analysis in ANALYSES:
         products(data, analysis, tmp_path)
+
+
+PAIRED = {"replicates that start at the same weights": {}, "common batches": {"init_seed": 1, "data_order": 0}}
+
+
+@pytest.mark.parametrize("design", PAIRED)
+def test_settings_whose_replicates_are_paired_are_not_judged(design, tmp_path):
+    other = {"lr": 0.2, "weight_decay": 0.025, **PAIRED[design]}
+    first = {"data_order": 0} if "data_order" in other else {}
+    third = {"init_seed": 2, "lr": 0.4, "weight_decay": 0.0125}
+    data = trained(tmp_path, [first, other, third])
+    figures = products(data, "disagreement", tmp_path)
+    table = pd.read_csv(tmp_path / "disagreement.csv")
+    a, b, _ = (point.name for point in data.experiment.points)
+    paired = (table["point_a"] == a) & (table["point_b"] == b)
+    assert table.loc[paired, list(JUDGED)].isna().all(axis=None)
+    assert table.loc[~paired, "total_variation"].notna().all()
+    assert table["error_a"].notna().all()
+    for figure in figures:
+        assert "left out: 1 of the pairs" in figure.legends[0].get_title().get_text()
 
 
 def test_gradients_that_are_all_zero_give_tables_and_figures(tmp_path, monkeypatch):

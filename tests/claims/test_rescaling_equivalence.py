@@ -15,7 +15,7 @@ from intrinsic_lr.stats.intervals import difference
 from intrinsic_lr.study.pairs import DIFFERENT, SAME, rescaled
 from intrinsic_lr.study.points import expand
 
-DEFAULTS = {"dataset": "noise", "model": "mlp", "batch_size": 32}
+DEFAULTS = {"dataset": "noise", "model": "mlp", "batch_size": 32, "init_sharing": "shared"}
 
 
 def points(*mappings):

@@ -165,6 +165,22 @@ def test_p_values_are_uniform_under_the_null():
     assert stats.kstest(values, "uniform").pvalue > 0.01
 
 
+def test_paired_sides_seem_alike_and_are_not_judged():
+    """Run k of both sides starts at weights of its own, which decide half of its labels."""
+    generator = np.random.default_rng(8)
+    p, truth = dirichlet(generator, 20), np.zeros(20)
+    values = []
+    for seed in range(100):
+        common, rest = draw(generator, p, 8), [draw(generator, p, 8) for _ in range(2)]
+        sides = [np.where(np.arange(20) < 10, common, side) for side in rest]
+        values.append(row(*sides, truth, permutations=99, bootstrap=2, seed=seed)["p_value"])
+    assert np.mean(values) > 0.6
+    found = row(*sides, truth, paired=True)
+    assert all(np.isnan(found[name]) for name in dis.JUDGED)
+    judged = row(*sides, truth)
+    assert {name: found[name] for name in dis.OF_ONE_SIDE} == {name: judged[name] for name in dis.OF_ONE_SIDE}
+
+
 def test_difference_is_found_and_its_size_recovered():
     generator = np.random.default_rng(5)
     p, q = dirichlet(generator, 200), dirichlet(generator, 200)

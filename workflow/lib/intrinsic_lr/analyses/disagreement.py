@@ -18,7 +18,7 @@ from intrinsic_lr.figures import style
 from intrinsic_lr.stats.disagreement import COLUMNS, compare
 from intrinsic_lr.stats.intervals import percent
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
-from intrinsic_lr.study.pairs import differing_axes, same_intrinsic_lr
+from intrinsic_lr.study.pairs import differing_axes, paired, same_intrinsic_lr
 
 KEYS = (
     "point_a", "point_b", "differs", "same_intrinsic_lr", "intrinsic_lr_a", "intrinsic_lr_b", "checkpoint",
@@ -61,6 +61,7 @@ def _compared(
         *truth[a.dataset],
         **{name: settings[name] for name in ("permutations", "bootstrap", "confidence")},
         seed=stream_seed(settings["seed"], "disagreement", a.name, b.name, checkpoint),
+        paired=paired(a, b),
     )
     return dict(zip(KEYS, keys, strict=True)) | compared
 
@@ -78,7 +79,8 @@ def draw_total_variation(table: pd.DataFrame, experiment: Experiment, confidence
 
     A panel for each kind of difference; where it holds several pairs of one rate, dashes tell them apart.
     """
-    rows = _against_reference(table, experiment).dropna(subset=["total_variation"])
+    reference = _against_reference(table, experiment)
+    rows = reference.dropna(subset=["total_variation"])
     kinds = list(dict.fromkeys(rows["kind"]))
     pairs = rows.drop_duplicates(["point_a", "point_b"])
     several = pairs.duplicated(["kind", "intrinsic_lr_a"]).any()
@@ -125,6 +127,7 @@ def draw_total_variation(table: pd.DataFrame, experiment: Experiment, confidence
             f"bars: conservative {percent(confidence)} intervals of the true distance"
         )
         note += left_out(pairs["partner"], lines) if several else ""
+    note += _paired_text(reference, experiment)
     style.legend_below(figure, handles, 4, note)
     figure.suptitle(f"Distance in function space between settings of equal $\\lambda_e$ ({experiment.name})")
     return figure
@@ -159,6 +162,16 @@ def _differs_title(kind: str) -> str:
         "lr": r"another $\eta$ at equal $\lambda_e$",
     }
     return titles.get(kind, "differs in " + kind.replace("_", " ").replace("+", ", "))
+
+
+def _paired_text(rows: pd.DataFrame, experiment: Experiment) -> str:
+    """Say how many pairs are not judged because their runs are not independent."""
+    named = {point.name: point for point in experiment.points}
+    pairs = rows[["point_a", "point_b"]].drop_duplicates().itertuples(index=False, name=None)
+    count = sum(paired(named[a], named[b]) for a, b in pairs)
+    if count == 0:
+        return ""
+    return f"\nleft out: {count} of the pairs, whose replicates share their initial weights or batches"
 
 
 def _runs(rows: pd.DataFrame) -> str:
@@ -204,6 +217,7 @@ def draw_disagreement(table: pd.DataFrame, experiment: Experiment, confidence: f
         note = f"{_runs(rows)} runs a side at $\\lambda_e t$ = {time}"
         note += f"; error bars: {percent(confidence)} bootstrap intervals over runs"
         note += "\npairs of two initialisations; the table holds the others" if kinds > set(rows["kind"]) else ""
+    note += _paired_text(rows, experiment)
     style.legend_below(figure, axes.get_legend_handles_labels()[0], 3, note)
     figure.suptitle(f"Disagreement of runs within and across settings ({experiment.name})")
     return figure

@@ -56,7 +56,7 @@ def measure(data: ClaimData) -> pd.DataFrame:
         dimension = sum(end[name][0].numel() for names in first.scale_groups.values() for name in names)
         walks = _walks(a, earlier, min(dimension, MAX_DIMENSION), count, spec.generator(WALK, a.name))
         labels = first.labels(last), second.labels(b.steps[-1])
-        row = spec.compare_labels(*labels, data.test_labels(a.dataset), first.classes, a.name)
+        row = spec.compare_labels((a, b), labels, data.test_labels(a.dataset), first.classes, a.name)
         same = {"intrinsic_lr": rate, "delta": last - earlier, "intrinsic_time": last * rate}
         parts += [
             _cosines(start, end, other, first.scale_groups, count).assign(part=WEIGHTS, **same),

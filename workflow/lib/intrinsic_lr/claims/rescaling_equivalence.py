@@ -57,7 +57,8 @@ def _equal_rates(data: ClaimData) -> pd.DataFrame:
     for a, b, relation in pairs:
         dataset = data.dataset(a.dataset, a.dtype)
         truth, classes = dataset.test_labels.cpu().numpy(), len(dataset.info["classes"])
-        found = spec.compare_labels(labels[a.name], labels[b.name], truth, classes, a.name, b.name)
+        of_both = labels[a.name], labels[b.name]
+        found = spec.compare_labels((a, b), of_both, truth, classes, a.name, b.name)
         named = {"part": LABELS, "relation": relation, "partner_intrinsic_lr": b.intrinsic_lr}
         rows.append(named | _names(a, b) | found)
     return pd.DataFrame(rows)

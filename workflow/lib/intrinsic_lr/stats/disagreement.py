@@ -27,6 +27,9 @@ QUANTITIES = (
     "excess_share", "excess_share_low", "excess_share_high", "error_a", "error_b", "independent_errors",
 )  # fmt: skip
 """What `compare` measures, in the order of its columns."""
+OF_ONE_SIDE = ("within_a", "within_b", "error_a", "error_b", "independent_errors")
+JUDGED = tuple(name for name in QUANTITIES if name not in OF_ONE_SIDE)
+"""Quantities that take both sides to be independent: `compare` leaves them out of paired ones."""
 COLUMNS = ("replicates_a", "replicates_b", "missing_a", "missing_b", *QUANTITIES, "permutations", "bootstrap")
 
 
@@ -143,6 +146,7 @@ def compare(
     bootstrap: int,
     confidence: float,
     seed: int,
+    paired: bool = False,
 ) -> dict[str, float | int]:
     """Compare two settings at one checkpoint: one row of the disagreement table, `COLUMNS`.
 
@@ -153,14 +157,20 @@ def compare(
     reaches lower by `null_mean`, to zero at least. The expected estimate exceeds the true value by something
     between zero (Jensen's inequality) and the expected distance of the sampling noise alone (triangle inequality),
     which the null's mean bounds for equal numbers of runs, noise taken as normal (derived).
+
+    Where run k of both sides shares a random draw, such as its initial weights (`paired`), the sides look more
+    alike than independent ones do, and neither null nor bootstrap knows of it: what is `JUDGED` is NaN.
     """
     a, b = (labels[(labels >= 0).all(axis=1)] for labels in (labels_a, labels_b))
     n, m = len(a), len(b)
     row = {"replicates_a": n, "replicates_b": m, "missing_a": len(labels_a) - n, "missing_b": len(labels_b) - m}
     values = dict.fromkeys(QUANTITIES, float("nan"))
     if min(n, m) > 1:
-        splits, resamples = (np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2))
         values |= disagreement(a, b, true_labels, classes)
+    if paired:
+        values |= dict.fromkeys(JUDGED, float("nan"))
+    elif min(n, m) > 1:
+        splits, resamples = (np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2))
         pooled = PooledLabels(a, b, classes, max(permutations, bootstrap))
         null = pooled.null(permutations, splits)
         # Total variations are whole multiples of 1/(n m N): half of that tells a tie from rounding.

@@ -76,6 +76,10 @@ def _sgd(points: Sequence[PlannedPoint]) -> bool:
     return all(point.optimiser == "sgd" for point in points)
 
 
+def _independent(compared: Iterable[pairs.Pair]) -> bool:
+    return not any(pairs.paired(a, b) for a, b in compared)
+
+
 def _fixed_head(design: Design) -> Needs:
     def heads(role: str) -> list[str]:
         found = [design.models[point.model].head for point in design.points(role)]
@@ -116,6 +120,8 @@ def _rescaling(design: Design) -> Needs:
     mixing = design.points("mixing")
     found = {relation for _, _, relation in pairs.equal_rates(mixing)}
     yield "mixing", pairs.SAME in found, "two learning rates at one intrinsic rate"
+    independent = _independent((a, b) for a, b, _ in pairs.equal_rates(mixing))
+    yield "mixing", independent, "init_sharing: shared, and no common data_order"
     settled = design.settings["settled"]
     late = all(point.length * point.intrinsic_lr >= settled for point in mixing)
     yield "mixing", late, f"a length of at least {settled:g}/lambda_e"
@@ -170,6 +176,7 @@ def _no_mixing(design: Design) -> Needs:
     points = design.points("pairs")
     yield "pairs", _decaying(points), "weight decay at every point"
     yield "pairs", bool(pairs.initialisations(points)), "two points that differ in init_seed alone"
+    yield "pairs", _independent(pairs.initialisations(points)), "no common data_order"
     yield "pairs", min(len(point.steps) for point in points) > 1, "two checkpoints or more"
 
 
@@ -247,11 +254,13 @@ def _equilibrium_time(design: Design) -> Needs:
     yield "rates", _decaying(points), "weight decay at every point"
     rates = {a.intrinsic_lr for a, _ in pairs.initialisations(points)}
     yield "rates", len(rates) > 1, "two points that differ in init_seed alone, at two intrinsic rates or more"
+    yield "rates", _independent(pairs.initialisations(points)), "no common data_order"
 
 
 def _mixing(design: Design) -> Needs:
     same = pairs.initialisations(design.points("mixing"))
     yield "mixing", bool(same), "two points that differ in init_seed alone"
+    yield "mixing", _independent(same), "no common data_order"
     yield "mixing", _decaying(design.points("mixing")), "weight decay at every point"
 
 
@@ -267,8 +276,11 @@ def _matched_schedules(design: Design) -> Needs:
     different = [(a, b) for a, b in combinations(matched, 2) if set(pairs.differing_axes(a, b)) - {"init_seed"}]
     together = any(abs(end(a) / end(b) - 1) < 1e-9 for a, b in different if min(end(a), end(b)) > 0)
     yield "matched_schedules", together, "two schedules that reach one intrinsic rate"
-    independent = not any(pairs.paired(a, b) for a, b in different)
-    yield "matched_schedules", independent, "another init_seed for each schedule, and no common data_order"
+    yield (
+        "matched_schedules",
+        _independent(different),
+        "another init_seed for each schedule, and no common data_order",
+    )
 
 
 NEEDS: Mapping[str, Callable[[Design], Needs]] = {

@@ -14,6 +14,7 @@ import pandas as pd
 from intrinsic_lr.analyses.tables import POINT_COLUMNS
 from intrinsic_lr.claims.shared.spec import NOTHING, ClaimData, ClaimSpec, Estimate
 from intrinsic_lr.claims.shared.verdicts import Finding, Findings, Range
+from intrinsic_lr.stats.disagreement import JUDGED
 from intrinsic_lr.stats.intervals import holm
 from intrinsic_lr.study.experiment import PlannedPoint as Point
 from intrinsic_lr.study.pairs import initialisations, paired
@@ -23,13 +24,10 @@ Member = tuple[str, Point]
 VARIATION = "total variation of predicted labels"
 SHARE = "share of two runs' disagreement in excess of that within a setting"
 EXCESS = "disagreement of two runs in excess of that within a setting"
-MEASURED = [
-    "total_variation", "total_variation_low", "total_variation_high", "p_value",
-    "excess", "excess_low", "excess_high", "excess_share", "excess_share_low", "excess_share_high",
-]  # fmt: skip
-"""The columns of a comparison that a verdict is drawn from."""
+MEASURED = list(JUDGED)
+"""The columns of a comparison that a verdict is drawn from; empty where the sides are paired."""
 _OF_A_SIDE = ("point", "step", "intrinsic_time", "replicates", "within", "error", *POINT_COLUMNS)
-_OF_BOTH = ("part", "paired", "l1", "across", "independent_errors", "null_mean")
+_OF_BOTH = ("part", "paired", "independent_errors")
 _COLUMNS = [*_OF_BOTH, *(f"{name}_{side}" for side in "ab" for name in _OF_A_SIDE), *MEASURED]
 _PAIRED = " (not judged: replicates of both share their initial weights or batches)"
 
@@ -71,7 +69,7 @@ def compare_points(
                 row[f"intrinsic_time_{side}"] = step * point.intrinsic_lr
                 row |= {f"{column}_{side}": getattr(point, column) for column in POINT_COLUMNS}
             sides, names = (labels[a.name][step_a], labels[b.name][step_b]), (a.name, b.name, step_a, step_b)
-            rows.append(row | data.spec.compare_labels(*sides, truth, classes[a.name], *names))
+            rows.append(row | data.spec.compare_labels((a, b), sides, truth, classes[a.name], *names))
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=_COLUMNS)
 
 
@@ -98,7 +96,7 @@ def test_exchangeable(judge: Judge, rows: pd.DataFrame, describe: Callable[[Any]
     `judge` is `spec.criterion`, or `spec.control`, which sameness has to fail; `rows` are those of
     `compare_points`. `describe` puts what a row tests in words, `roles` gives those of the experiments behind it.
     """
-    adjusted = iter(holm(_judgeable(rows)["p_value"]))
+    adjusted = iter(holm(rows["p_value"]))
     null = f", Holm over {len(rows)}" if len(rows) > 1 else ""
     for row, statement, estimate in _estimates(rows, "total_variation", describe):
         words = f"one distribution of runs: permutation null of mean {row.null_mean:.4g}{null}"
@@ -125,15 +123,7 @@ def missing_finding(judge: Judge, statement: str, statistic: str, *roles: str) -
 
 
 def _estimates(rows: pd.DataFrame, column: str, describe: Callable) -> Iterable[tuple[Any, str, Estimate]]:
-    for row in _judgeable(rows).itertuples():
+    for row in rows.itertuples():
         interval = [getattr(row, name) for name in (column, f"{column}_low", f"{column}_high")]
         statement = describe(row) + (_PAIRED if getattr(row, "paired", False) else "")
         yield row, statement, (*interval, min(row.replicates_a, row.replicates_b))
-
-
-def _judgeable(rows: pd.DataFrame) -> pd.DataFrame:
-    """Blank what was measured on paired sides: neither null nor bootstrap knows of pairs."""
-    if "paired" in rows:
-        rows = rows.assign(paired=rows["paired"].eq(True))
-        rows.loc[rows["paired"], MEASURED] = np.nan
-    return rows

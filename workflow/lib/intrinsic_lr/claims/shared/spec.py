@@ -27,10 +27,12 @@ from intrinsic_lr.runs.ensembles import Ensemble, open_ensemble
 from intrinsic_lr.stats.disagreement import compare
 from intrinsic_lr.stats.intervals import Difference, bootstrap_interval, percent, root_mean_square_interval
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
+from intrinsic_lr.study.pairs import Pair, paired
 
 if TYPE_CHECKING:
     from intrinsic_lr.data.dataset import Dataset
 
+Labels = tuple[np.ndarray, np.ndarray]
 Estimate = tuple[float, float, float, int]
 """A number, the ends of its interval, and how many replicates are behind it."""
 NOTHING: Estimate = (np.nan, np.nan, np.nan, 0)
@@ -127,10 +129,10 @@ class ClaimSpec:
         value, interval = root_mean_square_interval(mean_square, groups, resamples, self.confidence, generator)
         return value, *interval, min(groups)
 
-    def compare_labels(self, a: np.ndarray, b: np.ndarray, truth: np.ndarray, classes: int, *names: object):
-        """Compare the predicted labels of two settings (R, N); see `disagreement.compare`."""
+    def compare_labels(self, pair: Pair, labels: Labels, truth: np.ndarray, classes: int, *names: object):
+        """Compare the predicted labels (R, N) of two points; see `disagreement.compare`."""
         options = {key: self.analysis[key] for key in ("permutations", "bootstrap", "confidence")}
-        return compare(a, b, truth, classes, seed=self.stream(*names), **options)
+        return compare(*labels, truth, classes, seed=self.stream(*names), paired=paired(*pair), **options)
 
     def _finding(
         self,
