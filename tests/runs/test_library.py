@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import intrinsic_lr
-from intrinsic_lr import InputError, load_run, predicted_labels, stacked, swa
+from intrinsic_lr import InputError, load_run, load_study, predicted_labels, stacked, swa
 from intrinsic_lr.data import dataset
 from projects import REPOSITORY
 
@@ -92,6 +92,26 @@ def test_data_of_another_training_are_refused(trained, tmp_path):
     dataset.write({"kind": "digits", "subset": 50}, "digits", *files)
     with pytest.raises(InputError, match="trained on, sha256"):
         load_run(NAME, results).data()
+
+
+@pytest.mark.workflow
+def test_a_study_is_opened_with_its_verdicts_tables_and_runs(finished, project):
+    study = load_study(finished / "results")
+    scorecard = study.table("gd_toy"), pd.read_csv(finished / "results/claims.csv").set_index("claim")
+    assert {name: claim.verdict for name, claim in study.claims.items()} == dict(scorecard[1]["verdict"])
+    assert study.claims["gd_toy"].table.equals(scorecard[0])
+    assert {study.run(point).name for point in study.points} == set(study.points) != set()
+    with pytest.raises(InputError, match="unknown table 'gdtoy'; did you mean gd_toy"):
+        study.table("gdtoy")
+    altered = project / "results/tables/gd_toy.csv"
+    altered.write_text(altered.read_text().replace("0", "1", 1))
+    with pytest.raises(InputError, match=r"gd_toy\.csv: damaged"):
+        load_study(project / "results").table("gd_toy")
+
+
+def test_what_a_study_lacks_is_named(trained, tmp_path):
+    with pytest.raises(InputError, match="folder: must be one in which a study wrote tables"):
+        load_study(tmp_path)
 
 
 def test_an_average_of_ones_own_networks():

@@ -11,7 +11,9 @@ from typing import Any
 _HOMES = MappingProxyType(
     {
         "InputError": "core.errors",
+        "JudgedClaim": "library",
         "Run": "library",
+        "StudyResults": "library",
         "across_disagreement": "stats.disagreement",
         "angles": "stats.geometry",
         "angular_update": "stats.theory",
@@ -23,6 +25,7 @@ _HOMES = MappingProxyType(
         "intrinsic_learning_rate": "stats.theory",
         "label_distribution": "stats.disagreement",
         "load_run": "library",
+        "load_study": "library",
         "normalize_groups": "analyses.averaging",
         "predicted_labels": "stats.disagreement",
         "squared_norms": "stats.geometry",

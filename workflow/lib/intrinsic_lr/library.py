@@ -1,9 +1,10 @@
-"""Trained networks for a user of the library: tables, tensors and modules.
+"""Results for a user of the library: verdicts and tables of a study, tensors and modules of what it trained.
 
 The checksum of every file is verified before anything of it is returned.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -13,12 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from intrinsic_lr.analyses.averaging import Weights, score
+from intrinsic_lr.analyses.tables import read_table
+from intrinsic_lr.claims.shared.verdicts import overall
 from intrinsic_lr.core import paths
 from intrinsic_lr.core.block_files import RUN
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.data.dataset import Dataset, load
 from intrinsic_lr.models.ensemble import EnsembleModel
 from intrinsic_lr.runs.ensembles import Block, Ensemble
+from intrinsic_lr.study.config_types import unknown
 from intrinsic_lr.training.evaluation import EvaluationData
 from intrinsic_lr.training.state import DTYPES
 
@@ -136,6 +140,99 @@ def load_run(run: Path | str, results: Path | str = "results") -> Run:
 def _folders(folder: Path) -> list[Path]:
     """Return the folders of the finished blocks of a point, or the folder itself where it is a block's."""
     return [path.parent for path in (folder / RUN, *folder.glob(f"block_*/{RUN}")) if path.is_file()]
+
+
+@dataclass(frozen=True)
+class JudgedClaim:
+    """A claim as a study judged it.
+
+    Attributes:
+        statement: what the claim says.
+        verdict: reproduced, not reproduced or inconclusive, from the findings.
+        findings: its criteria and its controls, one per row, with estimates, intervals and their own verdicts.
+        table: what was measured.
+    """
+
+    name: str
+    statement: str
+    verdict: str
+    findings: pd.DataFrame
+    table: pd.DataFrame
+
+    def __repr__(self) -> str:
+        return f"<JudgedClaim {self.name}: {self.verdict}>"
+
+
+class StudyResults:
+    """What one study made, as `load_study` opens it.
+
+    Attributes:
+        folder: the study's own folder.
+        tables: names of its tables, of analyses and claims.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.tables = sorted(path.stem for path in folder.glob("tables/*.csv"))
+
+    def __repr__(self) -> str:
+        return f"<StudyResults {self.folder}: {len(self.claims)} claims, {len(self.tables)} tables>"
+
+    @cached_property
+    def claims(self) -> Mapping[str, JudgedClaim]:
+        """Its claims by name; none where it judged none."""
+        scorecard = self.folder / "claims.csv"
+        statements = read_table(scorecard).set_index("claim")["statement"] if scorecard.exists() else {}
+        return {name: self._claim(str(name), statement) for name, statement in statements.items()}
+
+    @cached_property
+    def points(self) -> list[str]:
+        """Names of the trained points that its tables name."""
+        found: set[str] = set()
+        for name in self.tables:
+            table = self.table(name)
+            for column in {"point", "point_a", "point_b"} & set(table):
+                found |= set(table[column].dropna())
+        return sorted(name for name in found if _folders(self._runs / name))
+
+    @property
+    def _runs(self) -> Path:
+        """The trainings: studies share those in `results/runs`, in whose folder each has one of its own."""
+        inside = self.folder / "runs"
+        return inside if inside.is_dir() else self.folder.absolute().parent / "runs"
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return a table by its name, such as `swa_trajectory`.
+
+        Raises:
+            InputError: there is none of this name, or its file was altered.
+        """
+        if name not in self.tables:
+            raise InputError(f"{self.folder}: {unknown('table', name, self.tables)}")
+        return read_table(self.folder / f"tables/{name}.csv")
+
+    def run(self, point: str) -> Run:
+        """Open the trained replicates of one of its points."""
+        return load_run(point, self._runs.parent)
+
+    def _claim(self, name: str, statement: str) -> JudgedClaim:
+        findings = read_table(self.folder / f"claims/{name}.csv")
+        return JudgedClaim(name, statement, overall(findings), findings, self.table(name))
+
+
+def load_study(folder: Path | str = "results") -> StudyResults:
+    """Open the results of a study; a table is read when it is asked for.
+
+    Args:
+        folder: `results` for the default study, or `results/<study>` for one with a name of its own.
+
+    Raises:
+        InputError: no study has written there; and from every reader, when a file is missing or was altered.
+    """
+    study = StudyResults(Path(folder))
+    if not study.tables:
+        raise InputError(f"folder: must be one in which a study wrote tables, got {str(folder)!r}")
+    return study
 
 
 def stacked(networks: Sequence[nn.Module]) -> dict[str, Tensor]:

@@ -146,8 +146,10 @@ def read_table(path: Path | str) -> pd.DataFrame:
     path = Path(path)
     repair = f"repair with `{rerun_command(path)}`"
     for log in filter(Path.is_file, _logs_of(path)):
-        if expected := written(log).get(str(path)):
-            verify(path, expected, rerun_command(path))
+        for name, expected in written(log).items():
+            # The log names files as seen from the folder in which the workflow ran.
+            if f"/{path.absolute().as_posix()}".endswith(f"/{name}"):
+                verify(path, expected, rerun_command(path))
     try:
         with open(path, newline="", encoding="utf-8") as handle:
             widths = {len(row) for row in csv.reader(handle)}
