@@ -18,26 +18,26 @@ from intrinsic_lr.study.points import expand
 DEFAULTS = {"dataset": "noise", "model": "mlp", "batch_size": 32, "init_sharing": "shared"}
 
 
-def points(*mappings):
+def planned(*mappings):
     return [
         Point(**vars(point), name=point.name, intrinsic_lr=point.intrinsic_lr, steps=[8])
         for point in expand(grid(*mappings), DEFAULTS, "grid")
     ]
 
 
-MIXING = points(
+MIXING = planned(
     {"intrinsic_lr": [0.032, 0.01], "lr": [0.1, 1.0]},
     {"intrinsic_lr": [0.0032, 0.001, 0.0001], "lr": 0.1},
     {"intrinsic_lr": [0.01, 0.001], "lr": 0.1, "init_seed": 1},
 )
-EXACT = points(
+EXACT = planned(
     {"intrinsic_lr": 0.01, "lr": 0.1, "momentum": [0.0, 0.9]},
     {"intrinsic_lr": 0.01, "lr": 0.9, "init_scale": 3, "momentum": [0.0, 0.9]},
 )
 SPEC = spec_of("rescaling_equivalence", {"pair": EXACT, "mixing": MIXING}, 40, {"accuracy_margin": 0.05})
 
 
-def table(by="intrinsic_lr", above=0.005, deviation=1e-14, diverged=0, late=True):
+def table_of(spec, by="intrinsic_lr", above=0.005, deviation=1e-14, diverged=0, late=True):
     """Return the table of runs whose labels are right more often where the axis `by` is above a value.
 
     Accuracies fluctuate from step to step, and are wrong before the run has settled.
@@ -57,7 +57,8 @@ def table(by="intrinsic_lr", above=0.005, deviation=1e-14, diverged=0, late=True
     history = pd.DataFrame([
         {"point": point["name"], "intrinsic_lr": point["intrinsic_lr"], "step": time / point["intrinsic_lr"],
          "replicate": replicate, "test_accuracy": accuracy(point, replicate, time)}
-        for point in MIXING for replicate in range(40) for time in (0, 2, 4, 5, 6, 7, 8)[: 7 if late else 2]
+        for point in spec.points("mixing") for replicate in range(40)
+        for time in (0, 2, 4, 5, 6, 7, 8)[: 7 if late else 2]
     ])  # fmt: skip
 
     def labels(ensemble, step, data):
@@ -78,14 +79,18 @@ def table(by="intrinsic_lr", above=0.005, deviation=1e-14, diverged=0, late=True
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(equivalence, "predicted_labels", labels)
-        equal = claim._equal_rates(Simulated(SPEC))
+        equal = claim._equal_rates(Simulated(spec))
     exact = [
         {"part": "rescaled", "point": a["name"], "partner": b["name"], "lr": 0.1, "partner_lr": 0.9,
          "intrinsic_lr": 0.01, "momentum": a["momentum"], "factor": c,
          "step": step, "replicate": replicate, "directions": deviation * step, "logits": deviation * step}
-        for a, b, c in rescaled(EXACT) for step in (1, 10) for replicate in range(40)
+        for a, b, c in rescaled(spec.points("pair")) for step in (1, 10) for replicate in range(40)
     ]  # fmt: skip
     return pd.concat([pd.DataFrame(exact), equal], ignore_index=True)
+
+
+def table(**truth):
+    return table_of(SPEC, **truth)
 
 
 DEVIATIONS = ["directions", "logits"]

@@ -39,6 +39,21 @@ def test_rescaled_pairs_have_matching_rates_and_norms():
     assert list(pairs.rescaled(points)) == [(points[0], points[1], 3.0)]
 
 
+def test_rescaled_pairs_of_adamw_have_a_matching_eps_or_the_one_as_it_was():
+    adamw = {"optimiser": "adamw", "init_scale": 3}
+    points = [
+        point(optimiser="adamw", eps=3e-4),
+        point(lr=0.3, eps=1e-4, **adamw),
+        point(lr=0.3, eps=3e-4, **adamw),
+        point(lr=0.9, eps=1e-4, **adamw),  # as for SGD
+        point(lr=0.3, eps=1e-4, init_scale=3, optimiser="adam"),
+    ]
+    assert list(pairs.rescaled(points)) == [(points[0], points[1], 3.0)]
+    assert list(pairs.rescaled(points, eps_kept=True)) == [(points[0], points[2], 3.0)]
+    assert list(pairs.rescaled([point(optimiser="lion"), point(lr=0.3, **adamw | {"optimiser": "lion"})]))
+    assert not list(pairs.rescaled([point(optimiser="adam"), point(lr=0.3, **adamw | {"optimiser": "adam"})]))
+
+
 def test_pairs_at_equal_rates_are_one_axis_apart():
     points = [point(lr, rate) for rate in (0.032, 0.01) for lr in (0.1, 1.0)]
     points += [point(intrinsic_lr=rate) for rate in (0.0032, 0.001, 0.0001)]

@@ -5,6 +5,9 @@ F9). Without rescaling the initialisation, equal intrinsic rates lead to the sam
 labels in the end, while a tenfold different one does not.
 """
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -25,17 +28,19 @@ _VARIATION = "total variation of the label distributions"
 
 def measure(data: ClaimData) -> pd.DataFrame:
     """Return exact pairs (checkpoint, replicate), accuracies (point, replicate) and labels (pair of points)."""
-    return pd.concat([_rescaled(data), _equal_rates(data)], ignore_index=True)
+    exact = deviations_of(data, rescaled(data.spec.points("pair")))
+    return pd.concat([exact.assign(part=RESCALED), _equal_rates(data)], ignore_index=True)
 
 
-def _rescaled(data: ClaimData) -> pd.DataFrame:
+def deviations_of(data: ClaimData, pairs: Iterable[tuple[PlannedPoint, PlannedPoint, float]]) -> pd.DataFrame:
+    """Return both deviations of pairs (a, b, c) of points of the role `pair`, by checkpoint and replicate."""
     from intrinsic_lr.claims.shared.equivalence import deviations
 
     parts = []
-    for a, b, c in rescaled(data.spec.points("pair")):
+    for a, b, c in pairs:
         ensembles, dataset = (data.ensemble("pair", point) for point in (a, b)), data.dataset(a.dataset, a.dtype)
         found = deviations(*ensembles, a.steps, dataset)
-        parts.append(found.assign(part=RESCALED, **_names(a, b), momentum=a.momentum, factor=c))
+        parts.append(found.assign(**_names(a, b), momentum=a.momentum, factor=c))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -69,12 +74,15 @@ def _names(a: PlannedPoint, b: PlannedPoint) -> dict[str, str | float]:
     return {"point": a.name, "partner": b.name, **rates}
 
 
-def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
-    """Judge the exact pairs by their largest deviation, the others by accuracy and by a permutation test."""
+def judge(table: pd.DataFrame, spec: ClaimSpec, changed: str = "rates and initial weights") -> Findings:
+    """Judge the exact pairs by their largest deviation, the others by accuracy and by a permutation test.
+
+    `changed` says what is rescaled together in the exact pairs.
+    """
     planned = len(list(rescaled(spec.points("pair")))) * spec.replicates("pair")
     for quantity, statistic in EQUIVALENCE.items():
         cells = table[table["part"] == RESCALED], quantity, ["point", "partner", "replicate"], planned
-        statement = f"Rescaled together, rates and initial weights give the same {quantity}."
+        statement = f"Rescaled together, {changed} give the same {quantity}."
         limit = spec.thresholds["deviation"]
         yield worst_finding(*cells, spec, statement, f"largest {statistic} over the run", limit, "pair")
     labels = table[table["part"] == LABELS]
@@ -134,9 +142,20 @@ def _label_findings(labels: pd.DataFrame, spec: ClaimSpec) -> Findings:
 @styled
 def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw exact pairs against the step, differences of accuracy, and total variations over their nulls."""
+    title = r"At one $\lambda_e=\eta\lambda$ another learning rate only rescales the initialisation"
+    exact = table[table["part"] == RESCALED]
+    colours = ordered_colours(sorted(exact["momentum"].unique()))
+    lines = [(f", momentum {mu:g}", colour, exact[exact["momentum"] == mu]) for mu, colour in colours.items()]
+    return draw_rescaling(table, spec, title, lines)
+
+
+def draw_rescaling(
+    table: pd.DataFrame, spec: ClaimSpec, title: str, lines: Sequence[tuple[str, Any, pd.DataFrame]]
+) -> Figure:
+    """Draw the panels of `draw` under a title; `lines` are name, colour and rows of each kind of exact pairs."""
     figure, ((left, middle, right),) = panels(1, 3, 2.9, width_ratios=[1, 0.8, 1.2])
     exact, labels = table[table["part"] == RESCALED], table[table["part"] == LABELS]
-    _draw_rescaled(left, exact, spec)
+    _draw_deviations(left, lines, exact, spec)
     _draw_accuracies(middle, table, labels[labels["relation"] == SAME], spec)
     _draw_labels(right, labels)
     runs = labels[["replicates_a", "replicates_b"]].min(axis=None) if len(labels) else 0
@@ -144,15 +163,14 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         f"first panel: largest of {exact['replicate'].nunique()} replicates on the same batches; second: mean "
         f"difference, {spec.percent} interval (Welch); {runs:.0f} runs a side"
     )
-    title = r"At one $\lambda_e=\eta\lambda$ another learning rate only rescales the initialisation"
     return legend_below(figure, labelled(figure), 3, note, title)
 
 
-def _draw_rescaled(ax: Axes, exact: pd.DataFrame, spec: ClaimSpec) -> None:
-    for momentum, colour in ordered_colours(sorted(exact["momentum"].unique())).items():
+def _draw_deviations(ax: Axes, lines: Sequence, exact: pd.DataFrame, spec: ClaimSpec) -> None:
+    for name, colour, rows in lines:
         for quantity, dash in zip(EQUIVALENCE, ("-", "--"), strict=True):
-            look = {"label": f"{quantity}, momentum {momentum:g}", "color": colour, "ls": dash}
-            plot_largest(ax, exact[exact["momentum"] == momentum], quantity, marker="o", ms=3, lw=1, **look)
+            look = {"label": f"{quantity}{name}", "color": colour, "ls": dash}
+            plot_largest(ax, rows, quantity, marker="o", ms=3, lw=1, **look)
     ax.axhline(spec.thresholds["deviation"], color="tab:red", lw=1, ls=":", label="threshold, margin")
     factors = " and ".join(f"{factor:g}" for factor in sorted(exact["factor"].unique()))
     ax.set(yscale="log", ylim=(SMALLEST / 3, 10), xlabel="step", ylabel="largest deviation")

@@ -6,6 +6,7 @@ experiment does not hold is no mistake: the claim then is inconclusive, or not r
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations, permutations
 from typing import Any
 
@@ -110,13 +111,12 @@ def _exp_lr(design: Design) -> Needs:
         yield "runs", bool(pairs.pairs_of_schedules(exact, [partners])), words
 
 
-def _rescaling(design: Design) -> Needs:
-    yield (
-        "pair",
-        any(pairs.rescaled(design.points("pair"))),
-        "a point and its partner of rescaled rates and weights",
-    )
-    yield "pair", _sgd(design.points("pair")), "sgd at every point"
+def _rescaling(design: Design, optimiser: str = "sgd") -> Needs:
+    words = "a point and its partner of rescaled rates and weights"
+    yield "pair", any(pairs.rescaled(design.points("pair"))), words
+    for role in design.roles:
+        alike = all(point.optimiser == optimiser for point in design.points(role))
+        yield role, alike, f"{optimiser} at every point"
     mixing = design.points("mixing")
     found = {relation for _, _, relation in pairs.equal_rates(mixing)}
     yield "mixing", pairs.SAME in found, "two learning rates at one intrinsic rate"
@@ -303,4 +303,5 @@ NEEDS: Mapping[str, Callable[[Design], Needs]] = {
     "equilibrium_time": _equilibrium_time,
     "function_space_mixing": _mixing,
     "schedules_same_equilibrium": _matched_schedules,
+    "adamw_rescaling": partial(_rescaling, optimiser="adamw"),
 }

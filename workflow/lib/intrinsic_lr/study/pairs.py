@@ -12,6 +12,9 @@ AXES = tuple(axis.name for axis in fields(Point))
 SAME, DIFFERENT = "same", "different"
 """Pairs at one intrinsic rate, and at intrinsic rates a factor of ten apart."""
 
+_POWERS_OF_RESCALING = {"sgd": 2, "adamw": 1, "lion": 1}
+"""By the optimiser: the power of c by which the learning rate changes, where the weights start c times larger."""
+
 Pair = tuple[PlannedPoint, PlannedPoint]
 
 
@@ -45,15 +48,23 @@ def initialisations(points: Iterable[PlannedPoint]) -> list[Pair]:
     return [(a, b) for a, b in combinations(points, 2) if differing_axes(a, b) == ["init_seed"]]
 
 
-def rescaled(points: Sequence[PlannedPoint]) -> Iterator[tuple[PlannedPoint, PlannedPoint, float]]:
-    """Yield the pairs (point, rescaled point, c) that train the same functions.
+def rescaled(
+    points: Sequence[PlannedPoint], eps_kept: bool = False
+) -> Iterator[tuple[PlannedPoint, PlannedPoint, float]]:
+    """Yield the pairs (point, rescaled point, c) that train the same functions, or would but for an eps as it was.
 
-    Weights that start c times larger do so at c^2 eta and lambda / c^2 (derived; `stats.theory.rescaled`).
+    Weights that start c times larger do so at c^2 eta and lambda / c^2 under SGD, and at c eta, lambda / c and
+    eps / c under AdamW and Lion (derived; `stats.theory.rescaled`, `adamw_rescaled`).
     """
     for a, b in product(points, points):
         c = b.init_scale / a.init_scale
-        apart = set(differing_axes(a, b)) == {"lr", "init_scale"}
-        if c > 1 and apart and same_intrinsic_lr(a, b) and math.isclose(c**2 * a.lr, b.lr, rel_tol=1e-9):
+        power = _POWERS_OF_RESCALING.get(a.optimiser)
+        if power is None or c <= 1 or not same_intrinsic_lr(a, b):
+            continue
+        alone = set(differing_axes(a, b)) - {"eps"} == {"lr", "init_scale"}
+        eps_a, eps_b = a.value_of("eps") or 0.0, b.value_of("eps") or 0.0
+        right_eps = 0 < eps_a == eps_b if eps_kept else math.isclose(eps_a, c * eps_b, rel_tol=1e-9)
+        if alone and right_eps and math.isclose(c**power * a.lr, b.lr, rel_tol=1e-9):
             yield a, b, c
 
 
