@@ -192,6 +192,8 @@ def allowed(schema):
             inner = {key: allowed(part) for key, part in schema["properties"].items()}
             needed = {key: inner.pop(key) for key in schema.get("required", ())}
             return st.fixed_dictionaries(needed, optional=inner)
+    if "propertyNames" not in schema:
+        return st.just({})
     units = st.sampled_from(schema["propertyNames"]["enum"])
     return st.dictionaries(units, allowed(schema["additionalProperties"]), min_size=1, max_size=1)
 

@@ -162,6 +162,8 @@ def begin():
     replaced = list(filter(None, map(replacement_of, trainings)))
     try:
         disk.check_writable(Path("results"))
+        for line in STUDY.code:
+            print(line, file=sys.stderr)
         print(budget.announce(STUDY, trained, Path("results")), file=sys.stderr)
         for line in replaced[:MOST_NAMED]:
             print(f"to be replaced: {line}", file=sys.stderr)

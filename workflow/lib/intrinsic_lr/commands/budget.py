@@ -97,11 +97,12 @@ def budgets(study: Study) -> tuple[list[Budget], list[str]]:
             model = build_once(spec, sizes.shape, sizes.classes)
         except InputError as error:
             raise InputError(f"config: models.{training.point.model}: {error}") from None
-        found.append(_budget(training, model, sizes, name in predicted))
+        buffers = len(buffer_names(study.training_plan(name, 0)))
+        found.append(_budget(training, model, sizes, name in predicted, buffers))
     return found, unknown
 
 
-def _budget(training: Training, model: "EnsembleModel", sizes: Sizes, predicted: bool) -> Budget:
+def _budget(training: Training, model: "EnsembleModel", sizes: Sizes, predicted: bool, buffers: int) -> Budget:
     members = len(training.blocks) * training.block_size
     item, steps = ITEM_BYTES[training.point.dtype], training.timeline.steps
     # The regular rows, and those of checkpoints and of the last step that do not fall on one.
@@ -112,7 +113,7 @@ def _budget(training: Training, model: "EnsembleModel", sizes: Sizes, predicted:
     columns = 13 + 2 * most_groups
     traced = steps // training.trace_every + 2
     checkpoints = members * len(training.checkpoints)
-    kept = 1 + len(buffer_names(training.point))
+    kept = 1 + buffers
     per_image = LOGIT_BYTES * sizes.classes + LABEL_BYTES + LOSS_BYTES
     statistics = 2 * sum(model.norms.values()) * item
     return Budget(

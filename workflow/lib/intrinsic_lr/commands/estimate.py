@@ -17,13 +17,13 @@ from intrinsic_lr.commands.budget import Budget, budgets, wall_seconds
 from intrinsic_lr.commands.options import Parser
 from intrinsic_lr.core.disk import check_disk, format_bytes, format_duration, nearest
 from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.user_code import UserCode
 from intrinsic_lr.data.dataset_sizes import Sizes
 from intrinsic_lr.study.config_files import FOLDER, merge_files
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.study.study import Study
 from intrinsic_lr.study.timeline import Segment, Timeline
-from intrinsic_lr.study.trainings import model_spec
 
 SECONDS, ALL_SECONDS = 1.0, 20.0
 """How long the steps of one setting, and of all settings together, are timed at most, if a step is not longer."""
@@ -43,6 +43,8 @@ class Setting(NamedTuple):
     precision: str = "float32"
     augmentation: str = "none"
     optimiser: str = "sgd"
+    optimiser_code: UserCode | None = None
+    augmentation_code: UserCode | None = None
 
 
 class Speed(NamedTuple):
@@ -85,7 +87,7 @@ def _setting(study: Study, item: Budget) -> Setting:
     point, members = item.training.point, item.training.block_size
     spec = ModelSpec.from_config(study.config["models"][point.model])
     axes = point.dtype, point.precision, point.augmentation, point.optimiser
-    return Setting(spec, item.sizes, point.batch_size, members, *axes)
+    return Setting(spec, item.sizes, point.batch_size, members, *axes, **item.training.code)
 
 
 def calibrate(settings: Iterable[Setting], device: str, threads: int, jobs: int) -> dict[Setting, Speed]:
@@ -121,9 +123,9 @@ def measure(setting: Setting, device: str, threads: int, seconds: float = SECOND
     labels = torch.randint(sizes.classes, (count,), generator=generator).to(place)
     middle = torch.full((sizes.shape[0],), 0.5, dtype=DTYPES[setting.dtype], device=place)
     data = Dataset(images, labels, images[:1], labels[:1], middle, middle / 2, {})
-    named = ("model", "batch_size", "augmentation", "dtype", "precision", "optimiser")
+    own = {name: value for name, value in setting._asdict().items() if name not in ("sizes", "members")}
     plan = TrainingPlan(
-        **{name: getattr(setting, name) for name in named},
+        **own,
         point="calibration",
         timeline=Timeline((Segment(10**9, 0.001, 0.001),)),
         checkpoints=(0,),
@@ -177,12 +179,7 @@ def report(
 
     Of `unknown` points the data set's sizes are not known yet; `seconds` are those of a block of each point.
     """
-    models = {name: model_spec(name, study.settings) for name in {item.training.point.model for item in found}}
-    lines = [
-        f"code that the config names is run: {model.file} (sha256 {model.sha256}), for the model {name}"
-        for name, model in sorted(models.items())
-        if model.file
-    ]
+    lines = study.code
     table = [("experiment", "blocks", "member-steps", "time, one by one", "disk")]
     points = {name: {point.name for point in each.points} for name, each in study.experiments.items()}
     rows = {name: [item for item in found if item.name in named] for name, named in points.items()}

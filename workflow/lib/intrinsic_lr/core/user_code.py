@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.storage import open_result
 
 _LIBRARIES = {Path(__file__).parents[1].name, "site-packages"}
 """Folders of code that is not the user's."""
@@ -112,6 +113,8 @@ def in_one_line(place: str) -> Iterator[None]:
     """Turn whatever a user's code raises into an `InputError` with its kind, its line and its first words."""
     try:
         yield
+    except InputError:
+        raise
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         lines = str(error).strip().splitlines()
@@ -136,6 +139,8 @@ class _Checked(importlib.abc.SourceLoader):
 
 def _read(file: str) -> bytes:
     try:
-        return Path(file).read_bytes()
-    except OSError as error:
-        raise InputError(f"file: expected a Python file, got {file!r} ({error.strerror})") from None
+        with open_result(file) as handle:
+            return handle.read()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise InputError(f"file: expected a Python file, got {file!r} ({reason})") from None

@@ -1,4 +1,4 @@
-"""Random crops of zero-padded images and horizontal flips, drawn separately for every replicate."""
+"""Random changes of images, drawn separately for every replicate: crops, flips, and functions of the user's."""
 
 import re
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.user_code import UserCode
 
 _TEXT = re.compile(r"flip|crop=([1-9][0-9]?)(,flip)?")
 
@@ -61,3 +62,42 @@ class Augmentation:
             (top[..., None] + row).view(R, B, 1, H, 1),
             columns.view(R, B, 1, 1, W),
         ]
+
+
+@dataclass(frozen=True)
+class OwnAugmentation:
+    """A function of the user's, `augment(images, generator)`, for the images of one replicate in a batch."""
+
+    code: UserCode
+
+    def draws(self, seeds: Sequence[int], count: int) -> torch.Tensor:
+        """Draw a seed for each image of each replicate, int64 (R, count, 1); a batch takes that of its first."""
+        streams = [torch.Generator().manual_seed(seed) for seed in seeds]
+        return torch.stack([torch.randint(2**62, (count, 1), generator=stream) for stream in streams])
+
+    def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        """Return uint8 images (R, B, C, H, W) changed by `draws` (R, B, 1), replicate by replicate.
+
+        Raises:
+            InputError: where the function fails, or returns images of another shape or type.
+        """
+        augment = self.code.function("augment")
+        changed = []
+        for own, seed in zip(images, draws[:, 0, 0].tolist(), strict=True):
+            found = augment(own.clone(), torch.Generator().manual_seed(seed))
+            if not isinstance(found, torch.Tensor) or (found.shape, found.dtype) != (own.shape, own.dtype):
+                raise InputError(
+                    f"{self.code.file}: augment: expected uint8 images of shape {tuple(own.shape)}, got "
+                    + (f"{found.dtype} {tuple(found.shape)}" if isinstance(found, torch.Tensor) else repr(found))
+                )
+            changed.append(found)
+        return torch.stack(changed)
+
+    def try_out(self, images: torch.Tensor) -> None:
+        """Refuse a function that fails, or that gives other images (B, C, H, W) for the same generator."""
+        draws = self.draws([0], len(images))
+        if not torch.equal(self.apply(images[None], draws), self.apply(images[None], draws)):
+            raise InputError(
+                f"{self.code.file}: augment: expected the same images for the same generator, got others; draw "
+                "all random numbers from the generator that it is given"
+            )

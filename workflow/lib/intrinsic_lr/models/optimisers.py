@@ -14,7 +14,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.func import vmap
 
+from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.user_code import UserCode
 from intrinsic_lr.models import kernels
 from intrinsic_lr.stats.geometry import squared_norms
 from intrinsic_lr.study.optimisers import optimiser_options
@@ -115,8 +118,50 @@ UPDATES = {"sgd": sgd, "adam": adam, "adamw": adamw, "lion": lion}
 
 
 def apply_update(plan: TrainingPlan, weights: Tensors, grads: Tensors, buffers: Buffers, rates: Rates) -> None:
-    """Change weights and buffers in place by one step of a plan's optimiser."""
+    """Change weights and buffers in place by one step of a plan's optimiser.
+
+    Raises:
+        InputError: where an optimiser of the user's own fails, or returns no such weights and state.
+    """
+    if plan.optimiser_code:
+        _own_update(plan.optimiser_code, weights, grads, buffers, rates)
+        return
     UPDATES[plan.optimiser](weights, grads, buffers, rates, **optimiser_options(plan))
+
+
+def _own_update(code: UserCode, weights: Tensors, grads: Tensors, buffers: Buffers, rates: Rates) -> None:
+    """Update by a function of one weight of one member, which `vmap` applies to all members."""
+    function = code.function("update")
+
+    def of_member(weight: Tensor, grad: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        found = function(weight, grad, state, rates)
+        _check_own(code.file, found, weight, state)
+        return found
+
+    for index, (weight, grad) in enumerate(zip(weights, grads, strict=True)):
+        state = {name: tensors[index] for name, tensors in buffers.items()}
+        new_weight, new_state = vmap(of_member)(weight, grad, state)
+        weight.copy_(new_weight)
+        for name, kept in state.items():
+            kept.copy_(new_state[name])
+
+
+def _check_own(file: str, found: object, weight: Tensor, state: Mapping[str, Tensor]) -> None:
+    """Refuse anything but a pair of a weight and a state as they were given."""
+    try:
+        new_weight, new_state = found
+        new = {"weight": new_weight, **{name: new_state[name] for name in state}}
+    except (TypeError, ValueError, KeyError, IndexError):
+        raise InputError(
+            f"{file}: update: expected (weight, state) with the state {{{', '.join(state)}}}, got {found!r:.60}"
+        ) from None
+    for name, old in {"weight": weight, **state}.items():
+        if not isinstance(new[name], Tensor) or (new[name].shape, new[name].dtype) != (old.shape, old.dtype):
+            got = getattr(new[name], "shape", type(new[name]).__name__), getattr(new[name], "dtype", "")
+            raise InputError(
+                f"{file}: update: expected for {name} a tensor of {tuple(old.shape)} in {old.dtype}, got "
+                f"{tuple(got[0]) if got[1] else got[0]} {got[1]}".rstrip()
+            )
 
 
 def clipped(grads: dict[str, Tensor], most: float) -> dict[str, Tensor]:

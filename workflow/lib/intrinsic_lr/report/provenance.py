@@ -6,7 +6,6 @@ from typing import Any
 
 from intrinsic_lr.core.commit import current_commit
 from intrinsic_lr.core.errors import abridged
-from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.plan import TrainingPlan
 
 TOOLS = ("snakemake", "pandas", "scipy", "statsmodels", "matplotlib", "seaborn")
@@ -27,7 +26,7 @@ def of_trainings(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     finished = sorted(record["finished"] for record in records)
     return {
         "Networks": _listed(plan.model.to_string() for plan in plans),
-        **_code([plan.model for plan in plans]),
+        **_code(plans),
         "Scale groups": _listed(map(_scale_groups, plans, records)),
         "Trainings": f"{replicates:,} replicates of {len({plan.point for plan in plans}):,} settings, in "
         f"{len(records):,} blocks" + (f"; {lost:,} replicates did not stay finite" if lost else ""),
@@ -54,9 +53,9 @@ def _scale_groups(plan: TrainingPlan, record: Mapping[str, Any]) -> str:
     return text
 
 
-def _code(models: Iterable[ModelSpec]) -> dict[str, str]:
+def _code(plans: Iterable[TrainingPlan]) -> dict[str, str]:
     """Return the files of the user's own that trainings ran, none where there are none."""
-    files = _listed(f"{model.file}, sha256 {model.sha256}" for model in models if model.file)
+    files = _listed(f"{file}, sha256 {checksum}" for plan in plans for file, checksum in plan.code)
     return {"Code that the config names": files} if files else {}
 
 

@@ -52,6 +52,7 @@ class Block:
         self.folder = Path(folder)
         self.record = read_json(self.folder / RUN, TrainingRecord)
         self.plan = self._read_plan()
+        self._check_code()
         self.replicates: range = self.plan.members
         self._verified: set[str] = set()
 
@@ -76,15 +77,11 @@ class Block:
     def build_model(self) -> "EnsembleModel":
         """Return the model that the block's weights belong to.
 
-        Where that is code of the user's own it is run, unless it came with the results: opening results that
-        others handed on runs nothing of theirs.
+        Where that is code of the user's own it is run.
         """
         from intrinsic_lr.models.ensemble import build
         from intrinsic_lr.models.invariance import Invariance
 
-        file, results = self.plan.model.file, self.folder.absolute().parents[2].resolve()
-        if file and Path(file).resolve().is_relative_to(results):
-            raise InputError(f"{self.folder / RUN}: names code among the results, {file}, which is not run")
         data = self.record["data"]
         found = Invariance.from_dict(self.record["invariance"]) if "invariance" in self.record else None
         return build(self.plan.model, tuple(data["shape"]), data["classes"], found)
@@ -109,6 +106,13 @@ class Block:
             verify(path, record["sha256"][name], rerun_command(self.folder / source))
             self._verified.add(name)
         return path
+
+    def _check_code(self) -> None:
+        """Refuse code of the user's that came with the results: those that others handed on run nothing."""
+        results = self.folder.absolute().parents[2].resolve()
+        for file, _ in self.plan.code:
+            if Path(file).resolve().is_relative_to(results):
+                raise InputError(f"{self.folder / RUN}: names code among the results, {file}, which is not run")
 
     def _read_plan(self) -> TrainingPlan:
         """Refuse a record that is no training's, or of another block than the folder's name says."""

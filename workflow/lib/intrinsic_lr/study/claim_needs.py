@@ -10,7 +10,7 @@ from functools import partial
 from itertools import combinations, permutations
 from typing import Any
 
-from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.errors import InputError, prefixed
 from intrinsic_lr.study import pairs
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 from intrinsic_lr.study.model_spec import ModelSpec
@@ -33,9 +33,19 @@ class Design:
         """Return the points of a role's experiment."""
         return self.roles[role].points
 
+    def timeline(self, point: PlannedPoint) -> Timeline:
+        """Return the rates of a point; InputError where only code of the user's knows them."""
+        timeline = self.timelines[point.name]
+        if timeline.code:
+            raise InputError(
+                f": expected schedules whose rates are known beforehand, got {point.schedule!r} of "
+                f"{timeline.code.file}; leave the claim out of judge"
+            )
+        return timeline.truncated(point.length)
+
     def rates(self, point: PlannedPoint) -> list[tuple[float, float]]:
         """Return learning rate and weight decay at the first step of each segment, and at the last step."""
-        timeline = self.timelines[point.name].truncated(point.length)
+        timeline = self.timeline(point)
         starts = [0]
         for segment in timeline.segments:
             starts.append(starts[-1] + segment.steps)
@@ -44,13 +54,14 @@ class Design:
 
 def check_needs(claim: str, design: Design) -> None:
     """Refuse an experiment that lacks what a claim compares."""
-    for role, there, needed in NEEDS.get(claim, _nothing)(design):
-        if not there:
-            name = design.roles[role].name
-            raise InputError(
-                f"config: claims.{claim}.experiments.{role}: expected one with {needed}, got {name!r}; "
-                "change it, or leave the claim out of judge"
-            )
+    with prefixed(f"config: claims.{claim}"):
+        for role, there, needed in NEEDS.get(claim, _nothing)(design):
+            if not there:
+                name = design.roles[role].name
+                raise InputError(
+                    f".experiments.{role}: expected one with {needed}, got {name!r}; change it, or leave the "
+                    "claim out of judge"
+                )
 
 
 def _nothing(design: Design) -> Needs:
@@ -209,7 +220,7 @@ def _random_pasts(design: Design) -> Needs:
     points = design.points("histories")
     alike = len(points) > 1 and len({point.length for point in points}) == 1
     yield "histories", alike, "two points or more, of one length"
-    timelines = [design.timelines[point.name].truncated(point.length) for point in points]
+    timelines = [design.timeline(point) for point in points]
     starts = {0}
     for timeline in timelines:
         step = 0

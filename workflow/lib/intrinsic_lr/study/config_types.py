@@ -162,6 +162,7 @@ Range = Annotated[
 ]
 _PRINTABLE = r"^[^\x00-\x1f\x7f]+$"
 Folder = Annotated[str, Field(pattern=_PRINTABLE), Allowed("a folder")]
+File = Annotated[str, Field(pattern=_PRINTABLE), Allowed("a file")]
 Line = Annotated[str, Field(pattern=_PRINTABLE, max_length=200), Allowed("one line of at most 200 characters")]
 Named = Annotated[dict[Name, T], BeforeValidator(expect_mapping)]
 

@@ -25,7 +25,7 @@ class PlannedPoint(Point):
     def value_of(self, axis: str) -> Any:
         """Return the value of an axis, the optimiser's default for an option that is not given."""
         value = getattr(self, axis)
-        return OPTIONS[self.optimiser].get(axis) if value is None else value
+        return OPTIONS.get(self.optimiser, {}).get(axis) if value is None else value
 
     @property
     def logged(self) -> set[int] | None:

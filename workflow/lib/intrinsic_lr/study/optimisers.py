@@ -1,11 +1,10 @@
 """Which options each optimiser has, with the defaults of `torch.optim` and of Lion's paper, and what it keeps."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from intrinsic_lr.core.errors import InputError
 
-Optimiser = Literal["sgd", "adam", "adamw", "lion"]
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "sgd": {"momentum": 0.0, "nesterov": False},
     "adam": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
@@ -22,16 +21,16 @@ _NOT_GIVEN = {"momentum": 0.0, "nesterov": False, "beta1": None, "beta2": None, 
 
 
 def optimiser_options(setting: Any) -> dict[str, Any]:
-    """Return the options of a point's or plan's optimiser, by name, defaults filled in.
+    """Return the options of a point's or plan's optimiser, by name, defaults filled in; none for the user's own.
 
     Raises:
         InputError: for an option that the optimiser does not have, naming it.
     """
-    has = OPTIONS[setting.optimiser]
+    has = OPTIONS.get(setting.optimiser, {})
     given = {key: getattr(setting, key) for key, missing in _NOT_GIVEN.items() if getattr(setting, key) != missing}
     for key, value in given.items():
         if key not in has:
-            expected = f"one of {', '.join(has)} with {setting.optimiser}"
+            expected = f"{'one of ' if has else ''}{', '.join(has) or 'none'} with {setting.optimiser}"
             raise InputError(f"{key}: expected {expected}, got {key} {value:g}")
     options = {**has, **given}
     if options.get("nesterov") and not options["momentum"]:
@@ -39,6 +38,8 @@ def optimiser_options(setting: Any) -> dict[str, Any]:
     return options
 
 
-def buffer_names(setting: Any) -> tuple[str, ...]:
-    """Return what the optimiser of a point or plan keeps of each weight; SGD without momentum keeps nothing."""
-    return () if setting.optimiser == "sgd" and not setting.momentum else _BUFFERS[setting.optimiser]
+def buffer_names(plan: Any) -> tuple[str, ...]:
+    """Return what the optimiser of a plan keeps of each weight; SGD without momentum keeps nothing."""
+    if plan.optimiser_code:
+        return plan.optimiser_code.state
+    return () if plan.optimiser == "sgd" and not plan.momentum else _BUFFERS[plan.optimiser]

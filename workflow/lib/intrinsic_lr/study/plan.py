@@ -9,9 +9,16 @@ from pydantic.dataclasses import dataclass
 
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.seeding import stream_seed
+from intrinsic_lr.core.user_code import UserCode
 from intrinsic_lr.study.model_spec import ModelSpec
-from intrinsic_lr.study.optimisers import Optimiser, optimiser_options
-from intrinsic_lr.study.points import check_precision, check_sharing, check_sphere
+from intrinsic_lr.study.optimisers import OPTIONS, optimiser_options
+from intrinsic_lr.study.points import (
+    AUGMENTATIONS,
+    check_precision,
+    check_sharing,
+    check_sphere,
+    is_augmentation,
+)
 from intrinsic_lr.study.timeline import Timeline
 
 
@@ -65,6 +72,8 @@ class TrainingPlan:
         precision: of the products and convolutions of a step.
         optimiser, nesterov, beta1, beta2, eps, clip, label_smoothing: as the axes of a point; None is the
             optimiser's default.
+        optimiser_code, augmentation_code: the functions of the user's that these two axes name, None for the
+            project's own.
         also: rows that other studies, which share this training, want besides.
 
     Raises:
@@ -89,7 +98,7 @@ class TrainingPlan:
     data_order: int | None = None
     constraint: Literal["none", "sphere"] = "none"
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
-    optimiser: Optimiser = "sgd"
+    optimiser: str = "sgd"
     nesterov: bool = False
     beta1: float | None = None
     beta2: float | None = None
@@ -97,6 +106,8 @@ class TrainingPlan:
     clip: float | None = None
     label_smoothing: float = 0.0
     runs_per_init: Annotated[int, Field(ge=1)] = 1
+    optimiser_code: UserCode | None = None
+    augmentation_code: UserCode | None = None
     also: tuple[Recording, ...] = ()
 
     def __post_init__(self) -> None:
@@ -113,6 +124,8 @@ class TrainingPlan:
             ),
             "log_every": (self.log_every > 0, "a whole number from 1 on"),
             "trace_every": (self.trace_every > 0, "a whole number from 1 on"),
+            "optimiser": (self.optimiser in OPTIONS or self.optimiser_code, f"one of {', '.join(OPTIONS)}"),
+            "augmentation": (is_augmentation(self.augmentation) or self.augmentation_code, AUGMENTATIONS),
             "replicates": (0 <= first < end, "[FIRST, END] with FIRST below END"),
         }
         for name, (valid, expected) in checks.items():
@@ -133,6 +146,12 @@ class TrainingPlan:
     def steps(self) -> int:
         """Number of steps of the training."""
         return self.timeline.steps
+
+    @property
+    def code(self) -> list[tuple[str, str]]:
+        """File and SHA-256 of all code of the user's that the training runs."""
+        found = [self.model, self.optimiser_code, self.augmentation_code, self.timeline.code]
+        return [(code.file, str(code.sha256)) for code in found if code and code.file]
 
     @property
     def recordings(self) -> tuple[Recording, ...]:

@@ -1,5 +1,6 @@
 """Points of the grid: what identifies one training ensemble, and its canonical name."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from itertools import product
@@ -9,8 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.study.config_types import Allowed, Count, Flag, Index, Nonnegative, Positive, Text
-from intrinsic_lr.study.optimisers import OPTIONS, Optimiser, optimiser_options
+from intrinsic_lr.study.config_types import Allowed, Count, Flag, Index, Name, Nonnegative, Positive, Text
+from intrinsic_lr.study.optimisers import OPTIONS, optimiser_options
 from intrinsic_lr.study.timeline import Timeline, canonical, number
 
 MOST_POINTS = 10_000
@@ -22,11 +23,19 @@ BatchSize = Annotated[
 ]
 Momentum = Annotated[float, Field(ge=0, le=0.999999), Allowed("a number from 0 to 0.999999")]
 Smoothing = Annotated[float, Field(ge=0, le=0.99), Allowed("a number from 0 to 0.99")]
+AUGMENTATIONS = "none, flip, crop=N or crop=N,flip, with N from 1 to 99"
+_AUGMENTATION = "^(none|flip|crop=[1-9][0-9]?(,flip)?)$"
 Augmentation = Annotated[
-    str,
-    Field(pattern="^(none|flip|crop=[1-9][0-9]?(,flip)?)$"),
-    Allowed("none, flip, crop=N or crop=N,flip, with N from 1 to 99"),
+    Annotated[str, Field(pattern=_AUGMENTATION)] | Name, Allowed(f"{AUGMENTATIONS}, or a name of augmentations")
 ]
+Optimiser = Annotated[
+    Literal[tuple(OPTIONS)] | Name, Allowed(f"one of {', '.join(OPTIONS)}, or a name of optimisers")
+]
+
+
+def is_augmentation(text: str) -> bool:
+    """Tell whether a text is an augmentation that needs no code of the user's."""
+    return bool(re.fullmatch(_AUGMENTATION, text))
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,7 @@ class Point:
         init_sharing: `independent`, every replicate has its own initialisation; `shared`, all start at the same
             weights and differ in data order.
         init_scale: factor on the scale-invariant weights at initialisation.
-        augmentation: what is done to the training images of every batch: pad, crop and flip.
+        augmentation: what is done to the training images of every batch: pad, crop and flip, or one of your own.
         dtype: arithmetic of the training.
         data_order: points of one `data_order` and batch size see the same batches, replicate by replicate; without
             it each point has its own.
@@ -57,7 +66,7 @@ class Point:
         precision: of the matrix products and convolutions of a training step (`tf32` on GPUs that have it); norms,
             statistics, weights, updates and evaluation stay in float32.
         optimiser: `sgd`, `adam` (weight decay in the gradient) and `adamw` (decoupled) as in `torch.optim`, or
-            `lion` (Chen et al. 2023).
+            `lion` (Chen et al. 2023); or one of your own.
         nesterov: Nesterov's form of the momentum of `sgd`.
         beta1: decay of the first moment of `adam` and `adamw`, by default 0.9; for `lion` the share of the moment
             in the update, by default 0.9.
@@ -120,8 +129,14 @@ class Point:
             value = getattr(self, axis.name)
             if axis.metadata and value != axis.default:
                 text = number(value) if isinstance(value, float) else str(value).replace(",", "_")
-                parts.append(axis.metadata["name"].format(text))
+                parts.append(_label(axis.name, value) or axis.metadata["name"].format(text))
         return "-".join(parts)
+
+
+def _label(axis: str, value: Any) -> str:
+    """Return how an optimiser or augmentation of the user's own stands in names: not as one of the project's."""
+    own = (axis == "optimiser" and value not in OPTIONS) or (axis == "augmentation" and not is_augmentation(value))
+    return f"{axis}_{value}" if own else ""
 
 
 def check_sphere(momentum: float, timeline: Timeline, optimiser: str = "sgd") -> None:
@@ -207,7 +222,7 @@ def _point(values: dict[str, Any], place: str) -> Point:
         values["weight_decay"] = intrinsic / values["lr"]
     values = {axis: canonical(value) if isinstance(value, float) else value for axis, value in values.items()}
     # A default that is written out names the same point.
-    defaults = OPTIONS[values.get("optimiser", "sgd")]
+    defaults = OPTIONS.get(values.get("optimiser", "sgd"), {})
     for option in ("beta1", "beta2", "eps"):
         if values.get(option) == defaults.get(option):
             values[option] = None

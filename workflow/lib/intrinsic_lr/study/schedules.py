@@ -14,9 +14,11 @@ from pydantic import Field, model_validator
 
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.seeding import stream_seed
+from intrinsic_lr.core.user_code import UserCode
 from intrinsic_lr.study.config_types import (
     Allowed,
     Duration,
+    File,
     Index,
     Many,
     Moments,
@@ -317,8 +319,23 @@ class Exponential(Part):
         return self
 
 
-Schedule = Constant | Linear | Cosine | MultiStep | Phases | Exponential
-ScheduleConfig = by_kind(Constant, Linear, Cosine, MultiStep, Phases, Exponential)
+class OwnSchedule(Part):
+    """A schedule of your own: the function `rates` of a Python file."""
+
+    kind: Literal["file"]
+    file: File
+    """a Python file, which is run: name only code that you trust. Its `rates(step, lr, weight_decay)` returns the
+    two rates of a step, from those of the point"""
+    options: dict[str, Any] = Field({})
+    """further arguments of the function, by name"""
+
+    def segments(self, lr: float, weight_decay: float, steps: int, clock: Clock) -> list[Segment]:
+        """Return one segment of the point's own rates, which the function is given."""
+        return [Segment(steps, lr, weight_decay)]
+
+
+Schedule = Constant | Linear | Cosine | MultiStep | Phases | Exponential | OwnSchedule
+ScheduleConfig = by_kind(Constant, Linear, Cosine, MultiStep, Phases, Exponential, OwnSchedule)
 _DECAY_NAME = re.compile(r"wd_([0-9]{1,6})_([0-9]{1,6})_lr_([0-9]{1,6})_([0-9]{1,6})")
 
 
@@ -388,6 +405,9 @@ def compile_schedule(
         if not isinstance(schedule, Exponential):
             segments = schedule.segments(lr, weight_decay, steps, clock)
             timeline = Timeline(tuple(segment for segment in segments if segment.steps > 0)).truncated(steps)
+            if isinstance(schedule, OwnSchedule):
+                code = UserCode.read(schedule.file, "rates", schedule.options)
+                timeline = replace(timeline, code=code)
         elif schedule.growth == "exp_lr":
             of = lookup(schedule.of, schedules)
             if isinstance(of, Exponential):
@@ -409,10 +429,12 @@ def compile_schedule(
 
 def _equivalent(original: Timeline, schedule: Exponential, momentum: float, optimiser: str) -> Timeline:
     """Return the equivalent without weight decay of a timeline of constant pieces."""
-    if any(segment.growth != 1.0 or segment.shape != "none" for segment in original.segments):
+    if original.code or any(segment.growth != 1.0 or segment.shape != "none" for segment in original.segments):
         raise InputError(f"of: expected a schedule of constant pieces, got {schedule.of!r}")
-    if optimiser == "adam":
-        raise InputError("growth exp_lr: expected optimiser sgd, adamw or lion, got adam, which has no equivalent")
+    if optimiser not in ("sgd", "adamw", "lion"):
+        raise InputError(
+            f"growth exp_lr: expected optimiser sgd, adamw or lion, got {optimiser}, without equivalent"
+        )
     timeline = equivalent_of_sgd(original, momentum) if optimiser == "sgd" else equivalent_of_adamw(original)
     if schedule.first_buffer == "corrected":
         return timeline

@@ -31,6 +31,7 @@ from intrinsic_lr.study.config_types import (
     Count,
     Depth,
     Duration,
+    File,
     Flag,
     Folder,
     Fraction,
@@ -52,7 +53,8 @@ from intrinsic_lr.study.config_types import (
     validate,
 )
 from intrinsic_lr.study.model_spec import ModelSpec
-from intrinsic_lr.study.points import BatchSize, Point
+from intrinsic_lr.study.optimisers import OPTIONS
+from intrinsic_lr.study.points import BatchSize, Point, is_augmentation
 from intrinsic_lr.study.schedules import ScheduleConfig, expand_seeds, is_named
 
 FIGURE_FORMATS = ("svg", "pdf", "png")
@@ -191,12 +193,32 @@ class Module(Part):
     kind: Literal["module"]
     factory: Text
     """`torchvision.models.NAME`, or with `file` the name of a function that returns a `torch.nn.Module`"""
-    file: Folder | None = None
+    file: File | None = None
     """a Python file, which is run: name only code that you trust. Its content is a part of what is trained"""
     options: dict[str, Any] = Field({})
     """keyword arguments of the factory, such as `num_classes: 10`"""
     normalise: Flag = False
     """`true` makes the network scale-invariant where it can be, and says in `run.json` what was changed"""
+
+
+class _Code(Part):
+    """A function in a Python file of your own."""
+
+    file: File
+    """a Python file, which is run: name only code that you trust. Its content is a part of what is trained"""
+    options: dict[str, Any] = Field({})
+    """further arguments of the function, by name"""
+
+
+class OwnOptimiser(_Code):
+    """An optimiser of your own: the function `update` of a Python file."""
+
+    state: list[Name] = Field([])
+    """names of what it keeps of every weight between two steps: tensors of its shape that begin at 0"""
+
+
+class OwnAugmentation(_Code):
+    """An augmentation of your own: the function `augment` of a Python file."""
 
 
 def _axes() -> type[Part]:
@@ -415,6 +437,10 @@ class Config(Part):
     mean and standard deviation stand in the `.json` beside it"""
     models: Named[by_kind(Mlp, Cnn4, PreResNet, Vit, Module)]
     """models by name. Any image size and number of channels works; the data set decides them"""
+    optimisers: Named[OwnOptimiser] = Field({})
+    """optimisers of your own by name, besides those that there are"""
+    augmentations: Named[OwnAugmentation] = Field({})
+    """augmentations of your own by name"""
     schedules: Named[ScheduleConfig]
     """schedules by name. `constant` and names of the form `wd_x_y_lr_z_u` (weight decay divided by 10 at epochs x
     and y, learning rate at epochs z and u) need no definition"""
@@ -433,6 +459,12 @@ class Config(Part):
         for name in self.schedules:
             if is_named(name):
                 raise problem(f"expected another name than {name!r}, which needs no definition", "schedules")
+        for kind, own, known in (
+            ("optimisers", self.optimisers, OPTIONS.__contains__),
+            ("augmentations", self.augmentations, is_augmentation),
+        ):
+            for name in filter(known, own):
+                raise problem(f"expected another name than {name!r}, which the project has", kind)
         for family, members in expand_seeds(self.schedules).items():
             for name in members.keys() & self.schedules.keys():
                 raise problem(f"expected another name than {name!r}, which {family!r} stands for", "schedules")

@@ -80,6 +80,23 @@ class Study:
         return replace(self, trainings=trainings, plans=plans)
 
     @property
+    def code(self) -> list[str]:
+        """A line for each part of the config whose code, of the user's own, is run."""
+        models = {training.point.model for training in self.trainings.values()}
+        named: dict[str, Any] = {f"model {name}": model_spec(name, self.settings) for name in models}
+        for training in self.trainings.values():
+            point = training.point
+            named[f"schedule {point.schedule}"] = training.timeline.code
+            for field_, code in training.code.items():
+                axis = field_.removesuffix("_code")
+                named[f"{axis} {getattr(point, axis)}"] = code
+        return [
+            f"code that the config names is run: {code.file} (sha256 {code.sha256}), for the {name}"
+            for name, code in sorted(named.items())
+            if code and code.file
+        ]
+
+    @property
     def paths(self) -> StudyPaths:
         """Where its tables, figures, claims and page lie."""
         name = self.settings.study

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.user_code import UserCode
 
 LARGEST_GROWTH = 1e16
 """Largest growth of a learning rate: squared norms grow alike and their squares must fit in float32."""
@@ -85,10 +86,12 @@ class Timeline:
         segments: one after the other.
         first_buffer: the momentum buffer before the first step, as a multiple of the scale-invariant weights
             there; 0 is how `torch.optim.SGD` starts.
+        code: the function of the user's that gives the rates of every step, from those of the segments.
     """
 
     segments: tuple[Segment, ...]
     first_buffer: float = 0.0
+    code: UserCode | None = None
 
     @property
     def steps(self) -> int:
@@ -96,9 +99,33 @@ class Timeline:
         return sum(segment.steps for segment in self.segments)
 
     def at(self, step: int) -> tuple[float, float]:
-        """Return learning rate and weight decay of the update from state `step` to state `step + 1`."""
+        """Return learning rate and weight decay of the update from state `step` to state `step + 1`.
+
+        Raises:
+            InputError: where code of the user's fails, or gives no such rates.
+        """
         segment, offset = self._locate(step)
-        return segment.lr_at(offset), segment.weight_decay
+        rates = segment.lr_at(offset), segment.weight_decay
+        return self._own_rates(step, *rates) if self.code else rates
+
+    def _own_rates(self, step: int, lr: float, weight_decay: float) -> tuple[float, float]:
+        found = self.code.function("rates")(step, lr, weight_decay)
+        try:
+            lr, weight_decay = map(float, found)
+            fine = 0 < lr < math.inf and 0 <= weight_decay < math.inf
+        except (TypeError, ValueError):
+            fine = False
+        if not fine:
+            raise InputError(
+                f"{self.code.file}: rates: expected a learning rate above 0 and a weight decay from 0 on, got "
+                f"{found!r} at step {step}"
+            )
+        return lr, weight_decay
+
+    def check(self) -> None:
+        """Ask code of the user's for the rates of every step, before anything is trained; raises as `at`."""
+        for step in range(self.steps if self.code else 0):
+            self.at(step)
 
     def gradient_factor(self, step: int) -> float:
         """Return the factor of the gradients in the update from state `step` to state `step + 1`."""

@@ -1,17 +1,27 @@
 """The trainings that experiments share: every point is trained once, for all experiments that have it."""
 
 import math
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from intrinsic_lr.core.errors import InputError, prefixed
 from intrinsic_lr.core.paths import MAX_BLOCKS
+from intrinsic_lr.core.user_code import UserCode
 from intrinsic_lr.data import dataset_sizes
-from intrinsic_lr.study.config_types import unknown
+from intrinsic_lr.study.config_types import show, unknown
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 from intrinsic_lr.study.model_spec import ModelSpec
+from intrinsic_lr.study.optimisers import OPTIONS
 from intrinsic_lr.study.plan import Recording, TrainingPlan
-from intrinsic_lr.study.points import Point, check_precision, check_sphere, expand
+from intrinsic_lr.study.points import (
+    AUGMENTATIONS,
+    Point,
+    check_precision,
+    check_sphere,
+    expand,
+    is_augmentation,
+)
 from intrinsic_lr.study.schedules import Clock, Exponential, compile_schedule, expand_seeds, lookup
 from intrinsic_lr.study.schema import Config, ExperimentConfig
 from intrinsic_lr.study.timeline import Timeline
@@ -33,6 +43,7 @@ class Training:
     trace_every: int  # steps between two rows of the trace
     block_size: int  # replicates trained together
     replicates: int  # needed; trained are whole blocks
+    code: Mapping[str, UserCode] = field(default_factory=dict)  # the user's own, by the field of the plan
 
     @property
     def blocks(self) -> range:
@@ -56,6 +67,7 @@ class Planner:
         single = {name: one for name, one in config.schedules.items() if name not in self._families}
         self._schedules = single | {k: v for members in self._families.values() for k, v in members.items()}
         self._counts: dict[str, int] = {}
+        self._code = {axis: _user_code(axis, config) for axis in _FUNCTIONS}
 
     def add(self, name: str) -> None:
         """Plan an experiment; raise `InputError` for what its points cannot have."""
@@ -64,6 +76,7 @@ class Planner:
         place = f"config: experiments.{name}."
         with prefixed(place):
             self._check_known(config)
+            self._check_axes(config)
             points = expand([self._with_members(axes) for axes in config.grid], defaults, "grid")
             for point in points:
                 self._check_known(point)
@@ -125,7 +138,9 @@ class Planner:
         every = 1 if config.trace_points == "all" else math.ceil(length / config.trace_points)
         size = config.block_size or self._config.block_size
         rows = math.ceil(length / config.history_points)
-        self._share(Training(point, timeline, checkpoints, rows, every, size, config.replicates))
+        own = {axis: self._code[axis].get(getattr(point, axis)) for axis in _FUNCTIONS}
+        code = {f"{axis}_code": found for axis, found in own.items() if found}
+        self._share(Training(point, timeline, checkpoints, rows, every, size, config.replicates, code))
         return PlannedPoint(**vars(point), length=length, steps=checkpoints)
 
     def _check_known(self, given: Point | ExperimentConfig) -> None:
@@ -134,6 +149,21 @@ class Planner:
             name, known = getattr(given, kind), getattr(self._config, f"{kind}s")
             if name not in known:
                 raise InputError(f"{kind}: {unknown(kind, name, known)}")
+
+    def _check_axes(self, config: ExperimentConfig) -> None:
+        """Refuse optimisers and augmentations that neither the project nor the config has."""
+        for axes in config.grid:
+            for name in axes.get("optimiser", []):
+                if name not in OPTIONS and name not in self._code["optimiser"]:
+                    raise InputError(
+                        f"grid.optimiser: {unknown('optimiser', name, [*OPTIONS, *self._code['optimiser']])}"
+                    )
+            for text in axes.get("augmentation", []):
+                if not is_augmentation(text) and text not in self._code["augmentation"]:
+                    raise InputError(
+                        f"grid.augmentation: expected {AUGMENTATIONS}, or a name of augmentations, got "
+                        f"{show(text)}"
+                    )
 
     def _timeline(self, point: Point, spec: ModelSpec, steps: int, clock: Clock) -> Timeline:
         """Return the rates of a point for the longest of the experiments so far that have it."""
@@ -191,6 +221,20 @@ class Planner:
         self.trainings[name] = training
 
 
+_FUNCTIONS = {"optimiser": "update", "augmentation": "augment"}
+"""What a file of the user's has to define, by the axis that names it."""
+
+
+def _user_code(axis: str, config: Config) -> dict[str, UserCode]:
+    """Return the user's own optimisers or augmentations by name."""
+    found = {}
+    for name, given in getattr(config, f"{axis}s").items():
+        with prefixed(f"config: {axis}s.{name}."):
+            state = tuple(getattr(given, "state", ()))
+            found[name] = UserCode.read(given.file, _FUNCTIONS[axis], given.options, state)
+    return found
+
+
 def model_spec(name: str, config: Config) -> ModelSpec:
     """Return the specification of a model of the config, or raise `InputError`."""
     with prefixed(f"config: models.{name}."):
@@ -208,6 +252,7 @@ def training_plan(training: Training, block: int, config: Config) -> TrainingPla
     start = block * training.block_size
     return TrainingPlan(
         **axes,
+        **training.code,
         point=training.point.name,
         model=model_spec(training.point.model, config),
         timeline=training.timeline,

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.data.augmentation import Augmentation
+from intrinsic_lr.data.augmentation import Augmentation, OwnAugmentation
 from intrinsic_lr.data.dataset import Dataset
 from intrinsic_lr.study.plan import TrainingPlan
 
@@ -20,7 +20,7 @@ class Batches:
     def __init__(self, plan: TrainingPlan, data: Dataset) -> None:
         self._plan = plan
         self._data = data
-        self._augmentation = Augmentation.from_string(plan.augmentation)
+        self._augmentation = _augmentation(plan, data)
         count = len(data.train_labels)
         self.full = plan.batch_size == "full"
         self.size = count if self.full else int(plan.batch_size)
@@ -65,3 +65,11 @@ class Batches:
         """Return a tensor beside the data; a GPU goes on with the steps in its queue meanwhile."""
         device = self._data.train_labels.device
         return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def _augmentation(plan: TrainingPlan, data: Dataset) -> Augmentation | OwnAugmentation | None:
+    if plan.augmentation_code is None:
+        return Augmentation.from_string(plan.augmentation)
+    own = OwnAugmentation(plan.augmentation_code)
+    own.try_out(data.train_images[:4])
+    return own

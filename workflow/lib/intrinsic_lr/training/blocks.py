@@ -44,6 +44,7 @@ def train_block(
         InputError: when a state is damaged, or memory does not suffice for a single replicate.
     """
     model = build(plan.model, tuple(data.info["shape"]), len(data.info["classes"]))
+    plan.timeline.check()
     size = len(plan.members) * len(plan.checkpoints) * model.size * DTYPES[plan.dtype].itemsize
     check_disk(out, size, f"the checkpoints of {plan.point}")
     for axis, asked in (("constraint", plan.constraint == "sphere"), ("init_scale", plan.init_scale != 1)):
