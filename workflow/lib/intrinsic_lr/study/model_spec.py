@@ -26,6 +26,8 @@ _CHOICES = {
 }
 _STAGES = {"cnn4": ((1, 2), (2, 4)), "preresnet": ((1, 1), (2, 2), (4, 4))}
 """Of the stages of a convolutional network: channels, in widths, and by how much a side of the image shrinks."""
+MATCHED_KINDS = ("mlp", "cnn4", "preresnet")
+"""Kinds whose hidden units can be matched: `models.matching` knows which of them have a free order."""
 DEFAULT_GROUPS = 8
 PRETRAINED = ("weights", "weights_backbone", "pretrained", "pretrained_backbone", "progress")
 """Options by which torchvision's factories load weights that others trained."""
