@@ -21,7 +21,7 @@ def config_options(files: Sequence[Path], values: Sequence[str] = ()) -> list[st
 
 
 def name_source(root: Path) -> None:
-    """Tell envs/*.post-deploy.sh, which install the library into environments of conda, where the project is."""
+    """Tell the page's script, and envs/*.post-deploy.sh for environments of conda, where the project is."""
     os.environ["INTRINSIC_LR_SOURCE"] = str(root)
 
 
