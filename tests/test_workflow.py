@@ -192,28 +192,6 @@ def test_claims_on_averages_wait_for_the_table_of_averages():
         assert any(file.startswith("results/tables/swa_") for file in results.of_claim(claim))
 
 
-MODULE = """
-config["run"] = ["trajectory"]
-module lr:
-    snakefile: "../lr/workflow/Snakefile"
-    config: config
-use rule * from lr as lr_*
-rule own:
-    input: "results/tables/swa_trajectory.csv"
-    output: "results/tables/own.csv"
-    shell: "cp {input} {output}"
-"""
-
-
-def test_another_workflow_uses_it_as_a_module_with_a_config_of_its_own(tmp_path):
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "workflow").symlink_to(new_project(tmp_path / "lr") / "workflow")  # where its library is found
-    (other / "Snakefile").write_text(MODULE)
-    jobs = planned(other, "results/tables/own.csv", config=None)
-    assert jobs.keys() == {"own", "lr_swa", "lr_train", "lr_prepare_data"}
-
-
 def test_modules_in_the_users_folders_are_not_imported(tmp_path):
     project, elsewhere = new_project(tmp_path / "project"), tmp_path / "elsewhere"
     elsewhere.mkdir()
