@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, update_bn
 
 from intrinsic_lr.analyses import averaging
 from intrinsic_lr.analyses.averaging import Checkpoints, interpolate, normalize_groups
@@ -60,25 +61,38 @@ def swa_table(model, checkpoints, data, interpolation):
     return averaging.swa_table(kept(model, checkpoints, data), interpolation)
 
 
-def plain_scores(weights, data):
-    """Score one member of the MLP with torch's own layers, its running statistics refreshed by one pass."""
-    width, layers = weights["head.weight"].shape[1], [nn.Flatten()]
-    for name in ("linear1.weight", "linear2.weight"):
-        linear = nn.Linear(weights[name].shape[1], width, bias=False, dtype=torch.float64)
-        linear.weight.data = weights[name]
+def plain_network(weights):
+    """Return one member of the MLP made of torch's own layers."""
+    layers = [nn.Flatten()]
+    for name in ("linear1.weight", "linear2.weight", "head.weight"):
+        linear = nn.Linear(*weights[name].shape[::-1], bias=False, dtype=torch.float64)
+        linear.weight.data = weights[name].clone()
+        width = len(weights[name])
         norm = nn.BatchNorm1d(width, eps=TINY, momentum=1.0, affine=False, dtype=torch.float64)
         layers += [linear, norm, nn.ReLU()]
-    network, count = nn.Sequential(*layers), len(data.train_images)
+    return nn.Sequential(*layers[:-2])
+
+
+def scores_of(network, data):
+    """Score a network whose running statistics are those of the training set."""
+    count, scores = len(data.train_images), []
     with torch.no_grad():
-        network.train()(data.train_images)
-        for norm in layers[2::3]:
-            norm.running_var *= (count - 1) / count
+        for norm in network.modules():
+            if isinstance(norm, nn.BatchNorm1d):
+                norm.running_var *= (count - 1) / count
         network.eval()
-        scores = []
         for images, labels in ((data.train_images, data.train_labels), (data.test_images, data.test_labels)):
-            logits = network(images) @ weights["head.weight"].T
+            logits = network(images)
             scores += [F.cross_entropy(logits, labels).item(), (logits.argmax(1) == labels).double().mean().item()]
     return dict(zip(QUANTITIES, scores, strict=True))
+
+
+def plain_scores(weights, data):
+    """Score one member of the MLP with torch's own layers, its running statistics refreshed by one pass."""
+    network = plain_network(weights)
+    with torch.no_grad():
+        network.train()(data.train_images)
+    return scores_of(network, data)
 
 
 def unit_layers(weights):
@@ -136,6 +150,22 @@ def test_pairs_and_windows_equal_plain_networks(data):
     assert_rows(table[~is_window], pairs)
     assert_rows(table[is_window], windows)
     assert table[is_window][["train_loss_barrier", "test_loss_barrier"]].isna().all(axis=None)
+
+
+def test_windows_equal_averages_of_torch(data):
+    """`AveragedModel` averages the same checkpoints, and `update_bn` refreshes its statistics."""
+    model, steps = ensemble_model(MLP), [0, 10, 30]
+    checkpoints = trajectory(model, steps)
+    table = swa_table(model, checkpoints, data, interpolation=1)
+    windows = table[(table["average"] == "window") & (table["normalisation"] == "raw")].set_index("replicate")
+    for replicate in range(2):
+        networks = [plain_network(member(checkpoints[step], replicate)) for step in steps]
+        averaged = AveragedModel(networks[0])
+        for network in networks:
+            averaged.update_parameters(network)
+        update_bn([data.train_images], averaged)
+        expected = scores_of(averaged, data)
+        assert windows.loc[replicate, QUANTITIES].to_dict() == pytest.approx(expected, rel=1e-10)
 
 
 def test_across_equals_naive_loops(data):
