@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from intrinsic_lr.stats.loss_curves import CHAOTIC, CONVERGING, DIVERGED, destabilizations, regime
+from intrinsic_lr.stats.loss_curves import CHAOTIC, CONVERGING, DIVERGED, destabilizations, lowest_point, regime
 
 NOISE = np.random.default_rng(0).normal(0, 0.02, 400)
 TIME = np.arange(400)
@@ -87,3 +87,29 @@ def test_the_loss_of_guessing_depends_on_the_number_of_classes():
 )
 def test_few_losses_are_compared_one_by_one(loss, expected):
     assert regime(loss, classes=10) == expected
+
+
+GRID_X = np.tile(np.arange(6.0), 3)
+LINES = np.repeat([0, 1, 2], 6)
+
+
+class TestLowestPoint:
+    @pytest.mark.parametrize("heights", [(0, 0, 0), (1, -3, 7)])
+    def test_lines_of_different_heights_have_one_vertex(self, heights):
+        y = (GRID_X - 2.3) ** 2 + np.repeat(heights, 6)
+        assert lowest_point(GRID_X, y, LINES, 2) == pytest.approx(2.3)
+
+    def test_incomplete_lines_do_not_shift_it_where_each_has_its_height(self):
+        kept = np.arange(18) != 3
+        y = (GRID_X - 2.3) ** 2 + 10.0 * LINES
+        assert lowest_point(GRID_X[kept], y[kept], LINES[kept], 2) == pytest.approx(2.3)
+
+    @pytest.mark.parametrize("lowest", [-1.0, 0.0, 5.0, 7.0])
+    def test_an_end_is_no_lowest_point(self, lowest):
+        assert np.isnan(lowest_point(GRID_X, (GRID_X - lowest) ** 2, LINES, 2))
+
+    def test_values_that_are_not_finite_leave_it_open(self):
+        y = (GRID_X - 2.3) ** 2
+        assert np.isnan(lowest_point(GRID_X, np.full(18, np.nan), LINES, 2))
+        assert np.isnan(lowest_point(GRID_X, np.where(GRID_X == 3, np.nan, y), LINES, 2))
+        assert lowest_point(GRID_X, np.where(GRID_X == 5, np.nan, y), LINES, 9) == pytest.approx(2.3)

@@ -48,6 +48,12 @@ def _rows(table: pd.DataFrame, part: str, point: str, run_time: str, normalisati
 @styled
 def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw the test loss of ends and averages, across initialisations and within trajectories."""
+    title = "Averages of two initialisations have a far higher test loss than their ends"
+    return draw_losses(table, spec, title)
+
+
+def draw_losses(table: pd.DataFrame, spec: ClaimSpec, title: str) -> Figure:
+    """Draw the test loss of the ends and averages of a table of `swa_within.measure`."""
     point = table["point"].iloc[0] if len(table) else ""
     figure, axes = panels(1, 2, 3.0, sharey=True)
     pairs, places = 0, list(product(PARTS, NORMALISATIONS))
@@ -72,5 +78,4 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         f"mean and {spec.percent} interval, $\\lambda_e$ = {rate}: {pairs} independent pairs of "
         f"initialisations;\ncontrol: two checkpoints of one trajectory, {lag:.3g}$/\\lambda_e$ apart"
     )
-    title = "Averages of two initialisations have a far higher test loss than their ends"
     return legend_below(figure, labelled(figure), 3, note, title)

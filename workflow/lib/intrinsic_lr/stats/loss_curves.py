@@ -69,3 +69,33 @@ def regime(batch_loss: ArrayLike, classes: int) -> str | None:
     if len(means) == 1:
         return None
     return CONVERGING if means[-1] < FALLING * means[-2] else CHAOTIC
+
+
+def lowest_point(x: ArrayLike, y: ArrayLike, lines: ArrayLike, window: float) -> float:
+    """Return where values y at x, both (n,), are lowest along the lines of a grid: the vertex of one parabola.
+
+    It is fitted by least squares, with a height of its own for each line, to the values at most `window` away on x
+    from the lowest mean over lines (derived). NaN where the lowest mean lies at an end, or beside one that is not
+    finite, and where the vertex lies outside of what it was fitted to: the grid does not show the lowest point
+    then. `lines` (n,) says which line a value is on; all 0 is one line.
+
+    >>> round(lowest_point([0, 1, 2, 0, 1, 2], [2, 1, 2, 5, 4, 5], [0, 0, 0, 1, 1, 1], window=1), 12)
+    1.0
+    """
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    places, inverse = np.unique(x, return_inverse=True)
+    if len(places) < 3:
+        return math.nan
+    means = np.bincount(inverse, y) / np.bincount(inverse)
+    least = int(np.argmin(np.where(np.isfinite(means), means, np.inf)))
+    if least in (0, len(places) - 1) or not np.isfinite(means[least - 1 : least + 2]).all():
+        return math.nan
+    near = np.isfinite(y) & (abs(x - places[least]) <= window * (1 + 1e-9))
+    offset = x[near] - places[least]
+    heights = np.unique(np.asarray(lines)[near], return_inverse=True)[1]
+    design = np.column_stack([np.eye(heights.max() + 1)[heights], offset, offset**2])
+    *_, slope, curvature = np.linalg.lstsq(design, y[near])[0]
+    if curvature <= 0:
+        return math.nan
+    vertex = -slope / (2 * curvature)
+    return float(places[least] + vertex) if offset.min() <= vertex <= offset.max() else math.nan

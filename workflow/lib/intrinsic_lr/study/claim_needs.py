@@ -178,6 +178,11 @@ def _averages(design: Design) -> Needs:
     yield "run", several, "two networks of different initialisations"
 
 
+def _adamw_averages(design: Design) -> Needs:
+    yield "run", all(point.optimiser == "adamw" for point in design.points("run")), "adamw at every point"
+    yield from _averages(design)
+
+
 def _distance(design: Design) -> Needs:
     yield from _single(design)
     yield "run", _decaying(design.points("run")), "weight decay"
@@ -294,6 +299,20 @@ def _matched_schedules(design: Design) -> Needs:
     )
 
 
+def _timescales(design: Design) -> Needs:
+    points = design.points("grid")
+    rates: dict[str, set[tuple[float, float]]] = {}
+    for point in points:
+        rates.setdefault(point.dataset, set()).add((point.lr, point.weight_decay))
+    alike = len(rates) == 2 and len({frozenset(each) for each in rates.values()}) == 1
+    sizes = len({point.length for point in points}) == 2
+    several = min(len({point.lr for point in points}), len({point.intrinsic_lr for point in points})) > 2
+    yield "grid", all(point.optimiser == "adamw" for point in points), "adamw at every point"
+    yield "grid", alike, "two data sets, and the same rates on both"
+    yield "grid", sizes, "a length in epochs, which is another number of steps on each data set"
+    yield "grid", several, "three learning rates or more, and three products with the weight decay"
+
+
 NEEDS: Mapping[str, Callable[[Design], Needs]] = {
     "fixed_head_costs_nothing": _fixed_head,
     "norm_recursion": _norm_recursion,
@@ -315,4 +334,6 @@ NEEDS: Mapping[str, Callable[[Design], Needs]] = {
     "function_space_mixing": _mixing,
     "schedules_same_equilibrium": _matched_schedules,
     "adamw_rescaling": partial(_rescaling, optimiser="adamw"),
+    "timescale_transfers": _timescales,
+    "adamw_swa": _adamw_averages,
 }
