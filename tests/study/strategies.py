@@ -12,6 +12,7 @@ from intrinsic_lr.study.schema import Config
 CONFIG = Path(__file__).parents[2] / "config"
 DEFAULT = read_file(CONFIG / "config.yaml")
 SMOKE = merge_files([CONFIG / "smoke.yaml"])
+BEYOND = merge_files([CONFIG / "beyond.yaml"])
 
 
 def small(**changes):

@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-from strategies import DEFAULT
+from strategies import BEYOND, DEFAULT
 
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.study.claims import CLAIMS
@@ -19,8 +19,8 @@ FREE = [
 
 
 def refusal(claim, change):
-    """Return why a claim of the default config, changed by a function, is refused."""
-    config = copy.deepcopy(DEFAULT)
+    """Return why a claim of the default config, or of that beyond the paper, is refused once it is changed."""
+    config = copy.deepcopy(DEFAULT if claim in DEFAULT["claims"] else BEYOND)
     change(config)
     config["judge"] = [claim]
     with pytest.raises(InputError) as caught:
@@ -80,6 +80,11 @@ CHANGES = [
     ("schedules_same_equilibrium", "matched_schedules", {"grid.1.init_seed": 0}, "another init_seed"),
     ("schedules_same_equilibrium", "unmatched_schedules", {"checkpoints.epochs": [1, 57]}, "the same checkpoints"),
     ("fixed_head_costs_nothing", "trained_head", {"model": "mlp"}, "its head trained"),
+    ("adamw_swa", "adamw_trajectory", {"grid.optimiser": "adam"}, "adamw at every point"),
+    ("adamw_swa", "adamw_trajectory", {"grid.init_sharing": "shared"}, "two networks of"),
+    ("timescale_transfers", "adamw_timescales", {"grid.dataset": "digits"}, "two data sets"),
+    ("timescale_transfers", "adamw_timescales", {"length": {"steps": 9}, "checkpoints": {"steps": [9]}}, "epochs"),
+    ("timescale_transfers", "adamw_timescales", {"grid.lr": [0.01, 0.03]}, "three learning rates"),
 ]  # fmt: skip
 
 

@@ -20,5 +20,5 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
 @styled
 def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
     """Draw the test loss of ends and averages, across initialisations and within trajectories."""
-    title = "AdamW: averages of two initialisations are far worse than their ends, of one trajectory better"
+    title = "AdamW: an average helps within a trajectory, not across initialisations"
     return swa_across.draw_losses(table, spec, title)
