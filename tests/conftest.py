@@ -2,11 +2,13 @@
 
 import shutil
 
+import pandas as pd
 import pytest
 import torch
 from filelock import FileLock
 from hypothesis import settings
 
+from intrinsic_lr.analyses.tables import write_table
 from intrinsic_lr.commands import extract, train
 from intrinsic_lr.data import dataset as data
 from intrinsic_lr.data.dataset import Dataset
@@ -72,7 +74,7 @@ def made_once(tmp_path_factory):
 def trained(tmp_path_factory):
     """A folder `results` with one trained and extracted point, named as one of the default study but tiny.
 
-    Two blocks of two replicates, checkpoints at the steps 0, 4 and 8.
+    Two blocks of two replicates, checkpoints at the steps 0, 4 and 8, and a table that names the point.
     """
     results = tmp_path_factory.mktemp("trained") / "results"
     files = results / "data/digits.safetensors", results / "data/digits.json"
@@ -86,6 +88,7 @@ def trained(tmp_path_factory):
         )  # fmt: skip
         train.main(train_words(planned, files, folder))
         extract.main(extract_words(files, folder))
+    write_table(pd.DataFrame({"point": [point], "step": [8]}), str(results / "tables/curves_trajectory.csv"))
     return results
 
 

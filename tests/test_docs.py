@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from PIL import Image
 from sybil import Example, Sybil
@@ -71,9 +70,6 @@ def test_networks(fresh):
 
 def test_library(trained, monkeypatch):
     monkeypatch.chdir(trained.parent)
-    Path("results/tables").mkdir(exist_ok=True)
-    table = pd.DataFrame({"point": ["digits-mlp-b32-lr0.1-wd0.01"], "step": [8]})
-    table.to_csv("results/tables/curves_trajectory.csv", index=False)
     run_page("library.md")
 
 

@@ -125,6 +125,10 @@ def load_run(run: Path | str, results: Path | str = "results") -> Run:
 
     Raises:
         InputError: when nothing trained is there; and from every reader, when a file is missing or damaged.
+
+    >>> run = load_run("digits-mlp-b32-lr0.1-wd0.01")
+    >>> run.predictions(run.steps[-1]).labels.shape == (run.replicates, len(run.data().test_labels))
+    True
     """
     runs = Path(results) / "runs"
     for folder in (runs / run, Path(run)):
@@ -228,6 +232,10 @@ def load_study(folder: Path | str = "results") -> StudyResults:
 
     Raises:
         InputError: no study has written there; and from every reader, when a file is missing or was altered.
+
+    >>> study = load_study()
+    >>> study.run(study.points[0])
+    <Run digits-mlp-b32-lr0.1-wd0.01: 4 replicates, checkpoints at steps [0, 4, 8]>
     """
     study = StudyResults(Path(folder))
     if not study.tables:
@@ -239,6 +247,10 @@ def stacked(networks: Sequence[nn.Module]) -> dict[str, Tensor]:
     """Return the parameters of networks of one architecture as an ensemble's: tensors of shape (R, ...).
 
     Copies, without a graph. Buffers such as running means are no parameters and are left out.
+
+    >>> networks = [nn.Linear(2, 1) for _ in range(3)]
+    >>> {name: tuple(value.shape) for name, value in stacked(networks).items()}
+    {'weight': (3, 1, 2), 'bias': (3, 1)}
     """
     named = [dict(network.named_parameters()) for network in networks]
     return {name: torch.stack([parameters[name].detach() for parameters in named]) for name in named[0]}

@@ -27,6 +27,9 @@ def normalize_groups(weights: Weights, scale_groups: Mapping[str, Sequence[str]]
     """Return the ensemble, weights (R, ...), with every scale group of every member at unit norm.
 
     A group are parameters that are scale-invariant together; others stay as they are.
+
+    >>> normalize_groups({"w": torch.tensor([[3.0, 4.0]])}, {"layer": ["w"]})
+    {'w': tensor([[0.6000, 0.8000]])}
     """
     result = dict(weights)
     for names in scale_groups.values():
@@ -38,7 +41,11 @@ def normalize_groups(weights: Weights, scale_groups: Mapping[str, Sequence[str]]
 
 
 def interpolate(a: Weights, b: Weights, alpha: float) -> dict[str, Tensor]:
-    """Return (1 - alpha) a + alpha b, computed in float64 and kept in the dtype of a."""
+    """Return (1 - alpha) a + alpha b, computed in float64 and kept in the dtype of a.
+
+    >>> interpolate({"w": torch.tensor([0.0, 8.0])}, {"w": torch.tensor([4.0, 0.0])}, alpha=0.25)
+    {'w': tensor([1., 6.])}
+    """
     return {name: torch.lerp(in_float64(a[name]), in_float64(b[name]), alpha).to(a[name]) for name in a}
 
 
@@ -47,6 +54,9 @@ def swa(checkpoints: Iterable[Weights]) -> dict[str, Tensor]:
 
     They are weights of one network or of one ensemble, taken one after another; ValueError when there is none.
     Where weights have free norms, `normalize_groups` brings them to one norm first.
+
+    >>> swa([{"w": torch.tensor([1.0])}, {"w": torch.tensor([2.0])}, {"w": torch.tensor([6.0])}])
+    {'w': tensor([3.])}
     """
     total: dict[str, Tensor] = {}
     count, weights = 0, {}

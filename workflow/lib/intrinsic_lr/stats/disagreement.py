@@ -73,7 +73,11 @@ def within_disagreement(p: np.ndarray, n: int) -> float:
 
 
 def across_disagreement(p: np.ndarray, q: np.ndarray) -> float:
-    """Return how often a run of one setting and a run of the other disagree, 1 - sum_k p q, mean over points."""
+    """Return how often a run of one setting and a run of the other disagree, 1 - sum_k p q, mean over points.
+
+    >>> across_disagreement(np.array([[1.0, 0.0]]), np.array([[0.25, 0.75]]))
+    0.75
+    """
     return float((1 - (p * q).sum(axis=1)).mean())
 
 
@@ -82,6 +86,11 @@ def excess_disagreement(p: np.ndarray, q: np.ndarray, n: int, m: int) -> float:
 
     Half of ||p - q||^2, estimated as sum_k (p-q)^2 - p(1-p)/(n-1) - q(1-q)/(m-1), mean over points: unbiased and
     so at times negative (derived). NaN for a single run.
+
+    >>> excess_disagreement(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]), n=8, m=8)
+    1.0
+    >>> excess_disagreement(np.array([[0.5, 0.5]]), np.array([[0.5, 0.5]]), n=5, m=5)
+    -0.125
     """
     # The noise of p is its within disagreement over n.
     noise = within_disagreement(p, n) / n + within_disagreement(q, m) / m

@@ -5,7 +5,11 @@ from torch import Tensor
 
 
 def squared_norms(tensors: dict[str, Tensor], groups: dict[str, tuple[str, ...]]) -> dict[str, Tensor]:
-    """Return the squared norm of each group of parameters (R, ...), shape (R,) in float64."""
+    """Return the squared norm of each group of parameters (R, ...), shape (R,) in float64.
+
+    >>> squared_norms({"w": torch.tensor([[3.0, 4.0], [0.0, 2.0]])}, {"layer": ("w",)})
+    {'layer': tensor([25.,  4.], dtype=torch.float64)}
+    """
     return {group: sum(_row_norms(tensors[name]).square() for name in names) for group, names in groups.items()}
 
 
@@ -17,6 +21,9 @@ def angles(
     With the difference d = after - before, which floating point gives without error where the two are close, and
     c = <before, d> / |before|^2, it is atan2(|d - c before|, |before| (1 + c)) (derived). That keeps its digits at
     small angles, where the arccosine of the cosine has none left, and makes no copies in float64.
+
+    >>> angles({"w": torch.tensor([[1.0, 0.0]])}, {"w": torch.tensor([[0.0, 2.0]])}, {"layer": ("w",)})
+    {'layer': tensor([1.5708], dtype=torch.float64)}
     """
     names = {name for members in groups.values() for name in members}
     starts = {name: _where_float64_is(before[name]).flatten(1) for name in names}

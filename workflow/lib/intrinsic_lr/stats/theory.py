@@ -55,7 +55,11 @@ def equilibrium_effective_lr(lr: Values, weight_decay: Values, noise: Values) ->
 
 
 def equilibrium_squared_norm(lr: Values, weight_decay: Values, noise: Values) -> Values:
-    """Return ||w||^2 at equilibrium, sqrt(eta s2 / (2 lambda)) (paper, as `equilibrium_effective_lr`)."""
+    """Return ||w||^2 at equilibrium, sqrt(eta s2 / (2 lambda)) (paper, as `equilibrium_effective_lr`).
+
+    >>> float(equilibrium_squared_norm(lr=0.1, weight_decay=0.05, noise=4.0))
+    2.0
+    """
     return np.sqrt(lr * noise / (2.0 * weight_decay))
 
 
@@ -96,6 +100,9 @@ def angular_update(lr: Values, weight_decay: Values, momentum: Values = 0.0, nes
     sqrt(2 lambda_e / (1 + mu)), to leading order in lambda_e. Source: Kosson, Messmer, Jaggi 2024, Rotational
     Equilibrium (arXiv:2305.17212). With Nesterov's momentum sqrt(2 lambda_e (1 + 2 mu - 2 mu^3) / (1 + mu))
     (derived, as `adamw_angular_update`).
+
+    >>> float(angular_update(lr=0.1, weight_decay=0.05))
+    0.1
     """
     factor = 1.0 + 2.0 * momentum - 2.0 * momentum**3 if nesterov else 1.0
     return np.sqrt(2.0 * intrinsic_learning_rate(lr, weight_decay) * factor / (1.0 + momentum))
