@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from PIL import Image
 from sybil import Example, Sybil
@@ -66,6 +67,22 @@ def test_networks(fresh):
     run_page("networks.md", CodeBlockParser("bash", run_bash), CodeBlockParser("yaml", save_as("networks.yaml")))
     assert Path("results/figures/curves_own.svg").is_file()
     assert "my_network.py, sha256" in Path("results/report.html").read_text()
+
+
+@pytest.mark.workflow
+def test_extending(fresh):
+    page = (REPOSITORY / "docs/extending.md").read_text()
+    shown = dict(re.findall(r"`(my_\w+\.py)`[^`]*:\n\n```python\n(.*?)```", page, re.DOTALL))
+    assert len(shown) == page.count("```python") - 1, "all but the block that makes the images"
+    for name, text in shown.items():
+        assert len(text.splitlines()) < 40, name
+        Path(name).write_text(text)
+    run_page("extending.md", CodeBlockParser("bash", run_bash), CodeBlockParser("yaml", save_as("extended.yaml")))
+    assert Path("results/figures/spread_own.svg").is_file()
+    (judged,) = pd.read_csv("results/claims.csv").itertuples()
+    assert (judged.claim, judged.verdict) == ("better_than_chance", "reproduced")
+    report = Path("results/report.html").read_text()
+    assert all(f"{name} (sha256" in report for name in shown)
 
 
 def test_library(trained, monkeypatch):

@@ -11,6 +11,7 @@ import yaml
 from intrinsic_lr.report import embed, page, provenance
 from intrinsic_lr.report.captions import caption
 from intrinsic_lr.report.symbols import symbols
+from intrinsic_lr.study.analyses import ANALYSES
 from intrinsic_lr.study.analyses import caption as caption_of
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 from plans import plan
@@ -36,9 +37,9 @@ class TestCaptions:
         assert "lr 0.1 to 0.8 (8 values)" in many.caption()
 
     def test_a_figure_of_the_first_point_is_told_by_it_alone(self):
-        told = caption_of(Experiment("both", self.POINTS, 7), "swa")
+        told = caption_of(Experiment("both", self.POINTS, 7), ANALYSES["swa"])
         assert "the first of 3 settings: dataset digits; model mlp; batch size 32;" in told
-        assert "mlp_trained" in caption_of(Experiment("both", self.POINTS, 7), "curves")
+        assert "mlp_trained" in caption_of(Experiment("both", self.POINTS, 7), ANALYSES["curves"])
 
     @pytest.mark.parametrize("confidence", [0.95, 0.5])
     def test_captions_follow_the_config(self, confidence):

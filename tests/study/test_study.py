@@ -344,7 +344,7 @@ OVERRIDDEN = small(grid={"lr": 0.1, "weight_decay": 0.01, "dataset": "digits", "
         ("one.dataset", "digit", ["experiments.one.dataset", "'digit'; did you mean digits"]),
         ("one.model", "resnet", ["experiments.one.model", "'resnet'; did you mean preresnet_narrow?"]),
         ("one.grid.schedule", "cosine", ["experiments.one", "'cosine'", "constant"]),
-        ("one.analyses", ["swap"], ["experiments.one.analyses.0", '"swap"', "swa"]),
+        ("one.analyses", ["swap"], ["experiments.one.analyses", "'swap'; did you mean", "swa"]),
         ("one.analyses", ["swa"], ["experiments.one.analyses", "swa", "3", "2 checkpoints"]),
         ("one.checkpoints", {"steps": [101]}, ["experiments.one.checkpoints", "0 to 100", "101"]),
         ("one.checkpoints", {"steps": [50, 50]}, ["experiments.one.checkpoints", "[50, 50]", "ascending"]),

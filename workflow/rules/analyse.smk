@@ -1,10 +1,12 @@
 # One rule for each analysis that measures, and one that draws all its figures of an experiment. A new analysis is a
-# module of intrinsic_lr.analyses and its line in intrinsic_lr.study.analyses.
-for analysis, spec in ANALYSES.items():
+# module of intrinsic_lr.analyses and its line in intrinsic_lr.study.analyses, or a file that the config names.
+for analysis, spec in STUDY.analyses.items():
+    called = f"own_{analysis}" if spec.own else analysis
+    source = f"intrinsic_lr.analyses.{analysis}"
 
     rule:
         name:
-            analysis
+            called
         input:
             analysis_files(analysis),
         output:
@@ -24,17 +26,18 @@ for analysis, spec in ANALYSES.items():
         resources:
             device=config["device"] if spec.device else "cpu",
         params:
-            analysis=analysis,
+            module=source,
+            own=list(spec.own),
             experiment=lambda w: STUDY.describe(w.experiment),
             settings={name: SETTINGS[name] for name in spec.settings},
             seed=config["seed"],
-            code=code("analysis.py", f"intrinsic_lr.analyses.{analysis}"),
+            code=code_of("analysis.py", source, spec.own),
         script:
             "../scripts/analysis.py"
 
     rule:
         name:
-            f"figure_{analysis}"
+            f"figure_{called}"
         input:
             STUDY.paths.table(f"{spec.draws_from}_{{experiment}}"),
         output:
@@ -51,13 +54,14 @@ for analysis, spec in ANALYSES.items():
         wildcard_constraints:
             experiment=one_of(STUDY.with_analysis(analysis)),
         conda:
-            FIGURES_CONDA
+            figures_conda(spec)
         params:
-            analysis=analysis,
+            module=source,
+            own=list(spec.own),
             experiment=lambda w: STUDY.describe(w.experiment),
             caption=caption_of(analysis),
             confidence=SETTINGS["confidence"],
             look=STUDY.look,
-            code=code("figures.py", f"intrinsic_lr.analyses.{analysis}"),
+            code=code_of("figures.py", source, spec.own),
         script:
             "../scripts/figures.py"

@@ -17,7 +17,8 @@ rule claim:
         plan=lambda w: STUDY.describe_claim(w.claim),
         analysis=ANALYSIS,
         seed=config["seed"],
-        code=lambda w: code("claim.py", f"intrinsic_lr.claims.{w.claim}"),
+        own=lambda w: list(STUDY.catalogue[w.claim].own),
+        code=claim_code("claim.py"),
     script:
         "../scripts/claim.py"
 
@@ -33,15 +34,16 @@ rule figure_claim:
     benchmark:
         STUDY.paths.benchmark("figure_claim/{claim}")
     conda:
-        FIGURES_CONDA
+        figures_conda(*(STUDY.catalogue[claim] for claim in STUDY.claims))
     params:
         plan=lambda w: STUDY.describe_claim(w.claim),
         analysis=ANALYSIS,
         seed=config["seed"],
-        statement=lambda w: CLAIMS[w.claim].statement,
+        statement=lambda w: STUDY.catalogue[w.claim].statement,
         captions=lambda w: STUDY.captions(w.claim),
         look=STUDY.look,
-        code=lambda w: code("figure_claim.py", f"intrinsic_lr.claims.{w.claim}"),
+        own=lambda w: list(STUDY.catalogue[w.claim].own),
+        code=claim_code("figure_claim.py"),
     script:
         "../scripts/figure_claim.py"
 
@@ -65,7 +67,7 @@ rule scorecard:
     conda:
         FIGURES_CONDA
     params:
-        statements={claim: CLAIMS[claim].statement for claim in STUDY.claims},
+        statements={claim: STUDY.catalogue[claim].statement for claim in STUDY.claims},
         plans={claim: STUDY.describe_claim(claim) for claim in RESULTS.compared},
         datasets={name: STUDY.dataset_spec(name) for name in STUDY.datasets},
         models={name: STUDY.model_text(name) for name in config["models"]},

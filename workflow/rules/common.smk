@@ -28,7 +28,6 @@ from intrinsic_lr.core.rerun import config_options, name_source, shell_prefix
 from intrinsic_lr.core.version import DATA_VERSION, EXTRACT_VERSION, TRAINING_VERSION
 from intrinsic_lr.study import config_files, sharing
 from intrinsic_lr.study.analyses import ANALYSES, caption
-from intrinsic_lr.study.claims import CLAIMS
 from intrinsic_lr.study.results import Results
 from intrinsic_lr.study.study import Study
 from intrinsic_lr.study.targets import check_targets
@@ -94,6 +93,22 @@ def code(script, *modules):
     return closure.checksum(ROOT / "workflow" / "scripts" / script, *modules)
 
 
+def code_of(script, module, own):
+    """Likewise of a script and the module, or the file of the user's own, that does what it is asked."""
+    return code(script, Path(own[0]) if own else module)
+
+
+def figures_conda(*specs):
+    """The environment of a rule that draws; files of the user's own may import PyTorch."""
+    return CONDA if any(spec.own for spec in specs) else FIGURES_CONDA
+
+
+def claim_code(script):
+    return lambda w: code_of(
+        script, f"intrinsic_lr.claims.{w.claim}", STUDY.catalogue[w.claim].own
+    )
+
+
 def inputs(files):
     """Files to read. Tensors are waited for and remake nothing: JSON files, whose contents Snakemake compares, hold
     their checksums; and Snakemake compares no contents of large files and of folders.
@@ -107,7 +122,7 @@ def analysis_files(analysis):
 
 
 def caption_of(analysis):
-    return lambda w: caption(STUDY.experiments[w.experiment], analysis)
+    return lambda w: caption(STUDY.experiments[w.experiment], STUDY.analyses[analysis])
 
 
 def dataset_of_point(pattern):

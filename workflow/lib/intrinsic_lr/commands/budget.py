@@ -17,8 +17,6 @@ from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.storage import read_json
 from intrinsic_lr.data import dataset_sizes
 from intrinsic_lr.data.dataset_sizes import Sizes
-from intrinsic_lr.study.analyses import ANALYSES
-from intrinsic_lr.study.claims import CLAIMS
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.optimisers import buffer_names
 from intrinsic_lr.study.study import Study, Training
@@ -70,8 +68,9 @@ def known_sizes(study: Study, dataset: str) -> Sizes | None:
 
 def predicted_points(study: Study) -> set[str]:
     """Return the names of the points whose predictions something reads."""
-    reading = [study.with_analysis(name) for name, spec in ANALYSES.items() if "predictions" in spec.reads]
-    reading += [study.claim_experiments(claim) for claim in study.claims if "predictions" in CLAIMS[claim].files]
+    reading = [study.with_analysis(name) for name, spec in study.analyses.items() if "predictions" in spec.reads]
+    claims = [claim for claim in study.claims if "predictions" in study.catalogue[claim].files]
+    reading += map(study.claim_experiments, claims)
     readers = set().union(*reading)
     return {point.name for name in readers for point in study.experiments[name].points}
 

@@ -3,12 +3,13 @@
 import ast
 import functools
 import hashlib
+import importlib
 import importlib.abc
 import importlib.util
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +107,19 @@ def load(file: str, sha256: str) -> ModuleType:
     with in_one_line(file):
         spec.loader.exec_module(module)
     return module
+
+
+@contextmanager
+def module(name: str, own: Sequence[str]) -> Iterator[ModuleType]:
+    """Yield a module of the package, or the user's own file in its place, of which errors become one line.
+
+    `own` is the path of the file and its SHA-256; empty for the package's own module.
+    """
+    if not own:
+        yield importlib.import_module(name)
+        return
+    with in_one_line(own[0]):
+        yield load(*own)
 
 
 @contextmanager

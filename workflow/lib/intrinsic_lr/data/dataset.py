@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from intrinsic_lr.core import storage
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.data import dataset_sizes, image_folder, torchvision_sets
+from intrinsic_lr.data import arrays, dataset_sizes, image_folder, torchvision_sets
 from intrinsic_lr.data.prepared import description
 from intrinsic_lr.data.splits import Split, check_sizes, reason
 
@@ -55,7 +55,7 @@ def write(
 ) -> dict[str, Any]:
     """Prepare a data set and write it; return the description, which has the `sha256` of the data file too.
 
-    `images`, of a folder, is the checksum that `image_folder.content_sum` gave of it, which the description keeps.
+    `images`, of a folder or files, is the checksum that `content_sum` gave of them, which the description keeps.
     """
     tensors, info = prepare(spec, name)
     if images:
@@ -187,4 +187,10 @@ def _read_digits(spec: Mapping[str, Any], place: str) -> tuple[Split, Split, str
     return train, test, "sklearn.datasets.load_digits"
 
 
-_READERS = {"digits": _read_digits, "torchvision": torchvision_sets.read, "image_folder": image_folder.read}
+_READERS = {
+    "digits": _read_digits,
+    "torchvision": torchvision_sets.read,
+    "image_folder": image_folder.read,
+    "npz": arrays.read_npz,
+    "csv": arrays.read_csv,
+}

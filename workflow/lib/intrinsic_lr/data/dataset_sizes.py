@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from intrinsic_lr.data import image_folder
+from intrinsic_lr.data import arrays, image_folder
 from intrinsic_lr.data.torchvision_sources import SOURCES
 
 DIGITS_COUNT = 1797
@@ -25,7 +25,7 @@ def train_count(spec: Mapping[str, Any], place: str) -> int:
     """Return the number of training images: `subset` or `train_count` if given, or else the whole set's.
 
     Raises:
-        InputError: for a folder of images that is not there.
+        InputError: for a folder or a file of images that is not there.
     """
     if spec["kind"] == "image_folder":
         image_folder.check(spec, place)
@@ -35,6 +35,8 @@ def train_count(spec: Mapping[str, Any], place: str) -> int:
         return DIGITS_COUNT - _digits_test_count(spec)
     if "train_count" in spec:
         return spec["train_count"]
+    if spec["kind"] in arrays.KINDS:
+        return arrays.train_count(spec, place)
     if spec["kind"] == "image_folder":
         return sum(map(len, image_folder.files(spec, "train", place).values()))
     return SOURCES[spec["dataset"]].counts[0]
@@ -53,6 +55,8 @@ def sizes(spec: Mapping[str, Any], place: str) -> Sizes | None:
         test = image_folder.files(spec, "test", place)
         channels = 1 if spec.get("grayscale") else 3
         return Sizes(train, sum(map(len, test.values())), (channels, side, side), len(test)) if side else None
+    if spec["kind"] in arrays.KINDS:
+        return None
     source = SOURCES[spec["dataset"]]
     if source.shape is None:
         return None

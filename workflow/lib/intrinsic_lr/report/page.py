@@ -33,7 +33,6 @@ from intrinsic_lr.report.captions import caption
 from intrinsic_lr.report.embed import data_url, file_download, table_download
 from intrinsic_lr.report.symbols import symbols
 from intrinsic_lr.study.analyses import caption as experiment_caption
-from intrinsic_lr.study.claims import CLAIMS
 from intrinsic_lr.study.study import Study
 
 VERDICTS = (REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE)
@@ -115,7 +114,7 @@ def render(sources: Sources) -> str:
         paper_downloads=[table_download(Path(made.paper), "Numbers")] if judged else [],
         claims=[_claim(sources, rows[name], findings[name], rejected, numbers) for name in study.claims],
         experiments=[_experiment(sources, name) for name in sources.products],
-        provenance=sources.provenance(study.experiments, study.datasets),
+        provenance=sources.provenance(study.experiments, study.datasets) | provenance.of_code(study.code),
         config=yaml_text(study.config),
         style=(sources.templates / "page.css").read_text(encoding="utf-8"),
         table_style=read_package_file("html/dt_bundle.css"),
@@ -127,7 +126,7 @@ def _checked_findings(study: Study) -> dict[str, pd.DataFrame]:
     """Return the findings of every claim; InputError unless scorecard and controls follow from them."""
     made = study.paths
     findings = {name: read_table(made.findings(name)) for name in study.claims}
-    statements = {name: CLAIMS[name].statement for name in study.claims}
+    statements = {name: study.catalogue[name].statement for name in study.claims}
     for path, table in ((made.scorecard, scorecard(findings, statements)), (made.controls, controls(findings))):
         if table_text(read_table(path)) != table_text(table):
             raise InputError(
@@ -169,7 +168,7 @@ def _claim(
     }
     return {
         "name": name,
-        "stated": CLAIMS[name],
+        "stated": study.catalogue[name],
         "row": row,
         "estimate": estimate_text(row),
         "criteria": (findings["role"] == CRITERION).sum(),
@@ -189,7 +188,8 @@ def _claim(
 
 def _caption(study: Study, name: str) -> str:
     analysis, experiment = study.figures[name]
-    return experiment_caption(study.experiments[experiment], analysis, name.removesuffix(f"_{experiment}"))
+    spec, figure = study.analyses[analysis], name.removesuffix(f"_{experiment}")
+    return experiment_caption(study.experiments[experiment], spec, figure)
 
 
 def _experiment(sources: Sources, name: str) -> dict[str, Any]:

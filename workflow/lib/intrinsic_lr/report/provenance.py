@@ -59,6 +59,11 @@ def _code(plans: Iterable[TrainingPlan]) -> dict[str, str]:
     return {"Code that the config names": files} if files else {}
 
 
+def of_code(lines: Sequence[str]) -> dict[str, str]:
+    """Return what a study says of the code of the user's own that it runs, none where there is none."""
+    return {"Code of the user's own": "; ".join(lines)} if lines else {}
+
+
 def of_data(infos: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Return what the descriptions of data sets say, by heading."""
     told = [

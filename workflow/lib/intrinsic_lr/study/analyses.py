@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from intrinsic_lr.core.errors import InputError
-from intrinsic_lr.study.claims import CLAIMS
 from intrinsic_lr.study.experiment import Experiment
 
 
@@ -24,16 +23,18 @@ class Analysis(NamedTuple):
     threads: bool = False  # whether it computes in several threads
     device: bool = False  # whether it computes on the device of the config
     first_only: bool = False  # whether its figures are of the experiment's first point alone
+    shown: str = ""  # what its figures show, where `SHOWN` does not say
+    own: tuple[str, ...] = ()  # file and SHA-256 of one that the config names
 
 
-def _one(name: str, *reads: str, **options: object) -> Analysis:
+def one(name: str, *reads: str, **options: object) -> Analysis:
     """Return an analysis with one table and one figure, both named as itself."""
     return Analysis(**{"reads": reads, "tables": (name,), "figures": (name,), "draws_from": name, **options})
 
 
 ANALYSES: Mapping[str, Analysis] = MappingProxyType(
     {
-        "curves": _one("curves", "history"),
+        "curves": one("curves", "history"),
         "swa": Analysis(
             ("checkpoints",), ("swa", "swa_summary"), ("swa",), "swa_summary", ("confidence", "interpolation"),
             data=True, threads=True, device=True, first_only=True,
@@ -42,15 +43,15 @@ ANALYSES: Mapping[str, Analysis] = MappingProxyType(
             ("checkpoints",), ("distance", "distance_across", "distance_summary"), ("distance",),
             "distance_summary", threads=True, first_only=True,
         ),
-        "epochs": _one(
+        "epochs": one(
             "epochs", "checkpoints", "predictions", settings=(), data=True, threads=True, first_only=True
         ),
-        "disagreement": _one(
+        "disagreement": one(
             "disagreement", "predictions", figures=("total_variation", "disagreement"), data=True,
             settings=("confidence", "permutations", "bootstrap", "seed"),
         ),
-        "grid": _one("grid", "history"),
-        "phase": _one("phase", "trace"),
+        "grid": one("grid", "history"),
+        "phase": one("phase", "trace"),
     }
 )  # fmt: skip
 
@@ -76,24 +77,25 @@ SHOWN: Mapping[str, str] = MappingProxyType(
 """What each figure shows, and what to see in it: the beginning of its caption."""
 
 
-def caption(experiment: Experiment, analysis: str, *figures: str) -> str:
+def caption(experiment: Experiment, spec: Analysis, *figures: str) -> str:
     """Return what stands below some figures of an analysis, or all: what they show, and of which points."""
-    spec = ANALYSES[analysis]
-    shown = [SHOWN[figure] for figure in figures or spec.figures if figure in SHOWN]
-    return " ".join([*shown, experiment.caption(spec.first_only)])
+    shown = [SHOWN.get(figure, spec.shown) for figure in figures or spec.figures]
+    return " ".join([*filter(None, shown), experiment.caption(spec.first_only)])
 
 
-def product_names(experiments: Collection[Experiment], kind: str) -> dict[str, tuple[str, str]]:
+def product_names(
+    experiments: Collection[Experiment], kind: str, analyses: Mapping[str, Analysis], claims: Collection[str]
+) -> dict[str, tuple[str, str]]:
     """Return analysis and experiment of every product, of the kind `tables` or `figures`, by its name.
 
-    InputError where two of them would have one name.
+    InputError where two of them, or one and a claim, would have one name.
     """
     named: dict[str, tuple[str, str]] = {}
-    for analysis, spec in ANALYSES.items():
+    for analysis, spec in analyses.items():
         for experiment in (each.name for each in experiments if analysis in each.analyses):
             for product in getattr(spec, kind):
                 name = f"{product}_{experiment}"
-                if name in named or name in CLAIMS:
+                if name in named or name in claims:
                     other = f"experiment {named[name][1]!r}" if name in named else f"claim {name!r}"
                     raise InputError(
                         f"config: experiments.{experiment}: {name!r} would be made twice, also for the {other}; "

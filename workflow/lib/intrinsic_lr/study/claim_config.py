@@ -1,8 +1,9 @@
 """Checks of the claims of a config against the catalogue of claims, which says what each test takes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.errors import InputError, prefixed
+from intrinsic_lr.core.user_code import checked_sum
 from intrinsic_lr.study.claims import CLAIMS, Claim
 from intrinsic_lr.study.config_types import unknown, validate
 from intrinsic_lr.study.schema import SETTING_TYPES, ClaimConfig, Config
@@ -11,9 +12,15 @@ from intrinsic_lr.study.schema import SETTING_TYPES, ClaimConfig, Config
 def check_claim(name: str, config: Config) -> None:
     """Refuse a claim that nobody states, or one that is not given exactly what its test takes."""
     place = f"config: claims.{name}"
+    given = config.claims[name]
+    if given.file:
+        if name in CLAIMS:
+            raise InputError(f"{place}.file: expected another name than {name!r}, which the project has")
+        _check_roles({}, given, config, place)
+        return
     if name not in CLAIMS:
         raise InputError(f"config: claims: {unknown('claim', name, CLAIMS)}")
-    claim, given = CLAIMS[name], config.claims[name]
+    claim = CLAIMS[name]
     for part in ("experiments", "thresholds", "settings"):
         needed, keys = getattr(claim, part), getattr(given, part)
         for key in keys:
@@ -23,16 +30,35 @@ def check_claim(name: str, config: Config) -> None:
             if key not in keys:
                 meaning = getattr(meaning, "meaning", meaning)
                 raise InputError(f"{place}.{part}: the key {key!r} is missing ({meaning})")
-    _check_roles(claim, given, config, place)
+    _check_roles(claim.tables, given, config, place)
     _check_thresholds(claim, given, place)
     _check_settings(claim, given, config, place)
 
 
-def _check_roles(claim: Claim, given: ClaimConfig, config: Config, place: str) -> None:
+def own_claim(name: str, given: ClaimConfig) -> Claim:
+    """Return what a config states of a claim of its own; raises as `checked_sum`."""
+    with prefixed(f"config: claims.{name}."):
+        own = given.file, checked_sum(given.file, "measure", "judge", "draw")
+    return Claim(
+        title=given.title or name.replace("_", " "),
+        board="addition",
+        question=given.question,
+        statement=given.statement,
+        source=given.source,
+        refuted_by=given.refuted_by,
+        experiments=dict.fromkeys(given.experiments, ""),
+        files=tuple(given.reads),
+        needs_invariance=given.needs_invariance,
+        reads_data=given.reads_data,
+        own=own,
+    )
+
+
+def _check_roles(tables: Mapping[str, Sequence[str]], given: ClaimConfig, config: Config, place: str) -> None:
     for role, name in given.experiments.items():
         if name not in config.experiments:
             raise InputError(f"{place}.experiments.{role}: {unknown('experiment', name, config.experiments)}")
-        for table in claim.tables.get(role, ()):
+        for table in tables.get(role, ()):
             # A table is called as its analysis, or begins with its name: distance, distance_across.
             analysis = table.split("_")[0]
             if analysis not in config.experiments[name].analyses:

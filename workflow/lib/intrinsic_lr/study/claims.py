@@ -71,6 +71,7 @@ class Claim:
     thresholds: Mapping[str, Setting] = field(default_factory=dict)  # the numbers that decide
     settings: Mapping[str, Setting] = field(default_factory=dict)
     paper: Mapping[str, PaperNumber] = field(default_factory=dict)  # by ids that `claims/shared/paper.py` measures
+    own: tuple[str, ...] = ()  # file and SHA-256 of the test of a claim that the config states
 
 
 def _read() -> dict[str, Claim]:

@@ -4,8 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from intrinsic_lr.core import paths
-from intrinsic_lr.study.analyses import ANALYSES
-from intrinsic_lr.study.claims import CLAIMS
 from intrinsic_lr.study.study import Study
 
 
@@ -72,7 +70,7 @@ class Results:
     @property
     def compared(self) -> list[str]:
         """The claims to judge for which a source gives numbers."""
-        return [claim for claim in self.study.claims if CLAIMS[claim].paper]
+        return [claim for claim in self.study.claims if self.study.catalogue[claim].paper]
 
     def products(self) -> dict[str, dict[str, list[str]]]:
         """Return the names of the `figures` and `tables` of each experiment with analyses."""
@@ -84,20 +82,21 @@ class Results:
 
     def of_analysis(self, analysis: str, experiment: str) -> list[str]:
         """Return what an analysis of an experiment reads."""
-        spec = ANALYSES[analysis]
+        spec = self.study.analyses[analysis]
         datasets = {point.dataset for point in self.study.experiments[experiment].points} if spec.data else ()
         return [*self._of_blocks(experiment, spec.reads), *_of_data(sorted(datasets))]
 
     def of_claim(self, claim: str) -> list[str]:
         """Return what the test of a claim reads, each file once."""
-        kinds, experiments = CLAIMS[claim].files, self.study.claim_experiments(claim)
+        kinds, experiments = self.study.catalogue[claim].files, self.study.claim_experiments(claim)
         files = [file for experiment in experiments for file in self._of_blocks(experiment, kinds)]
         files += [self.study.paths.table(name) for name in self.study.claim_tables(claim)]
         return list(dict.fromkeys([*files, *_of_data(self.study.claim_datasets(claim))]))
 
     def computes(self, claim: str) -> bool:
         """Tell whether the test of a claim computes with networks; the others read tables."""
-        return CLAIMS[claim].reads_data or "checkpoints" in CLAIMS[claim].files
+        stated = self.study.catalogue[claim]
+        return stated.reads_data or "checkpoints" in stated.files
 
     def _of_blocks(self, experiment: str, kinds: Iterable[str]) -> list[str]:
         """Return the records, and files of these kinds, of all blocks that an experiment's replicates lie in."""

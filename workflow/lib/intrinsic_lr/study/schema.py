@@ -21,10 +21,11 @@ from pydantic import (
     model_validator,
 )
 
-from intrinsic_lr.core.paths import FOLDERS
+from intrinsic_lr.core.paths import FOLDERS, KINDS
 from intrinsic_lr.data.dataset_sizes import TEST_FRACTION
 from intrinsic_lr.data.torchvision_sources import SOURCES
 from intrinsic_lr.study.analyses import ANALYSES
+from intrinsic_lr.study.claims import QUESTIONS
 from intrinsic_lr.study.config_files import check_plain, merge_configs
 from intrinsic_lr.study.config_types import (
     Allowed,
@@ -121,7 +122,29 @@ class ImageFolder(_Files):
     """the number of training images, which spares counting the files"""
 
 
-Dataset = by_kind(Digits, Torchvision, ImageFolder)
+class Npz(_Images):
+    """Your own images as arrays of a NumPy archive."""
+
+    kind: Literal["npz"]
+    file: File
+    """the archive, with `train_images`, `train_labels`, `test_images`, `test_labels`: images uint8 (N, H, W) or
+    (N, C, H, W), labels whole numbers from 0 on"""
+
+
+class Csv(_Images):
+    """Your own images as rows of CSV files."""
+
+    kind: Literal["csv"]
+    train: File
+    """the training images, with or without a line of headings: a row for each, its label, a whole number from 0
+    on, and its pixels from 0 to 255"""
+    test: File
+    """the test images likewise"""
+    shape: Annotated[list[Count], Field(min_length=3, max_length=3), Allowed("[channels, height, width]")]
+    """of an image, in the order of its pixels: `[1, 28, 28]`"""
+
+
+Dataset = by_kind(Digits, Torchvision, ImageFolder, Npz, Csv)
 
 _MLP, _CNN4, _PRERESNET, _VIT = (
     ModelSpec.from_config({"kind": kind}) for kind in ("mlp", "cnn4", "preresnet", "vit")
@@ -275,8 +298,8 @@ class ExperimentConfig(Part):
     grid: axis(Axes)
     """a mapping from axis to value or list, whose product is taken; or a list of such mappings, which are joined.
     Exactly two of `lr`, `weight_decay` and `intrinsic_lr` are given, and the third follows"""
-    analyses: list[Literal[tuple(ANALYSES)]] = Field([])
-    """the analyses; none where only claims read the experiment"""
+    analyses: list[Literal[tuple(ANALYSES)] | Name] = Field([])
+    """the analyses, those of your own among them; none where only claims read the experiment"""
     compare: Literal["all", "same_intrinsic_lr"] = "all"
     """pairs of points in the disagreement table"""
 
@@ -302,8 +325,21 @@ class Threshold(Part):
     """the reason for it, in words; rewording it judges nothing again"""
 
 
+class OwnAnalysis(Part):
+    """An analysis of your own: `measure` and `draw_<name>` in a Python file make a table and a figure."""
+
+    file: File
+    """a Python file, which is run: name only code that you trust. An edit makes table and figure again"""
+    reads: list[Literal[tuple(KINDS)]]
+    """what it reads of every training, besides its record"""
+    reads_data: Flag = False
+    """whether it reads the data sets too"""
+    shows: Line = ""
+    """what the figure shows, for its caption"""
+
+
 class ClaimConfig(Part):
-    """How a claim is tested."""
+    """How a claim is tested; with `file` a claim of your own, which the keys after it state."""
 
     experiments: dict[str, Annotated[str, Allowed("the name of an experiment")]] = Field({})
     """for each role of the claim's test an experiment"""
@@ -311,6 +347,37 @@ class ClaimConfig(Part):
     """the numbers that decide, by name"""
     settings: dict[str, Any] = Field({})
     """the other settings of the test; `dataset`, `model` and `models` are names of the config"""
+    file: File | None = None
+    """a Python file with `measure`, `judge` and `draw`, which is run: name only code that you trust"""
+    statement: Line | None = None
+    """what is claimed; needed with `file`"""
+    refuted_by: Line | None = None
+    """what would refute it; needed with `file`"""
+    source: Line = "this study"
+    """where the claim is from"""
+    title: Line | None = None
+    """the claim in a few words, by default its name"""
+    question: Literal[tuple(QUESTIONS)] = "functions"
+    """the question among which the report shows it"""
+    reads: list[Literal[tuple(KINDS)]] = Field([])
+    """what the test reads of every training, besides its record"""
+    reads_data: Flag = False
+    """whether it reads the data sets of its experiments"""
+    needs_invariance: Flag = False
+    """whether networks with weights that are not scale-invariant are refused"""
+
+    @model_validator(mode="after")
+    def _check(self) -> "ClaimConfig":
+        stated = self.model_fields_set - {"experiments", "thresholds", "settings", "file"}
+        if self.file is None and stated:
+            raise problem(f"expected a file beside it, got none; {_OF_OWN}", f".{min(stated)}")
+        for key in ("statement", "refuted_by"):
+            if self.file and getattr(self, key) is None:
+                raise problem(f"the key {key!r} is missing; {_OF_OWN}")
+        return self
+
+
+_OF_OWN = "a claim of your own has file, statement and refuted_by"
 
 
 SETTING_TYPES: Mapping[str, TypeAdapter] = {
@@ -441,6 +508,8 @@ class Config(Part):
     """optimisers of your own by name, besides those that there are"""
     augmentations: Named[OwnAugmentation] = Field({})
     """augmentations of your own by name"""
+    analyses: Named[OwnAnalysis] = Field({})
+    """analyses of your own by name; the settings of all stand in `analysis`"""
     schedules: Named[ScheduleConfig]
     """schedules by name. `constant` and names of the form `wd_x_y_lr_z_u` (weight decay divided by 10 at epochs x
     and y, learning rate at epochs z and u) need no definition"""
@@ -452,7 +521,7 @@ class Config(Part):
     claims: Annotated[dict[str, ClaimConfig], BeforeValidator(expect_mapping)]
     """how each claim is tested. Which claims there are, what each one states and what its test takes stands in
     `workflow/lib/intrinsic_lr/study/claims.yaml`; the config names the experiments and sets the numbers that
-    decide. A claim left out is not judged"""
+    decide. A claim left out is not judged, and one of your own is stated here"""
 
     @model_validator(mode="after")
     def _check(self) -> "Config":
@@ -462,6 +531,7 @@ class Config(Part):
         for kind, own, known in (
             ("optimisers", self.optimisers, OPTIONS.__contains__),
             ("augmentations", self.augmentations, is_augmentation),
+            ("analyses", self.analyses, ANALYSES.__contains__),
         ):
             for name in filter(known, own):
                 raise problem(f"expected another name than {name!r}, which the project has", kind)

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from intrinsic_lr.core import paths
-from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.errors import InputError, prefixed
 from intrinsic_lr.core.paths import StudyPaths
-from intrinsic_lr.data import image_folder
-from intrinsic_lr.study.analyses import product_names
-from intrinsic_lr.study.claim_config import check_claim, check_judge
+from intrinsic_lr.core.user_code import checked_sum
+from intrinsic_lr.data import arrays, image_folder
+from intrinsic_lr.study.analyses import ANALYSES, Analysis, one, product_names
+from intrinsic_lr.study.claim_config import check_claim, check_judge, own_claim
 from intrinsic_lr.study.claim_needs import Design, check_needs
-from intrinsic_lr.study.claims import CLAIMS
+from intrinsic_lr.study.claims import CLAIMS, Claim
 from intrinsic_lr.study.config_types import unknown
 from intrinsic_lr.study.experiment import Experiment
 from intrinsic_lr.study.plan import TrainingPlan
@@ -90,11 +91,32 @@ class Study:
             for field_, code in training.code.items():
                 axis = field_.removesuffix("_code")
                 named[f"{axis} {getattr(point, axis)}"] = code
+        files = {name: (code.file, code.sha256) for name, code in named.items() if code and code.file}
+        files |= {
+            f"analysis {name}": self.analyses[name].own for name in self.analyses if self.with_analysis(name)
+        }
+        files |= {f"claim {name}": self.catalogue[name].own for name in self.claims}
         return [
-            f"code that the config names is run: {code.file} (sha256 {code.sha256}), for the {name}"
-            for name, code in sorted(named.items())
-            if code and code.file
+            f"code that the config names is run: {own[0]} (sha256 {own[1]}), for the {name}"
+            for name, own in sorted(files.items())
+            if own
         ]
+
+    @cached_property
+    def analyses(self) -> Mapping[str, Analysis]:
+        """All analyses by name, those of the config's own among them."""
+        own = {}
+        for name, given in self.settings.analyses.items():
+            with prefixed(f"config: analyses.{name}."):
+                file = given.file, checked_sum(given.file, "measure", f"draw_{name}")
+            own[name] = one(name, *given.reads, data=given.reads_data, shown=given.shows, own=file)
+        return {**ANALYSES, **own}
+
+    @cached_property
+    def catalogue(self) -> Mapping[str, Claim]:
+        """All claims by name, those of the config's own among them."""
+        own = {name: own_claim(name, given) for name, given in self.settings.claims.items() if given.file}
+        return {**CLAIMS, **own}
 
     @property
     def paths(self) -> StudyPaths:
@@ -109,19 +131,21 @@ class Study:
     @cached_property
     def tables(self) -> dict[str, tuple[str, str]]:
         """Analysis and experiment of every table of an analysis, by its name."""
-        return product_names(self.experiments.values(), "tables")
+        return product_names(self.experiments.values(), "tables", self.analyses, self.catalogue)
 
     @cached_property
     def figures(self) -> dict[str, tuple[str, str]]:
         """Analysis and experiment of every figure of an analysis, by its name."""
-        return product_names(self.experiments.values(), "figures")
+        return product_names(self.experiments.values(), "figures", self.analyses, self.catalogue)
 
     @cached_property
     def claims(self) -> list[str]:
         """Names of the claims to judge, in the catalogue's order: those of `judge` whose experiments are run."""
         judge = self.settings.claims if self.settings.judge == "all" else self.settings.judge
         return [
-            name for name in CLAIMS if name in judge and self.experiments.keys() >= {*self.claim_experiments(name)}
+            name
+            for name in self.catalogue
+            if name in judge and self.experiments.keys() >= {*self.claim_experiments(name)}
         ]
 
     def claim_experiments(self, claim: str) -> list[str]:
@@ -135,11 +159,13 @@ class Study:
     def claim_tables(self, claim: str) -> list[str]:
         """Names of the tables of analyses that a claim's test reads."""
         roles = self.settings.claims[claim].experiments
-        return [f"{table}_{roles[role]}" for role, tables in CLAIMS[claim].tables.items() for table in tables]
+        return [
+            f"{table}_{roles[role]}" for role, tables in self.catalogue[claim].tables.items() for table in tables
+        ]
 
     def claim_datasets(self, claim: str) -> list[str]:
         """Names of the data sets that a claim's test reads."""
-        if not CLAIMS[claim].reads_data:
+        if not self.catalogue[claim].reads_data:
             return []
         named = self.settings.claims[claim].settings.get("dataset")
         of_points = {
@@ -149,7 +175,7 @@ class Study:
 
     def describe_claim(self, claim: str) -> str:
         """Canonical JSON of a claim's question: all that its test takes from the config but the data."""
-        configured, stated = self.settings.claims[claim], CLAIMS[claim]
+        configured, stated = self.settings.claims[claim], self.catalogue[claim]
         settings = dict(configured.settings)
         for key in ("model", "models"):
             if key in settings:
@@ -197,11 +223,13 @@ class Study:
         return json.dumps(spec, sort_keys=True)
 
     def data_source(self, name: str) -> str:
-        """Return `dataset_spec` with a checksum of the images where it is a folder of them, which may change."""
+        """Return `dataset_spec` with a checksum of the images where those are files, which may change."""
         spec = json.loads(self.dataset_spec(name))
         if spec["kind"] == "image_folder":
             cache = Path(paths.IMAGES.format(dataset=name))
             spec["images"] = image_folder.content_sum(spec, f"config: datasets.{name}", cache)
+        if spec["kind"] in arrays.KINDS:
+            spec["images"] = arrays.content_sum(spec, f"config: datasets.{name}")
         return json.dumps(spec, sort_keys=True)
 
     def dataset_note(self, name: str) -> str:

@@ -9,6 +9,7 @@ from intrinsic_lr.core.errors import InputError, prefixed
 from intrinsic_lr.core.paths import MAX_BLOCKS
 from intrinsic_lr.core.user_code import UserCode
 from intrinsic_lr.data import dataset_sizes
+from intrinsic_lr.study.analyses import ANALYSES
 from intrinsic_lr.study.config_types import show, unknown
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 from intrinsic_lr.study.model_spec import ModelSpec
@@ -144,7 +145,11 @@ class Planner:
         return PlannedPoint(**vars(point), length=length, steps=checkpoints)
 
     def _check_known(self, given: Point | ExperimentConfig) -> None:
-        """Refuse data sets and models that the config does not have."""
+        """Refuse data sets, models and analyses that the config does not have."""
+        analyses = [*ANALYSES, *self._config.analyses]
+        for name in getattr(given, "analyses", ()):
+            if name not in analyses:
+                raise InputError(f"analyses: {unknown('analysis', name, analyses)}")
         for kind in ("dataset", "model"):
             name, known = getattr(given, kind), getattr(self._config, f"{kind}s")
             if name not in known:
