@@ -11,27 +11,31 @@ TRAININGS ?= 200
 PROFILE ?=
 VERBOSE ?=
 TORCH ?=
+SEED ?=
+SEEDS ?= 5
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 # The environment takes about 6 GB with the CUDA libraries that PyTorch brings, the default results 0.9 GB.
 NEEDED_MB := $(if $(filter cpu,$(TORCH)),4000,8000)
 
 # The values are text: neither make nor the shell, which reads them from its environment, runs what is in them.
-SETTINGS := PYTHON CORES CONFIG KILLS TRAININGS PROFILE VERBOSE TORCH
+SETTINGS := PYTHON CORES CONFIG KILLS TRAININGS PROFILE VERBOSE TORCH SEED SEEDS
 $(foreach name,$(SETTINGS),$(eval override $(name) := $$(value $(name))))
 export $(SETTINGS)
 export PATH := $(BIN):$(PATH)
 
-SNAKEMAKE := intrinsic-lr snakemake $(if $(PROFILE),--profile "$$PROFILE",--cores "$$CORES")
+# With another seed everything is trained anew, in a folder of its own.
+SEEDED := $(if $(SEED),--config "seed=$$SEED" --directory "results/seeds/$$SEED")
+SNAKEMAKE := intrinsic-lr snakemake $(SEEDED) $(if $(PROFILE),--profile "$$PROFILE",--cores "$$CORES")
 # $(call files,--option) makes the option and the files of CONFIG the shell's arguments, none where CONFIG is empty.
 # CONFIG is one file, whose name may have spaces, or several without.
 files = set -f; if test -f "$$CONFIG"; then set -- $(1) "$$CONFIG"; elif test -n "$$CONFIG"; then set -- $(1) $$CONFIG; fi
 
-.PHONY: help results smoke report audit status estimate test test-long test-all test-faults test-fuzz test-slurm test-s3 bench docs lint check clean
+.PHONY: help results smoke report audit status estimate stability scorecard test test-long test-all test-faults test-fuzz test-slurm test-s3 bench docs lint check clean
 
 help: ## list what can be asked for
 	@grep -hE '^[a-z0-9-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 14
-	@echo "variables:  CORES=$$CORES (cores to use), CONFIG=FILE... (override config/config.yaml, in this order), PROFILE=profiles/slurm (run on a cluster), VERBOSE=1 (all that Snakemake prints), TORCH=cpu or no-triton (a smaller environment, see envs/README.md), PYTHON=$$PYTHON"
+	@echo "variables:  CORES=$$CORES (cores to use), CONFIG=FILE... (override config/config.yaml, in this order), SEED=1 (make results with this study seed in results/seeds/1), SEEDS=$$SEEDS (how many for make stability), PROFILE=profiles/slurm (run on a cluster), VERBOSE=1 (all that Snakemake prints), TORCH=cpu or no-triton (a smaller environment, see envs/README.md), PYTHON=$$PYTHON"
 
 results: $(VENV)/runtime.stamp ## train everything and draw the figures of the study into results/
 	@$(call files,--configfile); echo "== running the workflow: $(SNAKEMAKE) $$*"; $(SNAKEMAKE) "$$@"
@@ -53,6 +57,13 @@ status: $(VENV)/runtime.stamp ## say how far a study is (CONFIG=...): done, runn
 
 estimate: $(VENV)/runtime.stamp ## say what a study will take (CONFIG=...): member-steps, hours on this machine, disk
 	@$(call files,--config); intrinsic-lr estimate --cores "$$CORES" "$$@"
+
+stability: $(VENV)/runtime.stamp ## run the study (CONFIG=...) with the seeds 0 to SEEDS - 1, and compare the verdicts
+	@for ((seed = 0; seed < SEEDS; seed++)); do echo "== seed $$seed"; $(MAKE) --no-print-directory scorecard SEED="$$seed"; done
+	@$(call files,--config); intrinsic-lr stability "$$@" --folders $$(seq -f results/seeds/%.0f 0 $$((SEEDS - 1)))
+
+scorecard: $(VENV)/runtime.stamp
+	@$(call files,--configfile); $(SNAKEMAKE) scorecard "$$@"
 
 test: $(VENV)/dev.stamp ## run the tests, but for the long ones
 	@echo "== running the tests"
@@ -124,6 +135,8 @@ install:
 check:
 	@[[ "$$PWD" != *:* ]] || { echo "error: expected a folder without a colon, which separates the folders in PATH, got $$PWD" >&2; exit 1; }
 	@[[ "$$CORES" =~ ^([1-9][0-9]*|all)$$ ]] || { echo "error: CORES must be all or a whole number from 1 on, got $$CORES" >&2; exit 1; }
+	@[[ "$$SEED" =~ ^[0-9]*$$ ]] || { echo "error: SEED must be a whole number from 0 on, got $$SEED" >&2; exit 1; }
+	@[[ "$$SEEDS" =~ ^[1-9][0-9]{0,2}$$ ]] || { echo "error: SEEDS must be a whole number from 1 to 999, got $$SEEDS" >&2; exit 1; }
 	@[[ "$$TORCH" =~ ^(|cpu|no-triton)$$ ]] || { echo "error: TORCH must be cpu or no-triton, or be left out, got $$TORCH" >&2; exit 1; }
 	@test -z "$$TORCH" || test ! -s $(VENV)/runtime.stamp || grep -qx -- "$$TORCH" $(VENV)/runtime.stamp || { echo "error: TORCH=$$TORCH is for a new environment, and $(VENV) was installed without it; run make clean first" >&2; exit 1; }
 	@$(call files); for file in "$$@"; do test -f "$$file" || { echo "error: CONFIG must name YAML files like config/smoke.yaml, got $$file" >&2; exit 1; }; done

@@ -15,6 +15,7 @@ COMMANDS = {
     "estimate": ("commands.estimate", "say what a study will take: steps, hours, disk"),
     "status": ("commands.status", "say how far a study is"),
     "audit": ("commands.audit", "compare the results with the config: stale, missing, damaged, foreign"),
+    "stability": ("commands.stability", "compare the verdicts of a study that was run in several folders"),
 }
 """Module of each sub-command and what it does; a module is imported when it is asked for."""
 

@@ -18,7 +18,9 @@ STATISTICS = f"{BLOCK}/statistics"
 EXTRACT = f"{BLOCK}/extract.json"
 EVENTS = "results/tensorboard/{point}/block_{block}/events.out.tfevents"
 LOG = "results/logs/{rule}/{job}.log"
-FOLDERS = ("runs", "data", "tensorboard", "tables", "figures", "claims", "logs", "benchmarks")
+SEEDS = "results/seeds"
+"""Where the study is run with other seeds, each in a folder of its own with its own trainings."""
+FOLDERS = ("runs", "data", "tensorboard", "tables", "figures", "claims", "logs", "benchmarks", "seeds")
 """Folders of `results`, which no study is called by."""
 
 KINDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
