@@ -1,5 +1,5 @@
 import weakref
-from itertools import combinations, product
+from itertools import combinations, permutations, product
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel, update_bn
 from intrinsic_lr.analyses import averaging
 from intrinsic_lr.analyses.averaging import Checkpoints, interpolate, normalize_groups
 from intrinsic_lr.models.ensemble import build
+from intrinsic_lr.models.matching import hidden_units, permute
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.training.evaluation import EvaluationData, evaluate
 
@@ -181,7 +182,36 @@ def test_across_equals_naive_loops(data):
         }
         for (name, scale), step, (i, j) in product(NORMALISATIONS.items(), (0, 20), pairs)
     ]
-    assert_rows(table, expected)
+    assert_rows(table[table["normalisation"] != averaging.MATCHED], expected)
+    matched = []
+    for step, (i, j) in product((0, 20), pairs):
+        mine, other = unit_layers(member(a[step], i)), unit_layers(member(b[step], j))
+        row = {"replicate": i, "partner": j, "normalisation": averaging.MATCHED, "step": step, **same}
+        matched.append({**row, **plain_pair(mine, plainly_matched(mine, other), data, 3)})
+    assert_rows(table[table["normalisation"] == averaging.MATCHED], matched)
+
+
+def plainly_matched(a, b):
+    """Try every order of the first hidden layer of one member of the MLP; the second belongs to the fixed head."""
+    orders = [list(order) for order in permutations(range(len(b["linear1.weight"])))]
+    tried = [
+        {**b, "linear1.weight": b["linear1.weight"][o], "linear2.weight": b["linear2.weight"][:, o]}
+        for o in orders
+    ]
+    return max(tried, key=lambda other: sum((a[name] * other[name]).sum() for name in a))
+
+
+def test_networks_with_a_permuted_copy_of_themselves_average_to_themselves(data):
+    model = ensemble_model("preresnet:width=4,blocks=1")
+    weights = trajectory(model, [0], replicates=3)[0]
+    units = hidden_units(model.network)
+    count = {name: of.count for name, of in units.items()}
+    backwards = {name: torch.arange(n).flip(0).expand(3, -1) for name, n in count.items()}
+    sides = [kept(model, {0: each}, data) for each in (weights, permute(weights, units, backwards))]
+    table = averaging.across_table(*sides, [(0, 0), (1, 1), (2, 2)], 1, "across_initialisations")
+    gains = table.set_index("normalisation")["test_loss_gain"]
+    assert gains["matched"].abs().max() < 1e-11
+    assert (gains["raw"].abs() > 1e-3).all()
 
 
 def test_checkpoints_are_read_when_needed_and_not_kept(data):

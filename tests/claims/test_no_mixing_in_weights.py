@@ -9,9 +9,13 @@ from checks import Example, Point, spec_of, verdicts
 from simulated_labels import CLASSES, dirichlet, draw, point
 
 from intrinsic_lr.claims import no_mixing_in_weights as claim
+from intrinsic_lr.claims.shared.starts import compared_starts
 from intrinsic_lr.core.seeding import stream_seed
+from intrinsic_lr.models.ensemble import build
+from intrinsic_lr.models.matching import hidden_units, permute
+from intrinsic_lr.study.model_spec import ModelSpec
 
-RUNS, SIZE = 20, 400
+RUNS = 20
 POINTS = [
     point(f"{rate} from {seed}", rate, [round(t / rate) for t in (1, 4, 8)], init_seed=seed)
     for rate in (0.1, 0.01)
@@ -20,44 +24,67 @@ POINTS = [
 SPEC = spec_of("no_mixing_in_weights", {"pairs": POINTS}, RUNS)
 
 
-def table(kept=0.6, memory=0.0, bad=(), spec=SPEC):
+MODEL = build(ModelSpec.from_string("mlp:width=20,depth=2"), (1, 1, 20), CLASSES)
+UNITS = hidden_units(MODEL.network)
+
+
+def table(kept=0.6, memory=0.0, relabelled=0.0, bad=(), spec=SPEC):
     """Return the table of runs with a cosine along a trajectory, whose labels remember their initialisation.
 
     Args:
-        kept: cosine between two checkpoints of one trajectory; trajectories are independent.
+        kept: cosine between two checkpoints of one trajectory.
         memory: share of the label distribution that belongs to the initialisation.
+        relabelled: cosine between any two trajectories once their hidden units are in one order; the runs of each
+            initialisation have an order of their own.
         bad: replicates whose weights are not finite.
     """
 
     def ensemble(role, of):
         def noise(*names):
-            return np.random.default_rng(stream_seed(of["name"], *names)).standard_normal((RUNS, SIZE))
+            generator = np.random.default_rng(stream_seed(*names))
+            drawn = {name: generator.standard_normal((RUNS, *shape)) for name, shape in MODEL.shapes.items()}
+            return {name: torch.from_numpy(values) for name, values in drawn.items()}
 
         def weights(step):
-            values = torch.from_numpy(kept**0.5 * noise("base") + (1 - kept) ** 0.5 * noise(step))
-            values[list(bad)] = torch.nan
-            return {"w": values}
+            common, base, own = noise("common"), noise(of["name"], "base"), noise(of["name"], step)
+            values = {
+                name: relabelled**0.5 * common[name][:1]
+                + (kept - relabelled) ** 0.5 * base[name]
+                + (1 - kept) ** 0.5 * own[name]
+                for name in MODEL.shapes
+            }
+            generator = np.random.default_rng(of["init_seed"])
+            order = torch.from_numpy(generator.permutation(20)).expand(RUNS, -1)
+            values = permute(values, UNITS, dict.fromkeys(UNITS, order))
+            for value in values.values():
+                value[list(bad)] = torch.nan
+            return values
 
         def labels(step):
             p = (1 - memory) * dirichlet(1) + memory * dirichlet(2, of["init_seed"])
             return draw(p, RUNS, np.random.default_rng(stream_seed(of["name"], "labels", step)))
 
-        return SimpleNamespace(weights=weights, labels=labels, classes=CLASSES, scale_groups={"w": ("w",)})
+        return SimpleNamespace(
+            weights=weights, labels=labels, classes=CLASSES, scale_groups=MODEL.scale_groups, model=lambda: MODEL
+        )
 
     truth = dirichlet(0).argmax(axis=1)
     return claim.measure(SimpleNamespace(spec=spec, ensemble=ensemble, test_labels=lambda name: truth))
 
 
-EXAMPLE = Example(claim, SPEC, table, ["cosine", "l2"], criteria=6, controls=6)
+EXAMPLE = Example(claim, SPEC, table, ["cosine", "l2"], criteria=12, controls=6)
 
 
 def test_weights_that_stay_apart_have_the_true_cosines_and_distances():
     findings = EXAMPLE.judged()
     criteria, controls = (findings[findings["role"] == role] for role in ("criterion", "control"))
+    matched = criteria["statement"].str.contains("units matched")
     cosines = criteria["statistic"].str.startswith("cosine")
-    assert criteria.loc[cosines, "estimate"].to_numpy() == pytest.approx(0.6, abs=0.05)
-    assert criteria.loc[~cosines, "estimate"].to_numpy() == pytest.approx(0.4**-0.5, abs=0.05)
-    assert list(cosines) == [True, True, False] * 2  # rates; layers, then the distance
+    assert criteria.loc[cosines & ~matched, "estimate"].to_numpy() == pytest.approx(0.6, abs=0.05)
+    assert criteria.loc[~cosines & ~matched, "estimate"].to_numpy() == pytest.approx(0.4**-0.5, abs=0.05)
+    assert list(cosines) == [True, True, False] * 4  # rates; units; layers, then the distance
+    # Matching finds something in noise too.
+    assert criteria.loc[cosines & matched, "estimate"].between(0.1, 0.5).all()
     # The walk is simulated: its cosines scatter, round what its directions still share at the lag.
     walks = controls[controls["statistic"].str.startswith("cosine")]
     assert (walks["ci_low"] < walks["ci_high"]).all()
@@ -70,6 +97,30 @@ def test_weights_that_stay_apart_have_the_true_cosines_and_distances():
 
 def test_weights_that_mix_are_not_reproduced():
     assert EXAMPLE.overall(kept=0.0) == "not reproduced"
+
+
+def test_units_in_another_order_are_apart_and_together_once_matched():
+    findings = EXAMPLE.judged(relabelled=0.58)
+    criteria = findings[findings["role"] == "criterion"]
+    matched = criteria["statement"].str.contains("units matched")
+    assert set(criteria.loc[~matched, "verdict"]) == {"reproduced"}
+    assert set(criteria.loc[matched, "verdict"]) == {"not reproduced"}
+    cosines = criteria["statistic"].str.startswith("cosine")
+    assert criteria.loc[cosines & matched, "estimate"].to_numpy() == pytest.approx(0.02, abs=0.02)
+
+
+def test_many_initialisations_of_one_point_are_taken_two_by_two():
+    """Runs of one initialisation are no independent samples; those of other initialisations are."""
+    own = {"init_sharing": "independent"}
+    (compared,) = compared_starts([point("p", 0.1, [1], runs_per_init=2, **own)], 9)
+    assert compared.across == [(0, 2), (1, 3), (4, 6), (5, 7)]
+    assert compared.orders == [(0, 1), (1, 0), (4, 5), (5, 4)]
+    assert compared.samples == {0: 0, 1: 0, 4: 1, 5: 1}
+    (alone,) = compared_starts([point("p", 0.1, [1], **own)], 4)
+    assert (alone.across, alone.orders, set(alone.samples.values())) == ([(0, 1), (2, 3)], [], {0, 1})
+    (shared,) = compared_starts(POINTS[:2], 3)
+    assert (shared.across, shared.orders) == ([(0, 3), (1, 4), (2, 5)], [(0, 1), (1, 2), (2, 0)])
+    assert shared.samples == {0: 0, 1: 1, 2: 2}
 
 
 def test_where_function_space_has_not_mixed_nothing_is_said():
@@ -108,7 +159,7 @@ def test_distances_have_to_say_the_same_as_cosines():
     frame.loc[(frame["part"] == claim.WEIGHTS) & (frame["relation"] == "within"), "l2"] *= 3
     findings = EXAMPLE.judged(frame)
     wrong = findings.loc[findings["verdict"] == "not reproduced", "statistic"]
-    assert list(wrong.str.startswith("distance")) == [True, True]
+    assert list(wrong.str.startswith("distance")) == [True] * 4  # two rates, units as they are and matched
 
 
 def test_every_rate_counts_once_and_may_have_a_pair_of_its_own():

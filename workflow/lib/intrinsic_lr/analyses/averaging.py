@@ -2,7 +2,9 @@
 
 Averages are evaluated as Izmailov et al. 2018 ask for: with batch-norm statistics recomputed on the training set.
 Scale-invariant weights of different networks have free norms, layer by layer, so each average is taken twice: of
-the weights as they are (`raw`), and after every scale group was brought to unit norm (`per_layer`).
+the weights as they are (`raw`), and after every scale group was brought to unit norm (`per_layer`). Across
+trajectories it is taken a third time, after the hidden units of one network were also matched with those of the
+other (`matched`), in networks whose units can be matched (`models.matching`).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,10 +17,13 @@ from torch import Tensor
 
 from intrinsic_lr.models.devices import in_float64
 from intrinsic_lr.models.ensemble import EnsembleModel
+from intrinsic_lr.models.matching import hidden_units, match, permute
+from intrinsic_lr.study.model_spec import MATCHED_KINDS
 from intrinsic_lr.training.evaluation import EvaluationData, evaluate
 
 Weights = Mapping[str, Tensor]
 NORMALISATIONS = ("raw", "per_layer")
+MATCHED = "matched"
 Scores = dict[str, np.ndarray]
 """The entries of an `Evaluation`: mean loss (nats) and accuracy of each member, arrays (R,)."""
 
@@ -38,6 +43,22 @@ def normalize_groups(weights: Weights, scale_groups: Mapping[str, Sequence[str]]
             norm = squares.sqrt().view(-1, *[1] * (weights[name].dim() - 1))
             result[name] = (in_float64(weights[name]) / norm).to(weights[name])
     return result
+
+
+def matched(model: EnsembleModel, a: Weights, b: Weights) -> dict[str, Tensor]:
+    """Return the networks b, weights (R, ...), with their hidden units in the order that comes closest to a's.
+
+    Member by member; every scale group is at unit norm while units are matched, so that free norms play no part.
+    InputError for a network whose units cannot be matched.
+    """
+    units = hidden_units(model.network)
+    orders = match(*(normalize_groups(side, model.scale_groups) for side in (a, b)), units)
+    return permute(b, units, orders)
+
+
+def normalisations_across(model: EnsembleModel) -> tuple[str, ...]:
+    """Return in which ways two trajectories of a network are brought together before they are averaged."""
+    return (*NORMALISATIONS, MATCHED) if model.spec.kind in MATCHED_KINDS else NORMALISATIONS
 
 
 def interpolate(a: Weights, b: Weights, alpha: float) -> dict[str, Tensor]:
@@ -139,7 +160,8 @@ def across_table(
     """Evaluate averages of replicates i of one trajectory with replicates j of another, checkpoint by checkpoint.
 
     The n-th checkpoints of `a` and `b`, of the same network, belong together; `pairs` are (i, j), at least one.
-    The rows are those of `swa_table`, with delta 0, the partner's replicate j, and this `relation`.
+    The rows are those of `swa_table`, with delta 0, the partner's replicate j, this `relation`, and the
+    normalisations of `normalisations_across`.
     """
     first, second = np.array(pairs).T
     labels = {
@@ -151,13 +173,17 @@ def across_table(
         "averaged": 2,
     }
     parts = []
-    for normalisation in NORMALISATIONS:
+    for normalisation in normalisations_across(a.model):
+        # Another order of units is the same function.
+        norms = "per_layer" if normalisation == MATCHED else normalisation
         for steps in zip(a.steps, b.steps, strict=True):
             ends, scores = [], []
             for side, step, members in zip((a, b), steps, (first, second), strict=True):
-                weights, scored = side.weights(normalisation, step), side.scores[normalisation][step]
+                weights, scored = side.weights(norms, step), side.scores[norms][step]
                 ends.append({name: value[members] for name, value in weights.items()})
                 scores.append({name: value[members] for name, value in scored.items()})
+            if normalisation == MATCHED:
+                ends[1] = matched(a.model, *ends)
             inner = a.segment(*ends, interpolation)
             parts.append(_rows({**labels, "normalisation": normalisation, "step": steps[0]}, inner, *scores))
     return pd.concat(parts, ignore_index=True)

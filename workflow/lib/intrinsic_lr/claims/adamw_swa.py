@@ -14,7 +14,7 @@ measure = swa_within.measure
 def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     """Judge the gain within over the lower end, and that across over the mean of both, with controls."""
     yield from swa_within.judge(table, spec)
-    yield from swa_across.judge(table, spec)
+    yield from swa_across.judge_run_times(table, spec, swa_across.PLAIN)
 
 
 @styled

@@ -1,12 +1,23 @@
 """Where two initialisations predict alike, their weights against those of one trajectory."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from intrinsic_lr.claims.shared.sameness import first_of_each_rate
+from intrinsic_lr.claims.shared.sameness import Judge
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec, exponential
+from intrinsic_lr.claims.shared.starts import (
+    ACROSS,
+    ORDERS,
+    RANDOM,
+    WITHIN,
+    compared_starts,
+    of_samples,
+    pairs_of_weights,
+)
 from intrinsic_lr.claims.shared.verdicts import Findings, Range
 from intrinsic_lr.figures.style import error_bar, labelled, legend_below, panels, styled
 from intrinsic_lr.stats.intervals import holm, mean_interval
@@ -16,86 +27,111 @@ from intrinsic_lr.study.experiment import PlannedPoint
 
 PAIRS = "pairs"
 LAYERS = {"all": "raw weights", "all_layer_normalised": "every layer at unit norm"}
-WITHIN, REPLICATES, ACROSS = "within", "across_replicates", "across_initialisations"
+UNITS = {"as_is": "hidden units as they are", "matched": "hidden units matched"}
 RELATIONS = {
     WITHIN: {"color": "#0072B2", "marker": "o", "label": "one trajectory"},
-    REPLICATES: {"color": "#E69F00", "marker": "s", "label": "two trajectories of one initialisation"},
+    ORDERS: {"color": "#E69F00", "marker": "s", "label": "two trajectories of one initialisation"},
     ACROSS: {"color": "#D55E00", "marker": "^", "label": "two initialisations"},
+    RANDOM: {"color": "#999999", "marker": "v", "label": "two untrained networks"},
 }
 WEIGHTS, WALK, FUNCTIONS = "weights", "walk", "function_space"
 """Kinds of rows: weights of the runs, weights of simulated walks of noise alone, comparisons of predictions."""
 MAX_DIMENSION = 10_000
 """Of the simulated walk: cosines of independent directions are then within a few hundredths of 0."""
 COLUMNS = [
-    "part", "intrinsic_lr", "delta", "intrinsic_time", "relation", "layer", "replicate", "replicate_b", "l2",
+    "part", "intrinsic_lr", "delta", "intrinsic_time", "relation", "units", "layer", "sample", "replicate", "l2",
     "cosine", "replicates_a", "total_variation", "total_variation_low", "total_variation_high",
     "null_mean", "null_q95", "p_value", "excess_share", "excess_share_low", "excess_share_high",
 ]  # fmt: skip
 _FUNCTION = "#CC79A7"
 _WALK = {"color": "black", "ls": ":", "lw": 1.4, "label": "walk of noise alone, at the lag within"}
-_LEAST = {"color": "0.4", "ls": "--", "lw": 1.1, "label": "threshold for one trajectory"}
+_LEAST = {"color": "0.4", "ls": "--", "lw": 1.1, "label": "thresholds for one trajectory"}
 
 
 def measure(data: ClaimData) -> pd.DataFrame:
     """Return cosines within and across trajectories, and the comparison of the predictions at the last checkpoint.
 
-    A row per rate, relation, layer and replicate k of the first initialisation: with its own weights `lag`
-    earlier; with those of replicate k + 1; with those of replicate k of the other initialisation. The same of a
-    simulated walk of noise alone on the sphere (`lags.sphere_walk`), with the runs' rate, times, number of
-    replicates and dimension (up to `MAX_DIMENSION`), from two initial directions, each shared by all its
-    replicates. Where more than two initialisations share a rate, the first pair stands for it.
+    A row per rate, relation, layer and network: with its own weights `lag` earlier, with those of a run of its
+    initialisation, with those of a run of another initialisation, and of two untrained networks; with hidden units
+    as they are, and matched. The same of a simulated walk of noise alone on the sphere (`lags.sphere_walk`), with
+    the runs' rate, times, number and dimension (up to `MAX_DIMENSION`), from two initial directions, each shared
+    by all walks. Of the settings that share a rate the first counts, and for predictions its first two points.
     """
-    spec, count = data.spec, data.spec.replicates(PAIRS)
+    spec = data.spec
     parts = []
-    for a, b in first_of_each_rate(spec, PAIRS):
-        first, second = data.ensemble(PAIRS, a), data.ensemble(PAIRS, b)
-        last, rate = a.steps[-1], a.intrinsic_lr
-        wanted = last - spec.settings["lag"] / rate
-        earlier = min(a.steps[:-1], key=lambda step, wanted=wanted: abs(step - wanted))
-        start, end, other = first.weights(earlier), first.weights(last), second.weights(b.steps[-1])
-        dimension = sum(end[name][0].numel() for names in first.scale_groups.values() for name in names)
-        walks = _walks(a, earlier, min(dimension, MAX_DIMENSION), count, spec.generator(WALK, a.name))
-        labels = first.labels(last), second.labels(b.steps[-1])
-        row = spec.compare_labels((a, b), labels, data.test_labels(a.dataset), first.classes, a.name)
+    for compared in compared_starts(spec.points(PAIRS), spec.replicates(PAIRS)):
+        point = compared.first
+        last, rate, earlier = point.steps[-1], point.intrinsic_lr, compared.earlier(spec.settings["lag"])
         same = {"intrinsic_lr": rate, "delta": last - earlier, "intrinsic_time": last * rate}
-        parts += [
-            _cosines(start, end, other, first.scale_groups, count).assign(part=WEIGHTS, **same),
-            _cosines(*walks, {"w": ("w",)}, count).assign(part=WALK, **same),
-            pd.DataFrame([row]).assign(part=FUNCTIONS, **same),
-        ]
+        ensemble, dimension = data.ensemble(PAIRS, point), 0
+        for relation, networks, a, b in pairs_of_weights(data, PAIRS, compared, spec.settings["lag"]):
+            dimension = sum(a[name][0].numel() for names in ensemble.scale_groups.values() for name in names)
+            for units, table in _cosines(a, b, ensemble).items():
+                named = {"part": WEIGHTS, "relation": relation, "units": units, **same}
+                of_pair = pd.Series(networks)[table["replicate_a"]].to_numpy()
+                samples = [compared.samples[network] for network in of_pair]
+                replicates = of_pair % spec.replicates(PAIRS)
+                parts.append(table.assign(**named, sample=samples, replicate=replicates))
+        count, generator = len(compared.across), spec.generator(WALK, point.name)
+        walks = _walks(point, earlier, min(dimension, MAX_DIMENSION), count, generator)
+        parts.append(walks.assign(part=WALK, units="as_is", **same))
+        parts.append(pd.DataFrame([_predictions(data, compared.points)]).assign(part=FUNCTIONS, **same))
     found = pd.concat(parts, ignore_index=True)
     return found[[column for column in COLUMNS if column in found]]
 
 
-def _cosines(start, end, other, scale_groups, count: int) -> pd.DataFrame:
-    """Compare weights at the end: with their own earlier, another trajectory's, another initialisation's."""
+def _cosines(a, b, ensemble) -> dict[str, pd.DataFrame]:
+    """Compare networks a and b one by one, as they are and, where that can be, with the units of b matched."""
+    from intrinsic_lr.analyses.averaging import MATCHED, matched, normalisations_across
     from intrinsic_lr.stats.distance import across
 
-    same, shifted = [(k, k) for k in range(count)], [(k, (k + 1) % count) for k in range(count)]
-    tables = []
-    for relation, partner, members in ((WITHIN, start, same), (REPLICATES, end, shifted), (ACROSS, other, same)):
-        table = across(end, partner, scale_groups, members)
-        table = table[table["layer"].isin(LAYERS)].rename(columns={"replicate_a": "replicate"})
-        tables.append(table.assign(relation=relation))
-    return pd.concat(tables, ignore_index=True)
+    model, groups = ensemble.model(), ensemble.scale_groups
+    partners = {"as_is": b}
+    if MATCHED in normalisations_across(model):
+        partners["matched"] = matched(model, a, b)
+    members = [(k, k) for k in range(len(next(iter(a.values()))))]
+    tables = {units: across(a, other, groups, members) for units, other in partners.items()}
+    return {units: table[table["layer"].isin(LAYERS)] for units, table in tables.items()}
 
 
-def _walks(point: PlannedPoint, earlier: int, dimension: int, count: int, generator: np.random.Generator):
-    """Return simulated weights of one initialisation earlier and at the end, and of the other at the end."""
+def _predictions(data: ClaimData, points: Sequence[PlannedPoint]) -> dict[str, float]:
+    """Compare the labels that two points predict at their last checkpoints."""
+    a, b = points[:2]
+    sides = [data.ensemble(PAIRS, point) for point in (a, b)]
+    labels = tuple(side.labels(point.steps[-1]) for side, point in zip(sides, (a, b), strict=True))
+    return data.spec.compare_labels((a, b), labels, data.test_labels(a.dataset), sides[0].classes, a.name)
+
+
+def _walks(
+    point: PlannedPoint, earlier: int, dimension: int, count: int, generator: np.random.Generator
+) -> pd.DataFrame:
+    """Compare simulated weights of one initialisation with its own earlier, with others of it, and of another."""
     import torch
+
+    from intrinsic_lr.stats.distance import across
 
     ends = []
     for _ in range(2):
         start = np.tile(generator.standard_normal(dimension), (count, 1))
         ends.append(sphere_walk(start, [0, earlier, point.steps[-1]], point.intrinsic_lr, generator)[1:])
-    (first, second), (_, other) = ends
-    return [{"w": torch.from_numpy(states)} for states in (first, second, other)]
+    (first, last), (_, other) = [[{"w": torch.from_numpy(states)} for states in walk] for walk in ends]
+    same, shifted = [(k, k) for k in range(count)], [(k, (k + 1) % count) for k in range(count)]
+    tables = []
+    for relation, a, b, members in (
+        (WITHIN, first, last, same),
+        (ORDERS, last, last, shifted),
+        (ACROSS, last, other, same),
+    ):
+        table = across(a, b, {"w": ("w",)}, members).rename(columns={"replicate_a": "replicate"})
+        tables.append(table[table["layer"].isin(LAYERS)].assign(relation=relation))
+    return pd.concat(tables, ignore_index=True).assign(sample=lambda table: table["replicate"])
 
 
 def within_and_across(rows: pd.DataFrame, layer: str, quantity: str) -> tuple[pd.Series, pd.Series]:
-    """Return each replicate's cosine or distance within its trajectory and across initialisations, both finite."""
+    """Return each network's cosine or distance within its trajectory and across initialisations, both finite."""
     rows = rows[(rows["layer"] == layer) & rows["relation"].isin([WITHIN, ACROSS])]
-    wide = rows.pivot(index="replicate", columns="relation", values=quantity).reindex(columns=[WITHIN, ACROSS])
+    wide = rows.pivot(index=["sample", "replicate"], columns="relation", values=quantity)
+    wide = wide.reindex(columns=[WITHIN, ACROSS])
     wide = wide[np.isfinite(wide).all(axis=1)]
     return wide[WITHIN], wide[ACROSS]
 
@@ -109,33 +145,42 @@ def mixed_rates(table: pd.DataFrame, spec: ClaimSpec) -> list[float]:
 def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     """Judge, where function space has mixed, cosines and distances within a trajectory against those across.
 
-    Control: the walks of noise alone, whose weights do mix, judged alike. Where function space has mixed nowhere,
-    there is nothing to judge; a rate without predictions to tell is inconclusive.
+    With hidden units as they are and matched: the claim says both. Control: the walks of noise alone, whose
+    weights do mix and have no units, judged alike. Where function space has mixed nowhere, there is nothing to
+    judge; a rate without predictions to tell is inconclusive.
 
     A gap of cosines belongs to a ratio of distances of 1 / sqrt(1 - gap): vectors of one norm, orthogonal across
     (derived). Any ratio above 1 says "further apart", but a walk of noise alone has that too, by what its
     directions still share at the lag.
     """
-    gap = spec.thresholds["gap"]
     functions = table[table["part"] == FUNCTIONS]
     unknown = list(functions.loc[functions["excess_share_high"].isna(), "intrinsic_lr"])
-    for judged, part, words in (
-        (spec.criterion, WEIGHTS, "weights of one trajectory lie closer than those of two initialisations"),
-        (spec.control, WALK, "a walk of noise alone on the sphere, from two initial directions"),
-    ):
+    for judged, part in ((spec.criterion, WEIGHTS), (spec.control, WALK)):
+        there = set(table.loc[table["part"] == part, "units"])
         for rate in [*mixed_rates(table, spec), *unknown] or [np.nan]:
-            rows = table[(table["part"] == part) & (table["intrinsic_lr"] == rate) & (rate not in unknown)]
-            statement = f"At lambda_e = {rate:.3g} {words}"
-            for layer, name in LAYERS.items():
-                within, across = within_and_across(rows, layer, "cosine")
-                estimate = mean_interval(within - across, spec.confidence)
-                what = "cosine within a trajectory less cosine across initialisations"
-                yield judged(f"{statement}: cosine ({name}).", what, estimate, PAIRS, allowed=Range(low=gap))
-            within, across = within_and_across(rows, "all", "l2")
-            estimate = exponential(mean_interval(np.log(across) - np.log(within), spec.confidence))
-            what = "distance across initialisations over that within a trajectory, geometric mean"
-            allowed = Range(low=(1 - gap) ** -0.5)
-            yield judged(f"{statement}: distance (raw weights).", what, estimate, PAIRS, allowed=allowed)
+            for units in [name for name in UNITS if name in there]:
+                rows = table[(table["part"] == part) & (table["intrinsic_lr"] == rate) & (rate not in unknown)]
+                words = "a walk of noise alone on the sphere, from two initial directions"
+                if part == WEIGHTS:
+                    words = (
+                        f"weights of one trajectory lie closer than those of two initialisations, {UNITS[units]}"
+                    )
+                statement = f"At lambda_e = {rate:.3g} {words}"
+                yield from _judge_gaps(judged, statement, rows[rows["units"] == units], spec)
+
+
+def _judge_gaps(judged: Judge, statement: str, rows: pd.DataFrame, spec: ClaimSpec) -> Findings:
+    gap = spec.thresholds["gap"]
+    for layer, name in LAYERS.items():
+        within, across = within_and_across(rows, layer, "cosine")
+        estimate = mean_interval(of_samples(within - across), spec.confidence)
+        what = "cosine within a trajectory less cosine across initialisations"
+        yield judged(f"{statement}: cosine ({name}).", what, estimate, PAIRS, allowed=Range(low=gap))
+    within, across = within_and_across(rows, "all", "l2")
+    estimate = exponential(mean_interval(of_samples(np.log(across) - np.log(within)), spec.confidence))
+    what = "distance across initialisations over that within a trajectory, geometric mean"
+    allowed = Range(low=(1 - gap) ** -0.5)
+    yield judged(f"{statement}: distance (raw weights).", what, estimate, PAIRS, allowed=allowed)
 
 
 @styled
@@ -155,24 +200,26 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     note = (
         f"at {end:.3g}$/\\lambda_e$; within a trajectory a lag of {lag:.3g}$/\\lambda_e$; mean and "
         f"{spec.percent} interval, {n} runs of each\n"
-        "open circles, squares, triangles: every layer at unit norm; open diamonds: not mixed\n"
+        "raw weights; filled: hidden units as they are, open: matched; open diamonds: not mixed\n"
         "numbers: excess share of the disagreement, p of the permutation test (Holm)"
     )
-    title = "Two initialisations predict nearly alike while their weights stay far apart"
+    title = "Weights of networks that predict nearly alike, hidden units as they are and matched"
     return legend_below(figure, labelled(figure), 2, note, title)
 
 
 def _draw_cosines(axes: Axes, weights: pd.DataFrame, rates: list[float], spec: ClaimSpec) -> None:
+    weights = weights[weights["layer"] == "all"]
     for place, rate in enumerate(rates):
-        here, ends = weights[weights["intrinsic_lr"] == rate], [place - 0.35, place + 0.35]
-        for offset, (relation, look) in zip((-0.2, 0, 0.2), RELATIONS.items(), strict=True):
-            for layer, shift, face in (("all", -0.04, look["color"]), ("all_layer_normalised", 0.04, "white")):
-                rows = here[(here["relation"] == relation) & (here["layer"] == layer)]
-                estimate = mean_interval(rows["cosine"], spec.confidence)
+        here, ends = weights[weights["intrinsic_lr"] == rate], [place - 0.4, place + 0.4]
+        for offset, (relation, look) in zip((-0.27, -0.09, 0.09, 0.27), RELATIONS.items(), strict=True):
+            for units, shift, face in (("as_is", -0.03, look["color"]), ("matched", 0.03, "white")):
+                rows = here[(here["relation"] == relation) & (here["units"] == units)]
+                estimate = mean_interval(of_samples(rows.set_index("sample")["cosine"]), spec.confidence)
                 error_bar(axes, place + offset + shift, estimate, ms=5, mfc=face, capsize=2, **look)
         axes.plot(ends, [sphere_walk_cosine(rate, here["delta"].max())] * 2, **_WALK)
-        far = here.loc[(here["relation"] == ACROSS) & (here["layer"] == "all"), "cosine"].mean()
-        axes.plot(ends, [far + spec.thresholds["gap"]] * 2, **_LEAST)
+        for units in UNITS:
+            far = here.loc[(here["relation"] == ACROSS) & (here["units"] == units), "cosine"].mean()
+            axes.plot(ends, [far + spec.thresholds["gap"]] * 2, **_LEAST)
     axes.axhline(0, color="0.5", lw=0.8)
     axes.set(ylabel="cosine of weights", title="Weight space", ylim=(-0.08, 1.05))
 

@@ -127,7 +127,8 @@ def match(a: Weights, b: Weights, units: Mapping[str, Units]) -> dict[str, Tenso
 
     Coordinate descent of Ainsworth et al. 2023, algorithm 1: for one set of units after the other, the order with
     the largest product of weights, given all other orders, is a linear assignment; until none gets better. Where
-    one layer's units alone are free, the result is the best there is. Networks that are not finite keep theirs.
+    one layer's units alone are free, the result is the best there is, otherwise maybe a local optimum. Networks
+    that are not finite keep their orders.
 
     Args:
         a: R networks, weights (R, ...).

@@ -13,7 +13,7 @@ from typing import Any
 from intrinsic_lr.core.errors import InputError, prefixed
 from intrinsic_lr.study import pairs
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
-from intrinsic_lr.study.model_spec import ModelSpec
+from intrinsic_lr.study.model_spec import MATCHED_KINDS, ModelSpec
 from intrinsic_lr.study.timeline import Timeline
 
 Needs = Iterable[tuple[str, bool, str]]
@@ -183,6 +183,28 @@ def _adamw_averages(design: Design) -> Needs:
     yield from _averages(design)
 
 
+def _averages_across(design: Design) -> Needs:
+    yield from _averages(design)
+    yield from _several_starts(design, "rates")
+    yield from _matchable(design)
+
+
+def _several_starts(design: Design, role: str) -> Needs:
+    points = design.points(role)
+    several = any(point.initialisation(design.roles[role].replicates - 1) > 0 for point in points)
+    words = "two points that differ in init_seed alone, or several initialisations at a point"
+    yield role, several or bool(pairs.initialisations(points)), words
+    yield role, _decaying(points), "weight decay at every point"
+
+
+def _matchable(design: Design) -> Needs:
+    """Networks whose hidden units can be matched."""
+    for role in design.roles:
+        kinds = {design.models[point.model].kind for point in design.points(role)}
+        words = f"networks whose hidden units can be matched, of the kinds {', '.join(MATCHED_KINDS)}"
+        yield role, kinds <= set(MATCHED_KINDS), words
+
+
 def _distance(design: Design) -> Needs:
     yield from _single(design)
     yield "run", _decaying(design.points("run")), "weight decay"
@@ -193,6 +215,7 @@ def _no_mixing(design: Design) -> Needs:
     yield "pairs", _decaying(points), "weight decay at every point"
     yield "pairs", bool(pairs.initialisations(points)), "two points that differ in init_seed alone"
     yield "pairs", _independent(pairs.initialisations(points)), "no common data_order"
+    yield from _matchable(design)
     yield "pairs", min(len(point.steps) for point in points) > 1, "two checkpoints or more"
 
 
@@ -322,7 +345,7 @@ NEEDS: Mapping[str, Callable[[Design], Needs]] = {
     "early_stopping_needed": _early_stopping,
     "small_lr_generalises": _small_lr,
     "swa_within": _averages,
-    "swa_across": _averages,
+    "swa_across": _averages_across,
     "distance_grows": _distance,
     "no_mixing_in_weights": _no_mixing,
     "norm_equilibrium": _norm_equilibrium,
