@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
-from intrinsic_lr.analyses import averaging
+from intrinsic_lr.analyses import averaging, interpolation
 from intrinsic_lr.analyses.averaging import Checkpoints, interpolate, normalize_groups
 from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.models.matching import hidden_units, permute
@@ -336,3 +336,31 @@ def test_a_diverged_replicate_is_missing_and_leaves_the_others_alone(data):
     pd.testing.assert_frame_equal(table[table["replicate"] == 0], healthy[healthy["replicate"] == 0])
     touched = table[(table["replicate"] == 1) & ((table["step"] == 1) | (table["average"] == "window"))]
     assert touched[["test_loss", "test_accuracy", "test_loss_gain", "test_accuracy_gain"]].isna().all(axis=None)
+
+
+def test_lines_of_a_parabola_and_their_barriers_are_the_closed_form():
+    concave, convex = -0.5, 2.0
+    a, b = (torch.tensor(values, dtype=torch.float64).unsqueeze(1) for values in ([1.0, -2.0], [-0.5, 2.5]))
+    model = Parabola()
+    model.spec = ModelSpec("module")
+    lines = interpolation.lines_between(model, {"w": a}, {"w": b}, constant_images(concave, convex, torch.float64))
+    raw = lines[lines["normalisation"] == "raw"]
+    between = [(1 - row.alpha) * a[row.replicate, 0] + row.alpha * b[row.replicate, 0] for row in raw.itertuples()]
+    np.testing.assert_allclose(raw["test_loss"], 5 + convex * np.square(between), rtol=1e-12)
+    # The excess over the chord is -x alpha (1 - alpha) (a - b)^2 for the loss 5 + x w^2.
+    barriers = interpolation.barriers(raw)
+    squared = (a - b).square().flatten().numpy()
+    np.testing.assert_allclose(barriers["train_loss_barrier"], -concave * squared / 4, rtol=1e-12)
+    np.testing.assert_allclose(barriers["test_loss_barrier"], 0, atol=1e-12)
+    np.testing.assert_allclose(barriers["train_loss_end"], 5 + concave * b.square().flatten(), rtol=1e-12)
+
+
+def test_a_relabelled_network_has_a_barrier_until_it_is_matched(data):
+    model = ensemble_model("cnn4:width=4")
+    weights = trajectory(model, [0], replicates=2)[0]
+    units = hidden_units(model.network)
+    backwards = {name: torch.arange(of.count).flip(0).expand(2, -1) for name, of in units.items()}
+    lines = interpolation.lines_between(model, weights, permute(weights, units, backwards), data)
+    found = interpolation.barriers(lines).set_index("normalisation")["train_loss_barrier"]
+    assert (found[["raw", "per_layer"]] > 1e-3).all()
+    np.testing.assert_allclose(found["matched"], 0, atol=1e-11)

@@ -13,6 +13,7 @@ from intrinsic_lr.analyses.disagreement import draw_disagreement, draw_total_var
 from intrinsic_lr.analyses.distance import draw_distance
 from intrinsic_lr.analyses.epochs import draw_epochs
 from intrinsic_lr.analyses.grid import draw_grid
+from intrinsic_lr.analyses.interpolation import draw_interpolation
 from intrinsic_lr.analyses.swa import draw_swa
 from intrinsic_lr.analyses.tables import with_point
 from intrinsic_lr.core.errors import InputError
@@ -71,6 +72,15 @@ def swa():
     return table.assign(average="pair", normalisation="raw")
 
 
+def interpolation():
+    keys = itertools.product(
+        ("within", "across_initialisations"), ("raw", "per_layer", "matched"), (0.0, 0.5, 1.0)
+    )
+    keys = pd.DataFrame(keys, columns=["relation", "normalisation", "alpha"]).assign(step=100, partner_step=200)
+    table = with_intervals(keys, {"test_loss": 0.2 + keys["alpha"], "test_error": 0.1 + 0 * keys["alpha"]})
+    return with_point(table.assign(partner_point=POINTS[0].name), POINTS[0])
+
+
 def distance():
     nulls = {name: 1.0 for name in ("sphere_walk_cosine", "sphere_walk_l2_unit_norm", "ou_l2")}
     return lagged(l2=2.0, cosine=0.5).assign(layer="all", **nulls)
@@ -125,7 +135,8 @@ def epochs():
 
 FIGURES = {
     "curves": (draw_curves, curves), "swa": (draw_swa, swa), "distance": (draw_distance, distance),
-    "epochs": (draw_epochs, epochs), "total_variation": (draw_total_variation, disagreement),
+    "epochs": (draw_epochs, epochs), "interpolation": (draw_interpolation, interpolation),
+    "total_variation": (draw_total_variation, disagreement),
     "disagreement": (draw_disagreement, disagreement), "grid": (draw_grid, grid),
 }  # fmt: skip
 
@@ -267,7 +278,7 @@ def test_cells_of_the_grid():
     assert [label.get_text() for label in heat.get_xticklabels()] == ["0", "0.1"]
 
 
-@pytest.mark.parametrize("name", ["swa", "distance", "epochs"])
+@pytest.mark.parametrize("name", ["swa", "interpolation", "distance", "epochs"])
 def test_a_figure_of_one_setting_draws_the_first_and_names_it(name):
     draw, table = FIGURES[name]
     other = table().assign(point=POINTS[1].name, partner_point=POINTS[1].name, init_seed=1)

@@ -28,7 +28,7 @@ SPOILT = {
     "checkpoints": {"steps": [350, 700, 1050, STEPS]},
     "history_points": 4,
     "trace_points": "all",
-    "analyses": ["curves", "swa", "distance", "epochs", "disagreement", "grid", "phase"],
+    "analyses": ["curves", "swa", "interpolation", "distance", "epochs", "disagreement", "grid", "phase"],
 }
 # Claims that read checkpoints and predictions.
 CLAIMS = {

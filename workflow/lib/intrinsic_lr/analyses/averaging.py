@@ -15,11 +15,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from intrinsic_lr.models.devices import in_float64
+from intrinsic_lr.analyses.tables import AnalysisData
+from intrinsic_lr.data.dataset import load
+from intrinsic_lr.models.devices import in_float64, resolve
 from intrinsic_lr.models.ensemble import EnsembleModel
 from intrinsic_lr.models.matching import hidden_units, match, permute
 from intrinsic_lr.study.model_spec import MATCHED_KINDS
 from intrinsic_lr.training.evaluation import EvaluationData, evaluate
+from intrinsic_lr.training.state import DTYPES
 
 Weights = Mapping[str, Tensor]
 NORMALISATIONS = ("raw", "per_layer")
@@ -87,6 +90,16 @@ def swa(checkpoints: Iterable[Weights]) -> dict[str, Tensor]:
     if not count:
         raise ValueError("an average of no checkpoints")
     return {name: (value / count).to(weights[name]) for name, value in total.items()}
+
+
+def evaluation_sets(data: AnalysisData) -> dict[tuple[str, str], EvaluationData]:
+    """Read the data sets of an analysis onto its device, by name and dtype; sets the number of threads."""
+    torch.set_num_threads(data.threads)
+    device = resolve(data.device)
+    return {
+        (name, dtype): EvaluationData.of(load(*data.datasets[name], device, DTYPES[dtype]))
+        for name, dtype in {(point.dataset, point.dtype) for point in data.experiment.points}
+    }
 
 
 def score(model: EnsembleModel, weights: Weights, data: EvaluationData) -> Scores:

@@ -25,19 +25,9 @@ KEYS = ["relation", "partner_point", "average", "normalisation", "step", "delta"
 
 def measure(data: AnalysisData) -> dict[str, pd.DataFrame]:
     """Return the table `swa`, and `swa_summary` over replicates."""
-    import torch
+    from intrinsic_lr.analyses.averaging import evaluation_sets
 
-    from intrinsic_lr.data.dataset import load
-    from intrinsic_lr.models.devices import resolve
-    from intrinsic_lr.training.evaluation import EvaluationData
-    from intrinsic_lr.training.state import DTYPES
-
-    torch.set_num_threads(data.threads)
-    device = resolve(data.device)
-    loaded = {
-        (name, dtype): EvaluationData.of(load(*data.datasets[name], device, DTYPES[dtype]))
-        for name, dtype in {(point.dataset, point.dtype) for point in data.experiment.points}
-    }
+    loaded = evaluation_sets(data)
     checkpoints = {p.name: _checkpoints(data, p, loaded[p.dataset, p.dtype]) for p in data.experiment.points}
     table = pd.concat(_averages(data, checkpoints))
     identity = [column for column in table if column in ("point", *KEYS, *POINT_COLUMNS)]

@@ -39,6 +39,10 @@ ANALYSES: Mapping[str, Analysis] = MappingProxyType(
             ("checkpoints",), ("swa", "swa_summary"), ("swa",), "swa_summary", ("confidence", "interpolation"),
             data=True, threads=True, device=True, first_only=True,
         ),
+        "interpolation": Analysis(
+            ("checkpoints",), ("interpolation", "barriers"), ("interpolation",), "interpolation",
+            data=True, threads=True, device=True, first_only=True,
+        ),
         "distance": Analysis(
             ("checkpoints",), ("distance", "distance_across", "distance_summary"), ("distance",),
             "distance_summary", threads=True, first_only=True,
@@ -62,6 +66,8 @@ SHOWN: Mapping[str, str] = MappingProxyType(
         "expects from the gradients. Settings of one intrinsic learning rate are expected to end on one line.",
         "swa": "Averages of two checkpoints. Within a trajectory their loss is expected below that of both ends, "
         "across two trajectories above.",
+        "interpolation": "Loss and error on the straight line between two networks, as they are, with every layer "
+        "at unit norm, and with hidden units matched too. A hump between the ends is a barrier.",
         "distance": "Distance and cosine of two checkpoints against their lag, beside a process that levels off "
         "and a walk of noise alone.",
         "epochs": "Cosine and disagreement of all checkpoints with each other, within a trajectory and across.",
