@@ -76,7 +76,7 @@ class TestEdits:
     @pytest.mark.parametrize(
         ("files", "remade"),
         [
-            (["analyses/averaging.py"], ["swa", "figure_swa"]),
+            (["analyses/averaging.py"], ["swa", "figure_swa", "interpolation", "figure_interpolation"]),
             (["analyses/phase.py"], ["phase", "figure_phase"]),
             (["stats/distance.py"], ["distance", "figure_distance", "epochs", "figure_epochs"]),
             (["report/embed.py", "../../report/page.css"], []),
