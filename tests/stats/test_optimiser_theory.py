@@ -8,6 +8,7 @@ import torch
 from intrinsic_lr.models import optimisers
 from intrinsic_lr.models.optimisers import Rates
 from intrinsic_lr.stats import theory
+from intrinsic_lr.stats.lags import autocovariance
 
 COUNT = 2000
 LR, DECAY = 0.001, 0.5
@@ -50,6 +51,46 @@ def test_equilibrium_of_adamw(beta1):
     assert norm == pytest.approx(expected, rel=0.04)
     law_of_sgd = theory.angular_update(LR, DECAY, beta1)
     assert beta1 == 0 or angle != pytest.approx(law_of_sgd, rel=0.5), "another law, or this test could not fail"
+
+
+def correlated_walk(correlation, outward):
+    """Return weights (T, C) and preconditioned gradients of AdamW whose gradients are an AR(1) process.
+
+    They are orthogonal to the weights, but for the share `outward` of their size, by which they push away from 0.
+    """
+    generator = torch.Generator().manual_seed(0)
+    rest, product = theory.adamw_equilibrium_squared_norm(LR, DECAY, COUNT), correlation * ADAM["beta1"]
+    weights = start_at(rest * (1 + product) / (1 - product))
+    buffers = {name: [torch.zeros_like(weights)] for name in BUFFERS}
+    noise, iterates, preconditioned = torch.zeros_like(weights), [], []
+    for step in range(1, STEPS + 1):
+        fresh = torch.randn(COUNT, generator=generator, dtype=torch.float64)
+        noise = correlation * noise + (1 - correlation**2) ** 0.5 * fresh
+        direction = weights / weights.norm()
+        grad = (noise - (noise @ direction) * direction - outward * COUNT**0.5 * direction) / weights.norm()
+        iterates.append(weights.clone())
+        optimisers.adamw([weights], [grad], buffers, Rates(step, LR, DECAY), **ADAM)
+        corrected = buffers["second_moment"][0] / (1 - ADAM["beta2"] ** step)
+        preconditioned.append(grad / corrected.sqrt())
+    return torch.stack(iterates[SETTLED:]), torch.stack(preconditioned[SETTLED:])
+
+
+@pytest.mark.parametrize(("correlation", "outward"), [(0.5, 0.0), (-0.5, 0.0), (0.5, 0.01)])
+def test_balance_of_adamw_for_gradients_that_are_correlated(correlation, outward):
+    weights, gradients = correlated_walk(correlation, outward)
+    norms = weights.norm(dim=1)
+    cosines = (weights[1:] * weights[:-1]).sum(dim=1) / (norms[1:] * norms[:-1])
+    angle, norm = float(cosines.clamp(max=1.0).acos().mean()), float(norms.square().mean())
+    beta1 = ADAM["beta1"]
+    update = theory.adamw_update_variance(beta1, autocovariance(gradients[-1000:].numpy(), 60))
+    alignment = float((weights * gradients).sum(dim=1).mean())
+    expected_norm, expected_angle = theory.adamw_balance(LR, DECAY, beta1, update, alignment)
+    assert norm == pytest.approx(expected_norm, rel=0.05)
+    assert angle == pytest.approx(expected_angle, rel=0.03)
+    independent = theory.adamw_equilibrium_squared_norm(LR, DECAY, COUNT)
+    assert norm != pytest.approx(independent, rel=0.3), "the correlation changes the norm"
+    as_if = theory.adamw_angular_update(LR, DECAY, beta1)
+    assert (angle == pytest.approx(as_if, rel=0.03)) == (outward == 0), "but the angle only if not orthogonal"
 
 
 @pytest.mark.parametrize(("beta1", "beta2"), [(0.9, 0.95), (0.5, 0.9)])

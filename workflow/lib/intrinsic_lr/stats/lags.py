@@ -25,6 +25,16 @@ def lag_distances(table: pd.DataFrame) -> dict[int, pd.DataFrame]:
     return {step: wide[step] for step in wide.columns.get_level_values(0).unique()} if len(wide) else {}
 
 
+def autocovariance(series: np.ndarray, lags: int) -> np.ndarray:
+    """Return the mean over time of <x_t, x_{t+k}> for k from 0 to `lags`, (lags + 1,), of vectors x, (T, C).
+
+    >>> autocovariance(np.array([[1.0], [2.0], [3.0]]), 1).tolist()
+    [4.666666666666667, 4.0]
+    """
+    count = len(series)
+    return np.array([np.vdot(series[: count - k], series[k:]) / (count - k) for k in range(lags + 1)])
+
+
 def well_separated(lags: np.ndarray, lag_ratio: float) -> list[int]:
     """Return the places of the ascending lags that are each at least `lag_ratio` times as long as the one before.
 

@@ -154,6 +154,44 @@ def adamw_angular_update(lr: Values, weight_decay: Values, beta1: Values) -> Val
     return np.sqrt(2.0 * intrinsic_learning_rate(lr, weight_decay) * (1.0 - beta1) / (1.0 + beta1))
 
 
+def adamw_update_variance(beta1: float, autocovariance: np.ndarray) -> float:
+    """Return the mean square of an update of AdamW from the autocovariance r (K + 1,) of x = g / (sqrt(v) + eps).
+
+    (1 - beta1) / (1 + beta1) (r_0 + 2 sum_k beta1^k r_k), since an update is sum_j (1 - beta1) beta1^j x_(t-j)
+    (derived). beta1^K has to be small.
+
+    >>> adamw_update_variance(0.5, np.array([3.0, 0.0]))
+    1.0
+    """
+    lag = np.arange(len(autocovariance))
+    weighted = np.where(lag == 0, 1.0, 2.0) * beta1**lag * autocovariance
+    return float((1.0 - beta1) / (1.0 + beta1) * weighted.sum())
+
+
+def adamw_balance(
+    lr: Values, weight_decay: Values, beta1: Values, update: Values, alignment: Values = 0.0
+) -> tuple[Values, Values]:
+    """Return ||w||^2 of AdamW at equilibrium and the angle of a step in radians, for gradients of any kind.
+
+    `update` is E ||u||^2 of the updates u, and `alignment` E <w, x> of the weights with the preconditioned
+    gradient x = g / (sqrt(v) + eps). With alpha = 1 - lambda_e, ||w||^2 is
+
+    eta [eta (1 + alpha beta1) update - 2 alpha (1 - beta1) alignment] / [(1 - alpha beta1) (1 - alpha^2)]
+
+    and the angle is eta sqrt(update) / ||w||. Where x is orthogonal to the weights, the angle is that of
+    `adamw_angular_update` to leading order, whatever the autocorrelation of the gradients (derived: E ||w||^2 does
+    not change, and <w_t, x_(t-j)> follows from the updates since step t-j).
+
+    >>> norm, angle = adamw_balance(lr=0.01, weight_decay=0.5, beta1=0.0, update=100.0)
+    >>> round(norm, 2), round(angle, 3)
+    (1.0, 0.1)
+    """
+    alpha = 1.0 - intrinsic_learning_rate(lr, weight_decay)
+    gained = lr * (1.0 + alpha * beta1) * update - 2.0 * alpha * (1.0 - beta1) * alignment
+    squared_norm = lr * gained / ((1.0 - alpha * beta1) * (1.0 - alpha**2))
+    return squared_norm, lr * (update / squared_norm) ** 0.5
+
+
 def lion_correlation_sum(beta1: float, beta2: float) -> float:
     """Return the sum over all lags of the correlation of Lion's updates, for independent Gaussian gradients.
 

@@ -239,6 +239,30 @@ def _ends_positive(design: Design, point: PlannedPoint) -> bool:
     return first != last and min(last) > 0
 
 
+def _adamw_equilibrium(design: Design) -> Needs:
+    for role, optimiser in (("constant", "adamw"), ("coupled", "adam"), ("changes", "adamw")):
+        points = design.points(role)
+        yield role, all(point.optimiser == optimiser for point in points), f"{optimiser} at every point"
+        yield role, _decaying(points), "weight decay at every point"
+        yield role, _mini(points), "mini-batches at every point"
+    settled, constant = design.settings["settled"], design.points("constant")
+    yield (
+        "constant",
+        all(len(set(design.rates(point))) == 1 for point in constant),
+        "constant rates at every point",
+    )
+    yield "constant", all(point.clip is None for point in constant), "no clip at any point"
+    for role in ("constant", "coupled"):
+        late = all(point.length * point.intrinsic_lr > settled for point in design.points(role))
+        yield role, late, f"a length of more than {settled:g}/lambda_e"
+    changes = design.points("changes")
+    yield "changes", all(_ends_positive(design, point) for point in changes), _ONE_DECAY
+    memories = [point.intrinsic_lr / (1 - point.value_of("beta2")) for point in changes]
+    memory = design.settings["memory"]
+    short = any(found <= memory * (1 + 1e-9) for found in memories)
+    yield "changes", short, f"a point whose 1/(1 - beta2) is at most {memory:g}/lambda_e"
+
+
 def _lr_decay(design: Design) -> Needs:
     yield "decay", _sgd(design.points("decay")), "sgd at every point"
     yield "decay", all(_ends_positive(design, point) for point in design.points("decay")), _ONE_DECAY
@@ -356,6 +380,7 @@ NEEDS: Mapping[str, Callable[[Design], Needs]] = {
     "equilibrium_time": _equilibrium_time,
     "function_space_mixing": _mixing,
     "schedules_same_equilibrium": _matched_schedules,
+    "adamw_equilibrium": _adamw_equilibrium,
     "adamw_rescaling": partial(_rescaling, optimiser="adamw"),
     "timescale_transfers": _timescales,
     "adamw_swa": _adamw_averages,
