@@ -45,7 +45,8 @@ def stability_figure(table: pd.DataFrame) -> Figure:
         axes.plot(rows["study"].map(studies.index), rows["claim"].map(claims.index), ls="", ms=6, **look)
     axes.set(xlim=(-0.6, len(studies) - 0.4), ylim=(len(claims) - 0.4, -0.6), xlabel="study, by its seed")
     axes.set_xticks(np.arange(len(studies)), studies)
-    axes.set_yticks(np.arange(len(claims)), [CLAIMS[claim].title for claim in claims])
+    titles = [CLAIMS[claim].title if claim in CLAIMS else claim.replace("_", " ") for claim in claims]
+    axes.set_yticks(np.arange(len(claims)), titles)
     axes.grid(False, axis="x")
     found = most_frequent(table)
     same = int((found["times"] == found["of"]).sum())
