@@ -119,7 +119,7 @@ def test_the_square_of_a_rising_norm_is_not_compared_with_sgd():
     findings = judged()
     of_sgd = findings[findings["statement"].str.contains("as under SGD")]
     assert list(of_sgd["statement"]) == [
-        "first after lr decay, beta2 0.9: its square relaxes at 4 lambda_e, as under SGD"
+        "first after lr_decay, beta2 0.9: its square relaxes at 4 lambda_e, as under SGD"
     ]
 
 
@@ -134,5 +134,5 @@ def test_replicates_that_are_not_finite_are_left_out_and_counted():
 def test_a_point_that_is_missing_leaves_it_open():
     table = EXAMPLE.table()
     findings = judged(table[table["point"] != CHANGES[0]["name"]])
-    missing = findings[findings["statement"].str.startswith("each group after lr decay, beta2 0.9")]
+    missing = findings[findings["statement"].str.startswith("each group after lr_decay, beta2 0.9")]
     assert list(missing["verdict"]) == ["inconclusive"]

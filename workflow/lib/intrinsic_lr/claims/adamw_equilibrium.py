@@ -5,13 +5,15 @@ F19 says both for gradients that are independent from step to step; F20 says tha
 balance of the squared norm (F19 for any gradients).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from intrinsic_lr.analyses.drawing import setting_text
 from intrinsic_lr.analyses.tables import with_point
 from intrinsic_lr.claims.shared.spec import NOTHING, ClaimData, ClaimSpec, Estimate
 from intrinsic_lr.claims.shared.verdicts import Findings, Range
@@ -20,6 +22,7 @@ from intrinsic_lr.runs.ensembles import Ensemble
 from intrinsic_lr.stats import theory
 from intrinsic_lr.stats.relaxation import RelaxationFit
 from intrinsic_lr.study.experiment import PlannedPoint
+from intrinsic_lr.study.pairs import differing_axes
 
 REST, LAGS, COURSE = "equilibrium", "autocorrelation", "course"
 """Kinds of rows: means over the equilibrium, the gradient's autocorrelation, relaxing norms."""
@@ -59,7 +62,7 @@ def _named(frame: pd.DataFrame, point: PlannedPoint, part: str) -> pd.DataFrame:
 def _rest(ensemble: Ensemble, point: PlannedPoint, settled: float) -> pd.DataFrame:
     """Return mean squared norm and root mean square angle of each group and replicate at equilibrium."""
     history = ensemble.history()
-    late = history[history["step"] * point.intrinsic_lr > settled]
+    late = history[(history["step"] * point.intrinsic_lr > settled) & (history["step"] <= point.length)]
     parts = []
     for group, count in _counts(ensemble, point).items():
         squares = late[[f"squared_norm:{group}", f"angle:{group}"]].set_axis([_NORM, _ANGLE], axis=1)
@@ -88,6 +91,7 @@ def _updates(lags: pd.DataFrame, beta1: float) -> pd.DataFrame:
 def _course(ensemble: Ensemble, point: PlannedPoint, followed: float) -> pd.DataFrame:
     """Return the squared norm of each group after the last change of the rates, thinned evenly."""
     history = ensemble.history()
+    history = history[history["step"] <= point.length]
     rates = history[["lr", "weight_decay"]]
     last = (rates == rates.iloc[-1]).all(axis=1)
     # The last row at the old rates is where the change begins.
@@ -121,13 +125,25 @@ def _equilibrium_findings(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     for role, point, group, rows in _cells(table, spec):
         for judged, quantity, law in _comparisons(role, point, spec):
             allowed = Range.about(1, spec.thresholds["equilibrium" if quantity == _NORM else "angle"])
-            words, setting = (
-                _WORDS[quantity],
-                f"lambda_e {point.intrinsic_lr:g}, beta1 {point.value_of('beta1'):g}",
-            )
-            statement = f"{words} of {group} as {law} says ({point.optimiser}, {point.model}, {setting})"
+            words, setting = _WORDS[quantity], _setting(point, spec.points(role), ["optimiser", "model"])
+            statement = f"{words} of {group} as {law} says ({setting})"
             estimate = ratio(rows, quantity, law, spec)
             yield judged(statement, f"{words}, measured over predicted", estimate, role, allowed=allowed)
+
+
+def _varied(points: Sequence[PlannedPoint]) -> list[str]:
+    """Return the axes in which some points differ."""
+    return list(dict.fromkeys(axis for a, b in combinations(points, 2) for axis in differing_axes(a, b)))
+
+
+def _setting(point: PlannedPoint, points: Sequence[PlannedPoint], first: Sequence[str]) -> str:
+    """Return some values of a point in words, and then those in which it differs from others."""
+    texts = [str(point.value_of(axis)) for axis in first]
+    for axis in _varied(points):
+        value = point.value_of(axis)
+        text = f"{value:.6g}" if isinstance(value, float) else str(value)
+        texts += [] if axis in first else [f"{axis.replace('intrinsic_lr', 'lambda_e')} {text}"]
+    return ", ".join(texts)
 
 
 def _comparisons(role: str, point: PlannedPoint, spec: ClaimSpec) -> Iterator[tuple[Callable, str, str]]:
@@ -187,11 +203,10 @@ def ratio(rows: pd.DataFrame, quantity: str, law: str, spec: ClaimSpec) -> Estim
 def _relaxation_findings(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     allowed = Range.about(1, spec.thresholds["rate"])
     for point in spec.points("changes"):
-        name = point.schedule.replace("_", " ")
-        short = is_short(point, spec)
+        name, short = _setting(point, spec.points("changes"), ["schedule"]), is_short(point, spec)
         for group, norms, since, row in courses(table, point):
             rate = row["course_intrinsic_lr"]
-            where = f"{group} after {name}, beta2 {point.value_of('beta2'):g}"
+            where = f"{group} after {name}"
             judged = spec.criterion if short else spec.control
             statement = f"{where}: the squared norm relaxes at 2 lambda_e"
             estimate = _fitted(norms, since, 2 * rate, spec, point.name, group)
@@ -238,7 +253,9 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     cells = [cell for cell in _cells(table, spec) if cell[0] == "constant"]
     for axes, quantity, threshold in ((norm, _NORM, "equilibrium"), (angle, _ANGLE, "angle")):
         _draw_ratios(axes, cells, quantity, spec.thresholds[threshold], spec)
-    norm.set_yticks(range(len(cells)), [_label(point, group) for _, point, group, _ in cells], fontsize="x-small")
+    axes_told = [axis for axis in _varied(spec.points("constant")) if axis != "model"]
+    labels = [", ".join([f"{p.model} {group}", setting_text(p, axes_told)]) for _, p, group, _ in cells]
+    norm.set_yticks(range(len(cells)), labels, fontsize="x-small")
     angle.set_yticks(range(len(cells)), [""] * len(cells))
     norm.set(title="squared norm at equilibrium", xlabel="measured over predicted")
     angle.set(title="angle of a step", xlabel="measured over predicted")
@@ -251,11 +268,6 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     )
     title = "AdamW settles close to theory, and its measured gradients explain the rest"
     return style.legend_below(figure, style.labelled(figure), 2, note, title)
-
-
-def _label(point: PlannedPoint, group: str) -> str:
-    beta1 = point.value_of("beta1")
-    return rf"{point.model} {group}, $\lambda_e$ {point.intrinsic_lr:g}, $\beta_1$ {beta1:g}"
 
 
 def _draw_ratios(axes: Axes, cells: list, quantity: str, margin: float, spec: ClaimSpec) -> None:
@@ -289,6 +301,7 @@ def _draw_autocorrelation(axes: Axes, table: pd.DataFrame, spec: ClaimSpec) -> N
 
 def _draw_courses(axes: Axes, table: pd.DataFrame, spec: ClaimSpec) -> None:
     points = spec.points("changes")
+    told = _varied(points) or ["schedule"]
     colours = style.ordered_colours(range(len(points)))
     for place, point in enumerate(points):
         for _, norms, since, row in courses(table, point):
@@ -297,8 +310,7 @@ def _draw_courses(axes: Axes, table: pd.DataFrame, spec: ClaimSpec) -> None:
             lr, rate, count = row["course_lr"], row["course_intrinsic_lr"], row["count"]
             mean, rest = norms.mean(axis=0), theory.adamw_equilibrium_squared_norm(lr, rate / lr, count)
             predicted = theory.adamw_relaxed_squared_norm(since, mean[0], lr, rate / lr, count)
-            name, control = point.schedule.replace("_", " "), "" if is_short(point, spec) else " (control)"
-            label = rf"{name}, $\beta_2$ {point.value_of('beta2'):g}{control}"
+            label = setting_text(point, told) + ("" if is_short(point, spec) else " (control)")
             axes.plot(rate * since, mean / rest, color=colours[place], lw=1.5, label=label)
             axes.plot(rate * since, predicted / rest, color="k", lw=1, ls=":", label=r"F20, rate $2\lambda_e$")
     axes.set(yscale="log", xlabel=r"$\lambda_e t$ since the change", ylabel="squared norm over F19's")
