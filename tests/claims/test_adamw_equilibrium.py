@@ -1,9 +1,12 @@
 """The equilibrium of AdamW: verdicts on norms, angles and relaxations that obey F19 and F20, and that do not."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
-from checks import Example, grid, spec_of, verdicts
+import torch
+from checks import Example, Point, grid, spec_of, verdicts
 
 from intrinsic_lr.claims import adamw_equilibrium as claim
 from intrinsic_lr.stats import theory
@@ -136,3 +139,46 @@ def test_a_point_that_is_missing_leaves_it_open():
     findings = judged(table[table["point"] != CHANGES[0]["name"]])
     missing = findings[findings["statement"].str.startswith("each group after lr_decay, beta2 0.9")]
     assert list(missing["verdict"]) == ["inconclusive"]
+
+
+GROUPS = {"first": ("a",), "second": ("b",)}
+
+
+def ensemble(history):
+    """Return an ensemble of these rows; both scale groups have six weights."""
+    weights = {name: torch.ones(3, 2, 3) for names in GROUPS.values() for name in names}
+    return SimpleNamespace(history=lambda: history, weights=lambda step: weights, scale_groups=GROUPS)
+
+
+def history(steps, lr):
+    """Return rows of three replicates whose norms are the step, and whose angles are 0.1 or 0.3, in turn."""
+    step, replicate = np.tile(steps, 3), np.repeat(range(3), len(steps))
+    frame = pd.DataFrame({"step": step, "replicate": replicate, "lr": np.tile(lr, 3), "weight_decay": 1.0})
+    frame["intrinsic_lr"] = frame["lr"]
+    for group in GROUPS:
+        frame[f"squared_norm:{group}"] = step.astype(float)
+        frame[f"angle:{group}"] = np.where(step % 20 == 0, 0.1, 0.3)
+    return frame
+
+
+def test_means_at_equilibrium_are_those_of_late_steps_within_the_length():
+    rows = history([0, 10, 20, 30, 40, 50], [0.1] * 6)
+    rows.loc[rows["step"] == 0, "angle:first"] = np.nan
+    rows.loc[(rows["step"] == 40) & (rows["replicate"] == 1), "angle:first"] = np.inf
+    point = Point(**{**CONSTANT[0], "intrinsic_lr": 0.1, "length": 40, "steps": (40,)})
+    found = claim._rest(ensemble(rows), point, settled=1).set_index(["group", "replicate"])
+    assert found.loc[("second", 1), "squared_norm"] == 30
+    assert found.loc[("second", 1), "angle"] == pytest.approx(((0.1**2 + 0.3**2 + 0.1**2) / 3) ** 0.5)
+    assert set(found["count"]) == {6}
+    # A replicate is missing from its start where one row of it is not finite.
+    assert found["squared_norm"].isna().sum() == 1
+    assert np.isnan(found.loc[("first", 1), "squared_norm"])
+
+
+def test_a_course_begins_with_the_last_row_at_the_old_rates():
+    rows = history([0, 10, 20, 30, 40, 50], [0.1, 0.1, 0.1, 0.05, 0.05, 0.05])
+    point = Point(**{**CHANGES[0], "length": 40, "steps": (40,)})
+    found = claim._course(ensemble(rows), point, followed=3)
+    assert set(found["since"]) == {0, 10, 20}
+    assert (found["squared_norm"] == found["since"] + 20).all()
+    assert set(found["course_lr"]) == set(found["course_intrinsic_lr"]) == {0.05}
