@@ -22,7 +22,7 @@ VERDICTS = ("reproduced", "not reproduced", "inconclusive")
 
 def test_end_to_end(finished):
     results = Results(Study.read(merge_files([finished / "config/smoke.yaml"], finished / "config")))
-    made = {str(file.relative_to(finished)) for file in finished.glob("results/*/*") if file.is_file()}
+    made = {str(file.relative_to(finished)) for file in finished.glob("results/**/*") if file.is_file()}
     assert made >= {*results.figures, *results.tables, *results.findings}
     assert set(tables(finished)) == {name.split("/")[-1] for name in results.tables}
     assert {"disagreement_smoke_mixing.csv", "swa_smoke_trajectory.csv", "gd_toy.csv"} < set(tables(finished))

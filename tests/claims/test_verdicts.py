@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 from checks import experiment
 
-from intrinsic_lr.claims.shared.scorecard_figure import scorecard_figure
+from drawn import shown_texts
+from intrinsic_lr.claims.shared.scorecard_figure import margin, scorecard_figure
 from intrinsic_lr.claims.shared.spec import ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Range, controls, findings_table, judge_p_value, overall, scorecard
+from intrinsic_lr.figures.style import Look, mathtext
 from intrinsic_lr.study.claims import CLAIMS
 
 SPEC = ClaimSpec("example", analysis={"confidence": 0.95}, experiments={"run": experiment("mine")})
@@ -116,14 +118,46 @@ def test_scorecard_shows_the_criterion_that_decides():
     assert list(negative.columns)[1:] == list(card.columns)
 
 
-def test_scorecard_figure_has_a_marker_for_every_claim():
+@pytest.mark.parametrize("width", [3.25, 6.75])
+def test_scorecard_figure_names_every_claim_in_words_and_marks_its_verdict(width):
     names = list(CLAIMS)
     findings = {name: table(MET, REJECTED) if i % 3 else table(FAILED) for i, name in enumerate(names)}
     card = scorecard(findings, {name: claim.statement for name, claim in CLAIMS.items()}).assign(claim=names)
-    figure = scorecard_figure(card, controls(findings))
+    figure = scorecard_figure(card, controls(findings), look=Look(width=width))
+    shown = " ".join(text for text, _ in shown_texts(figure)).replace("\n", " ")
+    markers = [line for line in figure.axes[0].lines if str(line.get_marker()) in "oXD<>"]
     plt.close(figure)
-    assert set(names) <= {text.get_text() for text in figure.axes[0].texts}
-    assert len([line for line in figure.axes[0].lines if line.get_marker() in "oXD"]) == len(names)
+    assert all(mathtext(claim.title) in shown for claim in CLAIMS.values())
+    assert not any(name in shown for name in names)
+    assert len(markers) == len(names)
+    of_paper = [name for name in names if CLAIMS[name].board == "claim"]
+    assert f"of {len(of_paper)} claims of the paper" in shown
+
+
+@pytest.mark.parametrize(
+    ("finding", "expected"),
+    [
+        (criterion(3.0, (2.5, 3.5), allowed=Range(low=2)), (0.5, 0.25, 0.75)),
+        (criterion(3.0, (2.5, 5), allowed=Range(high=4)), (0.25, -0.25, 0.375)),
+        (criterion(0.5, (0.25, 0.75), allowed=Range(low=0)), (2, 1, 3)),
+        (criterion(1.1, (1.05, 1.3), allowed=Range(0.8, 1.2)), (0.5, -0.5, 0.75)),
+        (criterion(0.9, (0.7, 0.95), allowed=Range(0.8, 1.2)), (0.5, -0.5, 0.75)),
+        (criterion(9.0, p_value=0.5, null="one distribution"), (1, 1, 1)),
+        (criterion(9.0, p_value=0.0005, null="one distribution"), (-2, -2, -2)),
+    ],
+)
+def test_the_margin_to_the_bound_is_positive_where_the_claim_is_met(finding, expected):
+    found = margin(finding, 0.05)
+    assert (found.value, found.low, found.high) == pytest.approx(expected)
+
+
+def test_a_range_is_read_from_its_text_whatever_follows():
+    for made in (Range(low=0), Range(high=1e-9), Range(-0.2, 0.2)):
+        assert Range.from_string(str(made)) == made
+        assert (
+            Range.from_string(f"{made} (p: worse)") == Range.from_string(f"{made}; there was no control") == made
+        )
+    assert Range.from_string("one distribution of runs") is None
 
 
 def test_random_streams_differ_by_claim_and_name():

@@ -3,16 +3,21 @@
 import base64
 import gzip
 from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
 import yaml
 
+from intrinsic_lr.claims.shared.verdicts import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 from intrinsic_lr.report import embed, page, provenance
 from intrinsic_lr.report.captions import caption
-from intrinsic_lr.report.symbols import symbols
+from intrinsic_lr.report.formulas import formulas
 from intrinsic_lr.study.analyses import ANALYSES
 from intrinsic_lr.study.analyses import caption as caption_of
+from intrinsic_lr.study.claims import CLAIMS, QUESTIONS
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 from plans import plan
 
@@ -111,13 +116,85 @@ class TestProvenance:
         assert provenance.of_tools()["Verdicts and this page"] == "commit not recorded"
 
 
-def test_tables_escape_text_round_numbers_and_leave_out_what_is_missing():
-    table = pd.DataFrame({"a": ["<b> lambda_e"], "n": [3], "x": [0.123456789], "p": [float("nan")]})
-    html = page.html_table(table, {"a": "A", "n": "n", "x": "X", "p": "p"})
-    cells = [cell.split("</td>")[0] for cell in html.split("<td>")[1:]]
-    assert cells == ["&lt;b&gt; λₑ", "3", "0.1235", ""]
+def test_a_figure_is_embedded_as_text_with_its_words_untouched(tmp_path):
+    figure = tmp_path / "a.svg"
+    figure.write_text(
+        '<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg">\n<metadata>\n<x/></metadata>\n'
+        '<path d="M 1.23456 2 \nL 3.00001 4"/>\n <text x="0.98765">0.0032 &amp; "50 %"</text></svg>\n'
+    )
+    kind, text = embed.image_url(figure).split(",", 1)
+    assert kind == "data:image/svg+xml"
+    assert not set(text) & set("\n\"'<>&#")
+    root = ElementTree.fromstring(unquote(text))
+    path, words = root
+    assert path.attrib == {"d": "M 1.23 2 L 3.00 4"}
+    assert words.text == '0.0032 & "50 %"'
 
 
-def test_formulas_are_spelt_in_symbols():
-    assert symbols("sqrt(2 lambda_e / E||g^||^2) at eta <= 1") == "sqrt(2 λₑ / E‖ĝ‖²) at η ≤ 1"
-    assert symbols("beta, x^24, meeting") == "beta, x^24, meeting"
+def test_tables_escape_text_and_leave_out_what_is_missing():
+    rows = pd.DataFrame({"quantity": ["<b> lambda_e"], "here": [float("nan")]})
+    columns = {"Quantity": lambda row: formulas(row.quantity), "Here": page._here}
+    made = page.table("Numbers", columns, rows)
+    assert made["columns"] == ["Quantity", "Here"]
+    assert made["rows"][0][0].startswith("&lt;b&gt; <math>")
+    assert made["rows"][0][1] == ""
+    assert page.table("Numbers", columns, rows.head(0)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("at eta <= 1e-9", "at <math><mi>η</mi><mo>≤</mo><msup><mn>10</mn><mn>−9</mn></msup></math>"),
+        ("1/||w||^2.", "<math><mn>1</mn><mo>/</mo><msup>N<mn>2</mn></msup></math>."),
+        ("below (p: lambda_e)", "below (p: <math>L</math>)"),
+        (">= 2 (p: worse)", "<math><mo>≥</mo><mn>2</mn></math> (p: worse)"),
+        ("sqrt(2 lambda_e)", "<math><msqrt><mn>2</mn>L</msqrt></math>"),
+        ("(1 - x)^2 + x^2", None),
+        ("a k times larger batch, beta, x24", "a k times larger batch, beta, x24"),
+    ],
+)
+def test_formulas_become_mathml(text, expected):
+    html = str(formulas(text))
+    ElementTree.fromstring(f"<p>{html}</p>")
+    names = {"N": "<mrow><mo>‖</mo><mi>w</mi><mo>‖</mo></mrow>", "L": "<msub><mi>λ</mi><mi>e</mi></msub>"}
+    if expected:
+        for letter, element in names.items():
+            html = html.replace(element, letter)
+        assert html == expected
+    else:
+        assert html.startswith("<math>")
+        assert html.count("<msup>") == 2
+
+
+def test_all_that_is_stated_of_claims_becomes_well_formed():
+    for claim in CLAIMS.values():
+        for text in (claim.title, claim.statement, claim.refuted_by):
+            ElementTree.fromstring(f"<p>{formulas(text)}</p>")
+        ElementTree.fromstring(f"<p>{page.linked(claim.source)}</p>")
+
+
+def judged(*verdicts, board="claim", question="weights"):
+    stated = SimpleNamespace(board=board, question=question)
+    return [{"row": SimpleNamespace(verdict=verdict), "stated": stated} for verdict in verdicts]
+
+
+def test_the_result_counts_claims_of_the_paper_apart_from_checks_and_additions():
+    claims = judged(NOT_REPRODUCED, REPRODUCED, REPRODUCED) + judged(INCONCLUSIVE, board="addition")
+    claims += judged(REPRODUCED, NOT_REPRODUCED, board="check")
+    told = page._sentences(claims, pd.DataFrame({"verdict": ["rejected", "not rejected"]}))
+    assert len(told) == 3
+    assert told[0] == "Of 3 claims of the paper 2 are reproduced, 1 is not reproduced."
+    assert told[1].startswith("Of 1 additions")
+    assert "2 checks of the code 1 hold" in told[2]
+    assert "1 of 2 controls" in told[2]
+
+
+def test_questions_that_are_not_settled_come_first():
+    claims = judged(NOT_REPRODUCED, question="symmetry") + judged(INCONCLUSIVE, REPRODUCED, question="weights")
+    groups = page._by_question(claims + judged(REPRODUCED, question="functions"))
+    assert list(groups) == [QUESTIONS[key] for key in ("symmetry", "weights", "functions")]
+
+
+def test_the_published_verdicts_are_those_of_the_reference_results():
+    published = pd.read_csv(REPOSITORY / "docs/reference/mnist_small/claims.csv")[["claim", "verdict"]]
+    pd.testing.assert_frame_equal(pd.read_csv(TEMPLATES / "reference.csv"), published)

@@ -2,8 +2,10 @@
 
 import base64
 import json
+import re
 import shutil
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 import pytest
 from selenium import webdriver
@@ -50,12 +52,6 @@ def page(request, browser, finished):
     screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
     browser.get((finished / "results/report.html").as_uri())
-    browser.set_script_timeout(30)
-    # The script of the page has run to its end when every table can be sorted.
-    browser.execute_async_script(
-        "const done = arguments[0]; const wait = () => document.querySelector('table.sortable:not(.dataTable)')"
-        " ? setTimeout(wait, 50) : done(); wait();"
-    )
     return browser
 
 
@@ -64,6 +60,11 @@ def all_of(page, selector, value):
     return page.execute_script(
         f"return [...document.querySelectorAll(arguments[0])].map(found => {value})", selector
     )
+
+
+def content_of(url):
+    head, text = url.split(",", 1)
+    return base64.b64decode(text) if head.endswith("base64") else unquote_to_bytes(text)
 
 
 @in_browser
@@ -77,18 +78,55 @@ def test_loads_alone_and_without_complaint_and_fits_the_screen(page):
     assert [url for url in urls if not url.startswith(("file:", "data:", "blob:"))] == []
     width, shown = page.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
     assert width <= shown
-    widths = all_of(page, "main figure img", "found.complete * found.naturalWidth")
-    assert len(widths) == 11
-    assert all(widths)
+    images = "[...document.querySelectorAll('main figure img')]"
+    loaded = f"Promise.all({images}.map(found => found.decode())).then(() => true)"
+    assert page.execute_async_script(f"{loaded}.then(arguments[0])")
+    # Each figure as it is drawn for this screen, and no other.
+    kinds = all_of(page, "main figure img", "[found.className, found.clientWidth > 0, found.clientWidth]")
+    assert {(kind, seen) for kind, seen, _ in kinds} == {
+        ("narrow", shown < 600),
+        ("wide", shown >= 600),
+    }
+    assert len(kinds) > 20
+    assert max(width for _, _, width in kinds) <= shown
 
 
 @in_browser
-def test_the_scheme_of_the_screen_is_followed_with_figures_on_white(page):
+def test_the_scheme_of_the_screen_is_followed_by_page_and_figures(page):
     dark = page.execute_script("return matchMedia('(prefers-color-scheme: dark)').matches")
-    colour = "return getComputedStyle(document.querySelector('%s')).backgroundColor"
-    page_, figure = (page.execute_script(colour % place) for place in ("body", ".paper"))
-    assert (page_ == "rgb(255, 255, 255)") != dark
-    assert figure == "rgb(255, 255, 255)"
+    style = "return getComputedStyle(document.querySelector('%s')).%s"
+    for place in ("body", ".paper"):
+        colour = page.execute_script(style % (place, "backgroundColor"))
+        light = sum(map(int, re.findall(r"\d+", colour)[:3])) > 600
+        assert light != dark
+    assert ("invert" in page.execute_script(style % (".paper img", "filter"))) == dark
+
+
+@in_browser
+def test_on_paper_all_is_light_whole_and_unfolded(page):
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    page.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert all(all_of(page, "details:has(.table)", "found.open"))
+    assert set(all_of(page, ".table", "getComputedStyle(found).overflowX")) == {"visible"}
+    assert set(all_of(page, ".badge", "getComputedStyle(found).printColorAdjust")) == {"exact"}
+    assert page.execute_script("return getComputedStyle(document.querySelector('.paper img')).filter") == "none"
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+@in_browser
+def test_tables_are_told_to_screen_readers_and_reached_by_keyboard(page):
+    regions = all_of(page, ".table", "[found.tabIndex, found.getAttribute('role'), found.ariaLabel]")
+    assert len(regions) > 5
+    assert all(index == 0 and role == "region" and label for index, role, label in regions)
+    assert all(all_of(page, "table", "found.caption.textContent.trim()"))
+    assert set(all_of(page, "th", "found.scope")) == {"col", "row"}
+    assert all(all_of(page, "main img", "found.alt"))
+    # What overflows says so.
+    told = all_of(
+        page, ".table", "[found.checkVisibility() && found.scrollWidth > found.clientWidth + 1, found.className]"
+    )
+    assert all(overflows == ("overflows" in name) for overflows, name in told)
+    assert page.execute_script("return window.innerWidth") > 600 or any(overflows for overflows, _ in told)
 
 
 @in_browser
@@ -99,38 +137,64 @@ def test_links_lead_somewhere_and_downloads_have_content(page):
     links = all_of(page, "a[download]", "[found.download, found.href]")
     files = dict(links)
     assert len(files) == len(links)
-    content = {name: base64.b64decode(url.split(",", 1)[1]) for name, url in files.items()}
+    content = {name: content_of(url) for name, url in files.items()}
     assert {"gd_toy.svg", "gd_toy.pdf", "gd_toy.csv", "claims.csv", "grid_smoke_grid.svg"} <= set(content)
-    heads = {"svg": b"<?xml", "pdf": b"%PDF", "gz": b"\x1f\x8b"}
+    heads = {"svg": b"<svg", "pdf": b"%PDF", "gz": b"\x1f\x8b"}
     for name, text in content.items():
         assert len(text) > 50
         assert text.startswith(heads.get(name.rsplit(".", 1)[1], b""))
 
 
 @in_browser
-def test_a_table_is_sorted_by_a_click_on_its_heading(page):
-    estimates = "#claim-gd_toy table.sortable tbody td:nth-child(4)", "Number(found.innerText)"
-    before = all_of(page, *estimates)
-    page.execute_script("document.querySelector('#claim-gd_toy table.sortable th:nth-child(4)').click()")
-    assert len(before) == 5
-    assert all_of(page, *estimates) == sorted(before)
-    # Numbers with words round them are sorted as numbers.
-    deciding = "#scorecard table.sortable tbody td:nth-child(3)", "Number(found.dataset.order)"
-    page.execute_script("document.querySelector('#scorecard table.sortable th:nth-child(3)').click()")
-    assert all_of(page, *deciding) == sorted(all_of(page, *deciding))
+def test_a_table_is_sorted_by_its_headings_as_numbers_where_a_column_has_numbers(page):
+    headings = "#claim-gd_toy table th.sortable button"
+    names = all_of(page, headings, "found.textContent")
+    # Estimates of different quantities are not compared.
+    assert "n" in names
+    assert "Estimate" not in names
+    place = 1 + all_of(page, "#claim-gd_toy > .table thead th", "found.textContent").index("n")
+    cells = f"#claim-gd_toy > .table tbody td:nth-child({place})", "Number(found.innerText)"
+    before = all_of(page, *cells)
+    click = f"document.querySelector('#claim-gd_toy thead th:nth-child({place}) button').click()"
+    for sign in (1, -1):
+        page.execute_script(click)
+        assert all_of(page, *cells) == sorted(before, key=lambda value: sign * value)
+    heading = page.execute_script(f"return document.querySelector('#claim-gd_toy th:nth-child({place})').ariaSort")
+    assert heading == "descending"
 
 
 def test_the_page_says_what_its_reader_needs(finished):
     text = (finished / "results/report.html").read_text()
-    assert text.index('id="scorecard"') < text.index('id="claims"') < text.index('id="provenance"')
+    places = [text.index(f'id="{place}"') for place in ("result", "scorecard", "claims", "provenance")]
+    assert places == sorted(places)
     for word in ("refute", "Criteria", "sha256", "torch 2", "4 replicates of each setting"):
         assert word in text
     for section in text.split("<article")[1:]:
         for heading in ("Trainings", "Tables and figures", "Verdicts and this page"):
             assert f"<dt>{heading}</dt>" in section
-    for verdict in ("reproduced", "not-reproduced", "inconclusive"):
-        assert f'class="tile {verdict}"' in text
+    for address in ("https://arxiv.org/abs/2010.02916", "https://www.offconvex.org/2020/10/21/intrinsicLR/"):
+        assert f'href="{address}"' in text
+    for claim in ("gd_toy", "function_space_mixing"):
+        article = text.split(f'<article id="claim-{claim}"')[1].split("</article>")[0]
+        assert f"claims/{claim}.py" in article
+        assert f"<code>claims.{claim}</code>" in article
+        assert f"results/figures/{claim}.svg" in re.search(r'class="command">(.*?)</code>', article)[1]
     assert len(text) < 15e6
+
+
+def test_a_study_of_the_users_own_is_titled_as_theirs(project, monkeypatch):
+    monkeypatch.chdir(project)
+    config = merge_over_default(SMOKE, Path("config"))
+    words = {"title": "My <grid>", "subtitle": "of rates", "intro": "One & two.\n\nThree."}
+    for report, expected in (
+        (words, ["<h1>My &lt;grid&gt;</h1>", "of rates", "<p>One &amp; two.</p><p>Three.</p>"]),
+        ({}, ["<h1>The intrinsic learning rate, reproduced</h1>"]),
+    ):
+        text = render(Sources(Study.read({**config, "report": report}), {}, Path("workflow/report")))
+        assert all(part in text for part in expected)
+    for wrong, told in (({"title": "a\nb"}, "one line"), ({"name": "x"}, "unknown key 'name'")):
+        with pytest.raises(InputError, match=rf"^config: report.*{told}"):
+            Study.read({**config, "report": wrong})
 
 
 def test_the_same_results_give_the_same_page_and_a_report_of_the_workflow_with_captions(project):

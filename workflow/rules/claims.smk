@@ -92,6 +92,7 @@ rule figure_scorecard:
         FIGURES_CONDA
     params:
         look=STUDY.look,
+        alpha=1 - config["analysis"]["confidence"],
         code=code("figure_scorecard.py"),
     script:
         "../scripts/figure_scorecard.py"

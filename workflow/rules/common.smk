@@ -136,9 +136,11 @@ def reported(file, caption, category, **labels):
 
 
 def reported_figure(name, caption, category):
-    """The files of a figure, the first of which, the SVG, stands in Snakemake's own report."""
+    """The files of a figure, the first of which, the SVG, stands in Snakemake's own report. The last is the one for
+    a narrow screen."""
     shown, *others = STUDY.paths.figure(name, STUDY.formats)
-    return [reported(shown, caption, category, figure=name), *others]
+    narrow = STUDY.paths.narrow_figure(name)
+    return [reported(shown, caption, category, figure=name), *others, narrow]
 
 
 def one_of(names):

@@ -18,6 +18,7 @@ rule report:
         experiments=[STUDY.describe(name) for name in STUDY.experiments],
         plans=[STUDY.describe_claim(claim) for claim in STUDY.claims],
         products=RESULTS.products(),
+        words=config.get("report"),
         page=closure.tree(ROOT / "workflow" / "report"),
         code=code("report.py"),
     script:

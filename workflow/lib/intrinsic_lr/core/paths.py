@@ -80,6 +80,10 @@ class StudyPaths:
         """Return a figure's files, one for each format."""
         return [f"{self.folder}/figures/{name}.{extension}" for extension in formats]
 
+    def narrow_figure(self, name: str) -> str:
+        """Return the path of a figure as it is drawn for a narrow screen."""
+        return f"{self.folder}/figures/narrow/{name}.svg"
+
     def log(self, job: str) -> str:
         """Return the path of a job's log, named by its rule and what it makes."""
         return f"{self.folder}/logs/{job}.log"

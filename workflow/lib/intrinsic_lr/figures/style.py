@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any
 
@@ -35,6 +35,8 @@ from intrinsic_lr.core.storage import atomic_path, note_written
 
 PAGE = 6.75
 """Text width of a page, in inches."""
+NARROW_SCREEN = 3.25
+"""Width of a figure for a telephone, in inches: on 390 pixels its text is as large as the text of the page."""
 _NARROW, _STACKED = 5.0, 4
 """In a figure less wide than this, in inches, panels stand below each other: up to so many in one column."""
 STYLE = {
@@ -108,6 +110,16 @@ def save(figure: Figure, paths: Iterable[str], look: Look = DEFAULT) -> None:
                 figure.savefig(temporary, format=extension, dpi=200, metadata=_METADATA[extension])
             note_written(path)
     plt.close(figure)
+
+
+def save_drawn(draw: Callable[..., Figure], look: Look, paths: Sequence[str], narrow: str) -> None:
+    """Draw a figure in this look into some files, and once more into one for a narrow screen.
+
+    `draw` takes the argument `look`.
+    """
+    save(draw(look=look), paths, look)
+    small = replace(look, width=NARROW_SCREEN)
+    save(draw(look=small), [narrow], small)
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -264,6 +276,19 @@ def scientific(value: float) -> str:
     factor = f"{float(mantissa):.3g}"
     power = f"10^{{{int(exponent)}}}"
     return f"${power}$" if factor == "1" else rf"${factor}\times {power}$"
+
+
+_FORMULAS = {
+    "E||g^||^2": r"$E\|\hat{g}\|^2$", "||w||^2": r"$\|w\|^2$", "lambda_e": r"$\lambda_e$", "gamma": r"$\gamma$",
+    "<=": "\u2264", ">=": "\u2265",
+}  # fmt: skip
+
+
+def mathtext(text: str) -> str:
+    """Return the words of a table or a statement with their formulas as mathtext."""
+    for words, formula in _FORMULAS.items():
+        text = text.replace(words, formula)
+    return text
 
 
 def band(axes: Axes, table: pd.DataFrame, x: str, quantity: str, **style: Any) -> None:

@@ -1,16 +1,16 @@
 """Files as parts of a page: what a link downloads is inside the page itself."""
 
 import gzip
+import re
 from base64 import b64encode
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 MIME = {
-    ".svg": "image/svg+xml",
     ".pdf": "application/pdf",
     ".csv": "text/csv",
     ".gz": "application/gzip",
-    ".js": "text/javascript",
 }
 LARGEST_TABLE = 300_000
 """Bytes, compressed: a table above this is named and not embedded, so that the page stays light."""
@@ -33,6 +33,19 @@ class Download(NamedTuple):
 def data_url(content: bytes, suffix: str) -> str:
     """Return content as a data URL of the type that belongs to a file's suffix."""
     return f"data:{MIME[suffix]};base64,{b64encode(content).decode('ascii')}"
+
+
+def image_url(path: Path) -> str:
+    """Return a vector graphic as a data URL: as text, without its metadata, with coordinates to 0.01 points."""
+    text = path.read_text(encoding="utf-8")
+    text = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<[^>]+>", _rounded, text)
+    text = " ".join(text.split()).replace("> <", "><")
+    return f"data:image/svg+xml,{quote(text, safe=' /:;=,()?!+*@$[]')}"
+
+
+def _rounded(tag: re.Match[str]) -> str:
+    return re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0])
 
 
 def file_download(path: Path) -> Download:

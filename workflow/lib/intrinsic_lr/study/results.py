@@ -49,7 +49,9 @@ class Results:
         """Every figure in every format."""
         scorecard = ["scorecard"] if self.study.claims else []
         names = [*self.study.figures, *self.study.claims, *scorecard]
-        return [file for name in names for file in self.study.paths.figure(name, self.study.formats)]
+        made = self.study.paths
+        files = [file for name in names for file in made.figure(name, self.study.formats)]
+        return files + [made.narrow_figure(name) for name in names]
 
     @property
     def findings(self) -> list[str]:

@@ -430,6 +430,19 @@ class Figures(Part):
     """the font of all text"""
 
 
+class Report(Part):
+    """The words at the top of the page `report.html`. Changing them makes the page alone again."""
+
+    title: Line | None = None
+    """title of the page; by default this project's for the study `default`, and the study's name for others"""
+    subtitle: Line | None = None
+    """a line below the title"""
+    intro: Annotated[str, Field(min_length=1, max_length=5000), Allowed("a text of 5,000 characters")] | None = (
+        None
+    )
+    """what the study is about; paragraphs are separated by an empty line. Text alone: no HTML, no Markdown"""
+
+
 def _odd(count: int) -> int:
     if count % 2 == 0:
         raise ValueError
@@ -497,6 +510,8 @@ class Config(Part):
     """the claims to judge; `all` is every claim whose experiments are run, `[]` none"""
     figures: Figures
     """formats, width and font of the figures"""
+    report: Report | None = None
+    """the words at the top of the page"""
     analysis: AnalysisSettings
     """settings of the statistics"""
     datasets: Named[Dataset]

@@ -9,6 +9,7 @@ test, which needs no correction for its number of criteria); not reproduced when
 is inconclusive: a test that its own control passes, or that has none, tells nothing.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from math import inf, isfinite, isnan
@@ -38,6 +39,15 @@ class Range:
     def about(value: float, margin: float) -> "Range":
         """Return the range of what is at most `margin` from a value."""
         return Range(value - margin, value + margin)
+
+    @staticmethod
+    def from_string(text: str) -> "Range | None":
+        """Read the text of a range, whatever follows it; None where a text begins with none."""
+        if found := re.match(r"([<>]=) (\S+?)(?=[\s;]|$)", text):
+            bound = float(found[2])
+            return Range(high=bound) if found[1] == "<=" else Range(low=bound)
+        found = re.match(r"([-+.e\d]+) to ([-+.e\d]+)", text)
+        return Range(float(found[1]), float(found[2])) if found else None
 
     def judge(self, low: float, high: float) -> str:
         """Return the verdict on an estimate with the interval from `low` to `high` (NaN: undecided)."""
