@@ -25,3 +25,12 @@ def outside(figure):
         for text, box in shown_texts(figure)
         if min(box.x0, box.y0) < -1 or box.x1 > width + 1 or box.y1 > height + 1
     ]
+
+
+def collisions(figure):
+    """Return the texts that stand outside of the figure, and the pairs that overlap."""
+    boxes, found = shown_texts(figure), outside(figure)
+    for (a, p), (b, q) in itertools.combinations(boxes, 2):
+        if min(p.x1, q.x1) - max(p.x0, q.x0) > 1 and min(p.y1, q.y1) - max(p.y0, q.y0) > 1:
+            found.append((a, b))
+    return found

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from drawn import outside, shown_texts
+from drawn import collisions
 from intrinsic_lr.analyses.curves import draw_curves
 from intrinsic_lr.analyses.disagreement import draw_disagreement, draw_total_variation
 from intrinsic_lr.analyses.distance import draw_distance
@@ -193,15 +193,6 @@ def test_figures_of_a_notebooks_terminal_are_drawn_into_files(project):
     backend = "module://matplotlib_inline.backend_inline"
     run(project, "--force", "results/figures/grid_smoke_grid.svg", MPLBACKEND=backend)
     assert figure.read_bytes() == before
-
-
-def collisions(figure):
-    """Return the texts that stand outside of the figure, and the pairs that overlap."""
-    boxes, found = shown_texts(figure), outside(figure)
-    for (a, p), (b, q) in itertools.combinations(boxes, 2):
-        if min(p.x1, q.x1) - max(p.x0, q.x0) > 1 and min(p.y1, q.y1) - max(p.y0, q.y0) > 1:
-            found.append((a, b))
-    return found
 
 
 def diverged(table):

@@ -167,7 +167,7 @@ def test_the_page_says_what_its_reader_needs(finished):
     text = (finished / "results/report.html").read_text()
     places = [text.index(f'id="{place}"') for place in ("result", "scorecard", "claims", "provenance")]
     assert places == sorted(places)
-    for word in ("refute", "Criteria", "sha256", "torch 2", "4 replicates of each setting"):
+    for word in ("change our mind", "Criteria", "sha256", "torch 2", "4 replicates of each setting"):
         assert word in text
     for section in text.split("<article")[1:]:
         for heading in ("Trainings", "Tables and figures", "Verdicts and this page"):
