@@ -8,8 +8,9 @@ def shown_texts(figure):
     figure.canvas.draw()
     texts = [*figure.texts, *(part for box in figure.legends for part in (*box.get_texts(), box.get_title()))]
     for axes in figure.axes:
-        texts += [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts]
-        for axis, minor in itertools.product((axes.xaxis, axes.yaxis), (False, True)):
+        shown = [axis for axis in (axes.xaxis, axes.yaxis) if axis.get_visible()]
+        texts += [axes.title, *(axis.label for axis in shown), *axes.texts]
+        for axis, minor in itertools.product(shown, (False, True)):
             low, high = sorted(axis.get_view_interval())
             ticks = zip(axis.get_ticklabels(minor=minor), axis.get_ticklocs(minor=minor), strict=False)
             texts += [label for label, at in ticks if low <= at <= high]

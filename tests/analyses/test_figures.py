@@ -1,6 +1,8 @@
 """Figures: complete on plausible and on degenerate tables, and the same bytes twice."""
 
 import itertools
+from importlib import import_module
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,13 +17,16 @@ from intrinsic_lr.analyses.epochs import draw_epochs
 from intrinsic_lr.analyses.grid import draw_grid
 from intrinsic_lr.analyses.interpolation import draw_interpolation
 from intrinsic_lr.analyses.swa import draw_swa
-from intrinsic_lr.analyses.tables import with_point
+from intrinsic_lr.analyses.tables import read_table, with_point
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.figures import style
 from intrinsic_lr.figures.style import Look
+from intrinsic_lr.study.analyses import ANALYSES
+from intrinsic_lr.study.config_files import merge_over_default
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 from intrinsic_lr.study.pairs import differing_axes
-from projects import run
+from intrinsic_lr.study.study import Study
+from projects import SMOKE, run
 
 
 @pytest.fixture(autouse=True)
@@ -214,6 +219,20 @@ def test_no_text_is_clipped_or_overlaps_another(name):
             draw(table().head(0), EXPERIMENT, 0.95)
     else:
         assert collisions(draw(table().head(0), EXPERIMENT, 0.95)) == []
+
+
+@pytest.mark.workflow
+def test_no_text_of_a_finished_study_is_clipped_or_overlaps_another(finished, monkeypatch):
+    """On a page and on a telephone."""
+    monkeypatch.chdir(finished)
+    study = Study.read(merge_over_default(SMOKE, Path("config")))
+    found = {}
+    for name, (analysis, of) in study.figures.items():
+        draw = getattr(import_module(f"intrinsic_lr.analyses.{analysis}"), f"draw_{name.removesuffix(f'_{of}')}")
+        table = read_table(study.paths.table(f"{ANALYSES[analysis].draws_from}_{of}"))
+        for width in (style.PAGE, style.NARROW_SCREEN):
+            found[name, width] = collisions(draw(table, study.experiments[of], 0.95, look=Look(width)))
+    assert {key: texts for key, texts in found.items() if texts} == {}
 
 
 def test_pairs_of_many_kinds_and_of_none():

@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 from checks import verdicts
 
+from drawn import collisions
 from intrinsic_lr.claims import nonsmooth_origin
 from intrinsic_lr.claims.shared.verdicts import overall
+from intrinsic_lr.figures.style import NARROW_SCREEN, Look
 from intrinsic_lr.study.claims import CLAIMS
 
 EXAMPLES = {name: importlib.import_module(f"test_{name}").EXAMPLE for name in CLAIMS}
@@ -23,13 +25,14 @@ def example(request):
     return EXAMPLES[request.param]
 
 
-def drawn(example, table, findings):
-    figure = example.claim.draw(table, example.spec, findings)
+def drawn(example, table, findings, width=6.75):
+    """Draw a claim's figure; return the texts that a reader cannot read, cut or one over the other."""
+    figure = example.claim.draw(table, example.spec, findings, look=Look(width=width))
     # A logarithmic axis without a positive number cannot be laid out.
     finite = np.isfinite(table[example.measured].astype(float)).any(axis=None)
-    if len(table) and (finite or example.claim is not nonsmooth_origin):
-        figure.draw_without_rendering()
+    found = collisions(figure) if len(table) and (finite or example.claim is not nonsmooth_origin) else []
     plt.close(figure)
+    return found
 
 
 def test_a_true_effect_is_found_and_every_control_is_rejected(example):
@@ -37,7 +40,8 @@ def test_a_true_effect_is_found_and_every_control_is_rejected(example):
     assert list(findings["verdict"]) == ["reproduced"] * example.criteria + ["rejected"] * example.controls
     assert overall(findings) == "reproduced"
     assert (findings["claim"] == example.spec.name).all()
-    drawn(example, example.table(), findings)
+    for width in (6.75, NARROW_SCREEN):
+        assert drawn(example, example.table(), findings, width) == []
 
 
 @pytest.mark.parametrize(("name", "truth", "expected"), TRUTHS)

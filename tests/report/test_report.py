@@ -132,11 +132,11 @@ def test_a_figure_is_embedded_as_text_with_its_words_untouched(tmp_path):
 
 
 def test_tables_escape_text_and_leave_out_what_is_missing():
-    rows = pd.DataFrame({"quantity": ["<b> lambda_e"], "here": [float("nan")]})
+    rows = pd.DataFrame({"quantity": ["<big>. lambda_e"], "here": [float("nan")]})
     columns = {"Quantity": lambda row: formulas(row.quantity), "Here": page._here}
     made = page.table("Numbers", columns, rows)
     assert made["columns"] == ["Quantity", "Here"]
-    assert made["rows"][0][0].startswith("&lt;b&gt; <math>")
+    assert made["rows"][0][0].startswith("&lt;big&gt;. <math>")
     assert made["rows"][0][1] == ""
     assert page.table("Numbers", columns, rows.head(0)) is None
 

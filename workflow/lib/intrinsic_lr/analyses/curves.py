@@ -69,7 +69,7 @@ def draw_curves(table: pd.DataFrame, experiment: Experiment, confidence: float) 
         handles.append(style.handle(label, color="0.3", **_EXPECTED))
     note = f"{drawing.mean_note(table, confidence)} per setting"
     style.legend_below(figure, handles, 4, note + drawing.left_out(texts.values(), lines))
-    figure.suptitle(f"Norm and effective learning rate over time ({experiment.name})")
+    figure.suptitle(f"Norm and effective learning rate over time ({experiment.words})")
     return figure
 
 

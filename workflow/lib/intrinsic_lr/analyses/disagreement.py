@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 
 from intrinsic_lr.analyses.drawing import left_out, setting_text
@@ -129,7 +130,7 @@ def draw_total_variation(table: pd.DataFrame, experiment: Experiment, confidence
         note += left_out(pairs["partner"], lines) if several else ""
     note += _paired_text(reference, experiment)
     style.legend_below(figure, handles, 4, note)
-    figure.suptitle(f"Distance in function space between settings of equal $\\lambda_e$ ({experiment.name})")
+    figure.suptitle(f"Distance in function space between settings of equal $\\lambda_e$ ({experiment.words})")
     return figure
 
 
@@ -188,8 +189,8 @@ def draw_disagreement(table: pd.DataFrame, experiment: Experiment, confidence: f
         rows = rows[rows["differs"] == "init_seed"]
     # Each pair at its own last checkpoint: settings need not have equally many.
     rows = rows.sort_values("checkpoint", kind="stable").drop_duplicates(["point_a", "point_b"], keep="last")
-    rows = rows.sort_index().reset_index(drop=True)
-    bars = (
+    rows = rows.sort_index().sort_values("intrinsic_lr_a", kind="stable").reset_index(drop=True)
+    shown = (
         ("within one setting", (rows["within_a"] + rows["within_b"]) / 2, None),
         ("across", rows["across"], "across"),
         ("excess of across", rows["excess"], "excess"),
@@ -197,12 +198,14 @@ def draw_disagreement(table: pd.DataFrame, experiment: Experiment, confidence: f
         ("independent errors, $2e(1-e)$", rows["independent_errors"], None),
     )
     figure, ((axes,),) = style.panels(1, 1, 3.0)
-    for index, (label, values, interval) in enumerate(bars):
+    for index, (label, values, interval) in enumerate(shown):
+        # A marker is seen at zero too, where a bar has no height.
         place = np.arange(len(rows)) + (index - 2) * 0.16
-        axes.bar(place, values * 100, width=0.15, label=label, **style.bar_style(index))
+        look = {"color": sns.color_palette("colorblind")[index], "marker": style.MARKERS[index]}
+        axes.plot(place, values * 100, ls="", ms=6, label=label, **look)
         for at, row in zip(place, rows.to_dict("records") if interval else (), strict=False):
             estimate = [100 * row[interval + end] for end in ("", "_low", "_high")]
-            style.error_bar(axes, at, estimate, color="black", capsize=2, lw=1)
+            style.error_bar(axes, at, estimate, color=look["color"], capsize=2, lw=1)
     axes.axhline(0, color="0.3", lw=0.8)
     upright = 90 if len(rows) > _WRAPPED * figure.get_figwidth() / style.PAGE else 0
     labels = [_pair_label(row, rows, figure) for _, row in rows.iterrows()]
@@ -219,7 +222,7 @@ def draw_disagreement(table: pd.DataFrame, experiment: Experiment, confidence: f
         note += "\npairs of two initialisations; the table holds the others" if kinds > set(rows["kind"]) else ""
     note += _paired_text(rows, experiment)
     style.legend_below(figure, axes.get_legend_handles_labels()[0], 3, note)
-    figure.suptitle(f"Disagreement of runs within and across settings ({experiment.name})")
+    figure.suptitle(f"Disagreement of runs within and across settings ({experiment.words})")
     return figure
 
 

@@ -108,7 +108,7 @@ def draw_distance(table: pd.DataFrame, experiment: Experiment, confidence: float
         handles.append(style.handle("two initialisations,\nat the last $T$", **_ACROSS))
     note = f"{mean_note(table, confidence)}; all scale-invariant weights, raw"
     style.legend_below(figure, handles, 4, note + which)
-    figure.suptitle(f"Distances within a trajectory against the lag ({experiment.name})")
+    figure.suptitle(f"Distances within a trajectory against the lag ({experiment.words})")
     return figure
 
 

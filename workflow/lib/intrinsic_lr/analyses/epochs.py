@@ -103,15 +103,15 @@ def draw_epochs(table: pd.DataFrame, experiment: Experiment, confidence: float) 
         for row, mean in enumerate(means):
             image = _matrix(axes[row, column], mean, experiment, limits)
         axes[0, column].set(title=title)
-        axes[-1, column].set_xlabel(f"{_time(experiment)} of the " + ("other" if across else "second"))
+        axes[-1, column].set_xlabel(_time(experiment))
         bar = figure.colorbar(image, ax=list(axes[:, column]), location="bottom", aspect=22, pad=0.03)
         bar.ax.tick_params(labelsize="x-small")
     for row, (relation, partner, _) in enumerate(parts):
         words = _RELATIONS[relation] + (f":\n{partner}" if partner else "")
-        axes[row, 0].set_ylabel(f"{words}\n{_time(experiment)} of the one")
+        axes[row, 0].set_ylabel(f"{words}, {_time(experiment)}", fontsize="small")
     note = f"means over {within['replicate'].nunique()} trajectories or pairs of them; axes go from checkpoint to "
     legend_below(figure, [], 1, f"{note}checkpoint, not in proportion to time{which}")
-    figure.suptitle(f"Checkpoint by checkpoint: weights and predictions ({experiment.name})")
+    figure.suptitle(f"Checkpoint by checkpoint: weights and predictions ({experiment.words})")
     return figure
 
 
@@ -137,7 +137,9 @@ def _time(experiment: Experiment) -> str:
 def _matrix(axes: Axes, mean: pd.DataFrame, experiment: Experiment, limits: dict[str, float]):
     """Draw one matrix of checkpoints (rows) by checkpoints (columns), labelled with their times."""
     values = np.ma.masked_invalid(mean.to_numpy(dtype=float).reshape(mean.shape))
-    image = axes.pcolormesh(values if mean.size else np.ma.masked_all((1, 1)), cmap=HEAT, **limits)
+    image = axes.pcolormesh(
+        values if mean.size else np.ma.masked_all((1, 1)), cmap=HEAT, rasterized=True, **limits
+    )
     rate = experiment.points[0].intrinsic_lr or 1
     for axis, steps in ((axes.xaxis, mean.columns), (axes.yaxis, mean.index)):
         shown = spread(range(len(steps)), 6)

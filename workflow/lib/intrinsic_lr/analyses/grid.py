@@ -76,7 +76,7 @@ def draw_grid(table: pd.DataFrame, experiment: Experiment, confidence: float) ->
     handles = [style.handle(rf"$\eta$ = {rate:g}", **look) for rate, look in looks.items()]
     style.legend_below(figure, handles, 5, note)
     lengths = style.count_text(drawn["step"])
-    figure.suptitle(f"Test accuracy after {lengths} steps ({experiment.name})")
+    figure.suptitle(f"Test accuracy after {lengths} steps ({experiment.words})")
     return figure
 
 

@@ -95,7 +95,7 @@ def draw_phase(table: pd.DataFrame, experiment: Experiment, confidence: float) -
     note = f"{drawing.mean_note(late, confidence, 'interval')} per setting"
     note = f"markers: last tenth of the training, {note}{drawing.left_out(texts.values(), lines)}"
     style.legend_below(figure, handles, 4, note)
-    figure.suptitle(f"Gradient norm and loss against the effective learning rate ({experiment.name})")
+    figure.suptitle(f"Gradient norm and loss against the effective learning rate ({experiment.words})")
     return figure
 
 

@@ -89,7 +89,7 @@ def draw_swa(table: pd.DataFrame, experiment: Experiment, confidence: float) -> 
         handles.append(style.handle("the first of the two alone", color=_END, marker="s", ls=""))
     note = mean_note(table, confidence, "interval")
     style.legend_below(figure, handles, 4, f"{note}; batch-norm statistics recomputed for every network{which}")
-    figure.suptitle(f"Averages of two checkpoints, within a trajectory and across two ({experiment.name})")
+    figure.suptitle(f"Averages of two checkpoints, within a trajectory and across two ({experiment.words})")
     return figure
 
 

@@ -242,9 +242,9 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         for panel in (upper, lower):
             panel.axvline(column.off_step * column.clock, color="0.3", ls=":", lw=1, label="weight decay off")
         upper.set_title(f"$\\eta$ = {scientific(column.lr)}, $\\lambda_e$ = {scientific(column.clock)}")
-        lower.set_xlabel(r"time $\lambda_e t$")
+        lower.set_xlabel(r"$\lambda_e t$")
     axes[0, 0].set_ylabel("training loss (nats)")
-    axes[1, 0].set_ylabel("spherical sharpness\nover 2/ELR")
+    axes[1, 0].set_ylabel("spherical sharpness over 2 / effective learning rate")
     note = (
         f"losses: one replicate; sharpness: geometric mean and {spec.percent} band over "
         f"{runs['replicate'].nunique()} replicates; shaded: allowed"

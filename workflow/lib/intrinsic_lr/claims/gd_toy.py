@@ -120,7 +120,7 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         f"second panel: {count} random starts at every pair of rates, $\\lambda_e$ = {rates}; shaded: allowed; "
         "lower edge: that or less"
     )
-    title = "Descent on the toy loss, with weight decay and without: the late mean loss against $\\lambda_e/2$"
+    title = "Descent on the toy loss, with weight decay and without"
     return legend_below(figure, labelled(figure), 6, note, title)
 
 
@@ -137,7 +137,7 @@ def _draw_curves(axes: Axes, curves: pd.DataFrame) -> None:
         axes.set_title(f"One start, $\\lambda_e$ = {scientific(rate)}")
     place = axes.get_xaxis_transform()
     axes.text(off + 0.15, 0.97, "weight\ndecay off", transform=place, va="top", fontsize="small")
-    axes.set(xlabel=r"time $\lambda_e t$", ylabel="loss", yscale="log", ylim=(_FLOOR, 30))
+    axes.set(xlabel=r"$\lambda_e t$", ylabel="loss", yscale="log", ylim=(_FLOOR, 30))
 
 
 def _draw_ratios(axes: Axes, table: pd.DataFrame, spec: ClaimSpec) -> None:

@@ -225,5 +225,5 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     axes[1, 0].set_ylabel("test error")
     n = max((len(response.gamma) for response in found), default=0)
     note = f"bands: {spec.percent} intervals of the mean over replicates (n = {n})"
-    title = "The effective learning rate after a decay, and what the noise measured on the way predicts"
+    title = "Effective learning rate after a decay, measured and predicted"
     return legend_below(figure, labelled(figure), 4, note, title)

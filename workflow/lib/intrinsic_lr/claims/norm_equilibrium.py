@@ -12,6 +12,7 @@ from intrinsic_lr.analyses.tables import with_point
 from intrinsic_lr.claims.shared.spec import NOTHING, ClaimData, ClaimSpec, Estimate
 from intrinsic_lr.claims.shared.verdicts import Findings, Range
 from intrinsic_lr.figures import style
+from intrinsic_lr.stats.intervals import percent
 from intrinsic_lr.stats.relaxation import RelaxationFit, integrated_gamma, thinned
 from intrinsic_lr.stats.theory import angular_update, equilibrium_effective_lr
 from intrinsic_lr.study.experiment import PlannedPoint
@@ -215,8 +216,8 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
 def _draw_equilibria(axes: Axes, table: pd.DataFrame, spec: ClaimSpec, colours: Sequence) -> None:
     limit = spec.thresholds["equilibrium"]
     axes.axhspan(1 - limit, 1 + limit, color="0.88", lw=0)
-    rates = sorted(table.loc[table["part"] == REST, "intrinsic_lr"].unique(), reverse=True)
-    control = f"first {EARLY_SHARE:.0%} of the run (control)"
+    rates = sorted(table.loc[table["part"] == REST, "intrinsic_lr"].unique())
+    control = f"first {percent(EARLY_SHARE)} of the run (control)"
     for part, look in (
         (REST, {"color": colours[0], "marker": "o", "label": "at equilibrium"}),
         (EARLY, {"color": colours[1], "marker": "x", "label": control}),
@@ -227,7 +228,7 @@ def _draw_equilibria(axes: Axes, table: pd.DataFrame, spec: ClaimSpec, colours: 
             estimate = _ratio(_ELR, rows[rows["intrinsic_lr"] == rate], spec)
             style.error_bar(axes, place, estimate, ms=4.5, lw=1.2, **look)
     axes.set(yscale="log", xlim=(-0.5, max(len(rates), 1) - 0.5), xlabel="$\\lambda_e$", title="the equilibrium")
-    axes.set_ylabel("effective LR over predicted")
+    axes.set_ylabel("effective learning rate over predicted")
     axes.set_xticks(range(len(rates)), [f"{rate:.2g}" for rate in rates], fontsize="x-small")
     style.plain_ticks(axes.yaxis)
 
@@ -242,7 +243,9 @@ def _draw_courses(axes: Axes, table: pd.DataFrame) -> None:
         axes.plot(rate * since, mean**-0.5, color=colours[place], lw=2, label=label)
         axes.plot(rate * since, predicted**-0.5, color="k", lw=1.2, ls=":", label=theory)
         axes.set_yscale("log")
-    axes.set(xlabel="$\\lambda_e t$ since the change or start", ylabel="effective LR", title="the way there")
+    axes.set(
+        xlabel="$\\lambda_e t$ since the change or start", ylabel="effective learning rate", title="the way there"
+    )
 
 
 def _draw_angles(axes: Axes, table: pd.DataFrame, spec: ClaimSpec, colours: Sequence) -> None:
@@ -253,7 +256,7 @@ def _draw_angles(axes: Axes, table: pd.DataFrame, spec: ClaimSpec, colours: Sequ
         layer: {"label": layer, "marker": style.MARKERS[1:][i % 5], "color": colours[(2 + i) % 10]}
         for i, layer in enumerate(rows["layer"].unique())
     }
-    settings = list(rows[["momentum", "intrinsic_lr"]].drop_duplicates().itertuples(index=False, name=None))
+    settings = sorted(rows[["momentum", "intrinsic_lr"]].drop_duplicates().itertuples(index=False, name=None))
     for place, (momentum, rate) in enumerate(settings):
         at = rows[(rows["momentum"] == momentum) & (rows["intrinsic_lr"] == rate)]
         for index, (layer, look) in enumerate(looks.items()):

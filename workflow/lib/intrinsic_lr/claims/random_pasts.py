@@ -151,10 +151,10 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
     for axis in axes[0]:
         for end, label in zip([0, *sorted(ends)], labels, strict=False):
-            axis.annotate(label, (end, 1), (3, 2), **place, fontsize="x-small", color="0.35").set_in_layout(False)
+            axis.annotate(label, (end, 1), (3, 2), **place, fontsize="x-small", color="0.35")
     for axis in axes[-1]:
         axis.set_xlabel("step")
     n = min((np.isfinite(group).sum() for group in _groups(table, COMMON, "test_accuracy", spec)), default=0)
     note = f"bands: {spec.percent} intervals of the mean over replicates (n = {n} a history)"
-    title = "Random histories are forgotten once learning rate and weight decay are shared\n"
+    title = "Random histories are forgotten once learning rate and weight decay are shared"
     return legend_below(figure, labelled(figure), 5, note, title)

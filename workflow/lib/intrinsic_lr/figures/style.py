@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import wraps
+from itertools import pairwise
 from typing import Any
 
 import matplotlib
@@ -28,7 +29,14 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import (
+    AutoLocator,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+    StrMethodFormatter,
+)
 
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.storage import atomic_path, note_written
@@ -54,11 +62,11 @@ STYLE = {
     "figure.constrained_layout.use": True,
 }
 _RULER_DPI = 400
-DASHES = ["-", (0, (5, 2)), ":", "-.", (0, (6, 1, 1, 1, 1, 1))]
+DASHES = [
+    "-", (0, (5, 2)), ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (9, 2)), (0, (3, 1, 3, 4)),
+]  # fmt: skip
 HEAT = ListedColormap(plt.get_cmap("viridis")(np.linspace(0.05, 0.92, 256)))
 MARKERS = ["o", "s", "^", "D", "v", "P"]
-HATCHES = ["", "////", "....", "xxxx", "\\\\\\\\"]
-"""Fillings of neighbouring bars, which stay distinct in grey print."""
 _METADATA: dict[str, dict[str, Any]] = {
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
@@ -134,6 +142,7 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
                 figure.suptitle(wrapped(figure, figure.get_suptitle(), "large"))
             if look.width < _NARROW:
                 _fit_labels(figure)
+            _fit_to_axes(figure)
             return figure
 
     return in_style
@@ -171,7 +180,7 @@ def panels(
         places = axes if beside == "row" or axes.size <= _STACKED else axes.T
         across = 1 if axes.size <= _STACKED else 2
         down = -(-axes.size // across)
-        figure, grid = plt.subplots(down, across, figsize=(width, 0.8 * height / rows * down), squeeze=False)
+        figure, grid = plt.subplots(down, across, figsize=(width, height / rows * down), squeeze=False)
         for left_over in grid.flat[axes.size :]:
             left_over.remove()
         axes = grid.flat[np.argsort(places, axis=None)].reshape(rows, columns)
@@ -204,21 +213,74 @@ def _fit_labels(figure: Figure) -> None:
         axes.set_xlabel(wrapped(figure, axes.get_xlabel(), "medium", share))
 
 
+_GAP = 3
+"""Least space between two tick labels, in pixels of the screen."""
+
+
+def _fit_to_axes(figure: Figure) -> None:
+    """Break labels that stand out of their axes or the figure; leave out tick labels that would touch others."""
+    figure.draw_without_rendering()
+    # A broken label takes room from the axes, in which others may not fit then.
+    for _ in range(3):
+        if not any([_break_labels(axes) for axes in figure.axes]):
+            break
+        figure.draw_without_rendering()
+    for axes in figure.axes:
+        for axis, along in ((axes.xaxis, "x"), (axes.yaxis, "y")):
+            _thin(axis, along)
+
+
+def _break_labels(axes: Axes) -> bool:
+    """Break a vertical label taller than its axes, and other labels that the figure cuts; tell whether any was."""
+    width, label = axes.figure.bbox.width, axes.yaxis.label
+    limits = {}
+    if label.get_window_extent().height > axes.get_window_extent().height:
+        limits[label] = 0.95 * axes.get_window_extent().height / width
+    for text in (axes.xaxis.label, axes.title):
+        box = text.get_window_extent()
+        if box.x0 < 0 or box.x1 > width:
+            middle = (box.x0 + box.x1) / 2 / width
+            limits[text] = 1.9 * min(middle, 1 - middle)
+    broken = {
+        text: wrapped(axes.figure, text.get_text(), text.get_size(), limit) for text, limit in limits.items()
+    }
+    changed = any(text.get_text() != lines for text, lines in broken.items())
+    for text, lines in broken.items():
+        text.set_text(lines)
+    return changed
+
+
+def _thin(axis: Axis, along: str) -> None:
+    """Take fewer ticks while labels of one size touch: of a linear axis others, of any other every second one."""
+    if axis.get_scale() == "log" and _touching(axis.get_minorticklabels(), along):
+        axis.set_minor_formatter(NullFormatter())
+    for bins in range(6, 1, -1):
+        labels = axis.get_majorticklabels()
+        if not _touching(labels, along):
+            return
+        if isinstance(axis.get_major_locator(), AutoLocator | MaxNLocator):
+            axis.set_major_locator(MaxNLocator(bins))
+        else:
+            places, texts = axis.get_majorticklocs(), [label.get_text() for label in labels]
+            axis.set_ticks(places[::2], texts[::2])
+        axis.figure.draw_without_rendering()
+
+
+def _touching(labels: Iterable[Any], along: str) -> bool:
+    """Tell whether two neighbouring labels of an axis touch."""
+    boxes = [label.get_window_extent() for label in labels if label.get_text() and label.get_visible()]
+    ends = sorted((getattr(box, f"{along}0"), getattr(box, f"{along}1")) for box in boxes)
+    return any(after[0] - before[1] < _GAP * (along == "x") for before, after in pairwise(ends))
+
+
 def wrapped(figure: Figure, text: str, size: str | float, share: float = 0.95) -> str:
     """Break the lines of a text that are longer than this share of the figure's width, never inside a formula."""
-    font = FontProperties(size=size)
-    # At the resolution of a screen hinting makes a text up to 7 % narrower than it is in the files.
-    renderer = RendererAgg(1, 1, _RULER_DPI)
-
-    def fits(line: str) -> bool:
-        width, _, _ = renderer.get_text_width_height_descent(line, font, ismath="$" in line)
-        return width <= share * figure.get_figwidth() * _RULER_DPI
-
+    limit = share * figure.get_figwidth()
     lines = []
     for paragraph in text.split("\n"):
         line = ""
         for word in re.findall(r"(?:\$[^$]*\$|\S)+", paragraph):
-            if line and not fits(f"{line} {word}"):
+            if line and text_width(f"{line} {word}", size) > limit:
                 lines.append(line)
                 line = word
             else:
@@ -227,16 +289,19 @@ def wrapped(figure: Figure, text: str, size: str | float, share: float = 0.95) -
     return "\n".join(lines)
 
 
+def text_width(text: str, size: str | float) -> float:
+    """Return the width of a text's longest line, in inches."""
+    # At the resolution of a screen hinting makes a text up to 7 % narrower than it is in the files.
+    renderer, font = RendererAgg(1, 1, _RULER_DPI), FontProperties(size=size)
+    lines = text.split("\n")
+    widths = [renderer.get_text_width_height_descent(line, font, ismath="$" in line)[0] for line in lines]
+    return max(widths) / _RULER_DPI
+
+
 def ordered_colours(values: Sequence[Any]) -> dict[Any, Any]:
     """Return a colour for each of some ordered values, none too light to be seen on white."""
     places = np.linspace(0.1, 0.78, max(len(values), 2))
     return dict(zip(values, map(tuple, plt.get_cmap("viridis")(places)), strict=False))
-
-
-def bar_style(index: int) -> dict[str, Any]:
-    """Return colour and filling of the bars of a kind."""
-    colour = sns.color_palette("colorblind")[index % 10]
-    return {"facecolor": colour, "hatch": HATCHES[index % len(HATCHES)], "edgecolor": "white"}
 
 
 def replicates_text(table: pd.DataFrame) -> str:
@@ -348,10 +413,17 @@ def spread(values: Sequence[Any], count: int) -> list[Any]:
 def legend_below(figure: Figure, handles: list[Any], columns: int, note: str, title: str = "") -> Figure:
     """Put the legend under the panels, headed by a note on what the intervals are; return the figure.
 
-    The figure grows by the legend's height; a narrow one has fewer columns than `columns`. A title goes on top.
+    The figure grows by the legend's height. It has `columns`, or as many as fit. A title goes on top.
     """
     width, height = figure.get_size_inches()
-    columns = max(1, min(round(columns * width / PAGE), columns, len(handles)))
+    for each in handles:
+        each.set_label(wrapped(figure, each.get_label(), "small", 0.85))
+    texts = [text_width(each.get_label(), "small") for each in handles]
+    # Beside its text an entry has a line, and the space around both.
+    beside = 0.058 * plt.rcParams["font.size"]
+    columns = max(1, min(columns, len(handles)))
+    while columns > 1 and sum(max(part) + beside for part in np.array_split(texts, columns)) > width:
+        columns -= 1
     rows = -(-len(handles) // columns)
     note = wrapped(figure, note, "small")
     line = plt.rcParams["font.size"] / 45

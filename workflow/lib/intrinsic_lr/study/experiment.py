@@ -54,6 +54,11 @@ class Experiment:
     compare: str = "all"  # pairs of points in the disagreement table, or `same_intrinsic_lr`
     analyses: tuple[str, ...] = ()
 
+    @property
+    def words(self) -> str:
+        """The name in words."""
+        return self.name.replace("_", " ")
+
     def caption(self, first_only: bool = False) -> str:
         """Return in reStructuredText which points are drawn, all or the first: replicates, and the values of axes.
 
