@@ -283,7 +283,7 @@ def _claim(
         "experiments": {key: study.config["experiments"][key] for key in experiments},
     }
     keys = [f"claims.{name}", *(f"experiments.{key}" for key in experiments)]
-    captions = study.captions(name)
+    made_by, captions = _code(f"claims/{name}", stated), study.captions(name)
     return {
         "name": name,
         "stated": stated,
@@ -292,9 +292,7 @@ def _claim(
         "criteria": len(criteria),
         "controls": rejected_text(of_controls),
         "reference": sources.reference.get(name),
-        "figure": sources.figure(
-            name, _code(f"claims/{name}", stated), keys, "claim.rst", statement="", captions=captions
-        ),
+        "figure": sources.figure(name, made_by, keys, "claim.rst", statement="", captions=captions),
         "findings": [
             table(f"Criteria: {stated.title}", _FINDINGS, criteria),
             table(f"Controls: {stated.title}", _FINDINGS, findings[findings["role"] == CONTROL]),

@@ -106,7 +106,7 @@ def _board(claim: str) -> str:
 
 
 def _claim_title(row) -> str:
-    return mathtext(CLAIMS[row.claim].title if row.claim in CLAIMS else row.claim)
+    return mathtext(CLAIMS[row.claim].title if row.claim in CLAIMS else row.claim.replace("_", " "))
 
 
 def _title(claims: pd.DataFrame) -> str:
