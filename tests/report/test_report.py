@@ -102,6 +102,13 @@ class TestProvenance:
         assert told["Seeds"].startswith("study 0, initialisation 0; 1;")
         assert told["Time of all trainings"] == "3 s"
 
+    def test_processor_and_arithmetic_are_told(self):
+        compiled = {"processor": "A CPU", "kernels": "compiled", "instructions": "AVX512"}
+        told = provenance.of_trainings([record(**compiled), record(**compiled)])
+        assert told["Processor"] == "A CPU"
+        assert told["Arithmetic"] == "compiled kernels, AVX512"
+        assert provenance.of_trainings([record()])["Processor"] == "not recorded"
+
     def test_what_took_no_training_says_so(self):
         assert provenance.of_trainings([]).keys() == {"Trainings"}
         assert provenance.of_trainings([])["Trainings"].startswith("none")

@@ -46,6 +46,9 @@ class ProvenanceRecord(TrainingRecord):
     finished: str
     wall_seconds: float
     device: str
+    processor: str = ""
+    kernels: str = ""
+    instructions: str = ""
     threads: int
     versions: dict[str, str]
     git_commit: str | None

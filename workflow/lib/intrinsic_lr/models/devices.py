@@ -1,8 +1,11 @@
 """The device that a computation runs on."""
 
 import os
+import platform
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -38,6 +41,15 @@ def describe(device: torch.device) -> str:
     if device.type != "cuda":
         return str(device)
     return f"{torch.cuda.get_device_name(device)} {os.environ.get(VISIBLE, '')}".strip()
+
+
+def processor() -> str:
+    """Return the product name of the machine's processor, or its architecture where the system does not say."""
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next(line for line in lines if line.startswith("model name"))
+        return name.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def in_float64(tensor: torch.Tensor) -> torch.Tensor:

@@ -33,6 +33,8 @@ def of_trainings(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         "Seeds": f"study {_listed(plan.seed for plan in plans)}, initialisation "
         f"{_listed(plan.init_seed for plan in plans)}; those of every replicate stand in its block's run.json",
         "Devices": _listed(f"{record['device']}, {record['threads']} threads" for record in records),
+        "Processor": _listed(record.get("processor") or "not recorded" for record in records),
+        "Arithmetic": _listed(map(_arithmetic, records)),
         "Versions": _listed(
             ", ".join(f"{name} {number}" for name, number in record["versions"].items()) for record in records
         ),
@@ -41,6 +43,12 @@ def of_trainings(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         "Finished": finished[0] if len(finished) == 1 else f"{finished[0]} to {finished[-1]}",
         "Time of all trainings": f"{sum(record['wall_seconds'] for record in records):,.0f} s",
     }
+
+
+def _arithmetic(record: Mapping[str, Any]) -> str:
+    """Return what decides how sums are rounded, and with it the last digits of every number."""
+    kernels = {"compiled": "compiled kernels", "pytorch": "PyTorch's kernels"}.get(record.get("kernels"), "")
+    return ", ".join(filter(None, [kernels, record.get("instructions")])) or "not recorded"
 
 
 def _scale_groups(plan: TrainingPlan, record: Mapping[str, Any]) -> str:

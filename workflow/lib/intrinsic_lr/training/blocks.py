@@ -20,7 +20,7 @@ from intrinsic_lr.core.storage import atomic_path, sha256, write_json
 from intrinsic_lr.core.version import TRAINING_VERSION
 from intrinsic_lr.data.dataset import Dataset
 from intrinsic_lr.models import kernels
-from intrinsic_lr.models.devices import MemberLimit, describe, is_out_of_memory
+from intrinsic_lr.models.devices import MemberLimit, describe, is_out_of_memory, processor
 from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.training.batches import Batches
@@ -132,6 +132,7 @@ def _provenance(plan: TrainingPlan, data: Dataset, device: torch.device, note: s
             "classes": len(data.info["classes"]),
         },
         "device": describe(device),
+        "processor": processor(),
         "threads": torch.get_num_threads(),
         "kernels": kernels.arithmetic(),
         "instructions": kernels.instructions() if device.type == "cpu" else "",
