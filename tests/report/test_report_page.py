@@ -13,6 +13,7 @@ from selenium.webdriver.chrome.service import Service
 
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.report.page import Sources, render
+from intrinsic_lr.stats import toy
 from intrinsic_lr.study.config_files import merge_over_default
 from intrinsic_lr.study.study import Study
 from projects import SMOKE, run
@@ -161,6 +162,21 @@ def test_a_table_is_sorted_by_its_headings_as_numbers_where_a_column_has_numbers
         assert all_of(page, *cells) == sorted(before, key=lambda value: sign * value)
     heading = page.execute_script(f"return document.querySelector('#claim-gd_toy th:nth-child({place})').ariaSort")
     assert heading == "descending"
+
+
+@in_browser
+def test_the_toy_of_the_page_gives_the_losses_of_the_library(page):
+    for lr, intrinsic_lr in ((1.0, 0.01), (100.0, 0.05), (0.001, 0.02)):
+        expected = toy.descend([0.8, 0.6], lr, intrinsic_lr, 500).loss
+        assert page.execute_script(f"return toyLosses(0.8, 0.6, {lr}, {intrinsic_lr}, 500)") == list(expected)
+    before = page.execute_script("return document.querySelector('.toy polyline').getAttribute('points')")
+    assert len(before.split()) == 1201
+    page.execute_script(
+        "const rate = document.querySelector('.toy input'); rate.value = 2;"
+        "rate.dispatchEvent(new Event('input', {bubbles: true}))"
+    )
+    assert page.execute_script("return document.querySelector('.toy polyline').getAttribute('points')") != before
+    assert 0.8 < float(page.execute_script("return document.querySelector('.toy .late').textContent")) < 1.25
 
 
 def test_the_page_says_what_its_reader_needs(finished):

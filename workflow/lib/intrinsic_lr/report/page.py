@@ -170,7 +170,7 @@ def render(sources: Sources) -> str:
         config=yaml_text(study.config),
         links={"Paper": f"{ARXIV}2010.02916", "Blog post": BLOG},
         style=(sources.templates / "page.css").read_text(encoding="utf-8"),
-        script=(sources.templates / "page.js").read_text(encoding="utf-8"),
+        scripts=[(sources.templates / name).read_text(encoding="utf-8") for name in ("page.js", "toy.js")],
     )
 
 
