@@ -7,12 +7,15 @@ from types import SimpleNamespace
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from safetensors.numpy import save_file
 
 from intrinsic_lr.claims.shared.verdicts import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
-from intrinsic_lr.report import embed, page, provenance
+from intrinsic_lr.core.storage import sha256, write_json
+from intrinsic_lr.report import embed, page, provenance, thumbnails
 from intrinsic_lr.report.captions import caption
 from intrinsic_lr.report.formulas import formulas
 from intrinsic_lr.study.analyses import ANALYSES
@@ -205,3 +208,21 @@ def test_questions_that_are_not_settled_come_first():
 def test_the_published_verdicts_are_those_of_the_reference_results():
     published = pd.read_csv(REPOSITORY / "docs/reference/mnist_small/claims.csv")[["claim", "verdict"]]
     pd.testing.assert_frame_equal(pd.read_csv(TEMPLATES / "reference.csv"), published)
+
+
+def test_the_images_on_which_runs_disagree_come_first_with_the_labels_given(tmp_path):
+    images = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1) * 50
+    data, described = tmp_path / "a.safetensors", tmp_path / "a.json"
+    save_file({"test_images": images, "test_labels": np.array([0, 1, 2, 0])}, data)
+    known = {"name": "a", "classes": ["x", "y", "z"], "mean": [0.5], "std": [0.5]}
+    write_json(described, {**known, "sha256": sha256(data)})
+    # Of four finite runs half disagree on the third image, one on the first; the fifth run is not finite.
+    labels = np.array([[0, 1, 2, 0], [0, 1, 2, 0], [0, 1, 1, 0], [2, 1, 1, 0], [-1, -1, -1, -1]])
+    found = thumbnails.disagreed(SimpleNamespace(labels=lambda step: labels), 9, str(data), str(described))
+    assert [image["truth"] for image in found["images"]] == ["z", "x"]
+    assert [image["labels"] for image in found["images"]] == ["y: 50 %, z: 50 %", "x: 75 %, z: 25 %"]
+    assert (found["runs"], found["total"], found["share"]) == (4, 4, 1)
+    assert base64.b64decode(found["images"][0]["url"].split(",")[1]).startswith(b"\x89PNG")
+    for alike in (labels[:2], labels[4:]):
+        same = SimpleNamespace(labels=lambda step, alike=alike: alike)
+        assert thumbnails.disagreed(same, 9, str(data), str(described)) is None

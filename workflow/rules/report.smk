@@ -6,6 +6,11 @@ rule report:
         RESULTS.scorecards,
         RESULTS.runs,
         [paths.DATA_INFO.format(dataset=name) for name in STUDY.datasets],
+        # The images on which runs disagree.
+        [
+            inputs(RESULTS.of_analysis("disagreement", name))
+            for name in STUDY.with_analysis("disagreement")
+        ],
     output:
         STUDY.paths.report,
     log:

@@ -33,6 +33,8 @@ from intrinsic_lr.report import provenance
 from intrinsic_lr.report.captions import caption
 from intrinsic_lr.report.embed import file_download, image_url, table_download
 from intrinsic_lr.report.formulas import formulas
+from intrinsic_lr.report.thumbnails import disagreed
+from intrinsic_lr.runs.ensembles import open_ensemble
 from intrinsic_lr.study.analyses import caption as experiment_caption
 from intrinsic_lr.study.claims import BOARDS, QUESTIONS
 from intrinsic_lr.study.schema import Report
@@ -117,6 +119,19 @@ class Sources:
             "keys": [*keys, "analysis", "figures", "seed"],
             "command": rerun_command(shown),
         }
+
+    def disagreed(self, experiment: str) -> dict[str, Any] | None:
+        """Return the test images on which the runs of an experiment's first point disagree at its end."""
+        study, selected = self.study, self.study.experiments[experiment]
+        if "disagreement" not in selected.analyses:
+            return None
+        point = selected.points[0]
+        blocks = [paths.block_name(block) for block in study.trainings[point.name].blocks]
+        folders = [Path(paths.BLOCK.format(point=point.name, block=block)) for block in blocks]
+        ensemble = open_ensemble(folders, selected.replicates, point, study.settings.seed)
+        files = (pattern.format(dataset=point.dataset) for pattern in (paths.DATA, paths.DATA_INFO))
+        found = disagreed(ensemble, point.steps[-1], *files)
+        return found and {**found, "point": point.name, "step": point.steps[-1]}
 
     @cached_property
     def reference(self) -> dict[str, str]:
@@ -322,6 +337,7 @@ def _experiment(sources: Sources, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "figures": figures,
+        "disagreed": sources.disagreed(name),
         "downloads": [table_download(Path(study.paths.table(made)), _words(made)) for made in products["tables"]],
         "provenance": sources.provenance([name], datasets),
         "config": yaml_text({"experiments": {name: study.config["experiments"][name]}}),
