@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from drawn import collisions
+from intrinsic_lr.analyses import drawing
 from intrinsic_lr.analyses.curves import draw_curves
 from intrinsic_lr.analyses.disagreement import draw_disagreement, draw_total_variation
 from intrinsic_lr.analyses.distance import draw_distance
@@ -267,7 +268,9 @@ def test_colours_of_ordered_quantities_differ_in_grey_print():
     assert (np.diff(grey) > 0.05).all()
 
 
-def test_numbers_are_spelt_for_readers():
+def test_numbers_and_schedules_are_spelt_for_readers():
+    assert drawing.schedule_text("wd_2_8_lr_200_300").startswith(r"$\lambda$/10 at epochs 2 and 8, ")
+    assert drawing.setting_text(described(schedule="late_decay"), ["schedule"]) == "schedule late decay"
     assert [style.scientific(value) for value in (0.1, 1e-3, 3e-3)] == ["0.1", "$10^{-3}$", r"$3\times 10^{-3}$"]
 
 

@@ -1,5 +1,6 @@
 """What the figures of analyses share: how settings are told apart, in words and in lines."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -50,7 +51,16 @@ def setting_text(point: PlannedPoint, axes: Iterable[str]) -> str:
     return ", ".join(_value_text(axis, point.value_of(axis)) for axis in axes)
 
 
+def schedule_text(name: str) -> str:
+    """Return a schedule's name in words: of `wd_x_y_lr_z_u` the epochs at which each rate is divided by 10."""
+    if found := re.fullmatch(r"wd_(\d+)_(\d+)_lr_(\d+)_(\d+)", name):
+        return r"$\lambda$/10 at epochs {} and {}, $\eta$/10 at {} and {}".format(*found.groups())
+    return name.replace("_", " ")
+
+
 def _value_text(axis: str, value: Any) -> str:
+    if axis == "schedule":
+        return f"schedule {schedule_text(value)}"
     if value is None:
         return f"own {axis.replace('_', ' ')}"
     if isinstance(value, float):
