@@ -159,6 +159,8 @@ def test_tables_escape_text_and_leave_out_what_is_missing():
         ("below (p: lambda_e)", "below (p: <math>L</math>)"),
         (">= 2 (p: worse)", "<math><mo>≥</mo><mn>2</mn></math> (p: worse)"),
         ("sqrt(2 lambda_e)", "<math><msqrt><mn>2</mn>L</msqrt></math>"),
+        ("lambda_e) (eta", "<math>L</math>) (eta"),
+        ("sqrt of 2 lambda_e", "sqrt of <math><mn>2</mn>L</math>"),
         ("(1 - x)^2 + x^2", None),
         ("a k times larger batch, beta, x24", "a k times larger batch, beta, x24"),
     ],

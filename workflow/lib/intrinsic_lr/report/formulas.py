@@ -34,12 +34,18 @@ def formulas(text: str) -> Markup:
 
 def _balanced(tokens: list[re.Match[str]]) -> list[re.Match[str]]:
     """Return the most of the first tokens in which brackets match: the bracket of a sentence is no formula's."""
-    while tokens:
-        signs = [token[0] for token in tokens]
-        if signs.count("(") == signs.count(")") and signs.count("||") % 2 == 0:
+    opened, length = [], 0
+    for place, token in enumerate(tokens):
+        sign = token[0]
+        if opened and sign == _CLOSING[opened[-1]]:
+            opened.pop()
+        elif sign in _CLOSING:
+            opened.append(sign)
+        elif sign == ")":
             break
-        tokens = tokens[:-1]
-    return tokens
+        if not opened and sign != "sqrt":
+            length = place + 1
+    return tokens[:length]
 
 
 def _row(tokens: Sequence[str]) -> str:
@@ -61,7 +67,7 @@ def _item(tokens: Sequence[str], place: int) -> tuple[str, int]:
     if place == len(tokens):
         return "<mrow></mrow>", place
     token = tokens[place]
-    if token == "sqrt":
+    if token == "sqrt" and tokens[place + 1] in _CLOSING:
         inside, end = _inside(tokens, place + 1)
         return f"<msqrt>{inside}</msqrt>", end
     if token in _CLOSING:
