@@ -311,7 +311,8 @@ def _draw_courses(axes: Axes, table: pd.DataFrame, spec: ClaimSpec) -> None:
             mean, rest = norms.mean(axis=0), theory.adamw_equilibrium_squared_norm(lr, rate / lr, count)
             predicted = theory.adamw_relaxed_squared_norm(since, mean[0], lr, rate / lr, count)
             label = setting_text(point, told) + ("" if is_short(point, spec) else " (control)")
-            axes.plot(rate * since, mean / rest, color=colours[place], lw=1.5, label=label)
+            look = {"color": colours[place], "ls": ("-", "--", "-.")[place % 3], "lw": 1.5, "label": label}
+            axes.plot(rate * since, mean / rest, **look)
             axes.plot(rate * since, predicted / rest, color="k", lw=1, ls=":", label=r"F20, rate $2\lambda_e$")
     axes.set(yscale="log", xlabel=r"$\lambda_e t$ since the change", ylabel="squared norm over F19's")
     axes.set_title("after a change of the rates")
