@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.leases import VISIBLE
@@ -55,6 +56,11 @@ def processor() -> str:
 def in_float64(tensor: torch.Tensor) -> torch.Tensor:
     """Return a tensor in float64, on the CPU where the device has no float64 (mps)."""
     return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
+
+
+def is_traced(tensor: torch.Tensor) -> bool:
+    """Tell whether a tensor has no numbers: it stands for others while a step is traced to be compiled."""
+    return isinstance(tensor, FakeTensor)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from intrinsic_lr.models.devices import MemberLimit
+from intrinsic_lr.models.devices import MemberLimit, is_traced
 from intrinsic_lr.models.ensemble import EnsembleModel
 from intrinsic_lr.models.kernels import chain
 from intrinsic_lr.models.normalisation import BatchStatistics
@@ -60,8 +60,8 @@ CPU_BYTES = 4 << 20
 
 
 def _members_at_once(model: EnsembleModel, images: Tensor) -> int:
-    """Return how many members a CPU is to take at once, two at least; other devices take all."""
-    if images.device.type != "cpu":
+    """Return how many members a CPU is to take at once, two at least; elsewhere, and compiled, all are."""
+    if images.device.type != "cpu" or is_traced(images):
         return sys.maxsize
     return max(2, CPU_BYTES // (model.activations * images.shape[-4] * images.element_size()))
 

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from intrinsic_lr.models import kernels
-from intrinsic_lr.models.devices import in_float64
+from intrinsic_lr.models.devices import in_float64, is_traced
 
 CONSTANT_FACTOR = 16.0
 
@@ -77,6 +77,9 @@ def normalize_forward(x: Tensor, rectify: bool) -> tuple[Tensor, Tensor, Tensor]
     compiled = kernels.load() if kernels.is_supported_activation(x) else None
     if compiled:
         return compiled.normalize(x, constant_limit(x.dtype), rectify)
+    if is_traced(x):
+        y, mean, inverse = _normalize_traced(x)
+        return y.relu() if rectify else y, mean, inverse
     y, mean, inverse = torch.native_batch_norm(x, None, None, None, None, True, 0.0, 0.0)
     ratio = (mean * inverse).square_()
     eps = torch.finfo(mean.dtype).eps
@@ -92,6 +95,21 @@ def normalize_forward(x: Tensor, rectify: bool) -> tuple[Tensor, Tensor, Tensor]
         inverse.masked_fill_(constant, 0.0)
         y.masked_fill_(constant.view(1, -1, *[1] * (x.dim() - 2)), 0.0)
     return y.relu_() if rectify else y, mean, inverse
+
+
+def _normalize_traced(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalise by operations that a compiler fuses, without a look at the numbers.
+
+    In whatever order it adds up: numbers that equal the first of their channel leave differences of exactly 0.
+    """
+    others = range(2, x.dim())
+    first = x[:1]
+    for axis in others:
+        first = first.narrow(axis, 0, 1)
+    shift, centred, variance = moments(x - first, (0, *others))
+    mean = first + shift
+    inverse = inverse_deviation(mean, variance)
+    return centred * inverse, mean.flatten(), inverse.flatten()
 
 
 def _normalize_exactly(x: Tensor, y: Tensor, mean: Tensor, inverse: Tensor, channels: Tensor) -> None:
@@ -142,7 +160,7 @@ class _LayerNorm(torch.autograd.Function):
         factor = max(CONSTANT_FACTOR, x.shape[-1] / 4)  # as in `normalize_forward`
         limit = (factor * torch.finfo(x.dtype).eps) ** -2
         constant = ~((mean * inverse).square() < limit) & ~inverse.isnan()
-        if x.device.type != "cpu" or bool(constant.any()):
+        if x.device.type != "cpu" or is_traced(x) or bool(constant.any()):
             inverse, y = inverse.masked_fill(constant, 0.0), y.masked_fill(constant, 0.0)
         ctx.save_for_backward(x, mean, inverse)
         return y

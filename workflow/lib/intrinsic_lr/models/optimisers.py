@@ -9,8 +9,8 @@ All take lists of tensors of one order: the weights, their gradients, and each b
 effective learning rate of each stand in `stats.theory`.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,12 +27,19 @@ Tensors = list[Tensor]
 Buffers = Mapping[str, Tensors]
 
 
-class Rates(NamedTuple):
-    """The number of a step, counted from 1, its learning rate eta and its weight decay lambda."""
+Scalar = float | Tensor
 
-    step: int
-    lr: float
-    weight_decay: float
+
+class Rates(NamedTuple):
+    """The number of a step, counted from 1, its rates eta and lambda, and the factor of its gradients.
+
+    While a step is traced to be compiled they are tensors without axes.
+    """
+
+    step: int | Tensor
+    lr: Scalar
+    weight_decay: Scalar
+    gradient: Scalar = 1.0
 
 
 def sgd(weights: Tensors, grads: Tensors, buffers: Buffers, rates: Rates, momentum: float, nesterov: bool) -> None:
@@ -45,11 +52,11 @@ def sgd(weights: Tensors, grads: Tensors, buffers: Buffers, rates: Rates, moment
         _plain_sgd(weights, grads, rates)
         return
     velocity = buffers["momentum"]
-    decayed = torch._foreach_add(grads, weights, alpha=rates.weight_decay)
+    decayed = _scaled(torch._foreach_add, grads, weights, rates.weight_decay)
     torch._foreach_mul_(velocity, momentum)
     torch._foreach_add_(velocity, decayed)
     change = torch._foreach_add(decayed, velocity, alpha=momentum) if nesterov else velocity
-    torch._foreach_add_(weights, change, alpha=-rates.lr)
+    _scaled(torch._foreach_add_, weights, change, -rates.lr)
 
 
 def _plain_sgd(weights: Tensors, grads: Tensors, rates: Rates) -> None:
@@ -90,7 +97,7 @@ def adam(
     weights: Tensors, grads: Tensors, buffers: Buffers, rates: Rates, beta1: float, beta2: float, eps: float
 ) -> None:
     """Adam with the weight decay in the gradient, `g <- g + lambda w`, as `torch.optim.Adam`."""
-    decayed = torch._foreach_add(grads, weights, alpha=rates.weight_decay)
+    decayed = _scaled(torch._foreach_add, grads, weights, rates.weight_decay)
     adamw(weights, decayed, buffers, rates._replace(weight_decay=0.0), beta1, beta2, eps)
 
 
@@ -110,8 +117,15 @@ def _compiled(tensors: Tensors) -> kernels.Kernels | None:
 
 def _decay_and_subtract(weights: Tensors, change: Tensors, rates: Rates) -> None:
     """Set each w to w - (eta lambda w + change). A factor 1 - eta lambda would lose a small decay."""
-    torch._foreach_add_(change, weights, alpha=rates.lr * rates.weight_decay)
+    _scaled(torch._foreach_add_, change, weights, rates.lr * rates.weight_decay)
     torch._foreach_sub_(weights, change)
+
+
+def _scaled(add: Callable[..., Any], tensors: Tensors, others: Tensors, factor: Scalar) -> Any:
+    """Add others, times a factor, by one of PyTorch's functions, whose `alpha` takes numbers alone."""
+    if isinstance(factor, Tensor):
+        return add(tensors, torch._foreach_mul(others, factor))
+    return add(tensors, others, alpha=factor)
 
 
 UPDATES = {"sgd": sgd, "adam": adam, "adamw": adamw, "lion": lion}

@@ -74,6 +74,7 @@ class TrainingPlan:
             optimiser's default.
         optimiser_code, augmentation_code: the functions of the user's that these two axes name, None for the
             project's own.
+        compile: whether a step is a compiled program.
         also: rows that other studies, which share this training, want besides.
 
     Raises:
@@ -108,6 +109,7 @@ class TrainingPlan:
     runs_per_init: Annotated[int, Field(ge=1)] = 1
     optimiser_code: UserCode | None = None
     augmentation_code: UserCode | None = None
+    compile: Literal["off", "on"] = "off"
     also: tuple[Recording, ...] = ()
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ from itertools import product
 from math import prod
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.study.config_types import Allowed, Count, Flag, Index, Name, Nonnegative, Positive, Text
@@ -36,6 +36,14 @@ Optimiser = Annotated[
 def is_augmentation(text: str) -> bool:
     """Tell whether a text is an augmentation that needs no code of the user's."""
     return bool(re.fullmatch(_AUGMENTATION, text))
+
+
+def _on_or_off(value: Any) -> Any:
+    """Return the word that stands in the YAML file, which reads `on` and `off` as truth values."""
+    return ("off", "on")[value] if isinstance(value, bool) else value
+
+
+Compile = Annotated[Literal["off", "on", "auto"], BeforeValidator(_on_or_off), Allowed("auto, off or on")]
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,8 @@ class Point:
         label_smoothing: share of the target that is spread evenly over all classes, in the training loss only.
         runs_per_init: consecutive replicates that start at the same weights and differ in data order: 8 gives 128
             replicates 16 initialisations of 8 runs each; needs `init_sharing` independent.
+        compile: `on` compiles the whole step by `torch.compile`, `auto` where the training is long enough for that
+            to pay.
     """
 
     dataset: Text
@@ -102,6 +112,7 @@ class Point:
     clip: Positive | None = field(default=None, metadata={"name": "clip={}"})
     label_smoothing: Smoothing = field(default=0.0, metadata={"name": "smoothing{}"})
     runs_per_init: Count = field(default=1, metadata={"name": "runs_per_init{}"})
+    compile: Compile = field(default="off", metadata={"name": "compile_{}"})
 
     @property
     def intrinsic_lr(self) -> float:

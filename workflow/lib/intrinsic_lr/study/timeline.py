@@ -127,6 +127,11 @@ class Timeline:
         for step in range(self.steps if self.code else 0):
             self.at(step)
 
+    @property
+    def scales_gradients(self) -> bool:
+        """Whether the gradients of any step have a factor."""
+        return any(segment.gradient for segment in self.segments)
+
     def gradient_factor(self, step: int) -> float:
         """Return the factor of the gradients in the update from state `step` to state `step + 1`."""
         segment, offset = self._locate(step)

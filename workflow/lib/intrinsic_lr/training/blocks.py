@@ -59,16 +59,24 @@ def train_block(
             raise SystemExit(STOPPED)
 
     with alone(out, stop_waiting):
-        provenance = _provenance(plan, data, device, note)
+        batches, compiled, provenance = Batches(plan, data), None, _provenance(plan, data, device, note)
         # Everything that decides the numbers, the arithmetic among it: a stopped training never changes its sums.
         identity = {key: provenance[key] for key in ("plan", "training_version", "kernels", "instructions")}
+        if plan.compile == "on":
+            # Late: PyTorch's compiler takes seconds to import.
+            from intrinsic_lr.training.compilation import compile_step
+
+            compiled = compile_step(plan, model, batches, State.initial(plan, model, device))
+            # A signal that ended the compiler too is no reason to go on without it.
+            stop_waiting()
+            provenance["step"] = identity["step"] = "inductor" if compiled else "pytorch"
         store, limit = Store(out, {**identity, "data": data.info["sha256"]}, watch), MemberLimit()
         recorder = Recorder(plan, model, EvaluationData.of(data))
         state = store.load(plan, recorder, limit, device) or State.initial(plan, model, device)
         if state.step:
             print(f"going on from step {state.step} of {plan.steps}", file=sys.stderr)
         try:
-            train(plan, model, Batches(plan, data), recorder, state, store, limit)
+            train(plan, model, batches, recorder, state, store, limit, compiled)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -18,6 +19,9 @@ from intrinsic_lr.training.recorder import Recorder
 from intrinsic_lr.training.resume import STOPPED, Store
 from intrinsic_lr.training.state import State, Step
 
+Program = Callable[[State, Tensor, Tensor, Rates], tuple[Tensor, dict[str, Tensor]]]
+"""Does what `advance` does with a state, images, labels and rates."""
+
 
 def train(
     plan: TrainingPlan,
@@ -27,6 +31,7 @@ def train(
     state: State,
     store: Store | None = None,
     limit: MemberLimit | None = None,
+    compiled: Program | None = None,
 ) -> None:
     """Train from a state, which is changed in place, to the end of the plan.
 
@@ -40,6 +45,7 @@ def train(
         state: where to begin.
         store: keeps checkpoints and saved states, and says when to stop; or None.
         limit: how many members are computed at once.
+        compiled: the step as a compiled program, which takes all members at once.
 
     Raises:
         SystemExit: with status `STOPPED` when the store's watch says so; the state is saved then.
@@ -67,7 +73,7 @@ def train(
                 return
             measured = recorder.should_record(state.step + 1)
             before = {name: value.clone() for name, value in state.params.items()} if measured else None
-            done = take_step(state, plan, model, batches, limit)
+            done = take_step(state, plan, model, batches, limit, compiled)
             bar.update(members)
             resumed = False
 
@@ -82,21 +88,45 @@ def update(state: State, plan: TrainingPlan, gradient: dict[str, Tensor], lr: fl
 
 
 def take_step(
-    state: State, plan: TrainingPlan, model: EnsembleModel, batches: Batches, limit: MemberLimit | None = None
+    state: State,
+    plan: TrainingPlan,
+    model: EnsembleModel,
+    batches: Batches,
+    limit: MemberLimit | None = None,
+    compiled: Program | None = None,
 ) -> Step:
-    """Advance the state by one update and return what it did."""
-    lr, weight_decay = plan.timeline.at(state.step)
+    """Advance the state by one update and return what it did; by a compiled program where there is one."""
+    rates = Rates(state.step + 1, *plan.timeline.at(state.step), plan.timeline.gradient_factor(state.step))
     images, labels = batches.at(state.step)
-    loss, gradient = gradients(model, state.params, images, labels, plan.precision, limit, plan.label_smoothing)
+    if compiled:
+        loss, gradient = compiled(state, images, labels, rates)
+    else:
+        loss, gradient = advance(state, plan, model, images, labels, rates, limit)
     _mark_lost(state, loss)
-    applied = gradient if plan.clip is None else clipped(gradient, plan.clip)
-    factor = plan.timeline.gradient_factor(state.step)
-    if factor != 1:
-        applied = {name: grad * factor for name, grad in applied.items()}
-    update(state, plan, applied, lr, weight_decay)
-    project(state, model)
     state.step += 1
-    return Step(lr, weight_decay, loss, gradient)
+    return Step(rates.lr, rates.weight_decay, loss, gradient)
+
+
+def advance(
+    state: State,
+    plan: TrainingPlan,
+    model: EnsembleModel,
+    images: Tensor,
+    labels: Tensor,
+    rates: Rates,
+    limit: MemberLimit | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Change weights and buffers in place by one update; return the mean batch loss (R,) and its gradients.
+
+    This is all that a compiled step computes, traced with tensors in place of the step's number and its rates.
+    """
+    loss, gradient = gradients(model, state.params, images, labels, plan.precision, limit, plan.label_smoothing)
+    applied = gradient if plan.clip is None else clipped(gradient, plan.clip)
+    if plan.timeline.scales_gradients:
+        applied = {name: grad * rates.gradient for name, grad in applied.items()}
+    update(state, plan, applied, rates.lr, rates.weight_decay)
+    project(state, model)
+    return loss, gradient
 
 
 def _mark_lost(state: State, loss: Tensor) -> None:

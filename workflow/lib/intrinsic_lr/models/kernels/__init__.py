@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.models.devices import is_traced
 from intrinsic_lr.models.kernels import library
 
 SWITCH = "INTRINSIC_LR_KERNELS"
@@ -150,7 +151,7 @@ class Kernels:
 
 def is_supported_activation(x: Tensor) -> bool:
     """Tell whether the kernels take activations: float32 on the CPU, (1, C, N) or channels last (B, C, H, W)."""
-    if x.dtype != torch.float32 or x.device.type != "cpu" or not x.numel():
+    if x.dtype != torch.float32 or x.device.type != "cpu" or not x.numel() or is_traced(x):
         return False
     if x.dim() == 4:
         return x.is_contiguous(memory_format=torch.channels_last)
@@ -159,7 +160,7 @@ def is_supported_activation(x: Tensor) -> bool:
 
 def is_supported_weight(x: Tensor) -> bool:
     """Tell whether `step` takes a tensor: float32, contiguous, on the CPU."""
-    return x.dtype == torch.float32 and x.device.type == "cpu" and x.is_contiguous()
+    return x.dtype == torch.float32 and x.device.type == "cpu" and x.is_contiguous() and not is_traced(x)
 
 
 @cache

@@ -6,6 +6,7 @@ import platform
 import subprocess
 from pathlib import Path
 
+import torch
 from platformdirs import user_cache_path
 
 from intrinsic_lr.core.errors import InputError
@@ -36,6 +37,15 @@ def build(compiler: str) -> Path:
     return file
 
 
+def inductor_cache(threads: int) -> Path:
+    """Return the folder where `torch.compile` keeps what it compiled for this processor and so many threads.
+
+    Raises InputError or OSError as `build` does.
+    """
+    made_for = hashlib.sha256(f"{_processor()} {torch.__version__} {threads}".encode()).hexdigest()[:20]
+    return _private(_private(user_cache_path("intrinsic_lr")) / f"inductor-{made_for}")
+
+
 def _private(folder: Path) -> Path:
     """Make a folder that none but its owner may enter; raise `InputError` where that is another user."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -55,7 +65,14 @@ def _sha256(file: Path) -> str:
 
 
 def _fingerprint(compiler: str) -> str:
-    """Return a name for the source, its compilation and this machine's processor: a shared home serves many."""
+    """Return a name for the source, its compilation and this machine's processor."""
+    texts = [source.read_text() for source in sorted(SOURCES.glob("*.[ch]"))]
+    text = "\n".join([*texts, " ".join(FLAGS), compiler, _processor()])
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def _processor() -> str:
+    """Return what compiled code depends on of this machine's processor: a shared home serves many."""
     processor = platform.processor() or platform.machine()
     described = Path("/proc/cpuinfo")
     if described.exists():
@@ -63,6 +80,4 @@ def _fingerprint(compiler: str) -> str:
         processor += "".join(
             sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})
         )
-    texts = [source.read_text() for source in sorted(SOURCES.glob("*.[ch]"))]
-    text = "\n".join([*texts, " ".join(FLAGS), compiler, processor])
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
+    return processor
