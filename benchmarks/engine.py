@@ -11,6 +11,11 @@ Numbers are medians over repetitions, with quartiles in brackets; a ratio is tak
     compiled   CUDA: tensors under torch.compile with CUDA graphs
     products   the step's own matrix products and convolutions alone, each at its fastest layout
 
+With `--compile`, what `compile: on` brings is measured in their place: processor time and break-even.
+
+    eager      the engine without compiled kernels, by PyTorch's operations
+    step       the engine with the whole step compiled by torch.compile
+
 All train by SGD without momentum on images of noise. preresnet8 (one block a stage) is measured on a CPU in
 place of preresnet32 (five), which `--models preresnet32` measures.
 """
@@ -21,7 +26,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from itertools import product
-from time import monotonic, perf_counter
+from time import monotonic, perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -30,7 +35,7 @@ import torch
 
 from benchmarks.common import Parser, cores, measure
 from benchmarks.contenders import Plain, Products, Vmap
-from benchmarks.library import MODELS, PRECISIONS, Case, Engine, set_arithmetic
+from benchmarks.library import MODELS, PRECISIONS, WITHOUT_KERNELS, Case, Compiled, Eager, Engine, set_arithmetic
 from intrinsic_lr.analyses.tables import write_table
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.models.devices import describe, resolve
@@ -42,6 +47,12 @@ CONTENDERS: dict[str, Callable[[Case], Any]] = {
     "vmap": Vmap,
     "compiled": partial(Plain, compiled=True),
     "products": Products,
+}
+OF_COMPILATION: dict[str, Callable[[Case], Any]] = {
+    "engine": Engine,
+    "eager": Eager,
+    "step": Compiled,
+    "vmap": Vmap,
 }
 LEAST_REPETITIONS, REPETITIONS = 3, 7
 LEAST_SECONDS = 0.05
@@ -56,14 +67,15 @@ def main(argv: list[str]) -> None:
     cases = [Case(model, b, r, options.device, threads, precision) for precision, threads, model, b, r in sizes]
     print(f"{describe(torch.device(options.device))}, PyTorch {torch.__version__}, {len(cases)} cases")
     print(f"{cores()} CPU cores, load {os.getloadavg()[0]:.2g}: ratios on a busy machine are not to be trusted\n")
-    heads = "".join(f"{name if name == 'products' else f'over {name}':>20}" for name in list(CONTENDERS)[1:])
+    others = list(OF_COMPILATION if options.compile else CONTENDERS)[1:]
+    heads = "".join(f"{name if name == 'products' else f'over {name}':>20}" for name in others)
     print(f"{'':<42}{'member-steps/s':>26}{heads}  n", flush=True)
     deadline = monotonic() + 60 * options.minutes
     rows: list[Row] = []
     too_large: dict[tuple, str] = {}
     for case in cases:
         kind = (case.model, case.batch, case.threads, case.precision)
-        arguments = (case, options.seconds)
+        arguments = (case, options.seconds, options.compile)
         try:
             if monotonic() > deadline:
                 raise InputError(f"the {options.minutes:g} minutes for all cases are used up")
@@ -75,7 +87,7 @@ def main(argv: list[str]) -> None:
             found = [_left_out(case, "engine", str(error))]
         if "note" in found[0]:
             too_large.setdefault(kind, found[0]["note"])
-        print(_line(found), flush=True)
+        print(_line(found, others), flush=True)
         rows += found
     write_table(pd.DataFrame(rows), options.out)
 
@@ -84,7 +96,12 @@ def _options(argv: list[str]) -> argparse.Namespace:
     """Read the command line and fill in what depends on the device."""
     parser = Parser("engine", __doc__)
     add = parser.add_argument
-    add("--models", nargs="+", choices=MODELS)
+    add("--models", nargs="+", choices=[*MODELS, *WITHOUT_KERNELS])
+    add(
+        "--compile",
+        action="store_true",
+        help="compare steps that torch.compile has compiled; default mlp, 1 16 64",
+    )
     add("--replicates", nargs="+", type=int, help="default 1 8 64 256 on a CPU, 16 128 on CUDA")
     add("--batch", nargs="+", type=int, help="default 32 128 on a CPU, 128 on CUDA")
     add("--threads", nargs="+", type=int, help="CPU threads; default 1 and all on a CPU, all on CUDA")
@@ -99,6 +116,8 @@ def _options(argv: list[str]) -> argparse.Namespace:
     if options.device.startswith("cuda"):
         models = ["mlp", "cnn4_28x28", "preresnet32"]
         defaults = (models, [16, 128], [128], [cores()], list(PRECISIONS), 2.0, 8.0)
+    elif options.compile:
+        defaults = (["mlp"], [1, 16, 64], [32], [1], ["float32"], 6.0, 13.0)
     elif options.quick:
         defaults = (models, [1, 8, 64], [32], [cores()], ["float32"], 3.0, 13.0)
     else:
@@ -107,7 +126,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
     for name, default in zip(names, defaults, strict=True):
         if getattr(options, name) is None:
             setattr(options, name, default)
-    largest = min(MODELS[model].images for model in options.models)
+    largest = min({**MODELS, **WITHOUT_KERNELS}[model].images for model in options.models)
     for name, low, high in (("replicates", 1, 10**6), ("batch", 2, largest), ("threads", 1, 10**3)):
         if wrong := [value for value in getattr(options, name) if not low <= value <= high]:
             raise InputError(f"--{name}: must be from {low} to {high}, got {wrong[0]}")
@@ -118,10 +137,10 @@ def _left_out(case: Case, contender: str, reason: str) -> Row:
     return asdict(case) | {"contender": contender, "note": reason}
 
 
-def measured(case: Case, budget: float) -> list[Row]:
+def measured(case: Case, budget: float, compilation: bool = False) -> list[Row]:
     """Measure the contenders of a case in so many seconds; return a row for each, the engine's first."""
     contenders, estimates, left_out = {}, {}, []
-    for name, build in CONTENDERS.items():
+    for name, build in (OF_COMPILATION if compilation else CONTENDERS).items():
         if name == "compiled" and not case.on_cuda:
             continue
         try:
@@ -137,18 +156,35 @@ def measured(case: Case, budget: float) -> list[Row]:
                 return left_out
     times, steps = interleave(contenders, estimates, case, budget)
     rates = {name: contenders[name].members / seconds for name, seconds in times.items()}
-    return [row(case, name, rates, steps[name]) for name in rates] + left_out
+    rows = {name: row(case, name, rates, steps[name]) for name in rates}
+    if compiled := contenders.get("step"):
+        rows["step"] |= of_compilation(compiled, times)
+    return [*rows.values(), *left_out]
+
+
+def of_compilation(compiled: Compiled, times: dict[str, np.ndarray]) -> Row:
+    """Return what compiling took, and in how many steps that is saved; infinite where a step is no faster."""
+    saved = np.median(times["engine"] - times["step"])
+    steps = compiled.compile_seconds / saved if saved > 0 else np.inf
+    return {
+        "compile_seconds": compiled.compile_seconds,
+        "kept_seconds": compiled.kept_seconds,
+        "break_even_steps": steps,
+    }
 
 
 def timed(contender: Any, steps: int, case: Case) -> float:
-    """Return the mean seconds of a step."""
+    """Return the mean seconds of a step: of processor time, which others on the machine take nothing of, where it
+    is that of one thread.
+    """
+    clock = process_time if case.threads == 1 and not case.on_cuda else perf_counter
     set_arithmetic(case)
     case.synchronize()
-    started = perf_counter()
+    started = clock()
     for _ in range(steps):
         contender.step()
     case.synchronize()
-    return (perf_counter() - started) / steps
+    return (clock() - started) / steps
 
 
 def interleave(
@@ -185,15 +221,19 @@ def row(case: Case, name: str, rates: dict[str, np.ndarray], steps: int) -> Row:
     return found
 
 
-def _line(rows: list[Row]) -> str:
+def _line(rows: list[Row], others: list[str]) -> str:
     case, found = rows[0], {row["contender"]: row for row in rows if "ratio" in row}
     place = f"{case['device']} {case['threads']} thr {case['precision']}"
     line = f"{case['model']:<11} b{case['batch']:<4} R{case['replicates']:<4} {place}".ljust(42)
     if engine := found.get("engine"):
         line += f"{_spread(engine, 'member_steps_per_second'):>26}"
-        for name in list(CONTENDERS)[1:]:
+        for name in others:
             line += f"{_spread(found[name], 'ratio') if name in found else '-':>20}"
         line += f"  {engine['repetitions']}x{engine['steps']}"
+    if step := found.get("step"):
+        kept = f"{step['kept_seconds']:.1f} s with what is kept of that"
+        line += f"\n    compiled in {step['compile_seconds']:.1f} s of processor time, {kept}; "
+        line += f"saved after {step['break_even_steps']:,.0f} steps"
     return "\n".join([line, *(f"    {row['contender']} left out: {row['note']}" for row in rows if "note" in row)])
 
 

@@ -1,19 +1,25 @@
 """The ensembles that are measured, and the one place that knows how the library trains them."""
 
+import os
 from dataclasses import dataclass
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.common import measure
 from intrinsic_lr.data.dataset import Dataset
+from intrinsic_lr.models import kernels
 from intrinsic_lr.models.ensemble import build
-from intrinsic_lr.models.networks import Norm, build_network
+from intrinsic_lr.models.networks import Norm
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.study.timeline import Segment, Timeline
 from intrinsic_lr.training.batches import Batches
-from intrinsic_lr.training.loop import take_step
+from intrinsic_lr.training.loop import Program, take_step
 from intrinsic_lr.training.state import State
 
 CLASSES = 10
@@ -36,6 +42,13 @@ MODELS = {
     "preresnet8": Model("preresnet:width=16,blocks=1", (3, 32, 32), 5000),
     "preresnet32": Model("preresnet:width=16,blocks=5", (3, 32, 32), 5000),
 }
+RESNET18 = '{"factory": "torchvision.models.resnet18", "normalise": true, "options": {"num_classes": 10}}'
+WITHOUT_KERNELS = {
+    "mlp_layer_norm": Model("mlp:width=64,depth=2,norm=layer", (1, 8, 8), 1437),
+    "vit_8x8": Model("vit", (1, 8, 8), 1437),
+    "resnet18_8x8": Model(f"module:{RESNET18}", (1, 8, 8), 1437),
+}
+"""Networks whose gradients no compiled kernel computes, beside `preresnet`: `torch.compile` is for them."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +56,7 @@ class Case:
     """One ensemble on one device.
 
     Attributes:
-        model: name in `MODELS`.
+        model: name in `MODELS` or `WITHOUT_KERNELS`.
         batch: images a step of each member.
         replicates: members R.
         device: `cpu`, `cuda` or `cuda:N`.
@@ -61,7 +74,7 @@ class Case:
     @property
     def net(self) -> Model:
         """The network and its images."""
-        return MODELS[self.model]
+        return {**MODELS, **WITHOUT_KERNELS}[self.model]
 
     @property
     def on_cuda(self) -> bool:
@@ -87,10 +100,58 @@ class Engine:
         self.model = build(ModelSpec.from_string(case.net.spec), case.net.image, CLASSES)
         self._batches = Batches(self._plan, dataset(case))
         self.state = State.initial(self._plan, self.model, torch.device(case.device))
+        self._compiled: Program | None = None
 
     def step(self) -> None:
         """Advance every member by one update."""
-        take_step(self.state, self._plan, self.model, self._batches)
+        take_step(self.state, self._plan, self.model, self._batches, compiled=self._compiled)
+
+
+class Eager(Engine):
+    """The same by PyTorch's own operations alone."""
+
+    def step(self) -> None:
+        """Advance every member by one update."""
+        loaded, kernels.load = kernels.load, lambda: None
+        try:
+            super().step()
+        finally:
+            kernels.load = loaded
+
+
+class Compiled(Engine):
+    """The same with the whole step compiled by `torch.compile`.
+
+    Attributes:
+        compile_seconds: processor time that a process takes to compile it, imports included, with an empty cache.
+        kept_seconds: that of another process, with what the first one left in the cache.
+    """
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(case)
+        with TemporaryDirectory() as folder, patch.dict(os.environ, TORCHINDUCTOR_CACHE_DIR=folder):
+            self.compile_seconds, self.kept_seconds = (measure(compile_seconds, case)[0] for _ in range(2))
+            self.compile()
+
+    def compile(self) -> None:
+        """Compile the step."""
+        # Late, as in a training, so that it counts.
+        from intrinsic_lr.training.compilation import CompiledStep
+
+        self._compiled = CompiledStep(self._plan, self.model, self._batches, self.state)
+
+
+def compile_seconds(case: Case) -> float:
+    """Compile a case's step; return the processor time of that, the ended compilers that it started included."""
+    set_arithmetic(case)
+    engine = Engine(case)
+    before = _processor_seconds()
+    Compiled.compile(engine)
+    return _processor_seconds() - before
+
+
+def _processor_seconds() -> float:
+    return sum(sum(getrusage(whose)[:2]) for whose in (RUSAGE_SELF, RUSAGE_CHILDREN))
 
 
 def dataset(case: Case) -> Dataset:
@@ -114,7 +175,7 @@ def network(case: Case, seed: int = 0) -> nn.Module:
     """Return one of the case's networks on its device: the library's module with torch's own batch norms."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = build_network(ModelSpec.from_string(case.net.spec), case.net.image, CLASSES)
+        net = build(ModelSpec.from_string(case.net.spec), case.net.image, CLASSES).module()
     kind = nn.BatchNorm1d if case.model == "mlp" else nn.BatchNorm2d
     for name, module in list(net.named_modules()):
         if isinstance(module, Norm):

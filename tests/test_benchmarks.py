@@ -3,6 +3,7 @@
 import functools
 import itertools
 import os
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -18,12 +19,12 @@ from benchmarks import analyses, engine
 from benchmarks.analyses import CLASSES, Labels
 from benchmarks.common import measure
 from benchmarks.contenders import FORWARD, WEIGHT_GRADIENT, Plain, Vmap, layers, layouts
-from benchmarks.library import LR, MODELS, WEIGHT_DECAY, Case, Engine, network, tensors
+from benchmarks.library import LR, MODELS, WEIGHT_DECAY, WITHOUT_KERNELS, Case, Engine, network, tensors
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.stats.disagreement import PooledLabels
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [*MODELS, *WITHOUT_KERNELS])
 def test_baseline_is_the_librarys_network(model):
     what = Case(model, 2, 1)
     built, net = Engine(what), network(what)
@@ -125,6 +126,21 @@ def test_tiny_cases_run_from_end_to_end(tmp_path):
     assert (rows["member_steps_per_second"] > 0).all()
     assert ((rows["ratio_low"] <= rows["ratio"]) & (rows["ratio"] <= rows["ratio_high"])).all()
     assert (rows.loc[rows["contender"] == "engine", "ratio"] == 1).all()
+
+
+def test_a_compilation_is_saved_after_so_many_steps():
+    compiled = SimpleNamespace(compile_seconds=30.0, kept_seconds=4.0)
+    times = {"engine": np.array([0.5, 0.4, 0.3]), "step": np.array([0.2, 0.2, 0.2])}
+    assert engine.of_compilation(compiled, times)["break_even_steps"] == pytest.approx(150)
+    assert engine.of_compilation(compiled, {**times, "step": times["engine"]})["break_even_steps"] == np.inf
+
+
+@pytest.mark.long
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler, g++")
+def test_compiled_steps_are_measured_beside_the_others(tmp_path):
+    rows = run(tmp_path, "--models mlp --replicates 2 --seconds 0.1 --compile").set_index("contender")
+    assert list(rows.index) == ["engine", "eager", "step", "vmap"]
+    assert 0 < rows["kept_seconds"]["step"] < rows["compile_seconds"]["step"]
 
 
 def test_what_does_not_fit_is_left_out_with_a_reason(capsys, tmp_path):

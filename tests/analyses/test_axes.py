@@ -23,6 +23,7 @@ OTHER = {
     "dtype": "float64", "data_order": 0, "constraint": "sphere", "precision": "tf32", "optimiser": "adamw",
     "nesterov": True, "beta1": 0.8, "beta2": 0.9, "eps": 1e-6, "clip": 1.0, "label_smoothing": 0.1,
     "runs_per_init": 2,
+    "compile": "on",
 }  # fmt: skip
 FIRST = {"dataset": "digits", "model": "mlp", "batch_size": 32, "lr": 0.1, "weight_decay": 0.01}
 PAIRS = list(combinations(AXES, 2))

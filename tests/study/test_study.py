@@ -74,6 +74,30 @@ def test_axes_of_a_grid_reach_the_plan():
     assert (plan.data_order, plan.constraint) == (3, "sphere")
 
 
+@pytest.mark.parametrize(
+    ("given", "name"), [(True, f"{NAME}-compile_on"), ("on", f"{NAME}-compile_on"), (False, NAME)]
+)
+def test_yaml_reads_on_and_off_as_truth_values(given, name):
+    grid = {"lr": 0.1, "weight_decay": 0.01, "compile": given}
+    assert list(study(grid=grid).trainings) == [name]
+
+
+def test_compile_auto_is_on_where_a_training_without_kernels_is_long():
+    models = {
+        "mlp": {"kind": "mlp", "norm": "layer"},
+        "kernels": {"kind": "mlp"},
+        "cnn": {"kind": "cnn4", "norm": "layer"},
+    }
+    grid = {"lr": 0.1, "weight_decay": 0.01, "compile": "auto", "model": list(models)}
+    for steps, compiled in ((100, []), (1_000_000, ["mlp"])):
+        config = small(grid=grid, length={"steps": steps}, checkpoints={"steps": [steps]}, analyses=[])
+        found = Study.read(merge_configs(config, {"models": models}))
+        plans = {name: found.training_plan(name, 0).compile for name in found.trainings}
+        expected = {f"digits-{name}-b32-lr0.1-wd0.01" + "-compile_on" * (name in compiled) for name in models}
+        assert plans.keys() == expected
+        assert all((plan == "on") == name.endswith("-compile_on") for name, plan in plans.items())
+
+
 @pytest.mark.parametrize(("points", "every"), [(200, 1), (50, 2), (33, 4), (1, 100), ("all", 1)])
 def test_points_of_the_trace_are_steps_between_rows(points, every):
     assert study(trace_points=points).trainings[NAME].trace_every == every
@@ -357,6 +381,10 @@ OVERRIDDEN = small(grid={"lr": 0.1, "weight_decay": 0.01, "dataset": "digits", "
         ("one.trace_points", 0, ["experiments.one.trace_points", "all", "got 0"]),
         ("one.grid.data_order", -1, ["experiments.one.grid.data_order", "from 0", "got -1"]),
         ("one.grid.precision", "float16", ["experiments.one.grid.precision", '"float16"', "bfloat16"]),
+        ("one.grid.compile", "yes", ["experiments.one.grid.compile", "auto, off or on", '"yes"']),
+        ("one.grid.compile", 1, ["experiments.one.grid.compile", "auto, off or on", "got 1"]),
+        ("one.grid", {"lr": 0.1, "weight_decay": 0.01, "compile": ["off", "auto"]},
+         ["experiments.one.grid.compile", "each point once", "wd0.01 also as what auto stands for"]),
         ("one.grid.augmentation", "crop", ["experiments.one.grid.augmentation", "crop=N", '"crop"']),
         ("one.grid.constraint", "ball", ["experiments.one.grid.constraint", '"ball"', "sphere"]),
         ("one.grid.constraint", "sphere", ["one.grid.weight_decay", "0", "sphere", "got 0.01"]),

@@ -146,7 +146,8 @@ def seconds_left(study: Study, blocks: Mapping[Key, Job]) -> dict[Key, float | N
 
     def kind(key: Key) -> tuple:
         point = study.trainings[key[0]].point
-        return point.model, point.dataset, point.batch_size, point.augmentation, point.dtype, point.precision
+        arithmetic = point.dtype, point.precision, point.compile
+        return point.model, point.dataset, point.batch_size, point.augmentation, *arithmetic
 
     rates: dict[tuple, list[float]] = defaultdict(list)
     for key, job in blocks.items():

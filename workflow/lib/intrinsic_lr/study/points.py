@@ -43,7 +43,11 @@ def _on_or_off(value: Any) -> Any:
     return ("off", "on")[value] if isinstance(value, bool) else value
 
 
-Compile = Annotated[Literal["off", "on", "auto"], BeforeValidator(_on_or_off), Allowed("auto, off or on")]
+Compile = Annotated[
+    Literal["off", "on", "auto"],
+    BeforeValidator(_on_or_off, json_schema_input_type=bool | Literal["off", "on", "auto"]),
+    Allowed("auto, off or on"),
+]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The trainings that experiments share: every point is trained once, for all experiments that have it."""
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from intrinsic_lr.core.paths import MAX_BLOCKS
 from intrinsic_lr.core.user_code import UserCode
 from intrinsic_lr.data import dataset_sizes
 from intrinsic_lr.study.analyses import ANALYSES
+from intrinsic_lr.study.compilation import compilation_pays
 from intrinsic_lr.study.config_types import show, unknown
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 from intrinsic_lr.study.model_spec import ModelSpec
@@ -87,6 +89,7 @@ class Planner:
             self.train_count(dataset)
         with prefixed(place):
             planned = tuple(self._plan(point, config) for point in points)
+            _check_each_once(planned)
             self.experiments[name] = Experiment(
                 name, planned, config.replicates, config.compare, tuple(config.analyses)
             )
@@ -129,6 +132,8 @@ class Planner:
         _check_norms(point, spec, count if is_full else point.batch_size, self._config)
         clock = Clock(point.intrinsic_lr, lambda: 1 if is_full else count // point.batch_size)
         length = _length(point, config, clock)
+        if point.compile == "auto":
+            point = replace(point, compile="on" if compilation_pays(spec, length) else "off")
         with prefixed(f"grid: schedule {point.schedule!r}: "):
             timeline = self._timeline(point, spec, length, clock)
         with prefixed("grid."):
@@ -281,6 +286,13 @@ def _check_norms(point: Point, spec: ModelSpec, batch: int, config: Config) -> N
             f"model: expected norms over 3 numbers or more, got {numbers} in {spec.norm} norm of {point.model!r} "
             f"with batches of {batch}; a network of such norms is constant"
         )
+
+
+def _check_each_once(points: Sequence[PlannedPoint]) -> None:
+    """Refuse a point that is there twice, once with `compile: auto`."""
+    for name, times in Counter(point.name for point in points).items():
+        if times > 1:
+            raise InputError(f"grid.compile: expected each point once, got {name} also as what auto stands for")
 
 
 def _check_length(name: str) -> None:

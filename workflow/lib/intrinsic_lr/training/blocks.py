@@ -67,8 +67,8 @@ def train_block(
             from intrinsic_lr.training.compilation import compile_step
 
             compiled = compile_step(plan, model, batches, State.initial(plan, model, device))
-            # A signal that ended the compiler too is no reason to go on without it.
-            stop_waiting()
+            if compiled is None and watch.reason:
+                stop_waiting()  # the signal that stops this program may have ended the compiler too
             provenance["step"] = identity["step"] = "inductor" if compiled else "pytorch"
         store, limit = Store(out, {**identity, "data": data.info["sha256"]}, watch), MemberLimit()
         recorder = Recorder(plan, model, EvaluationData.of(data))

@@ -28,7 +28,9 @@ class CompiledStep:
     """
 
     def __init__(self, plan: TrainingPlan, model: EnsembleModel, batches: Batches, state: State) -> None:
-        self._names, self._trainable = tuple(state.to_tensors()), model.trainable
+        # By name: a state that was saved has its tensors in another order.
+        self._names, self._buffers = tuple(state.to_tensors()), tuple(state.buffers)
+        self._trainable = model.trainable
         images, labels = batches.at(0)
         given = self._tensors_of(state), images, labels, _tensor_of(Rates(1, *plan.timeline.at(0)), images.device)
 
@@ -39,13 +41,12 @@ class CompiledStep:
             state.params = _clones(state.params)
             state.buffers = {kind: _clones(values) for kind, values in state.buffers.items()}
             loss, gradient = advance(state, plan, model, images, labels, of_step)
-            kept = [state.params, gradient, *state.buffers.values()]
+            kept = [state.params, gradient, *(state.buffers[kind] for kind in self._buffers)]
             return loss, [[values[name] for name in model.trainable] for values in kept]
 
         # Buffers of a network, which have numbers, become constants of the program.
         operations = make_fx(compute, tracing_mode="fake", _allow_non_fake_inputs=True)(*given)
-        # In this process alone: a worker might outlive it.
-        self._program = torch.compile(operations, dynamic=False, fullgraph=True, options={"compile_threads": 1})
+        self._program = torch.compile(operations, dynamic=False, fullgraph=True, options=_options(images.device))
         with torch.no_grad():
             self._program(*given)
 
@@ -57,7 +58,7 @@ class CompiledStep:
         loss, found = self._program(self._tensors_of(state), images, labels, _tensor_of(rates, images.device))
         params, gradient, *buffers = (dict(zip(self._trainable, values, strict=True)) for values in found)
         state.params.update(params)
-        state.buffers = dict(zip(state.buffers, buffers, strict=True))
+        state.buffers = dict(zip(self._buffers, buffers, strict=True))
         return loss, gradient
 
     def _tensors_of(self, state: State) -> list[Tensor]:
@@ -77,6 +78,14 @@ def compile_step(plan: TrainingPlan, model: EnsembleModel, batches: Batches, sta
         reason = _describe(error)
         print(f"warning: the step is not compiled, PyTorch computes it as it is: {reason}", file=sys.stderr)
         return None
+
+
+def _options(device: torch.device) -> dict[str, Any]:
+    """Return settings of the compiler: no workers, which might outlive this process, and convolutions as they are.
+
+    In channels last, as on other devices, grouped convolutions of a CPU are slower (docs/performance.md).
+    """
+    return {"compile_threads": 1, "layout_optimization": device.type != "cpu"}
 
 
 def _clones(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,21 @@
+"""Whether it pays to compile the steps of a training: `compile: auto`.
+
+Figures that were measured once decide, not a timing: what a training computes, and whether it is gone on with, is
+not to depend on a machine's load.
+"""
+
+from intrinsic_lr.study.model_spec import ModelSpec
+
+BREAK_EVEN_STEPS = {"mlp": 60_000, "vit": 2_000}
+"""Steps in which a compiled training of one replicate saves what its compilation takes, by kind of network and
+rounded up (docs/performance.md). Of other kinds a compiled step is not faster on a CPU."""
+
+
+def compilation_pays(spec: ModelSpec, steps: int) -> bool:
+    """Tell whether so many steps are more than those in which a compilation saves what it takes."""
+    return not has_kernel(spec) and steps > BREAK_EVEN_STEPS.get(spec.kind, steps)
+
+
+def has_kernel(spec: ModelSpec) -> bool:
+    """Tell whether a network is one of those whose gradients a compiled kernel computes on a CPU."""
+    return spec.kind in ("mlp", "cnn4") and spec.norm == "batch" and not spec.affine
