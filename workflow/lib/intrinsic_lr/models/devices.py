@@ -58,6 +58,11 @@ def in_float64(tensor: torch.Tensor) -> torch.Tensor:
     return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
 
 
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a tensor of the CPU on a device; a GPU goes on with the work in its queue meanwhile."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 def is_traced(tensor: torch.Tensor) -> bool:
     """Tell whether a tensor has no numbers: it stands for others while a step is traced to be compiled."""
     return isinstance(tensor, FakeTensor)

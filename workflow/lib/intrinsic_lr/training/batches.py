@@ -6,6 +6,7 @@ from torch import Tensor
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.data.augmentation import Augmentation, OwnAugmentation
 from intrinsic_lr.data.dataset import Dataset
+from intrinsic_lr.models.devices import to_device
 from intrinsic_lr.study.plan import TrainingPlan
 
 
@@ -50,21 +51,16 @@ class Batches:
         return self._data.normalize(self._augmentation.apply(images, self._draws[:, chosen])), labels
 
     def _shuffle(self, epoch: int) -> None:
-        count, seeds = len(self._data.train_labels), self._plan.epoch_seeds
+        count, seeds, device = len(self._data.train_labels), self._plan.epoch_seeds, self._data.train_labels.device
         if self.full:
             order = torch.arange(count).expand(len(self._plan.members), -1).contiguous()
         else:
             streams = [torch.Generator().manual_seed(seed) for seed in seeds("order", epoch)]
             order = torch.stack([torch.randperm(count, generator=stream) for stream in streams])
-        self._order = self._to_device(order)
+        self._order = to_device(order, device)
         if self._augmentation:
-            self._draws = self._to_device(self._augmentation.draws(seeds("augmentation", epoch), count))
+            self._draws = to_device(self._augmentation.draws(seeds("augmentation", epoch), count), device)
         self._epoch = epoch
-
-    def _to_device(self, tensor: Tensor) -> Tensor:
-        """Return a tensor beside the data; a GPU goes on with the steps in its queue meanwhile."""
-        device = self._data.train_labels.device
-        return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _augmentation(plan: TrainingPlan, data: Dataset) -> Augmentation | OwnAugmentation | None:

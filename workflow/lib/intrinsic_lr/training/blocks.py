@@ -80,6 +80,11 @@ def train_block(
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
+            if compiled:
+                raise InputError(
+                    f"device memory: too little for {len(plan.members)} replicates of {plan.point} at once, as a "
+                    "compiled step computes them; expected a smaller block_size, or compile off"
+                ) from None
             raise InputError(
                 f"device memory: too little for a single replicate of {plan.point}; expected a device with more, "
                 "a smaller batch_size or a smaller model"

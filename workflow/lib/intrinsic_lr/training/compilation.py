@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from intrinsic_lr.models.devices import to_device
 from intrinsic_lr.models.ensemble import EnsembleModel
 from intrinsic_lr.models.kernels import library
 from intrinsic_lr.models.optimisers import Rates
@@ -93,7 +94,7 @@ def _clones(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _tensor_of(rates: Rates, device: torch.device) -> Tensor:
-    return torch.tensor(rates, dtype=torch.float64, device=device)
+    return to_device(torch.tensor(rates, dtype=torch.float64), device)
 
 
 def _describe(error: Exception) -> str:
