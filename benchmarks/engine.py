@@ -13,6 +13,7 @@ Numbers are medians over repetitions, with quartiles in brackets; a ratio is tak
 
 With `--compile`, what `compile: on` brings is measured in their place: processor time and break-even.
 
+    single     the engine step by step, where it does several in one call of a kernel
     eager      the engine without compiled kernels, by PyTorch's operations
     step       the engine with the whole step compiled by torch.compile
 
@@ -35,7 +36,17 @@ import torch
 
 from benchmarks.common import Parser, cores, measure
 from benchmarks.contenders import Plain, Products, Vmap
-from benchmarks.library import MODELS, PRECISIONS, WITHOUT_KERNELS, Case, Compiled, Eager, Engine, set_arithmetic
+from benchmarks.library import (
+    MODELS,
+    PRECISIONS,
+    WITHOUT_KERNELS,
+    Case,
+    Compiled,
+    Eager,
+    Engine,
+    Single,
+    set_arithmetic,
+)
 from intrinsic_lr.analyses.tables import write_table
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.models.devices import describe, resolve
@@ -50,6 +61,7 @@ CONTENDERS: dict[str, Callable[[Case], Any]] = {
 }
 OF_COMPILATION: dict[str, Callable[[Case], Any]] = {
     "engine": Engine,
+    "single": Single,
     "eager": Eager,
     "step": Compiled,
     "vmap": Vmap,
@@ -181,8 +193,11 @@ def timed(contender: Any, steps: int, case: Case) -> float:
     set_arithmetic(case)
     case.synchronize()
     started = clock()
-    for _ in range(steps):
-        contender.step()
+    if isinstance(contender, Engine):
+        contender.steps(steps)
+    else:
+        for _ in range(steps):
+            contender.step()
     case.synchronize()
     return (clock() - started) / steps
 

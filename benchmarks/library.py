@@ -19,7 +19,7 @@ from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.study.timeline import Segment, Timeline
 from intrinsic_lr.training.batches import Batches
-from intrinsic_lr.training.loop import Program, take_step
+from intrinsic_lr.training.loop import Program, take_step, take_steps
 from intrinsic_lr.training.state import State
 
 CLASSES = 10
@@ -106,8 +106,21 @@ class Engine:
         """Advance every member by one update."""
         take_step(self.state, self._plan, self.model, self._batches, compiled=self._compiled)
 
+    def steps(self, count: int) -> None:
+        """Advance every member by so many updates, as a training does where it records nothing."""
+        take_steps(self.state, self._plan, self.model, self._batches, count)
 
-class Eager(Engine):
+
+class Single(Engine):
+    """The same, step by step."""
+
+    def steps(self, count: int) -> None:
+        """Advance every member by so many updates."""
+        for _ in range(count):
+            self.step()
+
+
+class Eager(Single):
     """The same by PyTorch's own operations alone."""
 
     def step(self) -> None:
@@ -119,7 +132,7 @@ class Eager(Engine):
             kernels.load = loaded
 
 
-class Compiled(Engine):
+class Compiled(Single):
     """The same with the whole step compiled by `torch.compile`.
 
     Attributes:
@@ -178,7 +191,7 @@ def network(case: Case, seed: int = 0) -> nn.Module:
         net = build(ModelSpec.from_string(case.net.spec), case.net.image, CLASSES).module()
     kind = nn.BatchNorm1d if case.model == "mlp" else nn.BatchNorm2d
     for name, module in list(net.named_modules()):
-        if isinstance(module, Norm):
+        if isinstance(module, Norm) and module.kind == "batch":
             norm = kind(module.channels, affine=False)
             net.set_submodule(name, nn.Sequential(norm, nn.ReLU()) if module.rectify else norm)
     return net.to(case.device).train()

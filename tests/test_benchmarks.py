@@ -139,7 +139,7 @@ def test_a_compilation_is_saved_after_so_many_steps():
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler, g++")
 def test_compiled_steps_are_measured_beside_the_others(tmp_path):
     rows = run(tmp_path, "--models mlp --replicates 2 --seconds 0.1 --compile").set_index("contender")
-    assert list(rows.index) == ["engine", "eager", "step", "vmap"]
+    assert list(rows.index) == ["engine", "single", "eager", "step", "vmap"]
     assert 0 < rows["kept_seconds"]["step"] < rows["compile_seconds"]["step"]
 
 

@@ -305,9 +305,9 @@ def test_a_library_that_was_planted_with_its_checksum_is_not_loaded(load_afresh,
 
 
 SOURCES = {
-    "error": "void step(",
+    "error": "void sgd_step(",
     "step": "",
-    "self-test": "void step(float *w, const float *g, long n, float decay, float lr, int t) { w[0] = 0; }",
+    "self-test": "void sgd_step(float *w, const float *g, long n, float decay, float lr, int t) { w[0] = 0; }",
 }
 
 

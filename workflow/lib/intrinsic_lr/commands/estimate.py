@@ -111,7 +111,7 @@ def measure(setting: Setting, device: str, threads: int, seconds: float = SECOND
     from intrinsic_lr.models.ensemble import build
     from intrinsic_lr.training.batches import Batches
     from intrinsic_lr.training.evaluation import EvaluationData, evaluate
-    from intrinsic_lr.training.loop import take_step
+    from intrinsic_lr.training.loop import take_steps
     from intrinsic_lr.training.state import DTYPES, State
 
     torch.set_num_threads(threads)
@@ -141,8 +141,7 @@ def measure(setting: Setting, device: str, threads: int, seconds: float = SECOND
 
         def steps(number: int) -> float:
             started = time.perf_counter()
-            for _ in range(number):
-                take_step(state, plan, model, batches)
+            take_steps(state, plan, model, batches, number)
             if place.type == "cuda":
                 torch.cuda.synchronize()
             return time.perf_counter() - started

@@ -39,8 +39,7 @@ class Batches:
         if self.full and self._images is not None:
             return self._images, self._data.train_labels
         epoch, position = divmod(step, self.steps_per_epoch)
-        if epoch != self._epoch:
-            self._shuffle(epoch)
+        self._shuffle(epoch)
         chosen = slice(position * self.size, (position + 1) * self.size)
         shape = (len(self._order), self.size)
         index = self._order[:, chosen].flatten()
@@ -50,7 +49,22 @@ class Batches:
         images = self._data.train_images.index_select(0, index).unflatten(0, shape)
         return self._data.normalize(self._augmentation.apply(images, self._draws[:, chosen])), labels
 
+    def several(self, step: int, most: int) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Return what the steps from one on see, those of its epoch and at most so many; None where images change.
+
+        Images (N, C, H, W) and labels (N,) of the data set, and which of them each member sees, (R, steps, B).
+        """
+        if self.full or self._images is None:
+            return None
+        epoch, position = divmod(step, self.steps_per_epoch)
+        self._shuffle(epoch)
+        end = min(self.steps_per_epoch, position + most)
+        order = self._order[:, position * self.size : end * self.size].unflatten(1, (-1, self.size))
+        return self._images, self._data.train_labels, order
+
     def _shuffle(self, epoch: int) -> None:
+        if epoch == self._epoch:
+            return
         count, seeds, device = len(self._data.train_labels), self._plan.epoch_seeds, self._data.train_labels.device
         if self.full:
             order = torch.arange(count).expand(len(self._plan.members), -1).contiguous()

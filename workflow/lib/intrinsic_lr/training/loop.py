@@ -11,6 +11,7 @@ from intrinsic_lr.core.progress import progress
 from intrinsic_lr.models.devices import MemberLimit
 from intrinsic_lr.models.ensemble import EnsembleModel
 from intrinsic_lr.models.gradients import gradients
+from intrinsic_lr.models.kernels import chain
 from intrinsic_lr.models.optimisers import Rates, apply_update, clipped
 from intrinsic_lr.stats.geometry import squared_norms
 from intrinsic_lr.study.plan import TrainingPlan
@@ -71,6 +72,11 @@ def train(
                     raise SystemExit(STOPPED)
             if state.step == plan.steps:
                 return
+            free = 0 if compiled else recorder.unrecorded(state.step)
+            if free and (taken := take_several(state, plan, model, batches, free)):
+                bar.update(taken * members)
+                resumed = False
+                continue
             measured = recorder.should_record(state.step + 1)
             before = {name: value.clone() for name, value in state.params.items()} if measured else None
             done = take_step(state, plan, model, batches, limit, compiled)
@@ -102,9 +108,41 @@ def take_step(
         loss, gradient = compiled(state, images, labels, rates)
     else:
         loss, gradient = advance(state, plan, model, images, labels, rates, limit)
-    _mark_lost(state, loss)
+    _mark_lost(state, loss, state.step + 1)
     state.step += 1
     return Step(rates.lr, rates.weight_decay, loss, gradient)
+
+
+def take_steps(state: State, plan: TrainingPlan, model: EnsembleModel, batches: Batches, count: int) -> None:
+    """Advance the state by so many updates, of which nothing is recorded."""
+    while count > 0:
+        taken = take_several(state, plan, model, batches, count)
+        if not taken:
+            take_step(state, plan, model, batches)
+        count -= taken or 1
+
+
+def take_several(state: State, plan: TrainingPlan, model: EnsembleModel, batches: Batches, most: int) -> int:
+    """Advance the state by up to so many updates in one call of a compiled kernel; return by how many.
+
+    The bits are those of single steps. By 0 where the kernels do not do all that a step consists of.
+    """
+    plain = plan.optimiser == "sgd" and not plan.momentum and plan.clip is None and plan.constraint == "none"
+    plain &= plan.label_smoothing == 0 and plan.precision != "bfloat16" and not plan.timeline.scales_gradients
+    most = min(most, chain.most_steps(model, batches.size * len(plan.members)))
+    seen = batches.several(state.step, most) if plain and most else None
+    if seen is None:
+        return 0
+    images, labels, order = seen
+    rates = [plan.timeline.at(step) for step in range(state.step, state.step + order.shape[1])]
+    losses = chain.train(model, state.params, images, labels, order, rates)
+    if losses is None:
+        return 0
+    if not math.isfinite(losses.sum().item()):
+        for offset, loss in enumerate(losses):
+            _mark_lost(state, loss, state.step + offset + 1)
+    state.step += len(losses)
+    return len(losses)
 
 
 def advance(
@@ -129,12 +167,12 @@ def advance(
     return loss, gradient
 
 
-def _mark_lost(state: State, loss: Tensor) -> None:
-    """Note the coming step for every member whose loss is not finite for the first time."""
+def _mark_lost(state: State, loss: Tensor, step: int) -> None:
+    """Note a step for every member whose loss is not finite for the first time."""
     # One look at the sum is cheaper, but a GPU would have to be waited for.
     if loss.device.type == "cpu" and math.isfinite(loss.sum().item()):
         return
-    state.lost.masked_fill_((state.lost == State.NEVER) & ~loss.isfinite(), state.step + 1)
+    state.lost.masked_fill_((state.lost == State.NEVER) & ~loss.isfinite(), step)
 
 
 @torch.no_grad()

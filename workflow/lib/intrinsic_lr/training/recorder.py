@@ -1,5 +1,6 @@
 """What a training measures on its way: the history with its evaluations, and the denser, cheap trace."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
@@ -77,6 +78,7 @@ class Recorder:
         self._plan, self._model, self._data = plan, model, data
         self._whole = {self.ALL: tuple(n for names in model.measured_groups.values() for n in names)}
         self._logged, self._traced = frozenset(plan.logged()), frozenset(plan.traced())
+        self._recorded = sorted(self._logged | self._traced)
         names = (
             *(field.name for field in fields(Evaluation)),
             *self.OF_STEP,
@@ -99,6 +101,11 @@ class Recorder:
     def should_record(self, step: int) -> bool:
         """Return whether a step is to be measured at all."""
         return self.should_log(step) or self.should_trace(step)
+
+    def unrecorded(self, step: int) -> int:
+        """Return how many steps in a row are not to be measured, from the one after a step on."""
+        later = bisect_right(self._recorded, step)
+        return self._recorded[later] - step - 1 if later < len(self._recorded) else 0
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Return all rows in one flat mapping that `restore` reads."""

@@ -38,7 +38,11 @@ _SIGNATURES = {
     "normalize_backward_columns": [_POINTER] * 8 + [_COUNT, _COUNT, _FLAG, _FLAG],
     "chain_bytes": [_POINTER] + [_COUNT] * 3,
     "chain": [_POINTER, _COUNT, *[_POINTER] * 3, _FLAG, *[_POINTER] * 2, *[_COUNT] * 3, _REAL, _POINTER, _FLAG],
-    "step": [_POINTER] * 2 + [_COUNT, _REAL, _REAL, _FLAG],
+    "train_chain": [
+        *[_POINTER, _COUNT, _POINTER, _FLAG, *[_POINTER] * 3, _COUNT, *[_POINTER] * 3, *[_COUNT] * 4],
+        *[_REAL, _POINTER, _COUNT, _FLAG],
+    ],
+    "sgd_step": [_POINTER] * 2 + [_COUNT, _REAL, _REAL, _FLAG],
     "adamw_step": [_POINTER] * 4 + [_COUNT] + [_REAL] * 7 + [_FLAG],
 }
 
@@ -107,7 +111,7 @@ class Kernels:
             most_bytes: most that a thread may work in; None is returned where it would need more.
         """
         members, classes, batch = len(weights[0]), weights[-1].shape[1], labels.shape[1]
-        described = (_COUNT * (6 * len(shapes)))(*itertools.chain.from_iterable(shapes))
+        described = _described(shapes)
         bytes_each = self._library.chain_bytes(described, len(shapes), batch, classes)
         if bytes_each > most_bytes:
             return None
@@ -123,9 +127,45 @@ class Kernels:
         )
         return loss, found
 
+    def train(
+        self,
+        shapes: Sequence[Shape],
+        weights: Sequence[Tensor],
+        images: Tensor,
+        labels: Tensor,
+        order: Tensor,
+        rates: Sequence[tuple[float, float]],
+        limit: float,
+        fixed_head: bool,
+        most_bytes: int = sys.maxsize,
+    ) -> Tensor | None:
+        """Change the weights by steps of SGD, the same bits as `gradients` and `step`; return losses (steps, R).
+
+        Of the data set with images (N, C, H, W) and labels (N,), `order` (R, steps, B) says which ones each member
+        sees; each member's are contiguous. `rates` are decay and learning rate of each step, as for `step`, all
+        else is as for `gradients`.
+        """
+        (members, steps, batch), classes = order.shape, weights[-1].shape[1]
+        described = _described(shapes)
+        bytes_each = self._library.chain_bytes(described, len(shapes), batch, classes)
+        if bytes_each > most_bytes:
+            return None
+        # Behind it the gradients of one member.
+        bytes_each += 4 * sum(weight[0].numel() for weight in weights)
+        threads = min(torch.get_num_threads(), members)
+        space = torch.empty(threads * bytes_each, dtype=torch.uint8)
+        decays, lrs = torch.tensor(rates, dtype=torch.float32).T.contiguous()
+        losses = weights[0].new_empty(steps, members)
+        self._library.train_chain(
+            *(described, len(shapes), (_POINTER * len(weights))(*_pointers(*weights)), fixed_head),
+            *(*_pointers(images, labels, order), order.stride(0), *_pointers(decays, lrs, losses)),
+            *(steps, members, batch, classes, limit, space.data_ptr(), bytes_each, threads),
+        )
+        return losses
+
     def step(self, weight: Tensor, gradient: Tensor, decay: float, lr: float) -> None:
         """Set `weight` to weight - (decay * weight + lr * gradient)."""
-        self._library.step(*_pointers(weight, gradient), weight.numel(), decay, lr, torch.get_num_threads())
+        self._library.sgd_step(*_pointers(weight, gradient), weight.numel(), decay, lr, torch.get_num_threads())
 
     def adamw_step(
         self,
@@ -214,9 +254,17 @@ def _test(kernels: Kernels) -> None:
     loss, gradient = kernels.gradients(shapes, weights, images, labels, 1e-12, False)
     found += [loss, *gradient]
     expected += [math.log(4), 0.0, 0.0, 0.0, 0.0, 0.0]
+    rates, order = [(0.5, 0.25)] * 2, torch.tensor([[[0, 1, 2], [2, 1, 0]]])
+    losses = kernels.train(shapes, weights, images[0], labels[0], order, rates, 1e-12, False)
+    found += [losses, *weights]
+    expected += [math.log(4), math.log(4), 0.25, 0.25, 0.25, 0.25, 0.25]
     values = torch.cat([value.flatten() for value in found])
     if not torch.allclose(values, torch.tensor(expected), rtol=0, atol=1e-6):
         raise RuntimeError(f"their self-test gave {values.tolist()}, expected {expected}")
+
+
+def _described(shapes: Sequence[Shape]) -> ctypes.Array:
+    return (_COUNT * (6 * len(shapes)))(*itertools.chain.from_iterable(shapes))
 
 
 def _sizes(x: Tensor) -> tuple[int, int]:

@@ -251,21 +251,20 @@ static void frame(const float *from, float *to, int64_t batch, int64_t height, i
                    from + (b * height + y) * width * lanes, (size_t)(width * lanes) * sizeof(float));
 }
 
-/* Put images (batch, channels, height, width) into a frame of zeros, channels last. */
-static void frame_images(const layer_t *l, const float *images, int64_t batch)
+/* Put an image (channels, height, width) into the frame of zeros at place b, channels last. */
+static void frame_image(const layer_t *l, const float *image, int64_t b)
 {
     const shape_t s = l->shape;
     if (s.height == 1 && s.width == 1 && !l->pad) {
-        memcpy(l->input, images, (size_t)(batch * s.channels) * sizeof(float));
+        memcpy(l->input + b * s.channels, image, (size_t)s.channels * sizeof(float));
         return;
     }
-    for (int64_t b = 0; b < batch; b++)
-        for (int64_t y = 0; y < s.height; y++)
-            for (int64_t x = 0; x < s.width; x++) {
-                const int64_t at = (b * (s.height + 2 * l->pad) + y + l->pad) * (s.width + 2 * l->pad) + x + l->pad;
-                for (int64_t c = 0; c < s.channels; c++)
-                    l->input[at * s.channels + c] = images[((b * s.channels + c) * s.height + y) * s.width + x];
-            }
+    for (int64_t y = 0; y < s.height; y++)
+        for (int64_t x = 0; x < s.width; x++) {
+            const int64_t at = (b * (s.height + 2 * l->pad) + y + l->pad) * (s.width + 2 * l->pad) + x + l->pad;
+            for (int64_t c = 0; c < s.channels; c++)
+                l->input[at * s.channels + c] = image[(c * s.height + y) * s.width + x];
+        }
 }
 
 static void forward_layer(const layer_t *l, const float *weight, float limit)
@@ -386,29 +385,75 @@ static float run_head(const head_t *h, const layer_t *below, const float *weight
     return loss;
 }
 
-/* Reserve for one thread. */
-static void reserve_all(const shape_t *shapes, int64_t depth, int64_t batch, int64_t classes, arena_t *arena,
-                    layer_t *layers, head_t *head, float *grads[2])
+/* A network, and what one thread works in. */
+typedef struct {
+    int64_t depth, batch, classes, image; /* image: numbers of one */
+    float limit;
+    layer_t *layers;
+    head_t head;
+    float *grads[2];
+} network_t;
+
+static void reserve(network_t *n, const shape_t *shapes, arena_t *arena)
 {
     int64_t largest = 0;
-    for (int64_t i = 0; i < depth; i++) {
-        layers[i] = reserve_layer(shapes[i], i ? &layers[i - 1] : NULL, batch, arena);
-        if (layers[i].places * layers[i].lanes > largest)
-            largest = layers[i].places * layers[i].lanes;
+    for (int64_t i = 0; i < n->depth; i++) {
+        n->layers[i] = reserve_layer(shapes[i], i ? &n->layers[i - 1] : NULL, n->batch, arena);
+        if (n->layers[i].places * n->layers[i].lanes > largest)
+            largest = n->layers[i].places * n->layers[i].lanes;
     }
-    *head = reserve_head(classes, &layers[depth - 1], batch, arena);
-    grads[0] = allocate(arena, largest);
-    grads[1] = allocate(arena, largest);
+    n->image = shapes->channels * shapes->height * shapes->width;
+    n->head = reserve_head(n->classes, &n->layers[n->depth - 1], n->batch, arena);
+    n->grads[0] = allocate(arena, largest);
+    n->grads[1] = allocate(arena, largest);
 }
 
-/* Bytes that one thread of `chain` works in. */
+/* Reserve, and fill the tables of offsets. */
+static void prepare(network_t *n, const shape_t *shapes, char *space, int64_t bytes)
+{
+    arena_t arena = {space, 0};
+    memset(space, 0, (size_t)bytes);
+    reserve(n, shapes, &arena);
+    for (int64_t i = 0; i < n->depth; i++) {
+        tabulate_forward(&n->layers[i], n->batch);
+        if (i)
+            tabulate_below(&n->layers[i], n->batch);
+    }
+    tabulate_head(&n->head, n->batch);
+}
+
+/* Numbers of one member's weights in a layer, or in the head. */
+static int64_t size_of(const network_t *n, int64_t i)
+{
+    const layer_t *l = &n->layers[i];
+    return i == n->depth ? n->classes * n->head.features : l->shape.out * l->shape.channels * l->taps;
+}
+
+/* The mean loss of one member on the images in the frame, and its gradients, of the head where there is room. */
+static float run_member(const network_t *n, const float *const *weights, float *const *gradients,
+                        const int64_t *labels)
+{
+    const layer_t *layers = n->layers;
+    for (int64_t i = 0; i < n->depth; i++) {
+        const layer_t *l = &layers[i];
+        if (i && l->pad)
+            frame(layers[i - 1].y, l->input, n->batch, l->shape.height, l->shape.width, l->lanes_below, l->pad);
+        forward_layer(l, weights[i], n->limit);
+    }
+    const float loss = run_head(&n->head, &layers[n->depth - 1], weights[n->depth], gradients[n->depth], labels,
+                                n->grads[0], n->batch);
+    for (int64_t i = n->depth - 1; i >= 0; i--)
+        backward_layer(&layers[i], weights[i], gradients[i], n->grads[0], n->grads[1], n->batch);
+    return loss;
+}
+
+/* Bytes that one thread of `chain` or `train_chain` works in. */
 int64_t chain_bytes(const shape_t *shapes, int64_t depth, int64_t batch, int64_t classes)
 {
     arena_t arena = {NULL, 0};
     layer_t layers[depth];
-    head_t head;
-    float *grads[2];
-    reserve_all(shapes, depth, batch, classes, &arena, layers, &head, grads);
+    network_t network = {.depth = depth, .batch = batch, .classes = classes, .layers = layers};
+    reserve(&network, shapes, &arena);
     return arena.used;
 }
 
@@ -422,46 +467,84 @@ void chain(const shape_t *shapes, int64_t depth, const float *const *weights, fl
            int64_t classes, float limit, char *space, int threads)
 {
     const int64_t bytes = chain_bytes(shapes, depth, batch, classes);
-    const int64_t image = shapes->channels * shapes->height * shapes->width;
 #pragma omp parallel num_threads(threads)
     {
-        arena_t arena = {NULL, 0};
         layer_t layers[depth];
-        head_t head;
-        float *grads[2];
+        const float *own_weights[depth + 1];
+        float *own_gradients[depth + 1];
+        network_t n = {.depth = depth, .batch = batch, .classes = classes, .limit = limit, .layers = layers};
+        char *own_space;
 #pragma omp critical
         {
-            arena.base = space;
+            own_space = space;
             space += bytes;
         }
-        memset(arena.base, 0, (size_t)bytes);
-        reserve_all(shapes, depth, batch, classes, &arena, layers, &head, grads);
-        for (int64_t i = 0; i < depth; i++) {
-            tabulate_forward(&layers[i], batch);
-            if (i)
-                tabulate_below(&layers[i], batch);
-        }
-        tabulate_head(&head, batch);
-        if (shared)
-            frame_images(layers, images, batch);
+        prepare(&n, shapes, own_space, bytes);
+        for (int64_t b = 0; shared && b < batch; b++)
+            frame_image(layers, images + b * n.image, b);
 #pragma omp for schedule(dynamic)
         for (int64_t member = 0; member < members; member++) {
-            if (!shared)
-                frame_images(layers, images + member * batch * image, batch);
-            for (int64_t i = 0; i < depth; i++) {
-                const layer_t *l = &layers[i];
-                if (i && l->pad)
-                    frame(layers[i - 1].y, l->input, batch, l->shape.height, l->shape.width, l->lanes_below, l->pad);
-                forward_layer(l, weights[i] + member * l->shape.out * l->shape.channels * l->taps, limit);
+            for (int64_t b = 0; !shared && b < batch; b++)
+                frame_image(layers, images + (member * batch + b) * n.image, b);
+            for (int64_t i = 0; i <= depth; i++) {
+                own_weights[i] = weights[i] + member * size_of(&n, i);
+                own_gradients[i] = gradients[i] ? gradients[i] + member * size_of(&n, i) : NULL;
             }
-            const int64_t size = classes * head.features;
-            float *of_head = gradients[depth] ? gradients[depth] + member * size : NULL;
-            loss[member] = run_head(&head, &layers[depth - 1], weights[depth] + member * size, of_head,
-                                    labels + member * batch, grads[0], batch);
-            for (int64_t i = depth - 1; i >= 0; i--) {
-                const int64_t of_layer = layers[i].shape.out * layers[i].shape.channels * layers[i].taps;
-                backward_layer(&layers[i], weights[i] + member * of_layer, gradients[i] + member * of_layer, grads[0],
-                        grads[1], batch);
+            loss[member] = run_member(&n, own_weights, own_gradients, labels + member * batch);
+        }
+    }
+}
+
+static void update(float *restrict weight, const float *restrict gradient, int64_t count, float decay, float lr)
+{
+    for (int64_t i = 0; i < count; i++)
+        weight[i] = stepped(weight[i], gradient[i], decay, lr);
+}
+
+/* Steps of SGD one after the other, each as `chain` and `sgd_step` do it; losses: (steps, members), before each.
+
+   weights, changed in place: as for `chain`, of which those of the head stay where it is `fixed`. images: of the data
+   set (count, channels, height, width), with labels (count,). order: (members, steps, batch), members being `stride`
+   apart, says which ones are seen. decays, rates: (steps,). space: for each thread chain_bytes, and then the numbers
+   of one member's weights. */
+void train_chain(const shape_t *shapes, int64_t depth, float *const *weights, int fixed, const float *images,
+                 const int64_t *labels, const int64_t *order, int64_t stride, const float *decays, const float *rates,
+                 float *losses, int64_t steps, int64_t members, int64_t batch, int64_t classes, float limit,
+                 char *space, int64_t bytes, int threads)
+{
+#pragma omp parallel num_threads(threads)
+    {
+        layer_t layers[depth];
+        float *own_weights[depth + 1], *gradients[depth + 1];
+        int64_t own_labels[batch];
+        network_t n = {.depth = depth, .batch = batch, .classes = classes, .limit = limit, .layers = layers};
+        char *own_space;
+#pragma omp critical
+        {
+            own_space = space;
+            space += bytes;
+        }
+        prepare(&n, shapes, own_space, bytes);
+        gradients[0] = (float *)(own_space + chain_bytes(shapes, depth, batch, classes));
+        for (int64_t i = 0; i < depth; i++)
+            gradients[i + 1] = gradients[i] + size_of(&n, i);
+        const int64_t trained = fixed ? depth : depth + 1;
+        if (fixed)
+            gradients[depth] = NULL;
+#pragma omp for schedule(dynamic)
+        for (int64_t member = 0; member < members; member++) {
+            for (int64_t i = 0; i <= depth; i++)
+                own_weights[i] = weights[i] + member * size_of(&n, i);
+            for (int64_t s = 0; s < steps; s++) {
+                const int64_t *seen = order + member * stride + s * batch;
+                for (int64_t b = 0; b < batch; b++) {
+                    frame_image(layers, images + seen[b] * n.image, b);
+                    own_labels[b] = labels[seen[b]];
+                }
+                losses[s * members + member] =
+                    run_member(&n, (const float *const *)own_weights, gradients, own_labels);
+                for (int64_t i = 0; i < trained; i++)
+                    update(own_weights[i], gradients[i], size_of(&n, i), decays[s], rates[s]);
             }
         }
     }

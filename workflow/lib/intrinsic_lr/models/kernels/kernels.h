@@ -54,5 +54,11 @@ void normalize_block(const float *x, float *y, float *mean, float *inverse, int6
 void normalize_backward_block(const float *grad, const float *x, const float *y, const float *mean,
                               const float *inverse, float *result, int64_t channels, int64_t count);
 
+/* A weight after a step of SGD; a factor 1 - decay would lose the digits of a small decay. */
+static inline float stepped(float weight, float gradient, float decay, float lr)
+{
+    return weight - (decay * weight + lr * gradient);
+}
+
 /* The mean loss of logits (classes, images), and the derivatives in them, (softmax - indicator) / images. */
 float cross_entropy(const float *logits, const int64_t *labels, float *grad, int64_t classes, int64_t images);

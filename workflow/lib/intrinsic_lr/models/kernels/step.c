@@ -2,10 +2,10 @@
 
 #include "kernels.h"
 
-/* w <- w - (decay w + lr g); a factor 1 - decay would lose the digits of a small decay. */
-void step(float *restrict weight, const float *restrict gradient, int64_t count, float decay, float lr, int threads)
+void sgd_step(float *restrict weight, const float *restrict gradient, int64_t count, float decay, float lr,
+              int threads)
 {
 #pragma omp parallel for simd schedule(static) num_threads(threads) if (count > WORTHWHILE)
     for (int64_t i = 0; i < count; i++)
-        weight[i] = weight[i] - (decay * weight[i] + lr * gradient[i]);
+        weight[i] = stepped(weight[i], gradient[i], decay, lr);
 }
