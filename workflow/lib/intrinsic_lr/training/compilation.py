@@ -16,6 +16,7 @@ from intrinsic_lr.models.devices import to_device
 from intrinsic_lr.models.ensemble import EnsembleModel
 from intrinsic_lr.models.kernels import library
 from intrinsic_lr.models.optimisers import Rates
+from intrinsic_lr.models.precision import products_in
 from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.training.batches import Batches
 from intrinsic_lr.training.loop import advance
@@ -32,6 +33,8 @@ class CompiledStep:
         # By name: a state that was saved has its tensors in another order.
         self._names, self._buffers = tuple(state.to_tensors()), tuple(state.buffers)
         self._trainable = model.trainable
+        # The program casts to bfloat16 by itself; whether products are taken in TF32 is asked when it runs.
+        self._precision = "tf32" if plan.precision == "tf32" else "float32"
         images, labels = batches.at(0)
         given = self._tensors_of(state), images, labels, _tensor_of(Rates(1, *plan.timeline.at(0)), images.device)
 
@@ -48,19 +51,21 @@ class CompiledStep:
         # Buffers of a network, which have numbers, become constants of the program.
         operations = make_fx(compute, tracing_mode="fake", _allow_non_fake_inputs=True)(*given)
         self._program = torch.compile(operations, dynamic=False, fullgraph=True, options=_options(images.device))
-        with torch.no_grad():
-            self._program(*given)
+        self._run(*given)
 
-    @torch.no_grad()
     def __call__(
         self, state: State, images: Tensor, labels: Tensor, rates: Rates
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Replace weights and buffers by those after an update; return mean batch loss (R,) and its gradients."""
-        loss, found = self._program(self._tensors_of(state), images, labels, _tensor_of(rates, images.device))
+        loss, found = self._run(self._tensors_of(state), images, labels, _tensor_of(rates, images.device))
         params, gradient, *buffers = (dict(zip(self._trainable, values, strict=True)) for values in found)
         state.params.update(params)
         state.buffers = dict(zip(self._buffers, buffers, strict=True))
         return loss, gradient
+
+    def _run(self, tensors: list[Tensor], images: Tensor, labels: Tensor, rates: Tensor) -> tuple[Any, ...]:
+        with torch.no_grad(), products_in(self._precision, images.device):
+            return self._program(tensors, images, labels, rates)
 
     def _tensors_of(self, state: State) -> list[Tensor]:
         tensors = state.to_tensors()
