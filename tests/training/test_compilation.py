@@ -14,6 +14,7 @@ from torch.testing import assert_close
 from intrinsic_lr.commands import train
 from intrinsic_lr.core.block_files import RUN
 from intrinsic_lr.core.errors import InputError
+from intrinsic_lr.core.user_code import UserCode
 from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.models.kernels import library
 from intrinsic_lr.models.normalisation import _normalize_traced, normalize_forward
@@ -40,6 +41,11 @@ def make(classes=3):
     layers = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten()]
     return nn.Sequential(*layers, nn.Linear(64, classes))
 """
+OPTIMISER = """
+def update(weight, grad, state, rates, momentum=0.5):
+    velocity = momentum * state["velocity"] + grad + rates.weight_decay * weight
+    return weight - rates.lr * velocity / rates.step, {"velocity": velocity}
+"""
 OTHERS = {
     "mlp-sgd": {},
     "vit": {"model": {"kind": "vit", "width": 8, "depth": 1, "heads": 2, "patch": 4}},
@@ -51,6 +57,7 @@ OTHERS = {
     "full": {"batch_size": "full"},
     "bfloat16": {"precision": "bfloat16", "dtype": "float32"},
     "module": {"model": {"kind": "module", "file": "network.py", "factory": "make"}},
+    "own": {"optimiser": "mine"},
     "resnet18": {
         "model": {
             "kind": "module", "factory": "torchvision.models.resnet18", "options": {"num_classes": 3},
@@ -86,7 +93,9 @@ def test_a_compiled_step_is_the_step(noise_images):
 def test_other_compiled_steps_are_the_steps(noise_images, name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "network.py").write_text(NETWORK)
-    settings = plan(**{**TINY, "optimiser": "sgd", "clip": None, **OTHERS[name]})
+    (tmp_path / "optimiser.py").write_text(OPTIMISER)
+    code = UserCode.read("optimiser.py", "update", {}, ("velocity",)) if name == "own" else None
+    settings = plan(**{**TINY, "optimiser": "sgd", "clip": None, "optimiser_code": code, **OTHERS[name]})
     if settings.dtype == "float32":
         one = noise_images.mean.float()
         noise_images = replace(noise_images, mean=one, std=one / 2)

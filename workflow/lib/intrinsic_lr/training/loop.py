@@ -127,10 +127,8 @@ def take_several(state: State, plan: TrainingPlan, model: EnsembleModel, batches
 
     The bits are those of single steps. By 0 where the kernels do not do all that a step consists of.
     """
-    plain = plan.optimiser == "sgd" and not plan.momentum and plan.clip is None and plan.constraint == "none"
-    plain &= plan.label_smoothing == 0 and plan.precision != "bfloat16" and not plan.timeline.scales_gradients
     most = min(most, chain.most_steps(model, batches.size * len(plan.members)))
-    seen = batches.several(state.step, most) if plain and most else None
+    seen = batches.several(state.step, most) if most and _is_plain(plan) else None
     if seen is None:
         return 0
     images, labels, order = seen
@@ -143,6 +141,13 @@ def take_several(state: State, plan: TrainingPlan, model: EnsembleModel, batches
             _mark_lost(state, loss, state.step + offset + 1)
     state.step += len(losses)
     return len(losses)
+
+
+def _is_plain(plan: TrainingPlan) -> bool:
+    """Tell whether a step is the gradient of the cross-entropy, taken in full precision, and plain SGD."""
+    is_sgd = plan.optimiser == "sgd" and plan.optimiser_code is None and not plan.momentum
+    is_gradient = plan.clip is None and plan.label_smoothing == 0 and not plan.timeline.scales_gradients
+    return is_sgd and is_gradient and plan.constraint == "none" and plan.precision != "bfloat16"
 
 
 def advance(
