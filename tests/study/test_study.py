@@ -89,7 +89,7 @@ def test_compile_auto_is_on_where_a_training_without_kernels_is_long():
         "cnn": {"kind": "cnn4", "norm": "layer"},
     }
     grid = {"lr": 0.1, "weight_decay": 0.01, "compile": "auto", "model": list(models)}
-    for steps, compiled in ((100, []), (1_000_000, ["mlp"])):
+    for steps, compiled in ((100, []), (1_000_000, ["mlp", "cnn"])):
         config = small(grid=grid, length={"steps": steps}, checkpoints={"steps": [steps]}, analyses=[])
         found = Study.read(merge_configs(config, {"models": models}))
         plans = {name: found.training_plan(name, 0).compile for name in found.trainings}
