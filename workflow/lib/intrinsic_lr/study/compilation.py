@@ -6,7 +6,7 @@ not to depend on a machine's load.
 
 from intrinsic_lr.study.model_spec import ModelSpec
 
-BREAK_EVEN_STEPS = {"mlp": 26_000, "cnn4": 17_000, "preresnet": 33_000, "module": 3_000, "vit": 2_000}
+BREAK_EVEN_STEPS = {"mlp": 26_000, "cnn4": 17_000, "preresnet": 33_000, "module": 3_000, "vit": 10_500}
 """Steps in which a compiled training saves what its compilation takes, by kind of network: the most that was
 measured on a CPU (docs/performance.md), for a module that of torchvision's resnet18."""
 
