@@ -1,5 +1,6 @@
 """Runs whose predictions are drawn from known label distributions, behind the interface of the claims' inputs."""
 
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -34,7 +35,8 @@ class SimulatedData:
     """Stands in for `ClaimData`.
 
     Args:
-        distribution: from a point and a step to label distributions (N, K).
+        distribution: from a point and a step to label distributions (N, K); where a point has several
+            initialisations, each has an `init_seed` of its own here.
         name: of the claim.
         points: by role.
         runs: runs of each point.
@@ -46,13 +48,24 @@ class SimulatedData:
         self._distribution, self._runs, self._records = distribution, runs, records or {}
 
     def ensemble(self, role, point):
+        starts = [point.initialisation(run) for run in range(self._runs)]
+
         def labels(step):
             generator = np.random.default_rng(stream_seed(point.name, step))
-            return draw(self._distribution(point, step), self._runs, generator)
+            if point.runs_per_init == 1:
+                return draw(self._distribution(point, step), self._runs, generator)
+            parts = []
+            for start, runs in Counter(starts).items():
+                of_start = Point(**vars(point) | {"init_seed": 1000 * point.init_seed + start})
+                parts.append(draw(self._distribution(of_start, step), runs, generator))
+            return np.concatenate(parts)
+
+        def predictions(step):
+            return {"labels": labels(step), "logits": np.eye(CLASSES)[labels(step)]}
 
         record = self._records.get(point.name, {})
         block = SimpleNamespace(record=record, plan=record.get("plan"))
-        return SimpleNamespace(labels=labels, classes=CLASSES, blocks=[block])
+        return SimpleNamespace(labels=labels, predictions=predictions, classes=CLASSES, blocks=[block])
 
     def test_labels(self, name):
         return dirichlet(0).argmax(axis=1)

@@ -35,7 +35,7 @@ def forgetting(time):
     return math.exp(-time / 40)
 
 
-def world(left=forgetting, apart=5):
+def world(left=forgetting, apart=5, name="schedules_same_equilibrium"):
     """Return inputs where the share `left(steps since they meet)` of the past is left; before it, all."""
 
     def distribution(of, step):
@@ -49,14 +49,14 @@ def world(left=forgetting, apart=5):
     }
     records = {name: recorded(rates) for name, rates in TIMELINES.items()}
     experiments = {"unmatched_schedules": [points.pop("apart")], "matched_schedules": list(points.values())}
-    return SimulatedData(distribution, "schedules_same_equilibrium", experiments, records=records)
+    return SimulatedData(distribution, name, experiments, runs=240, records=records)
 
 
 def table(left=forgetting, apart=5):
     return claim.measure(world(left, apart))
 
 
-EXAMPLE = Example(claim, world().spec, table, sameness.MEASURED, criteria=6, controls=7)
+EXAMPLE = Example(claim, world().spec, table, sameness.MEASURED, criteria=3, controls=6)
 
 
 def judged(inputs):
@@ -109,7 +109,7 @@ def test_schedules_that_start_at_the_same_weights_are_noticed_and_not_judged():
     told = findings["statement"].str.contains("share their initial weights")
     assert set(findings.loc[told, "verdict"]) == {"inconclusive"}
     assert findings.loc[told, "statement"].str.startswith("early and by_lr").all()
-    assert told.sum() == 3  # exactly, up to the margin, before the rates match
+    assert told.sum() == 2  # at the end, and before the rates match
     assert overall(findings) == "inconclusive"
 
 
@@ -172,16 +172,16 @@ def test_a_pair_that_never_meets_or_too_late_is_inconclusive_and_no_control(rate
     inputs._records["late"] = recorded(rates)
     _, findings = judged(inputs)
     criteria = findings[findings["role"] == "criterion"]
-    assert len(criteria) == 6
+    assert len(criteria) == 3
     late = criteria[criteria["statement"].str.contains(" and late")]
-    assert list(late["verdict"]) == ["inconclusive"] * 4
+    assert list(late["verdict"]) == ["inconclusive"] * 2
     assert late["statement"].str.contains(told, regex=False).all()
     controls = findings.loc[findings["role"] == "control", "statement"]
     assert not (controls.str.contains("and late") & controls.str.contains("which do not meet")).any()
     assert overall(findings) == "inconclusive"
 
 
-@pytest.mark.parametrize(("told", "controls"), [("a schedule that does not meet", 1), ("before", 4)])
+@pytest.mark.parametrize(("told", "controls"), [("a schedule that does not meet", 1), ("before", 3)])
 def test_controls_without_their_schedule_or_checkpoint_are_inconclusive(told, controls):
     inputs = world()
     matched, apart = (

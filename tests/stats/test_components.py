@@ -95,13 +95,16 @@ def test_the_detectable_share_is_found_as_often_as_it_says():
     study = simulated(labels, 0.0, generator)
     null = components.permuted_shares(components.label_distances(study), GROUPS, 300, generator)
     critical = np.quantile(null, 0.95)
-    share = components.detectable_share(study, GROUPS, critical, 0.9, generator)
-    found = 0
-    for _ in range(100):
-        distances = components.label_distances(simulated(labels, share, generator))
-        found += components.component(components.group_means(distances, GROUPS)).share > critical
-    assert 0.78 <= found / 100 <= 0.99
-    assert np.isnan(components.detectable_share(np.zeros((4, 3), int), [0, 0, 1, 1], 0.1, 0.9, generator))
+
+    def is_found(labels):
+        means = components.group_means(components.label_distances(labels), GROUPS)
+        return components.component(means).share > critical
+
+    share = components.detectable_share(study, GROUPS, is_found, 0.9, generator)
+    found = sum(is_found(simulated(labels, share, generator)) for _ in range(100))
+    assert 0.8 <= found / 100 <= 0.99
+    unanimous = np.zeros((4, 3), int)
+    assert np.isnan(components.detectable_share(unanimous, [0, 0, 1, 1], is_found, 0.9, generator))
 
 
 def calibration(share, studies, resamples, seed, varied):
@@ -111,11 +114,12 @@ def calibration(share, studies, resamples, seed, varied):
     for _ in range(studies):
         distances = components.label_distances(simulated(labels, share, generator))
         means = components.group_means(distances, GROUPS)
-        drawn = components.resampled_groups(means, np.full(INITIALISATIONS, RUNS), resamples, generator)
-        low, high = components.share_interval(drawn, 0.95, INITIALISATIONS)
+        found, sizes = components.component(means).share, np.full(INITIALISATIONS, RUNS)
+        drawn = components.resampled_groups(means, sizes, resamples, generator)
+        low, high = components.group_interval(found, drawn, sizes, 0.95)
         covered += low <= share <= high
         null = components.permuted_shares(distances, GROUPS, resamples, generator)
-        rejected += components.p_value(components.component(means).share, null) <= 0.05
+        rejected += components.p_value(found, null) <= 0.05
     return covered / studies, rejected / studies
 
 

@@ -14,6 +14,8 @@ ROLES = [(claim, role) for claim in DEFAULT["claims"] for role in CLAIMS[claim].
 FREE = [
     ("function_space_mixing", "other_batch"),
     ("function_space_mixing", "too_short"),
+    ("function_space_one_distribution", "other_batch"),
+    ("function_space_one_distribution", "too_short"),
     ("early_stopping_needed", "sgd"),
 ]
 
@@ -46,10 +48,13 @@ def test_an_experiment_that_does_not_suit_a_role_is_refused(claim, role):
 
 # Another seed, since other experiments train the first of these points with smaller blocks.
 OTHER_WEIGHTS = {
-    f"grid.{k}.{axis}": value
-    for k in (0, 6)
-    for axis, value in (("init_sharing", "independent"), ("init_seed", 9))
+    f"grid.{k}.{axis}": value for k in (0, 7) for axis, value in (("runs_per_init", 1), ("init_seed", 20))
 }
+ONE_START = {f"grid.{k}.runs_per_init": 64 for k in range(4, 10)}
+ONE_START |= {
+    f"grid.{k}.{axis}": value for k in range(4) for axis, value in (("init_seed", k), ("runs_per_init", 64))
+}
+ONE_RATE = {f"grid.{k}.runs_per_init": 1 for k in range(1, 10)}
 CHANGES = [
     ("norm_recursion", "exp_lr", {"batch_size": "full"}, "mini-batches"),
     ("norm_recursion", "trajectory", {"grid.optimiser": "adam"}, "sgd"),
@@ -57,7 +62,8 @@ CHANGES = [
     ("rescaling_equivalence", "rescaled", {"grid.1.lr": 2.4, "grid.3.lr": 2.4}, "rescaled rates"),
     ("rescaling_equivalence", "mixing", {"length": {"steps": 90}, "checkpoints": {"steps": [90]}}, "4/lambda_e"),
     ("rescaling_equivalence", "mixing", OTHER_WEIGHTS, "init_sharing: shared"),
-    ("function_space_mixing", "mixing", {f"grid.{k}.data_order": 0 for k in (0, 1)}, "no common data_order"),
+    ("function_space_mixing", "mixing", ONE_START, "two initialisations of two runs each"),
+    ("function_space_mixing", "mixing", {"grid.0.data_order": 0}, "no common data_order"),
     ("gd_never_settles", "full_batch", {"grid.schedule": "constant"}, "end without weight decay"),
     ("gd_never_settles", "full_batch_no_decay", {"batch_size": 32}, "full batches"),
     ("early_stopping_needed", "trajectory", {"batch_size": "full"}, "mini-batches"),
@@ -67,7 +73,7 @@ CHANGES = [
     ("swa_across", "trajectory", {"grid.init_sharing": "shared", "grid.init_seed": 9}, "two networks of"),
     ("distance_grows", "trajectory", {"grid.lr": [0.1, 0.2]}, "exactly one point"),
     ("no_mixing_in_weights", "mixing", {"checkpoints.inverse_intrinsic_lr": [3]}, "two checkpoints"),
-    ("norm_equilibrium", "mixing", {"grid.0.momentum": 0.9, "grid.5.momentum": 0.9}, "another init_scale"),
+    ("norm_equilibrium", "mixing", {f"grid.{k}.momentum": 0.9 for k in (4, 5, 6)}, "another init_scale"),
     ("norm_equilibrium", "rate_decays", {"grid.schedule": "constant", "grid.init_seed": 9}, "change their rates"),
     ("lr_decay_response", "rate_decays", {"grid.schedule": ["lr_decay", "decay_then_none"]}, "change their rates"),
     ("random_pasts", "random_pasts", {"grid.schedule": ["lr_decay", "joint_decay"]}, "then end without"),
@@ -76,7 +82,7 @@ CHANGES = [
     ("linear_scaling", "scaled_batches", {"grid.1.batch_size": "full"}, "mini-batches"),
     ("linear_scaling", "scaled_batches", {"grid.1.lr": 0.3}, "in proportion"),
     ("linear_scaling", "scaled_batches", {"grid.1.momentum": 0.9}, "alone"),
-    ("equilibrium_time", "mixing", {f"grid.{k}.init_scale": 2 for k in (1, 2, 3)}, "two intrinsic rates"),
+    ("equilibrium_time", "mixing", ONE_RATE, "two intrinsic rates"),
     ("schedules_same_equilibrium", "matched_schedules", {"grid.1.init_seed": 0}, "another init_seed"),
     ("schedules_same_equilibrium", "unmatched_schedules", {"checkpoints.epochs": [1, 57]}, "the same checkpoints"),
     ("fixed_head_costs_nothing", "trained_head", {"model": "mlp"}, "its head trained"),

@@ -1,214 +1,209 @@
 """How long norm and function space take to their equilibrium, at several intrinsic rates."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from intrinsic_lr.claims.shared.sameness import first_of_each_rate
-from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec, Estimate
-from intrinsic_lr.claims.shared.verdicts import Findings, Range
+from intrinsic_lr.claims.shared import forgetting
+from intrinsic_lr.claims.shared.forgetting import LOGITS, Runs
+from intrinsic_lr.claims.shared.spec import NOTHING, ClaimData, ClaimSpec, Estimate
+from intrinsic_lr.claims.shared.verdicts import Finding, Findings, Range
 from intrinsic_lr.figures import style
-from intrinsic_lr.stats.disagreement import PooledLabels, disagreement
+from intrinsic_lr.stats import components
 from intrinsic_lr.stats.intervals import expanded_tails
-from intrinsic_lr.stats.relaxation import log_log_slope, max_over_min, resampled_means, time_below
+from intrinsic_lr.stats.relaxation import log_log_slope, resampled_means, time_below
 
 CURVE, TIME = "curve", "time"
 """Kinds of rows: how far a quantity is from its equilibrium, and the times at which it is that near for good."""
-FUNCTION, NORM = "function space", "norm"
+SHARES = {forgetting.LABELS: "function space", LOGITS: "function space by logits"}
+NORM, LEARNING = "norm", "learning"
 SLOPE = "log-log slope"
 LABELS = {
-    FUNCTION: "share of disagreement\ncaused by the initialisation",
+    SHARES[forgetting.LABELS]: "share of disagreement\ncaused by initialisation",
+    SHARES[LOGITS]: "share of distance of\nlogits so caused",
     NORM: "effective learning rate\nover its late value",
+    LEARNING: "test error (control)",
 }
 
 
 def measure(data: ClaimData) -> pd.DataFrame:
     """Return the curves of every rate, and the times of the curves and of their resamples, as rows.
 
-    Function space: the share of two runs' disagreement that is in excess, across two initialisations. Norm: the
-    logarithm of the effective learning rate, mean over the replicates of both, less its mean over the last steps.
-    A resample draws replicates and does all the rest anew; resample 0 is what was measured. Where more than two
-    initialisations share a rate, the first pair stands for it.
+    Function space: the share of two runs' disagreement, or of their mean distance of logits, that their
+    initialisations cause. Norm: the logarithm of the effective learning rate, mean over initialisations, less its
+    mean over the last steps. Learning, for the control: the mean test error. A resample draws initialisations and
+    does all the rest anew; resample 0 is what was measured. Where several settings share a rate, the first counts.
     """
-    spec, resamples = data.spec, data.spec.analysis["bootstrap"]
-    pairs, trace = first_of_each_rate(spec, "rates"), data.trace("rates")
+    spec, trace = data.spec, data.trace("rates")
     parts = []
-    for a, b in pairs:
-        traces = [trace[trace["point"] == point.name] for point in (a, b)]
-        rates = [rows.pivot(index="replicate", columns="step", values="effective_lr") for rows in traces]
-        first, second = (data.ensemble("rates", point) for point in (a, b))
-        labels = [[ensemble.labels(step) for step in a.steps] for ensemble in (first, second)]
-        shares = share_curves(*labels, first.classes, resamples, spec.stream(a.name))
-        parts.append(_rows(spec, a, FUNCTION, np.asarray(a.steps), *shares))
-        norms = norm_curves(rates, spec.settings["late"], resamples, spec.stream(a.name))
-        parts.append(_rows(spec, a, NORM, *norms))
+    for points in forgetting.first_of_each_rate(spec.points("rates"), spec.replicates("rates")):
+        runs = Runs.read(data, "rates", points)
+        for quantity, curves in _function_curves(data, runs).items():
+            levels = [spec.settings["learnt"]] if quantity == LEARNING else spec.settings["levels"]
+            parts.append(_rows(spec, runs, quantity, np.asarray(runs.first.steps), curves, levels))
+        steps, curves = norm_curves(runs, trace, spec)
+        parts.append(_rows(spec, runs, NORM, steps, curves, spec.settings["levels"]))
     return pd.concat(parts, ignore_index=True)
 
 
-def share_curves(
-    labels_a: list[np.ndarray], labels_b: list[np.ndarray], classes: int, resamples: int, seed: int
-) -> tuple[np.ndarray, int, int]:
-    """Return the excess share of two settings at every checkpoint, measured and resampled.
+def _function_curves(data: ClaimData, runs: Runs) -> dict[str, np.ndarray]:
+    """Return the curves (1 + resamples, T) of shares and error at every checkpoint, the measured ones first."""
+    spec, truth = data.spec, data.test_labels(runs.first.dataset)
+    resamples, columns = spec.analysis["bootstrap"], {quantity: [] for quantity in (*SHARES.values(), LEARNING)}
+    for step in runs.first.steps:
+        predicted = runs.predictions(step)
+        for distance, measured in forgetting.DISTANCES.items():
+            means = components.group_means(measured(predicted[distance]), runs.starts)
+            # One stream for all checkpoints: a resample follows the same initialisations through time.
+            drawn = components.resampled_groups(means, runs.sizes, resamples, spec.generator(runs.first.name))
+            columns[SHARES[distance]].append([components.component(means).share, *drawn])
+        errors = (predicted[forgetting.LABELS] != truth).mean(axis=1)
+        columns[LEARNING].append(_mean_curves(errors[:, None], runs, spec)[:, 0])
+    return {quantity: np.transpose(values) for quantity, values in columns.items()}
 
-    `labels_a` are predicted labels (n, N) at each of T checkpoints, `labels_b` (m, N); a run with a -1 anywhere is
-    left out of all. A resample draws the same runs at every checkpoint. Returns the curves (1 + resamples, T), the
-    measured one first; the smaller number of finite runs; the runs left out.
+
+def _mean_curves(values: np.ndarray, runs: Runs, spec: ClaimSpec) -> np.ndarray:
+    """Return the mean over initialisations of curves (R, T), measured and resampled: (1 + resamples, T)."""
+    of_starts = np.array([values[runs.starts == start].mean(axis=0) for start in np.unique(runs.starts)])
+    drawn = resampled_means(of_starts, spec.analysis["bootstrap"], spec.generator(runs.first.name))
+    return np.vstack([of_starts.mean(axis=0), drawn])
+
+
+def norm_curves(runs: Runs, trace: pd.DataFrame, spec: ClaimSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Return steps (T,) and the mean log effective learning rate less its late value, (1 + resamples, T).
+
+    The late value is the mean over the share `late` at the end of the run. All NaN where a run has an effective
+    learning rate that is not positive.
     """
-    finite = [np.all([(labels >= 0).all(axis=1) for labels in side], axis=0) for side in (labels_a, labels_b)]
-    runs, missing = min(side.sum() for side in finite), int(sum((~side).sum() for side in finite))
-    curves = np.full((1 + resamples, len(labels_a)), np.nan)
-    if runs > 1:
-        for index, (a, b) in enumerate(zip(labels_a, labels_b, strict=True)):
-            a, b = a[finite[0]], b[finite[1]]
-            # One seed for all checkpoints: a resample follows the same runs through time.
-            drawn = PooledLabels(a, b, classes, resamples).resampled(resamples, np.random.default_rng(seed))
-            curves[0, index] = disagreement(a, b, a[0], classes)["excess_share"]
-            curves[1:, index] = drawn["excess_share"]
-    return curves, int(runs), missing
-
-
-def norm_curves(
-    effective_lr: list[pd.DataFrame], late: float, resamples: int, seed: int
-) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """Return steps, the mean log effective learning rate less its late value, and runs as `share_curves` does.
-
-    `effective_lr` has for each point one row per replicate and one column per step; replicates with a value that
-    is not finite and positive are left out. The late value is the mean over the share `late` at the end of the
-    run.
-    """
-    kept = [frame.loc[:, frame.columns > 0] for frame in effective_lr]
-    steps = kept[0].columns.to_numpy()
-    values = [frame.to_numpy(np.float64) for frame in kept]
-    usable = [(np.isfinite(rows) & (rows > 0)).all(axis=1) for rows in values]
-    logs = [np.log(rows[sound]) for rows, sound in zip(values, usable, strict=True)]
-    runs, missing = min(map(len, logs)), int(sum((~sound).sum() for sound in usable))
-    if runs < 2:
-        return steps, np.full((1 + resamples, len(steps)), np.nan), runs, missing
-    generator = np.random.default_rng(seed)
-    measured = np.mean([rows.mean(axis=0) for rows in logs], axis=0)
-    drawn = np.mean([resampled_means(rows, resamples, generator) for rows in logs], axis=0)
-    curves = np.vstack([measured, drawn])
-    equilibrium = curves[:, steps > (1 - late) * steps[-1]].mean(axis=1, keepdims=True)
-    return steps, curves - equilibrium, runs, missing
+    parts = []
+    for point, kept in zip(runs.points, runs.kept, strict=True):
+        rows = trace[(trace["point"] == point.name) & (trace["step"] > 0)]
+        parts.append(rows.pivot(index="replicate", columns="step", values="effective_lr").loc[kept])
+    rates = pd.concat(parts)
+    steps, logs = rates.columns.to_numpy(), np.log(rates.where(rates > 0).to_numpy(np.float64))
+    curves = _mean_curves(logs, runs, spec)
+    late = steps > (1 - spec.settings["late"]) * steps[-1]
+    return steps, curves - curves[:, late].mean(axis=1, keepdims=True)
 
 
 def _rows(
-    spec: ClaimSpec, point, quantity: str, steps: np.ndarray, curves: np.ndarray, runs: int, missing: int
+    spec: ClaimSpec, runs: Runs, quantity: str, steps: np.ndarray, curves: np.ndarray, levels: Sequence[float]
 ) -> pd.DataFrame:
-    same = {"quantity": quantity, "point": point.name, "intrinsic_lr": point.intrinsic_lr}
-    same |= {"replicates": runs, "missing": missing}
-    low, high = np.full((2, curves.shape[1]), np.nan)
-    if runs > 1:
-        low, high = np.quantile(curves[1:], expanded_tails(spec.confidence, runs), axis=0)
+    groups = len(runs.sizes)
+    same = {"quantity": quantity, "point": runs.first.name, "intrinsic_lr": runs.first.intrinsic_lr}
+    same |= {"initialisations": groups, "replicates": len(runs.starts), "missing": runs.missing}
+    low, high = np.quantile(curves[1:], expanded_tails(spec.confidence, groups), axis=0)
     parts = [pd.DataFrame({"part": CURVE, **same, "step": steps, "value": curves[0], "low": low, "high": high})]
-    for level in spec.settings["levels"]:
+    for level in levels:
         times = {"resample": np.arange(len(curves)), "step": time_below(steps, np.abs(curves), level)}
         parts.append(pd.DataFrame({"part": TIME, **same, "level": level, **times}))
     return pd.concat(parts, ignore_index=True)
 
 
 def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
-    """Ask for slopes near -1 and for curves that collapse in units of 1/lambda_e, which they must not in steps."""
-    equilibrium, bounds = spec.settings["equilibrium"], spec.thresholds
-    for quantity in (FUNCTION, NORM):
-        rows = table[(table["part"] == TIME) & (table["quantity"] == quantity)]
-        times = {
-            level: group.pivot(index="resample", columns=["intrinsic_lr", "point"], values="step").sort_index()
-            for level, group in rows.groupby("level")
-        }
-        # Rates of which nothing was measured leave nothing to judge.
-        nothing = pd.DataFrame(np.nan, index=[0], columns=pd.MultiIndex.from_product([[np.nan], [""]]))
-        at = times.get(equilibrium, nothing)
-        rates = at.columns.get_level_values(0).to_numpy()
-        n = int(rows["replicates"].min()) if len(rows) else 0
-        what = f"time to equilibrium (within {equilibrium:.3g}) against lambda_e, {len(rates)} rates"
-        slope = _interval(log_log_slope(rates, at), spec.confidence, n)
-        near = Range(bounds["slope_low"], bounds["slope_high"])
-        statement = f"{quantity}: {what} (n: runs of each of two initialisations)"
-        yield spec.criterion(statement, SLOPE, slope, "rates", allowed=near)
-        for judged, unit, scale in (
-            (spec.criterion, "in units of 1/lambda_e", rates),
-            (spec.control, "in steps", 1.0),
-        ):
-            # The worst of the levels, in every resample anew.
-            ratios = [max_over_min(values.to_numpy() * scale) for values in (times or {0: at}).values()]
-            ratio, allowed = _interval(np.max(ratios, axis=0), spec.confidence, n), Range(high=bounds["spread"])
-            statement = f"{quantity}: times {unit} agree over the rates, at every level"
-            yield judged(statement, "largest ratio of two rates' times", ratio, "rates", allowed=allowed)
+    """Ask for slopes near -1 of the times to equilibrium, and for another one of the time that learning takes."""
+    for quantity in (*SHARES.values(), NORM):
+        level = spec.settings["equilibrium"]
+        yield _slope(table, spec, spec.criterion, quantity, level, f"time to equilibrium (within {level:.3g})")
+    level = spec.settings["learnt"]
+    yield _slope(table, spec, spec.control, LEARNING, level, f"time to a test error of {level:.3g}")
 
 
-def _interval(values: np.ndarray, confidence: float, n: int) -> Estimate:
-    """Return what was measured, the first value, with the interval of the resamples of n runs, the others.
+def _slope(table: pd.DataFrame, spec: ClaimSpec, judged, quantity: str, level: float, what: str) -> Finding:
+    rows = table[(table["part"] == TIME) & (table["quantity"] == quantity) & (table["level"] == level)]
+    estimate = NOTHING
+    if len(rows):
+        times = rows.pivot(index="resample", columns=["intrinsic_lr", "point"], values="step").sort_index()
+        rates = times.columns.get_level_values(0).to_numpy()
+        slopes = log_log_slope(rates, times)
+        estimate = _interval(slopes, spec.confidence, *rows[["initialisations", "replicates"]].min())
+    count = rows["intrinsic_lr"].nunique()
+    near = Range(spec.thresholds["slope_low"], spec.thresholds["slope_high"])
+    return judged(f"{quantity}: {what} against lambda_e, {count} rates", SLOPE, estimate, "rates", allowed=near)
+
+
+def _interval(values: np.ndarray, confidence: float, groups: int, n: int) -> Estimate:
+    """Return what was measured, the first value, with the interval of the resamples of so many initialisations.
 
     A time that was not seen in the measured curves leaves all NaN, and so does one missing in more resamples than
     the interval leaves out: the rest would be a selection. The levels are those of `intervals.expanded_tails`.
     """
     measured, drawn = float(values[0]), values[1:][np.isfinite(values[1:])]
-    if not np.isfinite(measured) or len(drawn) < confidence * (len(values) - 1) or min(len(drawn), n) < 2:
-        return measured, np.nan, np.nan, n
-    return measured, *np.quantile(drawn, expanded_tails(confidence, n)), n
+    if not np.isfinite(measured) or len(drawn) < confidence * (len(values) - 1) or min(len(drawn), groups) < 2:
+        return measured, np.nan, np.nan, int(n)
+    return measured, *np.quantile(drawn, expanded_tails(confidence, int(groups))), int(n)
 
 
 @style.styled
 def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
-    """Draw, for function space and norm, the times against the rate, and the curves in both units of time."""
+    """Draw the times against the rate, and the curves in units of 1/lambda_e and in steps, for every quantity."""
     rates = sorted(table["intrinsic_lr"].unique(), reverse=True)
     colours = style.ordered_colours(rates)
-    figure, axes = style.panels(2, 3, 5.2)
-    for (times, scaled, raw), quantity in zip(axes, (FUNCTION, NORM), strict=True):
+    quantities = (*SHARES.values(), NORM, LEARNING)
+    figure, axes = style.panels(len(quantities), 3, 2.2 * len(quantities))
+    for (times, scaled, raw), quantity in zip(axes, quantities, strict=True):
         rows = table[table["quantity"] == quantity]
-        _draw_times(times, rows, spec, findings, quantity, colours)
-        marker, shown = ("o", lambda value: value) if quantity == FUNCTION else (None, np.exp)
+        levels = [spec.settings["learnt"]] if quantity == LEARNING else spec.settings["levels"]
+        _draw_times(times, rows, findings, quantity, colours, spec)
         for panel, in_rates in ((scaled, True), (raw, False)):
-            for _, curve in rows[rows["part"] == CURVE].groupby("point", sort=False):
-                rate = curve["intrinsic_lr"].iloc[0]
-                time = curve["step"] * (rate if in_rates else 1)
-                look = {"color": colours[rate], "label": rf"$\lambda_e$ = {style.scientific(rate)}"}
-                panel.plot(time, shown(curve["value"]), lw=1.3, marker=marker, ms=3, **look)
-                ends = shown(curve["low"]), shown(curve["high"])
-                panel.fill_between(time, *ends, color=colours[rate], alpha=0.2, lw=0)
-            for level in spec.settings["levels"]:
+            _draw_curves(panel, rows, quantity, colours, in_rates)
+            for level in levels:
                 look = {"label": "other levels compared", "color": "0.6", "ls": ":", "lw": 1}
-                if level == spec.settings["equilibrium"]:
-                    look |= {"label": f"equilibrium: within {level:.3g}", "color": "0.3", "ls": "--"}
-                for line in [level] if quantity == FUNCTION else [np.exp(level), np.exp(-level)]:
+                if level in (spec.settings["equilibrium"], spec.settings["learnt"]):
+                    look |= {"label": "level whose times are judged", "color": "0.3", "ls": "--"}
+                for line in [np.exp(level), np.exp(-level)] if quantity == NORM else [level]:
                     panel.axhline(line, zorder=0, **look)
-            style.logarithmic(panel, "x", rows.loc[rows["value"].notna(), "step"])
-            panel.set_xlabel(r"steps $\times\ \lambda_e$" if in_rates else "steps")
         scaled.set_ylabel(LABELS[quantity])
         raw.tick_params(labelleft=False)
         raw.sharey(scaled)
-    titles = "time to equilibrium", r"approach, in units of $1/\lambda_e$", "the same curves in steps"
+    titles = "time", r"approach, in units of $1/\lambda_e$", "the same curves in steps"
     for panel, title in zip(axes[0], titles, strict=True):
         panel.set_title(title)
     note = (
-        f"{style.count_text(table['replicates'])} runs at each rate and each of two initialisations; "
-        f"{spec.percent} intervals, bootstrap over runs"
+        f"{style.count_text(table['replicates'])} runs of {style.count_text(table['initialisations'])} "
+        f"initialisations at each rate; {spec.percent} intervals, bootstrap over initialisations"
     )
-    title = r"Function space and norm: time to equilibrium, and its scaling with $1/\lambda_e$"
+    title = r"Time to equilibrium, and its scaling with $1/\lambda_e$; last row: control"
     return style.legend_below(figure, style.labelled(figure), 3, note, title)
 
 
+def _draw_curves(panel: Axes, rows: pd.DataFrame, quantity: str, colours, in_rates: bool) -> None:
+    shown, marker = (np.exp, None) if quantity == NORM else (np.asarray, "o")
+    for _, curve in rows[rows["part"] == CURVE].groupby("point", sort=False):
+        rate = curve["intrinsic_lr"].iloc[0]
+        time = curve["step"] * (rate if in_rates else 1)
+        look = {"color": colours[rate], "label": rf"$\lambda_e$ = {style.scientific(rate)}"}
+        panel.plot(time, shown(curve["value"]), lw=1.3, marker=marker, ms=3, **look)
+        panel.fill_between(time, shown(curve["low"]), shown(curve["high"]), color=colours[rate], alpha=0.2, lw=0)
+    style.logarithmic(panel, "x", rows.loc[rows["value"].notna(), "step"])
+    panel.set_xlabel(r"steps $\times\ \lambda_e$" if in_rates else "steps")
+
+
 def _draw_times(
-    panel: Axes, rows: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame, quantity: str, colours
+    panel: Axes, rows: pd.DataFrame, findings: pd.DataFrame, quantity: str, colours, spec: ClaimSpec
 ) -> None:
-    times = rows[(rows["part"] == TIME) & (rows["level"] == spec.settings["equilibrium"])]
+    level = spec.settings["learnt" if quantity == LEARNING else "equilibrium"]
+    times = rows[(rows["part"] == TIME) & (rows["level"] == level)]
     measured = times[times["resample"] == 0].dropna(subset=["step"])
-    for point, rate, time, n in measured[["point", "intrinsic_lr", "step", "replicates"]].itertuples(index=False):
+    for point, rate, time, groups in measured[["point", "intrinsic_lr", "step", "initialisations"]].itertuples(
+        index=False
+    ):
         drawn = times.loc[(times["point"] == point) & (times["resample"] > 0), "step"].dropna()
-        if len(drawn):
-            ends = np.quantile(drawn, expanded_tails(spec.confidence, int(n)))
+        if len(drawn) and groups > 1:
+            ends = np.quantile(drawn, expanded_tails(spec.confidence, int(groups)))
             panel.plot([rate, rate], ends, color=colours[rate], lw=2)
         panel.plot(rate, time, "o", color=colours[rate], ms=5)
     if len(measured):
         rates = np.sort(measured["intrinsic_lr"].unique())
         centre = np.exp(np.log(measured["step"] * measured["intrinsic_lr"]).mean())
-        panel.plot(rates, centre / rates, color="0.4", lw=1, zorder=0)
-        found = findings[findings["statistic"].eq(SLOPE) & findings["statement"].str.startswith(quantity)]
+        panel.plot(rates, centre / rates, color="0.4", lw=1, zorder=0, label="slope $-1$")
+        found = findings[findings["statistic"].eq(SLOPE) & findings["statement"].str.startswith(f"{quantity}:")]
         for slope in found.itertuples():
-            text = f"slope {slope.estimate:.2f}\n[{slope.ci_low:.2f}, {slope.ci_high:.2f}]\nline: slope $-1$"
+            text = f"slope {slope.estimate:.2f}\n[{slope.ci_low:.2f}, {slope.ci_high:.2f}]"
             panel.text(0.97, 0.95, text, transform=panel.transAxes, ha="right", va="top", fontsize="small")
     style.logarithmic(panel, "x", measured["intrinsic_lr"])
     style.logarithmic(panel, "y", measured["step"])
-    panel.set(xlabel=r"intrinsic rate $\lambda_e$", ylabel=f"{quantity}: steps")
+    panel.set(xlabel=r"intrinsic rate $\lambda_e$", ylabel="steps")

@@ -1,5 +1,6 @@
 """Schedules that reach one intrinsic rate (matched schedules), and whether their runs predict alike later."""
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import combinations, cycle, product
 
@@ -12,12 +13,14 @@ from intrinsic_lr.claims.shared import sameness
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec
 from intrinsic_lr.claims.shared.verdicts import Findings
 from intrinsic_lr.figures import style
+from intrinsic_lr.study.experiment import PlannedPoint
 from intrinsic_lr.study.pairs import differing_axes
 
 MEET, APART = "meet", "do not meet"
 """Kinds of pairs: of schedules that end at one intrinsic rate, and with one that ends at another."""
 RATE = "rate"
 """Kind of the rows that tell a schedule's intrinsic rate: `intrinsic_lr_now_a` from `step_a` on."""
+_ROLES = ("matched_schedules", "unmatched_schedules")
 LEAST_WAIT = 1.0
 """How long after their rates match a pair has to be compared, in 1/lambda_e: the time given to forget."""
 
@@ -31,36 +34,58 @@ def measure(data: ClaimData) -> pd.DataFrame:
     `met_at` is missing where they never do. `intrinsic_lr_now_*` are the rates of the step that led to the
     checkpoint, and `epoch` counts passes over the training set.
     """
-    spec = data.spec
-    matched, others = (
-        [(role, point) for point in spec.points(role)] for role in ("matched_schedules", "unmatched_schedules")
-    )
-    pairs = []
-    for part, among in ((MEET, combinations(matched, 2)), (APART, product(matched, others))):
-        for (role_a, a), (role_b, b) in among:
-            # Two initialisations of one schedule are no pair of schedules.
-            if not set(differing_axes(a, b)) - {"init_seed"}:
-                continue
-            pairs.append((part, (role_a, a), (role_b, b), [(step, step) for step in a.steps]))
-    epochs, rates = set(), {}
-    for role, point in matched + others:
-        block = data.ensemble(role, point).blocks[0]
-        epochs.add(block.record["steps_per_epoch"])
-        rates[point.name] = np.array([np.prod(block.plan.timeline.at(step)) for step in range(point.length)])
-    table = sameness.compare_points(data, pairs)
-    for side in "ab":
-        when = zip(table[f"point_{side}"], table[f"step_{side}"], strict=True)
-        table[f"intrinsic_lr_now_{side}"] = [rates[point][step - 1] for point, step in when]
-    table["met_at"] = [met_at(rates[a], rates[b]) for a, b in zip(table["point_a"], table["point_b"], strict=True)]
+    epochs, rates = _rates(data)
+    table = _compared(data, rates)
     parts = [table]
-    for _, point in matched + others:
+    for point in _points(data.spec):
         of_point = rates[point.name]
         # A row for the first step, for every step at which the rate changes, and for the end.
         steps = np.array([0, *(np.flatnonzero(np.diff(of_point)) + 1), len(of_point) - 1])
         same = {"part": RATE, "point_a": point.name, "schedule_a": point.schedule}
         parts.append(pd.DataFrame({**same, "step_a": steps, "intrinsic_lr_now_a": of_point[steps]}))
     table = pd.concat(parts, ignore_index=True)
-    return table.assign(epoch=table["step_a"] / min(epochs))
+    return table.assign(epoch=table["step_a"] / epochs)
+
+
+def compare_ends(data: ClaimData) -> pd.DataFrame:
+    """Return comparisons at the last checkpoint of each pair, and at the last one before they meet, with power."""
+    return _compared(data, _rates(data)[1], last_only=True)
+
+
+def _points(spec: ClaimSpec) -> list[PlannedPoint]:
+    return [point for role in _ROLES for point in spec.points(role)]
+
+
+def _rates(data: ClaimData) -> tuple[int, dict[str, np.ndarray]]:
+    """Return the steps of an epoch, and the intrinsic rate at every step of each point."""
+    epochs, rates = set(), {}
+    for role in _ROLES:
+        for point in data.spec.points(role):
+            block = data.ensemble(role, point).blocks[0]
+            epochs.add(block.record["steps_per_epoch"])
+            rates[point.name] = np.array([np.prod(block.plan.timeline.at(step)) for step in range(point.length)])
+    return min(epochs), rates
+
+
+def _compared(data: ClaimData, rates: Mapping[str, np.ndarray], last_only: bool = False) -> pd.DataFrame:
+    matched, others = ([(role, point) for point in data.spec.points(role)] for role in _ROLES)
+    pairs = []
+    for part, among in ((MEET, combinations(matched, 2)), (APART, product(matched, others))):
+        for (role_a, a), (role_b, b) in among:
+            # Two initialisations of one schedule are no pair of schedules.
+            if not set(differing_axes(a, b)) - {"init_seed"}:
+                continue
+            steps = a.steps
+            if last_only:
+                earlier = [step for step in steps if step <= met_at(rates[a.name], rates[b.name])]
+                steps = sorted({*earlier[-1:], steps[-1]})
+            pairs.append((part, (role_a, a), (role_b, b), [(step, step) for step in steps]))
+    table = sameness.compare_points(data, pairs, powered=MEET if last_only else None)
+    for side in "ab":
+        when = zip(table[f"point_{side}"], table[f"step_{side}"], strict=True)
+        table[f"intrinsic_lr_now_{side}"] = [rates[point][step - 1] for point, step in when]
+    table["met_at"] = [met_at(rates[a], rates[b]) for a, b in zip(table["point_a"], table["point_b"], strict=True)]
+    return table
 
 
 def met_at(a: np.ndarray, b: np.ndarray) -> float:
@@ -74,10 +99,17 @@ def met_at(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
-    """Ask for one distribution at the end, exactly and up to the margin; not so before, nor at different rates.
+    """Ask for shares below the margin at the end; not so before the rates match, nor at different rates."""
+    within_margin = partial(sameness.test_within_margin, margin=spec.thresholds["share"])
+    yield from judge_ends(table, spec, within_margin, "the same up to the margin", sameness.SHARE)
 
-    A pair whose rates never match, or that is compared less than `LEAST_WAIT` after they do, is inconclusive. So
-    is a control that is missing: of each pair before its rates match, and of a schedule that ends at another rate.
+
+def judge_ends(table: pd.DataFrame, spec: ClaimSpec, test: Callable, words: str, statistic: str) -> Findings:
+    """Ask a question of every pair at the end; it must not hold before the rates match, nor at different rates.
+
+    `test` is one of `sameness`. A pair whose rates never match, or that is compared less than `LEAST_WAIT` after
+    they do, is inconclusive. So is a control that is missing: of each pair before its rates match, and of a
+    schedule that ends at another rate.
     """
     table = table[table["part"] != RATE]
     # The least like the claim first, which then stands for it in the scorecard.
@@ -86,40 +118,22 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     late = (met["step_a"] - met["met_at"]) * met["intrinsic_lr_now_a"] >= LEAST_WAIT
     met.loc[~late, sameness.MEASURED] = np.nan
     before = sameness.last_checkpoints(table[(table["part"] == MEET) & (table["step_a"] <= table["met_at"])])
-    within_margin = partial(sameness.test_within_margin, margin=spec.thresholds["excess_share"])
-    for words, statistic, test in (
-        ("one distribution", sameness.VARIATION, sameness.test_exchangeable),
-        ("the same up to the margin", sameness.SHARE, within_margin),
-    ):
-        yield from test(spec.criterion, met, partial(_at_the_end, words=words), _roles)
-        if met.empty:
-            statement = f"two schedules that meet: {words}"
-            yield sameness.missing_finding(spec.criterion, statement, statistic, "matched_schedules")
-
-    def earlier(row) -> str:
-        end = "which do not meet" if row.part == APART else "just before they meet"
-        return f"{row.schedule_a} and {row.schedule_b}, {end}"
-
-    yield from sameness.test_exchangeable(spec.control, pd.concat([before, apart]), earlier, _roles)
+    yield from test(spec.criterion, met, partial(_at_the_end, words=words), _roles)
+    if met.empty:
+        yield sameness.missing_finding(spec.criterion, "two schedules that meet", statistic, "matched_schedules")
+    yield from test(spec.control, pd.concat([before, apart]), _earlier, _roles)
     missing = partial(sameness.missing_finding, spec.control)
     seen = set(zip(before["point_a"], before["point_b"], strict=True))
     for row in met.itertuples():
         if (row.point_a, row.point_b) not in seen:
-            yield missing(earlier(row), sameness.VARIATION, "matched_schedules")
+            yield missing(_earlier(row), statistic, "matched_schedules")
     if apart.empty:
-        yield missing(
-            "a schedule that does not meet the others",
-            sameness.VARIATION,
-            "matched_schedules",
-            "unmatched_schedules",
-        )
-    if before["excess_share"].notna().any():
-        # The margin has to be able to fail: where the histories differ most.
-        most = before.loc[[before["excess_share"].idxmax()]]
-        yield from within_margin(spec.control, most, lambda row: f"{earlier(row)}: up to the margin", _roles)
-    else:
-        statement = "the pair that differs most just before it meets: up to the margin"
-        yield missing(statement, sameness.SHARE, "matched_schedules")
+        yield missing("a schedule that does not meet the others", statistic, *_ROLES)
+
+
+def _earlier(row) -> str:
+    end = "which do not meet" if row.part == APART else "just before they meet"
+    return f"{row.schedule_a} and {row.schedule_b}, {end}"
 
 
 def _roles(row) -> list[str]:

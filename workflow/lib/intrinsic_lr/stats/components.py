@@ -10,11 +10,13 @@ All follows from the matrix of distances between runs, so that a resample or a p
 Distances are (R, R); `groups` (R,) numbers the group of each run. A mean over groups weighs every group alike.
 """
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
 
 from intrinsic_lr.stats.intervals import expanded_tails
 
@@ -161,12 +163,45 @@ def resampled_settings(
     return np.concatenate(shares)
 
 
-def share_interval(shares: np.ndarray, confidence: float, groups: int) -> tuple[float, float]:
-    """Return the interval (low, high) of resampled shares of this many groups: expanded percentiles."""
-    finite = shares[np.isfinite(shares)]
-    if groups < 2 or len(finite) < confidence * len(shares):
+def group_interval(share: float, drawn: np.ndarray, runs: ArrayLike, confidence: float) -> tuple[float, float]:
+    """Return the interval (low, high) of the share between groups, from the shares of `resampled_groups`.
+
+    Student's t on the logarithm of the ratio F = 1 + n share / (1 - share) that an analysis of variance has for n
+    runs a group, with the standard deviation of the resamples: the share itself is skewed, and its percentiles
+    cover too little. Of groups of unequal sizes n is the harmonic mean. NaN with fewer than two groups.
+    """
+    runs = np.asarray(runs, np.float64)
+    groups, mean_runs = len(runs), 1 / np.mean(1 / runs)
+    logs = _log_ratio(np.array([share, *drawn]), mean_runs)
+    sound = logs[1:][np.isfinite(logs[1:])]
+    if groups < 2 or not np.isfinite(logs[0]) or len(sound) < max(confidence * len(drawn), 2):
         return np.nan, np.nan
-    low, high = np.quantile(finite, expanded_tails(confidence, groups))
+    half = _critical_t(confidence, groups) * sound.std() * np.sqrt(groups / (groups - 1))
+    low, high = np.expm1([logs[0] - half, logs[0] + half])
+    return float(low / (low + mean_runs)), float(high / (high + mean_runs))
+
+
+def power_within(low: float, high: float, groups: int, runs: float, confidence: float, margin: float) -> float:
+    """Return how often an interval as wide as this of `group_interval` lies below a margin at a true share of 0.
+
+    By the normal approximation on the scale of `group_interval`, for groups of so many runs each.
+    """
+    if groups < 2 or not np.isfinite([low, high]).all():
+        return np.nan
+    half = np.diff(_log_ratio(np.array([low, high]), runs)).item() / 2
+    deviation = half / _critical_t(confidence, groups)
+    room = _log_ratio(np.array(margin), runs).item() - half
+    return float(stats.norm.cdf(room / deviation)) if deviation > 0 else float(room > 0)
+
+
+def setting_interval(drawn: np.ndarray, confidence: float, initialisations: int) -> tuple[float, float]:
+    """Return the interval (low, high) of the share between settings: expanded percentiles of `resampled_settings`.
+
+    `initialisations` is how many the setting with the fewest has.
+    """
+    if initialisations < 2 or not np.isfinite(drawn).all():
+        return np.nan, np.nan
+    low, high = np.quantile(drawn, expanded_tails(confidence, initialisations))
     return float(low), float(high)
 
 
@@ -186,28 +221,33 @@ def planted(labels: np.ndarray, groups: ArrayLike, share: float, generator: np.r
 
 
 def detectable_share(
-    labels: np.ndarray, groups: ArrayLike, critical: float, probability: float, generator: np.random.Generator
+    labels: np.ndarray,
+    groups: ArrayLike,
+    is_found: Callable[[np.ndarray], bool],
+    probability: float,
+    generator: np.random.Generator,
 ) -> float:
     """Return the smallest share that a test finds with this probability in runs like these, by simulation.
 
-    The test finds a share above `critical`, a quantile of its null. Shares are tried upwards from there in steps
-    of a sixth of it, in `SIMULATIONS` studies each (`planted`). NaN where no two runs differ, or no share up to 20
-    times `critical` suffices.
+    `is_found` tells of labels like `labels` whether the test finds a difference. Shares from 0.001 to 0.8 are
+    tried, each 15 % larger than the one before, in `SIMULATIONS` studies (`planted`). NaN where no two runs
+    differ, or where none of them is found so often.
     """
-    varied = labels[:, (labels != labels[0]).any(axis=0)]
-    seed = int(generator.integers(2**63))
-    for step in range(7, 121):
-        share = critical * step / 6
-        if not 0 < share < 1 or varied.shape[1] == 0:
-            return np.nan
-        simulated = np.random.default_rng(seed)
-        found = 0
+    varied = (labels != labels[0]).any(axis=0)
+    if not varied.any():
+        return np.nan
+    seed, shares, simulated = int(generator.integers(2**63)), np.geomspace(0.001, 0.8, 49), labels.copy()
+
+    def often_found(share: float) -> bool:
+        # One stream for all shares: their order then hardly depends on chance.
+        draws, found = np.random.default_rng(seed), 0
         for _ in range(SIMULATIONS):
-            means = group_means(label_distances(planted(varied, groups, share, simulated)), groups)
-            found += component(means).share > critical
-        if found >= probability * SIMULATIONS:
-            return float(share)
-    return np.nan
+            simulated[:, varied] = planted(labels[:, varied], groups, share, draws)
+            found += is_found(simulated)
+        return found >= probability * SIMULATIONS
+
+    smallest = bisect_left(shares, True, key=often_found)
+    return float(shares[smallest]) if smallest < len(shares) else np.nan
 
 
 def half_of_disagreement(labels: np.ndarray) -> int:
@@ -222,6 +262,15 @@ def half_of_disagreement(labels: np.ndarray) -> int:
         disagreements -= np.square((labels == label).sum(axis=0))
     largest = np.sort(disagreements)[::-1].cumsum()
     return int(np.searchsorted(largest, largest[-1] / 2) + 1) if largest[-1] > 0 else 0
+
+
+def _log_ratio(share: np.ndarray, runs: float) -> np.ndarray:
+    ratio = 1 + runs * share / (1 - share)
+    return np.log(np.where(ratio > 0, ratio, np.nan))
+
+
+def _critical_t(confidence: float, groups: int) -> float:
+    return float(stats.t.ppf((1 + confidence) / 2, groups - 1))
 
 
 def _members(groups: ArrayLike) -> np.ndarray:

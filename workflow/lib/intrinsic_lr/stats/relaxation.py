@@ -93,7 +93,7 @@ def time_below(times: ArrayLike, values: ArrayLike, level: float) -> np.ndarray:
     seen = above.any(axis=-1) & ~above[..., -1] & np.isfinite(values).all(axis=-1)
     last = np.where(seen, last, 0)
     start, end = (np.take_along_axis(values, (last + k)[..., None], axis=-1)[..., 0] for k in (0, 1))
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         part = (start - level) / (start - end)
         crossing = np.exp(log_times[last] + part * (log_times[last + 1] - log_times[last]))
     return np.where(seen, crossing, np.nan)
@@ -104,12 +104,6 @@ def log_log_slope(x: ArrayLike, y: ArrayLike) -> np.ndarray:
     x, y = np.log(np.asarray(x, np.float64)), np.log(np.asarray(y, np.float64))
     x = x - x.mean()
     return (y * x).sum(axis=-1) / np.square(x).sum()
-
-
-def max_over_min(times: ArrayLike) -> np.ndarray:
-    """Return the longest of some times (..., n) over the shortest: 1 where curves collapse."""
-    times = np.asarray(times, np.float64)
-    return times.max(axis=-1) / times.min(axis=-1)
 
 
 def resampled_means(values: np.ndarray, resamples: int, generator: np.random.Generator) -> np.ndarray:

@@ -312,19 +312,32 @@ def _scaling(design: Design) -> Needs:
     yield "scaling", proportional, words
 
 
+def _repeated(design: Design, role: str) -> Needs:
+    """Several runs from each of several initialisations."""
+    replicates = design.roles[role].replicates
+    found = pairs.repeated_initialisations(design.points(role), replicates)
+    yield (
+        role,
+        bool(found),
+        "two initialisations of two runs each (runs_per_init, or points with another init_seed)",
+    )
+    yield (
+        role,
+        _independent(pair for setting in found for pair in combinations(setting, 2)),
+        "no common data_order",
+    )
+    yield role, _decaying(design.points(role)), "weight decay at every point"
+
+
 def _equilibrium_time(design: Design) -> Needs:
-    points = design.points("rates")
-    yield "rates", _decaying(points), "weight decay at every point"
-    rates = {a.intrinsic_lr for a, _ in pairs.initialisations(points)}
-    yield "rates", len(rates) > 1, "two points that differ in init_seed alone, at two intrinsic rates or more"
-    yield "rates", _independent(pairs.initialisations(points)), "no common data_order"
+    yield from _repeated(design, "rates")
+    points, replicates = design.points("rates"), design.roles["rates"].replicates
+    rates = {setting[0].intrinsic_lr for setting in pairs.repeated_initialisations(points, replicates)}
+    yield "rates", len(rates) > 1, "several initialisations at two intrinsic rates or more"
 
 
 def _mixing(design: Design) -> Needs:
-    same = pairs.initialisations(design.points("mixing"))
-    yield "mixing", bool(same), "two points that differ in init_seed alone"
-    yield "mixing", _independent(same), "no common data_order"
-    yield "mixing", _decaying(design.points("mixing")), "weight decay at every point"
+    yield from _repeated(design, "mixing")
 
 
 def _matched_schedules(design: Design) -> Needs:
@@ -379,7 +392,9 @@ NEEDS: Mapping[str, Callable[[Design], Needs]] = {
     "linear_scaling": _scaling,
     "equilibrium_time": _equilibrium_time,
     "function_space_mixing": _mixing,
+    "function_space_one_distribution": _mixing,
     "schedules_same_equilibrium": _matched_schedules,
+    "schedules_one_distribution": _matched_schedules,
     "adamw_equilibrium": _adamw_equilibrium,
     "adamw_rescaling": partial(_rescaling, optimiser="adamw"),
     "timescale_transfers": _timescales,

@@ -1,6 +1,7 @@
 """Pairs of points that analyses and claims compare."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from itertools import combinations, product
@@ -38,14 +39,38 @@ def same_intrinsic_lr(a: PlannedPoint, b: PlannedPoint) -> bool:
 
 
 def tenfold(a: PlannedPoint, b: PlannedPoint) -> bool:
-    """Tell whether two points differ in the intrinsic rate alone, by a factor of ten."""
+    """Tell whether two points differ in the intrinsic rate by a factor of ten, and else in `init_seed` at most."""
     low, high = sorted([a.intrinsic_lr, b.intrinsic_lr])
-    return low > 0 and math.isclose(high / low, 10, rel_tol=0.05) and differing_axes(a, b) == ["intrinsic_lr"]
+    alone = set(differing_axes(a, b)) - {"init_seed"} == {"intrinsic_lr"}
+    return low > 0 and math.isclose(high / low, 10, rel_tol=0.05) and alone
 
 
 def initialisations(points: Iterable[PlannedPoint]) -> list[Pair]:
     """Return all pairs of points that differ in their initialisation alone."""
     return [(a, b) for a, b in combinations(points, 2) if differing_axes(a, b) == ["init_seed"]]
+
+
+def settings(points: Iterable[PlannedPoint]) -> list[list[PlannedPoint]]:
+    """Return points by their setting: those of one setting differ in `init_seed` alone."""
+    found: list[list[PlannedPoint]] = []
+    for point in points:
+        for setting in found:
+            if set(differing_axes(setting[0], point)) <= {"init_seed"}:
+                setting.append(point)
+                break
+        else:
+            found.append([point])
+    return found
+
+
+def repeated_initialisations(points: Iterable[PlannedPoint], replicates: int) -> list[list[PlannedPoint]]:
+    """Return the settings with two initialisations or more from which two runs or more begin."""
+    repeated = []
+    for setting in settings(points):
+        starts = Counter((point.name, point.initialisation(k)) for point in setting for k in range(replicates))
+        if sum(runs > 1 for runs in starts.values()) > 1:
+            repeated.append(setting)
+    return repeated
 
 
 def rescaled(
@@ -71,9 +96,15 @@ def rescaled(
 def equal_rates(points: Sequence[PlannedPoint]) -> Iterator[tuple[PlannedPoint, PlannedPoint, str]]:
     """Yield the pairs that differ in the learning rate at one intrinsic rate, and of each of their points the
     partners at an intrinsic rate ten times higher or lower.
+
+    They may differ in `init_seed` too; of points that differ in nothing else the first counts.
     """
-    pairs = list(combinations(points, 2))
-    same = [(a, b) for a, b in pairs if differing_axes(a, b) == ["lr"] and a.weight_decay != b.weight_decay]
+    pairs = list(combinations([setting[0] for setting in settings(points)], 2))
+    same = [
+        (a, b)
+        for a, b in pairs
+        if set(differing_axes(a, b)) - {"init_seed"} == {"lr"} and a.weight_decay != b.weight_decay
+    ]
     compared = {point.name for pair in same for point in pair}
     for a, b in same:
         yield a, b, SAME

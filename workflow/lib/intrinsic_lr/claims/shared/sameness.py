@@ -14,7 +14,8 @@ import pandas as pd
 from intrinsic_lr.analyses.tables import POINT_COLUMNS
 from intrinsic_lr.claims.shared.spec import NOTHING, ClaimData, ClaimSpec, Estimate
 from intrinsic_lr.claims.shared.verdicts import Finding, Findings, Range
-from intrinsic_lr.stats.disagreement import JUDGED
+from intrinsic_lr.stats.components import detectable_share
+from intrinsic_lr.stats.disagreement import JUDGED, label_distribution, total_variation
 from intrinsic_lr.stats.intervals import holm
 from intrinsic_lr.study.experiment import PlannedPoint as Point
 from intrinsic_lr.study.pairs import initialisations, paired
@@ -23,11 +24,12 @@ Member = tuple[str, Point]
 """A point with the role of its experiment."""
 VARIATION = "total variation of predicted labels"
 SHARE = "share of two runs' disagreement in excess of that within a setting"
-EXCESS = "disagreement of two runs in excess of that within a setting"
 MEASURED = list(JUDGED)
 """The columns of a comparison that a verdict is drawn from; empty where the sides are paired."""
+POWER = 0.9
+"""Probability with which a share that counts as detectable would be found."""
 _OF_A_SIDE = ("point", "step", "intrinsic_time", "replicates", "within", "error", *POINT_COLUMNS)
-_OF_BOTH = ("part", "paired", "independent_errors")
+_OF_BOTH = ("part", "paired", "independent_errors", "null_mean", "detectable")
 _COLUMNS = [*_OF_BOTH, *(f"{name}_{side}" for side in "ab" for name in _OF_A_SIDE), *MEASURED]
 _PAIRED = " (not judged: replicates of both share their initial weights or batches)"
 
@@ -41,7 +43,9 @@ def first_of_each_rate(spec: ClaimSpec, role: str) -> list[tuple[Point, Point]]:
 
 
 def compare_points(
-    data: ClaimData, pairs: Iterable[tuple[str, Member, Member, Sequence[tuple[int, int]]]]
+    data: ClaimData,
+    pairs: Iterable[tuple[str, Member, Member, Sequence[tuple[int, int]]]],
+    powered: str | None = None,
 ) -> pd.DataFrame:
     """Compare the predicted labels of pairs of points; one row per pair and checkpoint.
 
@@ -49,7 +53,8 @@ def compare_points(
     are `part` (the kind), `paired` (as `pairs.paired` tells), for both members `point_*` and the columns that name
     a point, `step_*` and `intrinsic_time_*` (step * lambda_e), and the quantities of `disagreement.compare`. A run
     that is not finite at one of its point's planned steps is left out of all of them, and counted as missing. The
-    table of no pair has the columns that verdicts need.
+    table of no pair has the columns that verdicts need. Rows of the kind `powered` tell in `detectable` which
+    share of the disagreement the permutation test would find with probability `POWER`.
     """
     labels: dict[str, dict[int, np.ndarray]] = {}
     classes: dict[str, int] = {}
@@ -69,8 +74,27 @@ def compare_points(
                 row[f"intrinsic_time_{side}"] = step * point.intrinsic_lr
                 row |= {f"{column}_{side}": getattr(point, column) for column in POINT_COLUMNS}
             sides, names = (labels[a.name][step_a], labels[b.name][step_b]), (a.name, b.name, step_a, step_b)
-            rows.append(row | data.spec.compare_labels((a, b), sides, truth, classes[a.name], *names))
+            row |= data.spec.compare_labels((a, b), sides, truth, classes[a.name], *names)
+            row["detectable"] = np.nan
+            if part == powered and np.isfinite(row["p_value"]):
+                generator = data.spec.generator(*names, "detectable")
+                row["detectable"] = _detectable(sides, classes[a.name], row["null_q95"], generator)
+            rows.append(row)
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=_COLUMNS)
+
+
+def _detectable(
+    sides: tuple[np.ndarray, np.ndarray], classes: int, critical: float, generator: np.random.Generator
+) -> float:
+    finite = [labels[(labels >= 0).all(axis=1)] for labels in sides]
+    count = len(finite[0])
+
+    def is_found(labels: np.ndarray) -> bool:
+        p, q = (label_distribution(side, classes) for side in (labels[:count], labels[count:]))
+        return total_variation(p, q) > critical
+
+    groups = np.repeat([0, 1], [len(side) for side in finite])
+    return detectable_share(np.concatenate(finite), groups, is_found, POWER, generator)
 
 
 def _whole(labels: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
@@ -94,13 +118,15 @@ def test_exchangeable(judge: Judge, rows: pd.DataFrame, describe: Callable[[Any]
     """Ask of each row whether the runs of both settings are exchangeable; p-values by Holm over these rows.
 
     `judge` is `spec.criterion`, or `spec.control`, which sameness has to fail; `rows` are those of
-    `compare_points`. `describe` puts what a row tests in words, `roles` gives those of the experiments behind it.
+    `compare_points`, and their column `detectable` is the share that would be found with probability `POWER`.
+    `describe` puts what a row tests in words, `roles` gives those of the experiments behind it.
     """
     adjusted = iter(holm(rows["p_value"]))
     null = f", Holm over {len(rows)}" if len(rows) > 1 else ""
     for row, statement, estimate in _estimates(rows, "total_variation", describe):
         words = f"one distribution of runs: permutation null of mean {row.null_mean:.4g}{null}"
-        yield judge(statement, VARIATION, estimate, *roles(row), p_value=next(adjusted), null=words)
+        power = power_of(row.detectable)
+        yield judge(statement, VARIATION, estimate, *roles(row), p_value=next(adjusted), null=words, **power)
 
 
 def test_within_margin(
@@ -111,10 +137,9 @@ def test_within_margin(
         yield judge(statement, SHARE, estimate, *roles(row), allowed=Range(high=margin))
 
 
-def test_no_excess(judge: Judge, rows: pd.DataFrame, describe: Callable[[Any], str], roles: Roles) -> Findings:
-    """Ask of each row whether the excess disagreement has 0 in its interval; see `test_exchangeable`."""
-    for row, statement, estimate in _estimates(rows, "excess", describe):
-        yield judge(statement, EXCESS, estimate, *roles(row), contains=0.0)
+def power_of(detectable: float) -> dict[str, float]:
+    """Return the power of a finding whose test would find this share with probability `POWER`; nothing for NaN."""
+    return {"power_for": detectable, "power": POWER} if np.isfinite(detectable) else {}
 
 
 def missing_finding(judge: Judge, statement: str, statistic: str, *roles: str) -> Finding:

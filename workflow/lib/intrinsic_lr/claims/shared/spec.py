@@ -145,12 +145,16 @@ class ClaimSpec:
         contains: float | None = None,
         p_value: float = float("nan"),
         null: str = "",
+        power_for: float = float("nan"),
+        power: float = float("nan"),
     ) -> Finding:
         """Judge an estimate of `statistic`, made from the experiments of some roles.
 
         Its whole interval has to lie in the range `allowed`, or the interval has to contain the value `contains`;
         without either the p-value decides, against `alpha` and under the null hypothesis `null`, which is what the
-        claim says. `null` is otherwise an addition to the words of the range.
+        claim says. `null` is otherwise an addition to the words of the range. `power` is the probability with
+        which the finding would come out as it should were the statistic `power_for`: a deviation is found, or
+        sameness is shown.
         """
         value, low, high, n = estimate
         if allowed is not None:
@@ -162,7 +166,8 @@ class ClaimSpec:
         names = dict.fromkeys(self.experiments[name].name for name in roles)
         return Finding(
             kind, statement, " + ".join(names), statistic, float(value), float(low), float(high), threshold,
-            float(p_value), int(n), verdict if kind == CRITERION else OF_CONTROLS[verdict],
+            float(p_value), int(n), float(power_for), float(power),
+            verdict if kind == CRITERION else OF_CONTROLS[verdict],
         )  # fmt: skip
 
     criterion = partialmethod(_finding, CRITERION)

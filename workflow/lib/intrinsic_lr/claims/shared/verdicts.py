@@ -23,7 +23,7 @@ OF_CONTROLS = {NOT_REPRODUCED: REJECTED, REPRODUCED: NOT_REJECTED, INCONCLUSIVE:
 CRITERION, CONTROL = "criterion", "control"
 SCORECARD_COLUMNS = [
     "claim", "statement", "experiment", "statistic", "estimate", "ci_low", "ci_high", "null_or_threshold",
-    "p_value", "n", "verdict", "figure", "source",
+    "p_value", "n", "power_for", "power", "verdict", "figure", "source",
 ]  # fmt: skip
 _ORDER = (NOT_REPRODUCED, INCONCLUSIVE, REPRODUCED)
 
@@ -93,6 +93,8 @@ class Finding:
     null_or_threshold: str  # the null, or the allowed range
     p_value: float  # NaN without a test
     n: int  # replicates behind the estimate
+    power_for: float  # a true value of the statistic for which `power` is told; NaN where it is not known
+    power: float  # how often this test, at this n, would come out as it should at that value
     verdict: str  # of a criterion REPRODUCED, NOT_REPRODUCED or INCONCLUSIVE; of a control as in OF_CONTROLS
 
 
