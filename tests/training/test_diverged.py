@@ -30,11 +30,8 @@ SPOILT = {
     "trace_points": "all",
     "analyses": ["curves", "swa", "interpolation", "distance", "epochs", "disagreement", "grid", "phase"],
 }
-# Claims that read checkpoints and predictions.
-CLAIMS = {
-    "no_mixing_in_weights": {"pairs": "spoilt"},
-    "function_space_mixing": {"mixing": "spoilt", "too_short": "spoilt", "other_batch": "spoilt"},
-}
+# A claim that reads checkpoints and predictions.
+CLAIMS = {"no_mixing_in_weights": {"pairs": "spoilt"}}
 
 
 @pytest.fixture(scope="module")

@@ -152,7 +152,7 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
             _draw_curves(panel, rows, quantity, colours, in_rates)
             for level in levels:
                 look = {"label": "other levels compared", "color": "0.6", "ls": ":", "lw": 1}
-                if level in (spec.settings["equilibrium"], spec.settings["learnt"]):
+                if level == _judged_level(quantity, spec):
                     look |= {"label": "level whose times are judged", "color": "0.3", "ls": "--"}
                 for line in [np.exp(level), np.exp(-level)] if quantity == NORM else [level]:
                     panel.axhline(line, zorder=0, **look)
@@ -170,6 +170,10 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     return style.legend_below(figure, style.labelled(figure), 3, note, title)
 
 
+def _judged_level(quantity: str, spec: ClaimSpec) -> float:
+    return spec.settings["learnt" if quantity == LEARNING else "equilibrium"]
+
+
 def _draw_curves(panel: Axes, rows: pd.DataFrame, quantity: str, colours, in_rates: bool) -> None:
     shown, marker = (np.exp, None) if quantity == NORM else (np.asarray, "o")
     for _, curve in rows[rows["part"] == CURVE].groupby("point", sort=False):
@@ -185,7 +189,7 @@ def _draw_curves(panel: Axes, rows: pd.DataFrame, quantity: str, colours, in_rat
 def _draw_times(
     panel: Axes, rows: pd.DataFrame, findings: pd.DataFrame, quantity: str, colours, spec: ClaimSpec
 ) -> None:
-    level = spec.settings["learnt" if quantity == LEARNING else "equilibrium"]
+    level = _judged_level(quantity, spec)
     times = rows[(rows["part"] == TIME) & (rows["level"] == level)]
     measured = times[times["resample"] == 0].dropna(subset=["step"])
     for point, rate, time, groups in measured[["point", "intrinsic_lr", "step", "initialisations"]].itertuples(
@@ -201,7 +205,7 @@ def _draw_times(
         centre = np.exp(np.log(measured["step"] * measured["intrinsic_lr"]).mean())
         panel.plot(rates, centre / rates, color="0.4", lw=1, zorder=0, label="slope $-1$")
         found = findings[findings["statistic"].eq(SLOPE) & findings["statement"].str.startswith(f"{quantity}:")]
-        for slope in found.itertuples():
+        for slope in found.dropna(subset=["estimate"]).itertuples():
             text = f"slope {slope.estimate:.2f}\n[{slope.ci_low:.2f}, {slope.ci_high:.2f}]"
             panel.text(0.97, 0.95, text, transform=panel.transAxes, ha="right", va="top", fontsize="small")
     style.logarithmic(panel, "x", measured["intrinsic_lr"])

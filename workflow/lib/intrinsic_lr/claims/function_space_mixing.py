@@ -145,10 +145,10 @@ def _time_axis(panel: Axes, time: pd.Series) -> None:
 def _draw_shares(panel: Axes, same: pd.DataFrame, spec: ClaimSpec, rates: list[float]) -> None:
     """Draw the share that initialisations cause against time, at every rate, for labels and for logits."""
     colours = style.ordered_colours(rates)
-    looks = {LABELS: {"ls": "-", "marker": "o"}, forgetting.LOGITS: {"ls": "--", "marker": ""}}
+    looks = {LABELS: {"ls": "-", "marker": "o"}, forgetting.LOGITS: {"ls": "--", "marker": "D"}}
     for (rate, distance), rows in same.groupby(["intrinsic_lr", "distance"], sort=False):
         rows = rows.sort_values("intrinsic_time")
-        time, look = rows["intrinsic_time"], {"color": colours[rate], "lw": 1.2, "ms": 3, **looks[distance]}
+        time, look = rows["intrinsic_time"], {"color": colours[rate], "lw": 1.2, "ms": 2.5, **looks[distance]}
         panel.plot(time, 100 * rows["share"], **look)
         if distance == LABELS:
             panel.fill_between(
@@ -183,10 +183,14 @@ def _draw_ends(panel: Axes, table: pd.DataFrame, spec: ClaimSpec) -> None:
         )
     panel.axvline(margin, color="0.3", lw=0.9, ls="--")
     panel.axvline(0, color="0.2", lw=0.7)
-    panel.set_yticks(range(len(names)), [name.replace("lambda_e", r"$\lambda_e$") for name in names])
-    panel.set_ylim(max(len(names), 1) - 0.5, -0.5)
+    panel.set_yticks([])
+    for place, name in enumerate(names):
+        text, look = name.replace("lambda_e", r"$\lambda_e$"), {"fontsize": "x-small", "color": "0.25"}
+        look["bbox"] = {"fc": "white", "ec": "none", "pad": 0.5}
+        panel.annotate(text, (0.02, place - 0.3), xycoords=("axes fraction", "data"), va="center", **look)
+    panel.set_ylim(max(len(names), 1) - 0.5, -0.6)
     panel.set_xscale("symlog", linthresh=5, linscale=1)
     panel.set_xlim(-4, 130)
     panel.set_xticks([0, 3, 10, 30, 100], ["0", "3", "10", "30", "100"])
-    panel.set_xlabel("share at the end, % (disc: labels, diamond: logits)")
+    panel.set_xlabel("share at the end, %")
     sns.despine(ax=panel)

@@ -53,8 +53,8 @@ def compare_points(
     are `part` (the kind), `paired` (as `pairs.paired` tells), for both members `point_*` and the columns that name
     a point, `step_*` and `intrinsic_time_*` (step * lambda_e), and the quantities of `disagreement.compare`. A run
     that is not finite at one of its point's planned steps is left out of all of them, and counted as missing. The
-    table of no pair has the columns that verdicts need. Rows of the kind `powered` tell in `detectable` which
-    share of the disagreement the permutation test would find with probability `POWER`.
+    table of no pair has the columns that verdicts need. The last row of each pair of the kind `powered` tells in
+    `detectable` which share of the disagreement the permutation test would find with probability `POWER`.
     """
     labels: dict[str, dict[int, np.ndarray]] = {}
     classes: dict[str, int] = {}
@@ -76,7 +76,7 @@ def compare_points(
             sides, names = (labels[a.name][step_a], labels[b.name][step_b]), (a.name, b.name, step_a, step_b)
             row |= data.spec.compare_labels((a, b), sides, truth, classes[a.name], *names)
             row["detectable"] = np.nan
-            if part == powered and np.isfinite(row["p_value"]):
+            if part == powered and step_a == a.steps[-1] and np.isfinite(row["p_value"]):
                 generator = data.spec.generator(*names, "detectable")
                 row["detectable"] = _detectable(sides, classes[a.name], row["null_q95"], generator)
             rows.append(row)
