@@ -36,7 +36,8 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         text = f"p = {row.p_value:.2g}" if np.isfinite(row.p_value) else "p: none"
         at_the_right = {"xycoords": ("axes fraction", "data"), "va": "center", "ha": "right", "fontsize": "small"}
         panel.annotate(text, (1, place), **at_the_right)
-        names.append(f"{row.schedule_a} | {row.schedule_b}, step {row.step_a}")
+        when = "after" if met else "before" if row.part == MEET else "do not meet"
+        names.append(f"{row.schedule_a} | {row.schedule_b}, {when}")
     panel.set_yticks(range(len(names)), names)
     panel.set_ylim(max(len(names), 1) - 0.5, -0.5)
     style.logarithmic(panel, "x", table[["null_mean", "total_variation"]])

@@ -208,18 +208,22 @@ def setting_interval(drawn: np.ndarray, confidence: float, initialisations: int)
     return float(low), float(high)
 
 
-def planted(labels: np.ndarray, groups: ArrayLike, share: float, generator: np.random.Generator) -> np.ndarray:
+def planted(
+    labels: np.ndarray, groups: ArrayLike, share: float, generator: np.random.Generator, mixed: bool = False
+) -> np.ndarray:
     """Return labels (R, N) of runs like these, of which the grouping causes a share of the disagreement exactly.
 
     Runs are drawn from all of `labels` whatever their group. At every test point each gives, with probability
     sqrt(share), the label of a template drawn for its group in place of its own: two runs of one group then both
     do so with probability `share`, and agree; otherwise they are as independent as two of different groups
-    (derived).
+    (derived). The template is one of the runs, or `mixed` of all of them, point by point: the distance of two
+    given templates then hardly varies, which a test of two groups needs.
     """
     runs, points = labels.shape
     numbers = np.unique(np.asarray(groups), return_inverse=True)[1]
     own = labels[generator.integers(runs, size=runs)]
-    templates = labels[generator.integers(runs, size=numbers.max() + 1)][numbers]
+    of_groups = generator.integers(runs, size=(numbers.max() + 1, points if mixed else 1))
+    templates = labels[of_groups, np.arange(points)][numbers]
     return np.where(generator.random((runs, points)) < np.sqrt(share), templates, own)
 
 
@@ -229,6 +233,7 @@ def detectable_share(
     is_found: Callable[[np.ndarray], bool],
     probability: float,
     generator: np.random.Generator,
+    mixed: bool = False,
 ) -> float:
     """Return the smallest share that a test finds with this probability in runs like these, by simulation.
 
@@ -245,7 +250,7 @@ def detectable_share(
         # One stream for all shares: their order then hardly depends on chance.
         draws, found = np.random.default_rng(seed), 0
         for _ in range(SIMULATIONS):
-            simulated[:, varied] = planted(labels[:, varied], groups, share, draws)
+            simulated[:, varied] = planted(labels[:, varied], groups, share, draws, mixed)
             found += is_found(simulated)
         return found >= probability * SIMULATIONS
 

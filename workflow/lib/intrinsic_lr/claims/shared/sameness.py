@@ -94,7 +94,7 @@ def _detectable(
         return total_variation(p, q) > critical
 
     groups = np.repeat([0, 1], [len(side) for side in finite])
-    return detectable_share(np.concatenate(finite), groups, is_found, POWER, generator)
+    return detectable_share(np.concatenate(finite), groups, is_found, POWER, generator, mixed=True)
 
 
 def _whole(labels: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
