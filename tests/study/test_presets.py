@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from intrinsic_lr.claims.shared.gains import averages_of
+from intrinsic_lr.study import pairs
 from intrinsic_lr.study.claims import CLAIMS
 from intrinsic_lr.study.config_files import merge_files, merge_over_default, read_file
 from intrinsic_lr.study.study import Study
@@ -160,12 +161,16 @@ def test_three_schedules_meet_at_one_epoch_and_a_fourth_does_not(name, epoch, st
 
 
 @pytest.mark.parametrize(("name", "count", "span"), [("mnist", 4, 32), ("mnist_small", 3, 10)])
-def test_rates_span_a_decade_or_more_with_two_starts_each(name, count, span):
-    by_rate = {}
-    for point in study(name).experiments["mixing"].points:
-        by_rate.setdefault(point.intrinsic_lr, set()).add(point.init_seed)
+def test_rates_span_a_decade_or_more_with_many_initialisations_each(name, count, span):
+    experiment = study(name).experiments["mixing"]
+    by_rate, seeds = {}, []
+    for setting in pairs.repeated_initialisations(experiment.points, experiment.replicates):
+        starts = sum(point.initialisation(experiment.replicates - 1) + 1 for point in setting)
+        by_rate.setdefault(setting[0].intrinsic_lr, starts)
+        seeds += [point.init_seed for point in setting]
     assert len(by_rate) == count
-    assert all(len(seeds) == 2 and 0 in seeds for seeds in by_rate.values())
+    assert all(starts >= 10 for starts in by_rate.values())
+    assert len(set(seeds)) == len(seeds), "settings share no initialisation"
     assert max(by_rate) / min(by_rate) == pytest.approx(span, rel=0.05)
 
 
