@@ -102,10 +102,14 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     for panel in axes[1]:
         panel.remove()
     cells = axes[1, 0].get_gridspec()
-    below, half = -(-axes.shape[1] // cells.ncols), max(cells.ncols // 2, 1)
-    shares = figure.add_subplot(cells[below:, :half])
-    _draw_shares(shares, same, spec, rates)
-    _draw_ends(figure.add_subplot(cells[below:, half:] if cells.ncols > 1 else cells[below:, :]), table, spec)
+    below, half = -(-axes.shape[1] // cells.ncols), cells.ncols // 2
+    # Beside each other, or in a narrow figure one below the other.
+    middle = below if half else (below + cells.nrows) // 2
+    if half or middle > below:
+        _draw_shares(
+            figure.add_subplot(cells[below:, :half] if half else cells[below:middle, :]), same, spec, rates
+        )
+    _draw_ends(figure.add_subplot(cells[middle:, half:]), table, spec)
     note = (
         f"{style.count_text(same['runs'])} runs of {style.count_text(same['initialisations'])} initialisations at "
         f"each rate; {spec.percent} intervals, bootstrap over initialisations; dashed: margin"
