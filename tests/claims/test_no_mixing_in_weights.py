@@ -15,15 +15,16 @@ from intrinsic_lr.models.ensemble import build
 from intrinsic_lr.models.matching import hidden_units, permute
 from intrinsic_lr.study.model_spec import ModelSpec
 
-RUNS = 20
+RUNS, TOGETHER = 48, 3
+STARTS = np.arange(RUNS) // TOGETHER
 POINTS = [
-    point(f"{rate} from {seed}", rate, [round(t / rate) for t in (1, 4, 8)], init_seed=seed)
+    point(
+        f"{rate}", rate, [round(t / rate) for t in (1, 4, 8)], init_sharing="independent", runs_per_init=TOGETHER
+    )
     for rate in (0.1, 0.01)
-    for seed in (0, 1)
 ]
+SHARED = [point(f"from {seed}", 0.1, [80], init_seed=seed) for seed in (0, 1)]
 SPEC = spec_of("no_mixing_in_weights", {"pairs": POINTS}, RUNS)
-
-
 MODEL = build(ModelSpec.from_string("mlp:width=20,depth=2"), (1, 1, 20), CLASSES)
 UNITS = hidden_units(MODEL.network)
 
@@ -53,20 +54,26 @@ def table(kept=0.6, memory=0.0, relabelled=0.0, bad=(), spec=SPEC):
                 + (1 - kept) ** 0.5 * own[name]
                 for name in MODEL.shapes
             }
-            generator = np.random.default_rng(of["init_seed"])
-            order = torch.from_numpy(generator.permutation(20)).expand(RUNS, -1)
-            values = permute(values, UNITS, dict.fromkeys(UNITS, order))
+            orders = [np.random.default_rng(start).permutation(20) for start in STARTS]
+            values = permute(values, UNITS, dict.fromkeys(UNITS, torch.from_numpy(np.stack(orders))))
             for value in values.values():
                 value[list(bad)] = torch.nan
             return values
 
         def labels(step):
-            p = (1 - memory) * dirichlet(1) + memory * dirichlet(2, of["init_seed"])
-            return draw(p, RUNS, np.random.default_rng(stream_seed(of["name"], "labels", step)))
+            generator = np.random.default_rng(stream_seed(of["name"], "labels", step))
+            of_starts = [(1 - memory) * dirichlet(1) + memory * dirichlet(2, int(start)) for start in STARTS]
+            found = np.concatenate([draw(p, 1, generator) for p in of_starts])
+            found[list(bad)] = -1
+            return found
+
+        def predictions(step):
+            return {"labels": labels(step), "logits": np.eye(CLASSES)[labels(step)]}
 
         return SimpleNamespace(
-            weights=weights, labels=labels, classes=CLASSES, scale_groups=MODEL.scale_groups, model=lambda: MODEL
-        )
+            weights=weights, labels=labels, predictions=predictions, classes=CLASSES,
+            scale_groups=MODEL.scale_groups, model=lambda: MODEL,
+        )  # fmt: skip
 
     truth = dirichlet(0).argmax(axis=1)
     return claim.measure(SimpleNamespace(spec=spec, ensemble=ensemble, test_labels=lambda name: truth))
@@ -89,7 +96,7 @@ def test_weights_that_stay_apart_have_the_true_cosines_and_distances():
     walks = controls[controls["statistic"].str.startswith("cosine")]
     assert (walks["ci_low"] < walks["ci_high"]).all()
     assert walks["estimate"].to_numpy() == pytest.approx(np.exp(-4), abs=0.05)
-    assert set(walks["n"]) == {RUNS}
+    assert (set(criteria["n"]), set(walks["n"])) == ({8}, {24})  # pairs of initialisations, and of walks
     frame = EXAMPLE.table()
     lags = frame.loc[frame["part"] == "weights"].drop_duplicates("intrinsic_lr")
     assert (lags["delta"] * lags["intrinsic_lr"]).tolist() == pytest.approx([4, 4])
@@ -100,13 +107,13 @@ def test_weights_that_mix_are_not_reproduced():
 
 
 def test_units_in_another_order_are_apart_and_together_once_matched():
-    findings = EXAMPLE.judged(relabelled=0.58)
+    findings = EXAMPLE.judged(relabelled=0.6)
     criteria = findings[findings["role"] == "criterion"]
     matched = criteria["statement"].str.contains("units matched")
     assert set(criteria.loc[~matched, "verdict"]) == {"reproduced"}
     assert set(criteria.loc[matched, "verdict"]) == {"not reproduced"}
     cosines = criteria["statistic"].str.startswith("cosine")
-    assert criteria.loc[cosines & matched, "estimate"].to_numpy() == pytest.approx(0.02, abs=0.02)
+    assert criteria.loc[cosines & matched, "estimate"].to_numpy() == pytest.approx(0, abs=0.02)
 
 
 def test_many_initialisations_of_one_point_are_taken_two_by_two():
@@ -118,7 +125,7 @@ def test_many_initialisations_of_one_point_are_taken_two_by_two():
     assert compared.samples == {0: 0, 1: 0, 4: 1, 5: 1}
     (alone,) = compared_starts([point("p", 0.1, [1], **own)], 4)
     assert (alone.across, alone.orders, set(alone.samples.values())) == ([(0, 1), (2, 3)], [], {0, 1})
-    (shared,) = compared_starts(POINTS[:2], 3)
+    (shared,) = compared_starts(SHARED, 3)
     assert (shared.across, shared.orders) == ([(0, 3), (1, 4), (2, 5)], [(0, 1), (1, 2), (2, 0)])
     assert shared.samples == {0: 0, 1: 1, 2: 2}
 
@@ -131,7 +138,7 @@ def test_where_function_space_has_not_mixed_nothing_is_said():
 @pytest.mark.parametrize(("share", "told"), [(0.4, set()), (np.nan, {"inconclusive"})])
 def test_a_rate_that_has_not_mixed_is_left_out_and_one_without_predictions_is_open(share, told):
     frame = EXAMPLE.table()
-    frame.loc[(frame["part"] == claim.FUNCTIONS) & (frame["intrinsic_lr"] == 0.1), "excess_share_high"] = share
+    frame.loc[(frame["part"] == claim.FUNCTIONS) & (frame["intrinsic_lr"] == 0.1), "share_high"] = share
     findings = EXAMPLE.judged(frame)
     assert set(findings.loc[findings["statement"].str.contains("= 0.1 "), "verdict"]) == told
     if told:
@@ -143,7 +150,7 @@ def test_a_rate_that_has_not_mixed_is_left_out_and_one_without_predictions_is_op
 
 def test_replicates_that_are_not_finite_are_left_out_and_counted():
     findings = EXAMPLE.judged(bad=(3,))
-    assert set(findings.loc[findings["role"] == "criterion", "n"]) == {RUNS - 1}
+    assert set(findings.loc[findings["role"] == "criterion", "n"]) == {8}
     assert EXAMPLE.overall(bad=(3,)) == "reproduced"
 
 
@@ -162,8 +169,7 @@ def test_distances_have_to_say_the_same_as_cosines():
     assert list(wrong.str.startswith("distance")) == [True] * 4  # two rates, units as they are and matched
 
 
-def test_every_rate_counts_once_and_may_have_a_pair_of_its_own():
-    pairs = [*POINTS[:3], Point(**{**vars(POINTS[3]), "init_seed": 2})]
-    third = Point(**{**vars(POINTS[0]), "name": "third", "init_seed": 7})
-    frame = table(spec=EXAMPLE.with_points(pairs=[*pairs, third]))
+def test_every_rate_counts_once():
+    third = Point(**{**vars(POINTS[0]), "name": "third", "batch_size": 7})
+    frame = table(spec=EXAMPLE.with_points(pairs=[*POINTS, third]))
     assert sorted(frame.loc[frame["part"] == claim.FUNCTIONS, "intrinsic_lr"]) == [0.01, 0.1]

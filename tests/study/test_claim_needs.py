@@ -116,3 +116,12 @@ def test_an_experiment_that_lacks_something_is_named_with_what_it_lacks(claim, e
     message = refusal(claim, change)
     assert words in message
     assert f"got {experiment!r}" in message
+
+
+@pytest.mark.parametrize("claim", ["swa_across", "no_mixing_in_weights"])
+def test_networks_whose_units_cannot_be_matched_are_refused(claim):
+    def change(config):
+        config["models"]["other"] = {"kind": "vit"}
+        config["experiments"]["mixing"]["model"] = "other"
+
+    assert "hidden units can be matched, of the kinds mlp, cnn4, preresnet, got 'mixing'" in refusal(claim, change)

@@ -1,12 +1,14 @@
 """Where two initialisations predict alike, their weights against those of one trajectory."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from intrinsic_lr.claims.shared import forgetting
 from intrinsic_lr.claims.shared.sameness import Judge
 from intrinsic_lr.claims.shared.spec import ClaimData, ClaimSpec, exponential
 from intrinsic_lr.claims.shared.starts import (
@@ -20,7 +22,7 @@ from intrinsic_lr.claims.shared.starts import (
 )
 from intrinsic_lr.claims.shared.verdicts import Findings, Range
 from intrinsic_lr.figures.style import error_bar, labelled, legend_below, panels, styled
-from intrinsic_lr.stats.intervals import holm, mean_interval
+from intrinsic_lr.stats.intervals import mean_interval
 from intrinsic_lr.stats.lags import sphere_walk
 from intrinsic_lr.stats.theory import sphere_walk_cosine
 from intrinsic_lr.study.experiment import PlannedPoint
@@ -40,8 +42,7 @@ MAX_DIMENSION = 10_000
 """Of the simulated walk: cosines of independent directions are then within a few hundredths of 0."""
 COLUMNS = [
     "part", "intrinsic_lr", "delta", "intrinsic_time", "relation", "units", "layer", "sample", "replicate", "l2",
-    "cosine", "replicates_a", "total_variation", "total_variation_low", "total_variation_high",
-    "null_mean", "null_q95", "p_value", "excess_share", "excess_share_low", "excess_share_high",
+    "cosine", "initialisations", "runs", "across", "within", "share", "share_low", "share_high", "p_value",
 ]  # fmt: skip
 _FUNCTION = "#CC79A7"
 _WALK = {"color": "black", "ls": ":", "lw": 1.4, "label": "walk of noise alone, at the lag within"}
@@ -55,7 +56,8 @@ def measure(data: ClaimData) -> pd.DataFrame:
     initialisation, with those of a run of another initialisation, and of two untrained networks; with hidden units
     as they are, and matched. The same of a simulated walk of noise alone on the sphere (`lags.sphere_walk`), with
     the runs' rate, times, number and dimension (up to `MAX_DIMENSION`), from two initial directions, each shared
-    by all walks. Of the settings that share a rate the first counts, and for predictions its first two points.
+    by all walks. A row per rate on predictions: which share of the disagreement of two runs their initialisation
+    causes. Of the settings that share a rate the first counts.
     """
     spec = data.spec
     parts = []
@@ -94,12 +96,11 @@ def _cosines(a, b, ensemble) -> dict[str, pd.DataFrame]:
     return {units: table[table["layer"].isin(LAYERS)] for units, table in tables.items()}
 
 
-def _predictions(data: ClaimData, points: Sequence[PlannedPoint]) -> dict[str, float]:
-    """Compare the labels that two points predict at their last checkpoints."""
-    a, b = points[:2]
-    sides = [data.ensemble(PAIRS, point) for point in (a, b)]
-    labels = tuple(side.labels(point.steps[-1]) for side, point in zip(sides, (a, b), strict=True))
-    return data.spec.compare_labels((a, b), labels, data.test_labels(a.dataset), sides[0].classes, a.name)
+def _predictions(data: ClaimData, points: Sequence[PlannedPoint]) -> dict[str, Any]:
+    """Return which share of the disagreement of two runs their initialisation causes, at the last checkpoint."""
+    runs = forgetting.Runs.read(data, PAIRS, points)
+    rows = forgetting.compare_initialisations(data, FUNCTIONS, "", runs, points[0].steps[-1:], tested=True)
+    return next(row for row in rows if row["distance"] == forgetting.LABELS)
 
 
 def _walks(
@@ -137,9 +138,9 @@ def within_and_across(rows: pd.DataFrame, layer: str, quantity: str) -> tuple[pd
 
 
 def mixed_rates(table: pd.DataFrame, spec: ClaimSpec) -> list[float]:
-    """Return the rates at which function space has mixed: the excess share is small with its whole interval."""
+    """Return the rates at which function space has mixed: the share is small with its whole interval."""
     rows = table[table["part"] == FUNCTIONS]
-    return list(rows.loc[rows["excess_share_high"] <= spec.thresholds["mixed"], "intrinsic_lr"])
+    return list(rows.loc[rows["share_high"] <= spec.thresholds["mixed"], "intrinsic_lr"])
 
 
 def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
@@ -154,7 +155,7 @@ def judge(table: pd.DataFrame, spec: ClaimSpec) -> Findings:
     directions still share at the lag.
     """
     functions = table[table["part"] == FUNCTIONS]
-    unknown = list(functions.loc[functions["excess_share_high"].isna(), "intrinsic_lr"])
+    unknown = list(functions.loc[functions["share_high"].isna(), "intrinsic_lr"])
     for judged, part in ((spec.criterion, WEIGHTS), (spec.control, WALK)):
         there = set(table.loc[table["part"] == part, "units"])
         for rate in [*mixed_rates(table, spec), *unknown] or [np.nan]:
@@ -185,23 +186,24 @@ def _judge_gaps(judged: Judge, statement: str, rows: pd.DataFrame, spec: ClaimSp
 
 @styled
 def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure:
-    """Draw the cosines of the weights beside the total variation of the predictions, for every rate."""
-    figure, ((cosine, variation),) = panels(1, 2, 3.0, width_ratios=[1.5, 1])
+    """Draw the cosines of the weights beside what predictions remember of their initialisation, for every rate."""
+    figure, ((cosine, shares),) = panels(1, 2, 3.0, width_ratios=[1.5, 1])
     weights, functions = (table[table["part"] == part] for part in (WEIGHTS, FUNCTIONS))
     rates = sorted(functions["intrinsic_lr"].unique())
     _draw_cosines(cosine, weights, rates, spec)
-    _draw_variations(variation, functions, rates, mixed_rates(table, spec))
-    for axes in (cosine, variation):
+    _draw_shares(shares, functions, rates, spec)
+    for axes in (cosine, shares):
         axes.set_xticks(range(len(rates)), [f"{rate:.2g}" for rate in rates])
         axes.set(xlabel=r"intrinsic learning rate $\lambda_e$", xlim=(-0.6, max(len(rates), 1) - 0.4))
         axes.grid(axis="x", visible=False)
-    n = int(functions["replicates_a"].max()) if len(functions) else 0
     end, lag = functions["intrinsic_time"].max(), (weights["delta"] * weights["intrinsic_lr"]).max()
+    counts = "no runs"
+    if len(functions):
+        counts = f"{functions['initialisations'].max():g} initialisations, {functions['runs'].max():g} runs"
     note = (
         f"at {end:.3g}$/\\lambda_e$; within a trajectory a lag of {lag:.3g}$/\\lambda_e$; mean and "
-        f"{spec.percent} interval, {n} runs of each\n"
-        "raw weights; filled: hidden units as they are, open: matched; open diamonds: not mixed\n"
-        "numbers: excess share of the disagreement, p of the permutation test (Holm)"
+        f"{spec.percent} interval, {counts}\n"
+        "raw weights; filled: hidden units as they are, open: matched; open diamonds: not mixed"
     )
     title = "Weights of networks that predict nearly alike, hidden units as they are and matched"
     return legend_below(figure, labelled(figure), 2, note, title)
@@ -224,18 +226,13 @@ def _draw_cosines(axes: Axes, weights: pd.DataFrame, rates: list[float], spec: C
     axes.set(ylabel="cosine of weights", title="Weight space", ylim=(-0.08, 1.05))
 
 
-def _draw_variations(axes: Axes, functions: pd.DataFrame, rates: list[float], mixed: list[float]) -> None:
-    adjusted = dict(zip(functions["intrinsic_lr"], holm(functions["p_value"]), strict=True))
+def _draw_shares(axes: Axes, functions: pd.DataFrame, rates: list[float], spec: ClaimSpec) -> None:
+    mixed = mixed_rates(functions, spec)
     for place, rate in enumerate(rates):
         row = functions[functions["intrinsic_lr"] == rate].iloc[0]
-        low, high, found = (100 * row[name] for name in ("null_mean", "null_q95", "total_variation"))
-        null = {"alpha": 0.5, "lw": 0, "label": "their permutation null, mean to 95 %"}
-        axes.fill_between([place - 0.3, place + 0.3], low, high, color="0.6", **null)
-        look = {"mfc": _FUNCTION if rate in mixed else "white", "label": "two initialisations: predictions"}
-        axes.plot(place, found, marker="D", ls="", ms=5, color=_FUNCTION, **look)
-        known = np.isfinite(adjusted[rate])
-        text = f"{100 * row['excess_share']:.1f} %\np = {adjusted[rate]:.2g}" if known else "no runs"
-        top = (place, np.nanmax([found, high, 0]))
-        axes.annotate(text, top, (0, 6), textcoords="offset points", ha="center", fontsize="x-small")
-    axes.set(ylabel="total variation (% of images)", title="Function space")
-    axes.set_ylim(0, 1.3 * max(axes.get_ylim()[1], 1e-9))
+        estimate = [100 * row[name] for name in ("share", "share_low", "share_high")]
+        look = {"mfc": _FUNCTION if rate in mixed else "white", "label": "predictions of two initialisations"}
+        error_bar(axes, place, estimate, marker="D", ms=5, capsize=2.5, color=_FUNCTION, **look)
+    axes.axhline(100 * spec.thresholds["mixed"], color="0.4", ls="-.", lw=1.1, label="mixed below this share")
+    axes.axhline(0, color="0.5", lw=0.8)
+    axes.set(ylabel="share of disagreement caused\nby the initialisation (%)", title="Function space")

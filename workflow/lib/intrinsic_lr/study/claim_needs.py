@@ -211,12 +211,9 @@ def _distance(design: Design) -> Needs:
 
 
 def _no_mixing(design: Design) -> Needs:
-    points = design.points("pairs")
-    yield "pairs", _decaying(points), "weight decay at every point"
-    yield "pairs", bool(pairs.initialisations(points)), "two points that differ in init_seed alone"
-    yield "pairs", _independent(pairs.initialisations(points)), "no common data_order"
+    yield from _repeated(design, "pairs")
     yield from _matchable(design)
-    yield "pairs", min(len(point.steps) for point in points) > 1, "two checkpoints or more"
+    yield "pairs", min(len(point.steps) for point in design.points("pairs")) > 1, "two checkpoints or more"
 
 
 def _norm_equilibrium(design: Design) -> Needs:
