@@ -97,6 +97,8 @@ CHANGES = [
     ("adamw_equilibrium", "adamw_changes", {"grid.1.schedule": "constant"}, "change their rates"),
     ("adamw_swa", "adamw_trajectory", {"grid.optimiser": "adam"}, "adamw at every point"),
     ("adamw_swa", "adamw_trajectory", {"grid.init_sharing": "shared"}, "two networks of"),
+    ("adamw_mixing", "adam_mixing", {"grid.optimiser": "adamw"}, "adam at every point"),
+    ("adamw_mixing", "adamw_not_mixed", {"grid.runs_per_init": 1}, "two runs each"),
     ("timescale_transfers", "adamw_timescales", {"grid.dataset": "digits"}, "two data sets"),
     ("timescale_transfers", "adamw_timescales", {"length": {"steps": 9}, "checkpoints": {"steps": [9]}}, "epochs"),
     ("timescale_transfers", "adamw_timescales", {"grid.lr": [0.01, 0.03]}, "three learning rates"),

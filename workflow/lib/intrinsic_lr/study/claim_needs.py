@@ -370,6 +370,24 @@ def _timescales(design: Design) -> Needs:
     yield "grid", several, "three learning rates or more, and three products with the weight decay"
 
 
+def _forgets(design: Design) -> Needs:
+    """Several initialisations with several runs each, in every role."""
+    for role in design.roles:
+        yield from _repeated(design, role)
+    several = min(len(point.steps) for point in design.points("mixing")) > 1
+    yield "mixing", several, "two checkpoints or more"
+
+
+def _adamw_forgets(design: Design) -> Needs:
+    yield from _forgets(design)
+    for role, optimiser in (("mixing", "adamw"), ("too_short", "adamw"), ("coupled", "adam")):
+        yield (
+            role,
+            all(point.optimiser == optimiser for point in design.points(role)),
+            f"{optimiser} at every point",
+        )
+
+
 NEEDS: Mapping[str, Callable[[Design], Needs]] = {
     "fixed_head_costs_nothing": _fixed_head,
     "norm_recursion": _norm_recursion,
@@ -396,4 +414,5 @@ NEEDS: Mapping[str, Callable[[Design], Needs]] = {
     "adamw_rescaling": partial(_rescaling, optimiser="adamw"),
     "timescale_transfers": _timescales,
     "adamw_swa": _adamw_averages,
+    "adamw_mixing": _adamw_forgets,
 }
