@@ -30,6 +30,8 @@ SNAKEMAKE := intrinsic-lr snakemake $(SEEDED) $(if $(PROFILE),--profile "$$PROFI
 # $(call files,--option) makes the option and the files of CONFIG the shell's arguments, none where CONFIG is empty.
 # CONFIG is one file, whose name may have spaces, or several without.
 files = set -f; if test -f "$$CONFIG"; then set -- $(1) "$$CONFIG"; elif test -n "$$CONFIG"; then set -- $(1) $$CONFIG; fi
+# $(folder) puts the folder of the study's tables, figures and page into the shell's variable of that name.
+folder = $(call files,--config); folder=$$(intrinsic-lr status --folder "$$@")
 
 .PHONY: help results smoke report audit status estimate stability scorecard test test-long test-all test-faults test-fuzz test-slurm test-s3 bench docs lint check clean
 
@@ -39,15 +41,15 @@ help: ## list what can be asked for
 
 results: $(VENV)/runtime.stamp ## train everything and draw the figures of the study into results/
 	@$(call files,--configfile); echo "== running the workflow: $(SNAKEMAKE) $$*"; $(SNAKEMAKE) "$$@"
-	@echo "== done: open results/report.html; verdicts in results/claims.csv, figures in results/figures, tables in results/tables"
+	@$(folder); echo "== done: open $$folder/report.html; verdicts in $$folder/claims.csv, figures in $$folder/figures, tables in $$folder/tables"
 
 smoke: export CONFIG := config/smoke.yaml
 smoke: results ## run every kind of rule on tiny networks, in about a minute
 
-report: $(VENV)/runtime.stamp ## bring results/report.html up to date, and write Snakemake's own report beside it
+report: $(VENV)/runtime.stamp ## bring the page report.html up to date, and write Snakemake's own report beside it
 	@$(call files,--configfile); $(SNAKEMAKE) report "$$@"
-	@$(call files,--configfile); $(SNAKEMAKE) --report results/snakemake-report.html "$$@"
-	@echo "== done: results/report.html (verdicts, figures, tables), results/snakemake-report.html (the workflow's record)"
+	@$(folder); $(call files,--configfile); $(SNAKEMAKE) --report "$$folder/snakemake-report.html" "$$@"
+	@$(folder); echo "== done: $$folder/report.html (verdicts, figures, tables), $$folder/snakemake-report.html (the workflow's record)"
 
 audit: $(VENV)/runtime.stamp ## compare results/ with the config (CONFIG=...): stale, missing, damaged, foreign
 	@$(call files,--config); intrinsic-lr audit "$$@"

@@ -40,7 +40,7 @@ def test_strange_names_of_folders_and_notes_are_only_text(tmp_path):
         models={"small": {"kind": "mlp", "width": 8, "depth": 1}},
     )
     output = run(project, config=config)
-    assert (project / "results/report.html").exists()
+    assert (project / "results/smoke/report.html").exists()
     assert {"prepare_data", "train", "extract", "tensorboard"} <= set(ran(output))
     assert not [path for path in tmp_path.rglob("owned*")]
 

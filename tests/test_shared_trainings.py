@@ -5,16 +5,22 @@ import shutil
 
 import pytest
 
-from projects import experiments, new_project, overlay, planned, run, tables
+from projects import experiments, new_project, overlay, planned, ran, run, tables
 
 pytestmark = pytest.mark.workflow
 
 RUN = "results/runs/digits_300-small-b20-lr0.1-wd0.2/block_0000/run.json"
 
 
+ANALYSES = ("curves", "distance")
+"""One reads the history of the trainings, the other their checkpoints."""
+SAME = [f"results/smoke/tables/{analysis}_smoke_trajectory.csv" for analysis in ANALYSES]
+"""The tables that the smoke study makes of them."""
+
+
 def variant(project, seed=0, **changes):
     """Write a study `mine` of the trajectory of the smoke study, changed; return the name of its file."""
-    settings = experiments(smoke_trajectory=changes)
+    settings = experiments(smoke_trajectory={"analyses": list(ANALYSES), **changes})
     return overlay(project, study="mine", seed=seed, experiments=settings, run=["smoke_trajectory"], judge=[])
 
 
@@ -43,8 +49,7 @@ def alone(tmp_path_factory):
 def test_a_smaller_question_uses_what_lies_there(project, alone):
     before = (project / RUN).read_bytes()
     name = variant(project, **SHORTER)
-    assert "train" not in planned(project, "tables", config=name)
-    run(project, "tables", config=name)
+    assert "train" not in ran(run(project, "tables", config=name))
     assert tables(project, "results/mine") == alone["shorter"]
     assert (project / RUN).read_bytes() == before
     assert planned(project) == {}
@@ -54,16 +59,15 @@ def test_a_longer_question_goes_on_from_what_lies_there(project, alone):
     """What the smoke study asked for stays there: its tables are made again as they were."""
     before = tables(project)
     name = variant(project, **LONGER)
-    assert planned(project, "trainings", config=name)["train"] == 2
     shown = run(project, "tables", config=name)
+    assert ran(shown).count("train") == 2
     assert "to be replaced" not in shown
     log = (project / "results/logs/train/digits_300-small-b20-lr0.1-wd0.2/block_0000.log").read_text()
     assert "going on from step 80 of 120" in log
     assert tables(project, "results/mine") == alone["longer"]
     plan = json.loads((project / RUN).read_text())["plan"]
     assert plan["checkpoints"] == [20, 40, 60, 80, 120]
-    assert "train" not in planned(project)
-    run(project, "tables")
+    assert ran(run(project, *SAME)) == ["curves", "distance"]
     assert tables(project) == before
     assert "train" not in planned(project, config=name)
 

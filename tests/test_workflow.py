@@ -29,11 +29,11 @@ def test_end_to_end(finished):
     for name in ("claims", "controls"):
         card = pd.read_csv(finished / f"results/{name}.csv")
         assert list(card["claim"].unique()) == ["gd_toy", "function_space_mixing"]
-    assert set(pd.read_csv(finished / "results/claims.csv")["verdict"]) <= set(VERDICTS)
+    assert set(pd.read_csv(finished / "results/smoke/claims.csv")["verdict"]) <= set(VERDICTS)
 
 
 def test_tables_have_the_rows_that_the_grid_asks_for(finished):
-    folder = finished / "results/tables"
+    folder = finished / "results/smoke/tables"
     distance = pd.read_csv(folder / "distance_smoke_trajectory.csv")
     assert len(distance[distance["layer"] == "all"]) == 6 * 4  # pairs of four checkpoints, replicates
     swa = pd.read_csv(folder / "swa_smoke_trajectory.csv")
@@ -156,12 +156,12 @@ class TestSettings:
         grid = {"lr": 0.1, "weight_decay": [0.2, 0.3], "init_sharing": "shared"}
         added = {**SMOKE["experiments"]["smoke_mixing"], "analyses": ["curves"], "grid": grid}
         name = overlay(study, run="all", experiments=experiments(added=added))
-        assert planned(study, "results/tables/curves_added.csv", config=name) == {"train": 1, "curves": 1}
+        assert planned(study, "results/smoke/tables/curves_added.csv", config=name) == {"train": 1, "curves": 1}
 
     def test_data_prepared_again_with_the_same_content_and_one_figure_alone(self, project):
         run(project, "--force", "results/data/digits_300.safetensors")
         assert planned(project) == {}
-        figure = "results/figures/swa_smoke_trajectory.svg"
+        figure = "results/smoke/figures/swa_smoke_trajectory.svg"
         (project / figure).unlink()
         run(project, figure)
         assert (project / figure).is_file()
@@ -198,7 +198,7 @@ def test_modules_in_the_users_folders_are_not_imported(tmp_path):
     for folder in (project, elsewhere):
         for name in ("random", "numpy", "torch"):
             (folder / f"{name}.py").write_text("raise SystemExit('imported')")
-    asked = ["results/data/digits_300.json", "results/tables/gd_toy.csv", "--replace-workflow-config"]
+    asked = ["results/data/digits_300.json", "results/smoke/tables/gd_toy.csv", "--replace-workflow-config"]
     words = [*asked, "--directory", str(elsewhere)]
     run(project, *words, config=str(project / "config/smoke.yaml"), PYTHONSAFEPATH="1")
     assert all((elsewhere / file).is_file() for file in asked[:2])

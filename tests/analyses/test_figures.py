@@ -193,11 +193,11 @@ def test_a_users_style_changes_no_figure(tmp_path):
 
 @pytest.mark.workflow
 def test_figures_of_a_notebooks_terminal_are_drawn_into_files(project):
-    figure = project / "results/figures/grid_smoke_grid.svg"
+    figure = project / "results/smoke/figures/grid_smoke_grid.svg"
     before = figure.read_bytes()
     (project / "matplotlibrc").write_text("font.size: 30\ntext.usetex: True\n")
     backend = "module://matplotlib_inline.backend_inline"
-    run(project, "--force", "results/figures/grid_smoke_grid.svg", MPLBACKEND=backend)
+    run(project, "--force", "results/smoke/figures/grid_smoke_grid.svg", MPLBACKEND=backend)
     assert figure.read_bytes() == before
 
 

@@ -21,7 +21,7 @@ CONFIG = [REPOSITORY / "config/smoke.yaml"]
 CLEAN = "0 stale, 0 missing, 0 damaged, 0 foreign"
 MIXING = "results/runs/digits_300-small-b20-lr0.1-wd0.2{}-shared/block_0000/"
 FIRST, SECOND = MIXING.format(""), MIXING.format("-init1")
-TABLE = "results/tables/grid_smoke_grid.csv"
+TABLE = "results/smoke/tables/grid_smoke_grid.csv"
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +84,8 @@ DAMAGES = {
         (flip, f"{FIRST}history.parquet"),
         (flip, f"{FIRST}predictions/00000050.safetensors"),
         (flip, "results/data/digits_300.safetensors"),
-        (flip, "results/figures/gd_toy.png"),
-        (flip, "results/claims.csv"),
+        (flip, "results/smoke/figures/gd_toy.png"),
+        (flip, "results/smoke/claims.csv"),
         (empty, TABLE),
     ],
     "records": [(flip, f"{FIRST}run.json"), (cut, f"{SECOND}run.json")],
@@ -146,7 +146,7 @@ def rewrite(project, path, **changes):
         inner[last] = value
     write_json(project / path, content)
     known = re.compile(rf"^wrote {re.escape(path)} sha256 \w+$", re.MULTILINE)
-    (log,) = (log for log in project.glob("results/logs/**/*.log") if known.search(log.read_text()))
+    (log,) = (log for log in project.glob("results/**/*.log") if known.search(log.read_text()))
     log.write_text(known.sub(f"wrote {path} sha256 {sha256(project / path)}", log.read_text()))
 
 
@@ -156,7 +156,7 @@ def test_what_does_not_fit_the_config_is_named(project, asked, study):
         for name in ("small-b20-lr0.1-wd0.2", "small_cnn-*wd0.01-*", "small_cnn-*wd0.1-*")
         for path in project.glob(f"results/runs/digits_300-{name}/*/run.json")
     )
-    (project / "results/logs/grid/smoke_grid.log").unlink()
+    (project / "results/smoke/logs/grid/smoke_grid.log").unlink()
     (project / FIRST / "checkpoints/00000050.safetensors").unlink()
     rewrite(project, f"{SECOND}run.json", plan__seed=7)
     rewrite(project, f"{grid[0]}run.json", data__sha256="0")
@@ -197,7 +197,7 @@ def test_missing_and_stale_files_are_named_and_made_again(project):
     assert faults[TABLE] == f"{TABLE}: missing, the config asks for it; {repair.format(TABLE)}"
     stale = f"{FIRST}extract.json"
     assert faults[stale] == f"{stale}: stale, older than what it is made from; {repair.format(stale)}"
-    assert "made again" in faults["results/figures/disagreement_smoke_mixing.svg"]
+    assert "made again" in faults["results/smoke/figures/disagreement_smoke_mixing.svg"]
     assert not [path for path in faults if "trajectory" in path]
     run(project)
     status, (line,) = command(project)

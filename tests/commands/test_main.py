@@ -81,14 +81,19 @@ def test_environments_of_conda_are_given_the_library(tmp_path, name):
 
 @pytest.fixture
 def make(tmp_path):
-    """A function that runs make in a project whose programs only write down what they are given."""
+    """A function that runs make in a project whose programs only write down what they are given.
+
+    Its study is `mine`, when they are asked.
+    """
 
     def run(*words, folder="project"):
         project, programs = new_project(tmp_path / folder), tmp_path / folder / ".venv/bin"
         programs.mkdir(parents=True)
         (programs / "python").symlink_to(sys.executable)
         program = programs / "intrinsic-lr"
-        program.write_text('#!/bin/sh\nprintf "%s|" "$@" >> words\necho >> words\n')
+        program.write_text(
+            '#!/bin/sh\nprintf "%s|" "$@" >> words\necho >> words\n[ "$2" != --folder ] || echo results/mine\n'
+        )
         program.chmod(0o755)
         shutil.copy2(REPOSITORY / "Makefile", project)
         shutil.copy2(REPOSITORY / "pyproject.toml", project)
@@ -105,6 +110,7 @@ def make(tmp_path):
 
 FILE = "my `touch owned` $(touch owned) $(shell touch owned).yaml"
 RUN = ["snakemake", "--cores", "all"]
+FOLDER = ["status", "--folder"]
 
 
 @pytest.mark.parametrize(
@@ -113,11 +119,13 @@ RUN = ["snakemake", "--cores", "all"]
         (["status", f"CONFIG={FILE}"], [["status", "--config", FILE]]),
         (["estimate", "CORES=3"], [["estimate", "--cores", "3"]]),
         (["results", "CONFIG=config/smoke.yaml config/mnist.yaml"],
-         [[*RUN, "--configfile", "config/smoke.yaml", "config/mnist.yaml"]]),
-        (["results", "PROFILE=profiles/slurm"], [["snakemake", "--profile", "profiles/slurm"]]),
+         [[*RUN, "--configfile", "config/smoke.yaml", "config/mnist.yaml"],
+          [*FOLDER, "--config", "config/smoke.yaml", "config/mnist.yaml"]]),
+        (["results", "PROFILE=profiles/slurm"], [["snakemake", "--profile", "profiles/slurm"], FOLDER]),
         (["report", f"CONFIG={FILE}"],
-         [[*RUN, "report", "--configfile", FILE],
-          [*RUN, "--report", "results/snakemake-report.html", "--configfile", FILE]]),
+         [[*RUN, "report", "--configfile", FILE], [*FOLDER, "--config", FILE],
+          [*RUN, "--report", "results/mine/snakemake-report.html", "--configfile", FILE],
+          [*FOLDER, "--config", FILE]]),
     ],
 )  # fmt: skip
 def test_make_takes_its_variables_as_text(make, words, started):
@@ -125,6 +133,8 @@ def test_make_takes_its_variables_as_text(make, words, started):
     done, found = make(*words)
     assert done.returncode == 0, done.stderr
     assert found == started
+    if words[0] in ("results", "report"):
+        assert "results/mine/report.html" in done.stdout.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

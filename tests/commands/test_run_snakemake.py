@@ -62,6 +62,13 @@ def test_a_folder_that_cannot_be_written_to(started, tmp_path, blocked):
     assert started == []
 
 
+def test_a_folder_with_a_colon_is_refused(started):
+    Path("co:lon").mkdir()
+    with pytest.raises(InputError, match=r"expected a folder without ':' in its path, got .*co:lon"):
+        main(["--cores", "1", "--directory", "co:lon"])
+    assert list(Path("co:lon").iterdir()) == started == []
+
+
 def test_without_a_home_snakemake_has_one_in_the_project(tmp_path, monkeypatch):
     home = tmp_path / ".snakemake/home"
     (tmp_path / "file").touch()

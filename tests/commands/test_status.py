@@ -150,6 +150,25 @@ def test_time_left_is_that_of_like_trainings_and_a_changed_setting_is_waiting_ag
     assert row(status.report(changed, time.time()), "watched")[0][State.DONE] == 0
 
 
+@pytest.mark.parametrize("damage", [b"{}", b"[", b"\xff"])
+def test_a_damaged_record_is_named_with_its_repair_and_the_rest_is_told(prepared, capsys, damage):
+    run_here(prepared, RATES[0])
+    record = Path(f"results/runs/{point(RATES[0])}/block_0000/run.json")
+    record.write_bytes(damage)
+    status.main(["--config", "watched.yaml"])
+    lines = capsys.readouterr().out.splitlines()
+    counts, _, _ = row(lines, "watched")
+    assert (counts[State.FAILED], counts[State.WAITING]) == (1, 4)
+    (line,) = [line for line in lines if line.strip().startswith(str(record))]
+    assert f"repair with `intrinsic-lr snakemake --cores all --force {record}`" in line
+
+
+def test_a_pipe_for_a_log_is_not_waited_for(study):
+    _, log = command(study, RATES[0])
+    os.mkfifo(log)
+    assert row(status.report(study, time.time()), "watched")[0][State.WAITING] == 4
+
+
 def test_a_drawing_that_failed_is_named(study):
     log = Path("results/logs/figure_grid/watched.log")
     log.parent.mkdir(parents=True)

@@ -48,7 +48,7 @@ def test_the_workflow_tells_its_jobs(tmp_path):
     (data / "digits_300.safetensors").write_bytes(b"")
     value = "experiments={smoke_grid: {replicates: 3}}"
     words = ["--retries", "0", "--config", value]
-    shown = run(project, "results/tables/grid_smoke_grid.csv", *words, config=name, fails=True)
+    shown = run(project, "results/smoke/tables/grid_smoke_grid.csv", *words, config=name, fails=True)
     named = "--force results/data/digits_300.safetensors --configfile 'my {own} study.yaml'"
     named = f"intrinsic-lr snakemake --cores all {named} --config '{value}'"
     assert f"repair with `{named}`" in shown, shown

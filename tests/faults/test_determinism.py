@@ -50,14 +50,16 @@ def test_blocks_of_any_size(finished, tmp_path, size):
     made = run_tables(project, config=overlay(project, experiments=changed))
     assert made.keys() == tables(finished).keys()
     for name in made:
-        assert_close(*(pd.read_csv(folder / "results/tables" / name) for folder in (project, finished)), name)
+        assert_close(
+            *(pd.read_csv(folder / "results/smoke/tables" / name) for folder in (project, finished)), name
+        )
 
 
 @pytest.mark.workflow
 @pytest.mark.long
 def test_moved_with_its_results(project, finished):
     """The fixture is a copy elsewhere; half of it is made again there."""
-    for path in [*project.glob("results/runs/*wd0.2*"), *project.glob("results/tables/*.csv")]:
+    for path in [*project.glob("results/runs/*wd0.2*"), *project.glob("results/smoke/tables/*.csv")]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     assert run_tables(project) == tables(finished)
 

@@ -13,7 +13,7 @@ import pytest
 
 from projects import install_make, new_project, overlay, start_make, tables
 
-pytestmark = pytest.mark.workflow
+pytestmark = [pytest.mark.workflow, pytest.mark.long]
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 TARGETS = ("training", "analysis", "snakemake")

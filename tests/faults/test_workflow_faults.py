@@ -61,7 +61,7 @@ class TestClock:
     def test_results_of_the_past(self, finished, project):
         """What is dated too early is at most made again once."""
         install_make(project)
-        date(project.glob("results/tables/*.csv"), -1e9)
+        date(project.glob("results/smoke/tables/*.csv"), -1e9)
         status, output = make_results(project)
         assert status == 0, output
         assert not TRAINED & set(ran(output))
@@ -153,7 +153,7 @@ def test_results_on_a_read_only_disk(request, tmp_path, made):
     config = "config/smoke.yaml" if made else overlay(project, **PART)
     folder = project / "results"
     folder.mkdir(exist_ok=True)
-    (folder / "tables/grid_smoke_grid.csv").unlink(missing_ok=True)
+    (folder / "smoke/tables/grid_smoke_grid.csv").unlink(missing_ok=True)
     if subprocess.run(["mount", "--bind", folder, folder], capture_output=True).returncode:
         pytest.skip("mounting is not permitted here")
     try:
@@ -163,7 +163,7 @@ def test_results_on_a_read_only_disk(request, tmp_path, made):
         subprocess.run(["umount", folder], check=True)
     words = "Write-protected output files for rule" if made else f"error: {folder}: expected a folder to write to"
     assert words in shown, shown
-    run(project, "results/tables/grid_smoke_grid.csv", config=config)
+    run(project, "results/smoke/tables/grid_smoke_grid.csv", config=config)
 
 
 @pytest.mark.workflow

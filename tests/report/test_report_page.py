@@ -52,7 +52,7 @@ def page(request, browser, finished):
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
     screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-    browser.get((finished / "results/report.html").as_uri())
+    browser.get((finished / "results/smoke/report.html").as_uri())
     return browser
 
 
@@ -180,7 +180,7 @@ def test_the_toy_of_the_page_gives_the_losses_of_the_library(page):
 
 
 def test_the_page_says_what_its_reader_needs(finished):
-    text = (finished / "results/report.html").read_text()
+    text = (finished / "results/smoke/report.html").read_text()
     places = [text.index(f'id="{place}"') for place in ("result", "scorecard", "claims", "provenance")]
     assert places == sorted(places)
     for word in ("change our mind", "Criteria", "sha256", "torch 2", "4 replicates of each setting"):
@@ -214,9 +214,9 @@ def test_a_study_of_the_users_own_is_titled_as_theirs(project, monkeypatch):
 
 
 def test_the_same_results_give_the_same_page_and_a_report_of_the_workflow_with_captions(project):
-    before = (project / "results/report.html").read_bytes()
-    run(project, "--force", "results/report.html")
-    assert (project / "results/report.html").read_bytes() == before
+    before = (project / "results/smoke/report.html").read_bytes()
+    run(project, "--force", "results/smoke/report.html")
+    assert (project / "results/smoke/report.html").read_bytes() == before
     run(project, "--report", "results/snakemake-report.html")
     text = (project / "results/snakemake-report.html").read_text()
     assert "4 replicates of each setting" in text
@@ -228,11 +228,11 @@ def test_a_forged_verdict_does_not_reach_the_page(project, forged, monkeypatch):
     study = Study.read(merge_over_default(SMOKE, Path("config")))
     sources = Sources(study, {}, Path("workflow/report"))
     assert "inconclusive" in render(sources)
-    path = Path("results", forged)
+    path = Path("results/smoke", forged)
     path.write_text(path.read_text().replace("inconclusive", "reproduced"))
-    with pytest.raises(InputError, match=f"^results/{forged}: damaged or replaced .*repair with"):
+    with pytest.raises(InputError, match=f"^results/smoke/{forged}: damaged or replaced .*repair with"):
         render(sources)
     # Without the logs, which hold the checksums of tables, what follows from the findings still decides.
-    shutil.rmtree("results/logs")
-    with pytest.raises(InputError, match=r"^results/claims\.csv: expected what follows from the findings"):
+    shutil.rmtree("results/smoke/logs")
+    with pytest.raises(InputError, match=r"^results/smoke/claims\.csv: expected what follows from the findings"):
         render(sources)

@@ -43,11 +43,11 @@ def test_results_in_a_bucket_are_those_of_a_local_run(tmp_path, bucket):
     storage += ["--storage-s3-endpoint-url", address]
     run(away, "tables", *storage, **KEYS)
     run(here, "tables", **KEYS)
-    expected = {path.name: path.read_bytes() for path in (here / "results/tables").iterdir()}
+    expected = {path.name: path.read_bytes() for path in (here / "results/smoke/tables").iterdir()}
     found = {
         Path(entry.key).name: entry.get()["Body"].read()
-        for entry in content.objects.filter(Prefix="study/results/tables/")
+        for entry in content.objects.filter(Prefix="study/results/smoke/tables/")
     }
     assert found == expected
-    assert not list(away.glob("results/tables/*"))
+    assert not list(away.glob("results/smoke/tables/*"))
     assert "Nothing to be done" in run(away, "tables", *storage, **KEYS)

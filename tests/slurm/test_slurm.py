@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slurm
 
 PATIENCE = 3600.0
 CONFIGS = ["config/smoke.yaml", str(Path(__file__).with_name("longer.yaml"))]
-TARGETS = ["tables", "results/claims.csv", "results/controls.csv"]
+TARGETS = ["tables", "results/smoke/claims.csv", "results/smoke/controls.csv"]
 SETTINGS = {"partition": "cpu", "gpu_partition": "gpu"}
 BLOCK = "results/runs/digits_300-{}/block_0000"
 CANCELLED, OVER_TIME, KILLED, POWERLESS, DETACHED = (

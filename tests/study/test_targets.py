@@ -9,7 +9,7 @@ from intrinsic_lr.study.results import Results
 from intrinsic_lr.study.study import Study
 from intrinsic_lr.study.targets import check_targets
 
-TABLE, ABSENT = "results/tables/gd_toy.csv", "results/tables/gd_toi.csv"
+TABLE, ABSENT = "results/smoke/tables/gd_toy.csv", "results/smoke/tables/gd_toi.csv"
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +20,9 @@ def study():
 @pytest.mark.parametrize(
     ("words", "refused"),
     [
-        ([TABLE, "--cores", "2", f"./{TABLE}", "results//figures/gd_toy.svg", "tables"], ""),
-        (["--cleanup-metadata", ABSENT, "results/tables/old.csv"], ""),
-        (["--report", "results/tables/page.html", "--cores", "1"], ""),
+        ([TABLE, "--cores", "2", f"./{TABLE}", "results//smoke/figures/gd_toy.svg", "tables"], ""),
+        (["--cleanup-metadata", ABSENT, "results/smoke/tables/old.csv"], ""),
+        (["--report", "results/smoke/tables/page.html", "--cores", "1"], ""),
         (["--cores", "2", ABSENT], ABSENT),
         ([f"./{ABSENT}"], ABSENT),
         (["--report", "page.html", "--cores", "1", ABSENT], ABSENT),

@@ -47,14 +47,14 @@ def spoilt(made_once):
             experiments={**SMOKE["experiments"], "spoilt": SPOILT},
             claims={claim: {"experiments": experiments} for claim, experiments in CLAIMS.items()},
         )
-        figures = (f"results/figures/{claim}.svg" for claim in CLAIMS)
-        return snakemake(project, "tables", "results/claims.csv", *figures, config=name)
+        figures = (f"results/smoke/figures/{claim}.svg" for claim in CLAIMS)
+        return snakemake(project, "tables", "results/smoke/claims.csv", *figures, config=name)
 
     return made_once("spoilt", make) / "project"
 
 
 def table(project, name):
-    return pd.read_csv(project / f"results/tables/{name}_spoilt.csv")
+    return pd.read_csv(project / f"results/smoke/tables/{name}_spoilt.csv")
 
 
 def lost(project, point):
@@ -134,11 +134,11 @@ def test_single_rows_of_a_lost_member_are_empty(spoilt):
 
 def test_claims_take_no_verdict_from_what_is_missing(spoilt):
     for claim in CLAIMS:
-        findings = pd.read_csv(spoilt / f"results/claims/{claim}.csv")
+        findings = pd.read_csv(spoilt / f"results/smoke/claims/{claim}.csv")
         silent = findings[findings["n"].fillna(0) == 0]
         assert set(silent["verdict"]) <= {"inconclusive"}, claim
-        assert (spoilt / f"results/figures/{claim}.svg").stat().st_size > 1000
-    card = pd.read_csv(spoilt / "results/claims.csv")
+        assert (spoilt / f"results/smoke/figures/{claim}.svg").stat().st_size > 1000
+    card = pd.read_csv(spoilt / "results/smoke/claims.csv")
     assert list(card["claim"]) == [claim for claim in card["claim"] if claim in CLAIMS]
     assert len(card) == len(CLAIMS)
 

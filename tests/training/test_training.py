@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import math
+import os
 from fractions import Fraction
 
 import numpy as np
@@ -442,6 +443,17 @@ def test_mistakes_on_the_command_line(files, tmp_path, words, told):
         train.main([*given, *words])
     assert all(word in str(caught.value) for word in told), str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_is_read_from_a_file_of_text(files, tmp_path):
+    """A pipe would be waited for."""
+    words = train_words(plans.plan(), files, tmp_path / "a")[2:]
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "bytes").write_bytes(b"{\xff}")
+    for name, told in (("pipe", "expected a file, got a pipe"), ("bytes", "expected JSON in UTF-8")):
+        with pytest.raises(InputError, match=f"^--plan: {told}.*{name}$"):
+            train.main(["--plan", f"@{tmp_path / name}", *words])
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_plan_comes_from_a_file_or_a_record(blocks, files, tmp_path):

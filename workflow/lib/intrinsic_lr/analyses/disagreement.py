@@ -16,7 +16,7 @@ from intrinsic_lr.analyses.drawing import left_out, setting_text
 from intrinsic_lr.analyses.tables import AnalysisData
 from intrinsic_lr.core.seeding import stream_seed
 from intrinsic_lr.figures import style
-from intrinsic_lr.stats.disagreement import COLUMNS, compare
+from intrinsic_lr.stats.disagreement import COLUMNS, NULL_QUANTILE, compare
 from intrinsic_lr.stats.intervals import percent
 from intrinsic_lr.study.experiment import Experiment, PlannedPoint
 from intrinsic_lr.study.pairs import differing_axes, paired, same_intrinsic_lr
@@ -118,7 +118,7 @@ def draw_total_variation(table: pd.DataFrame, experiment: Experiment, confidence
         handles.append(style.handle(label, marker=markers[rate], ms=4, color=colours[rate]))
     if several:
         handles += [style.handle(text, color="0.3", ls=dash) for text, dash in lines.items()]
-    floor = "floor: permutation null, mean to 0.95 quantile"
+    floor = f"floor: permutation null, mean to {NULL_QUANTILE:g} quantile"
     handles.append(plt.Rectangle((0, 0), 1, 1, color="0.5", alpha=0.4, lw=0, label=floor))
     note = _NO_PAIRS
     if len(rows):

@@ -31,6 +31,9 @@ _MOMENTS = (
 GRADIENT_ELEMENTS = 1 << 26
 """Gradients held at once, in numbers: bounds the memory."""
 
+_LOW, _HIGH = 0.05, 0.95
+"""Quantiles of the replicates between which a band is drawn."""
+
 
 def measure(data: ClaimData) -> pd.DataFrame:
     """Return the moments and the largest eigenvalues of the noise, at each late checkpoint of each replicate.
@@ -142,7 +145,7 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
         values, shares = table.loc[table["part"] == part, ranks].dropna(), replicate_means(table, part)["share"]
         ratio.plot(place + np.linspace(-0.15, 0.15, len(shares)), shares, ".", color=colour, ms=5)
         if len(values):
-            low, middle, high = values.quantile([0.05, 0.5, 0.95]).to_numpy()
+            low, middle, high = values.quantile([_LOW, 0.5, _HIGH]).to_numpy()
             spectrum.plot(range(1, len(ranks) + 1), middle, color=colour, marker=".", lw=1, label=labels[part])
             spectrum.fill_between(range(1, len(ranks) + 1), low, high, color=colour, alpha=0.25, lw=0)
             spectrum.set(xscale="log", yscale="log")
@@ -160,7 +163,7 @@ def draw(table: pd.DataFrame, spec: ClaimSpec, findings: pd.DataFrame) -> Figure
     n, checkpoints = measured["replicate"].nunique(), measured["step"].nunique()
     note = (
         f"{int(spec.settings['batches'])} mini-batches at each of {checkpoints} checkpoints; "
-        f"bands: 5 to 95 % of replicates (n = {n}); second panel: one dot a replicate"
+        f"bands: {100 * _LOW:g} to {100 * _HIGH:g} % of replicates (n = {n}); second panel: one dot a replicate"
     )
     title = f"Gradient noise at equilibrium lies in few of its {dimension} attainable directions"
     return legend_below(figure, labelled(figure), 3, note, title)

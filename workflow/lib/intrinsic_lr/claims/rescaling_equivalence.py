@@ -17,6 +17,7 @@ from intrinsic_lr.claims.shared.exact import EQUIVALENCE, SMALLEST, plot_largest
 from intrinsic_lr.claims.shared.spec import NOTHING, ClaimData, ClaimSpec, estimate_of
 from intrinsic_lr.claims.shared.verdicts import Findings, Range
 from intrinsic_lr.figures.style import error_bar, labelled, legend_below, ordered_colours, panels, styled
+from intrinsic_lr.stats.disagreement import NULL_QUANTILE
 from intrinsic_lr.stats.intervals import difference, holm
 from intrinsic_lr.study.experiment import PlannedPoint
 from intrinsic_lr.study.pairs import DIFFERENT, SAME, equal_rates, rescaled
@@ -198,7 +199,11 @@ def _draw_labels(ax: Axes, labels: pd.DataFrame) -> None:
         SAME: {"color": "#0072B2", "marker": "o", "label": r"one $\lambda_e$"},
         DIFFERENT: {"color": "#D55E00", "marker": "s", "label": r"control: tenfold $\lambda_e$"},
     }
-    null = {"color": "0.7", "solid_capstyle": "butt", "label": "permutation null, mean to 95 %"}
+    null = {
+        "color": "0.7",
+        "solid_capstyle": "butt",
+        "label": f"permutation null, mean to {NULL_QUANTILE:g} quantile",
+    }
     names = []
     for place, row in enumerate(labels.itertuples()):
         ax.plot([row.null_mean, row.null_q95], [place, place], lw=5, **null)

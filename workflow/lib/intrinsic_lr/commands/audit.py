@@ -36,7 +36,7 @@ STALE = {
 }
 """What Snakemake's words for the status of a file mean."""
 UNCHECKED = re.compile(
-    r"results/(README\.md|seeds/.+|.+/\.snakemake_timestamp|snakemake-report\.html|(\w+/)?(logs/.+\.log|benchmarks/.+\.tsv)|benchmarks/(engine|analyses|workflow)\.csv)"
+    r"results/(README\.md|seeds/.+|.+/\.snakemake_timestamp|([^/]+/)?(snakemake-report\.html|logs/.+\.log|benchmarks/.+\.tsv)|benchmarks/(engine|analyses|workflow)\.csv)"
 )
 """Files that nothing is made from, and that differ from one time to the next."""
 

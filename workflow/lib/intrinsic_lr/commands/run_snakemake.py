@@ -63,7 +63,12 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise `OSError` where Snakemake could not write into its folder: permission, a full or a read-only disk."""
+    """Raise `OSError` where Snakemake could not write into its folder: permission, a full or a read-only disk.
+
+    InputError for a path with a colon, which separates the folders that programs are looked for in.
+    """
+    if os.pathsep in str(folder):
+        raise InputError(f"expected a folder without {os.pathsep!r} in its path, got {folder.parent}")
     for inner in (folder, folder / "locks", folder / "incomplete", folder / "log"):
         inner.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=inner) as probe:

@@ -18,12 +18,13 @@ from intrinsic_lr.commands.budget import predicted_points, wall_seconds
 from intrinsic_lr.commands.options import Parser
 from intrinsic_lr.core import paths
 from intrinsic_lr.core.disk import format_duration
-from intrinsic_lr.core.errors import printable
+from intrinsic_lr.core.errors import InputError, printable
 from intrinsic_lr.core.job_log import SILENT_SECONDS
 from intrinsic_lr.core.progress import Progress, read_progress
-from intrinsic_lr.core.storage import read_json
+from intrinsic_lr.core.storage import open_result, read_json
 from intrinsic_lr.core.version import TRAINING_VERSION
 from intrinsic_lr.study.config_files import merge_files
+from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.study.results import Results, blocks_of
 from intrinsic_lr.study.study import Study
 
@@ -70,7 +71,9 @@ def look(result: Path, log: Path, now: float) -> Job:
     if result.exists():
         return Job(log, State.DONE)
     try:
-        quiet, text = now - log.stat().st_mtime, log.read_bytes()[-TAIL_BYTES:].decode(errors="replace")
+        with open_result(log) as handle:
+            text = handle.read()[-TAIL_BYTES:].decode(errors="replace")
+        quiet = now - log.stat().st_mtime
     except FileNotFoundError:
         return Job(log, State.WAITING)
     if _FAILED.search(text):
@@ -86,7 +89,13 @@ def main(argv: list[str] | None = None) -> None:
     """Print how far the study is."""
     parser = Parser("status", __doc__)
     parser.add_config()
-    study = Study.read(merge_files(parser.parse_args(argv).config), Path("results"))
+    parser.add_argument("--folder", action="store_true", help="say only where the study's tables and page lie")
+    given = parser.parse_args(argv)
+    config = merge_files(given.config)
+    if given.folder:
+        print(paths.StudyPaths.of(config["study"]).folder)
+        return
+    study = Study.read(config, Path("results"))
     print("\n".join(map(printable, report(study, time.time()))))
 
 
@@ -121,14 +130,21 @@ def look_at_trainings(study: Study, now: float) -> dict[Key, Job]:
             result = Path(paths.RUN.format(point=name, block=block))
             job = look(result, Path(paths.LOG.format(rule="train", job=f"{name}/block_{block}")), now)
             if job.state is State.DONE:
-                record = read_json(result)
-                same = record.get("training_version") == TRAINING_VERSION and record.get("plan") == plan.to_dict()
-                if same and training.point.dataset not in changed:
-                    job = job._replace(wall=record.get("wall_seconds"))
-                else:
-                    job = job._replace(state=State.WAITING)
+                job = _judged(job, result, plan, training.point.dataset in changed)
             jobs[name, number] = job._replace(total=plan.steps * len(plan.members))
     return jobs
+
+
+def _judged(job: Job, result: Path, plan: TrainingPlan, images_changed: bool) -> Job:
+    """Return a finished training with the seconds that it took, or as not done where its record says otherwise."""
+    try:
+        record = read_json(result)
+    except InputError as error:
+        return job._replace(state=State.FAILED, text=str(error))
+    same = record.get("training_version") == TRAINING_VERSION and record.get("plan") == plan.to_dict()
+    if same and not images_changed:
+        return job._replace(wall=record.get("wall_seconds"))
+    return job._replace(state=State.WAITING)
 
 
 def _images_changed(study: Study, dataset: str) -> bool:

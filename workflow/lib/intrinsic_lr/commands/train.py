@@ -34,7 +34,7 @@ def _plan(arguments: argparse.Namespace) -> TrainingPlan:
     if arguments.record:
         text = read_json(arguments.record).get("plan", {})
     elif text.startswith("@"):
-        text = Path(text[1:]).read_text(encoding="utf-8")
+        text = _read_text(Path(text[1:]))
     plan = TrainingPlan.from_json(text)
     if not arguments.replicates:
         return plan
@@ -43,6 +43,16 @@ def _plan(arguments: argparse.Namespace) -> TrainingPlan:
     except ValueError:
         raise InputError(f"--replicates: expected FIRST:END, got {arguments.replicates!r}") from None
     return dataclasses.replace(plan, replicates=(first, end))
+
+
+def _read_text(file: Path) -> str:
+    # That of a shell's <(...) has a writer; another would be waited for.
+    if file.is_fifo() and file.parent != Path("/dev/fd"):
+        raise InputError(f"--plan: expected a file, got a pipe, {file}")
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"--plan: expected JSON in UTF-8, got other bytes in {file}") from None
 
 
 def main(argv: list[str] | None = None) -> None:

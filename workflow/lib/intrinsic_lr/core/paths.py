@@ -48,6 +48,11 @@ class StudyPaths:
 
     folder: str = "results"
 
+    @staticmethod
+    def of(study: str) -> "StudyPaths":
+        """Return the paths of a study by its name; the default one's folder is that of all."""
+        return StudyPaths("results" if study == "default" else f"results/{study}")
+
     @property
     def scorecard(self) -> str:
         """The verdict on every claim."""

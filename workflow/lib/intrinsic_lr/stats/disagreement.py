@@ -32,6 +32,9 @@ JUDGED = tuple(name for name in QUANTITIES if name not in OF_ONE_SIDE)
 """Quantities that take both sides to be independent: `compare` leaves them out of paired ones."""
 COLUMNS = ("replicates_a", "replicates_b", "missing_a", "missing_b", *QUANTITIES, "permutations", "bootstrap")
 
+NULL_QUANTILE = 0.95
+"""Of the permutation null: `null_q95`."""
+
 
 def predicted_labels(logits: ArrayLike) -> np.ndarray:
     """Return the labels (R, N) of the largest of each image's logits (R, N, K); -1 where not all are finite.
@@ -185,7 +188,7 @@ def compare(
         # Total variations are whole multiples of 1/(n m N): half of that tells a tie from rounding.
         as_far = np.count_nonzero(null > values["total_variation"] - 0.5 / (n * m * a.shape[1]))
         values["null_mean"] = float(null.mean())
-        values["null_q95"] = float(np.quantile(null, 0.95))
+        values["null_q95"] = float(np.quantile(null, NULL_QUANTILE))
         values["p_value"] = (1 + as_far) / (1 + permutations)
         drawn = pooled.resampled(bootstrap, resamples)
         intervals = percentile_intervals(drawn, values["total_variation"], confidence, min(n, m))

@@ -121,8 +121,7 @@ class Study:
     @property
     def paths(self) -> StudyPaths:
         """Where its tables, figures, claims and page lie."""
-        name = self.settings.study
-        return StudyPaths("results" if name == "default" else f"results/{name}")
+        return StudyPaths.of(self.settings.study)
 
     def with_analysis(self, analysis: str) -> list[str]:
         """Names of the selected experiments that want an analysis."""
