@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from intrinsic_lr.core import storage
-from intrinsic_lr.core.block_files import KEPT
+from intrinsic_lr.core.block_files import KEPT, OTHERS
 from intrinsic_lr.study.model_spec import ModelSpec
 from intrinsic_lr.study.plan import TrainingPlan
 from intrinsic_lr.study.timeline import Segment, Timeline
@@ -61,5 +61,5 @@ def contents(folder):
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.suffix != ".json" and KEPT not in path.parts
+        if path.is_file() and path.suffix != ".json" and not {KEPT, OTHERS} & {*path.parts}
     }

@@ -10,6 +10,7 @@ from projects import experiments, new_project, overlay, planned, ran, run, table
 pytestmark = pytest.mark.workflow
 
 RUN = "results/runs/digits_300-small-b20-lr0.1-wd0.2/block_0000/run.json"
+LOG = "results/logs/train/digits_300-small-b20-lr0.1-wd0.2/block_0000.log"
 
 
 ANALYSES = ("curves", "distance")
@@ -62,8 +63,7 @@ def test_a_longer_question_goes_on_from_what_lies_there(project, alone):
     shown = run(project, "tables", config=name)
     assert ran(shown).count("train") == 2
     assert "to be replaced" not in shown
-    log = (project / "results/logs/train/digits_300-small-b20-lr0.1-wd0.2/block_0000.log").read_text()
-    assert "going on from step 80 of 120" in log
+    assert "going on from step 80 of 120" in (project / LOG).read_text()
     assert tables(project, "results/mine") == alone["longer"]
     plan = json.loads((project / RUN).read_text())["plan"]
     assert plan["checkpoints"] == [20, 40, 60, 80, 120]
@@ -72,13 +72,18 @@ def test_a_longer_question_goes_on_from_what_lies_there(project, alone):
     assert "train" not in planned(project, config=name)
 
 
-def test_what_another_training_replaces_is_named_before_the_first_job(project):
+def test_what_another_training_replaces_is_named_before_the_first_job_and_comes_back(project):
+    before = tables(project)
     shown = run(project, "trainings", config=variant(project, seed=1))
     (line,) = [line for line in shown.splitlines() if line.startswith("to be replaced: ")]
     assert line.endswith(
-        f"{RUN.rsplit('/', 1)[0]}: a training of 80 steps with 4 checkpoints, by one with another seed"
+        f"{RUN.rsplit('/', 1)[0]}: a training of 80 steps with 4 checkpoints, by one with another seed; its own "
+        "config brings it back"
     )
     assert shown.index(line) < shown.index("rule train:")
+    run(project, *SAME)
+    assert "going on from step 80 of 80" in (project / LOG).read_text()
+    assert tables(project) == before
 
 
 def test_a_lost_record_is_known_from_what_is_kept(project):

@@ -27,7 +27,7 @@ def test_end_to_end(finished):
     assert set(tables(finished)) == {name.split("/")[-1] for name in results.tables}
     assert {"disagreement_smoke_mixing.csv", "swa_smoke_trajectory.csv", "gd_toy.csv"} < set(tables(finished))
     for name in ("claims", "controls"):
-        card = pd.read_csv(finished / f"results/{name}.csv")
+        card = pd.read_csv(finished / f"results/smoke/{name}.csv")
         assert list(card["claim"].unique()) == ["gd_toy", "function_space_mixing"]
     assert set(pd.read_csv(finished / "results/smoke/claims.csv")["verdict"]) <= set(VERDICTS)
 

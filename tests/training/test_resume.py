@@ -19,7 +19,7 @@ from intrinsic_lr.core.block_files import ASIDE, CHECKPOINTS, HISTORY, KEPT, RES
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.models import kernels
 from intrinsic_lr.models.devices import MemberLimit
-from intrinsic_lr.study.sharing import united
+from intrinsic_lr.study.sharing import plans_in, united
 from intrinsic_lr.training.resume import STATE, STOPPED, Watch
 from plans import LIBRARY, contents, plan, timeline, train_words, write_noise
 
@@ -113,6 +113,31 @@ def test_a_longer_training_goes_on_from_the_end_of_a_shorter_one(files, tmp_path
     assert rows == both.logged() == [0, 2, 3, 4, 5, 7, 8, 9]
     record = json.loads((tmp_path / "parts" / RUN).read_text())
     assert record["plan"] == both.to_dict()
+
+
+def test_another_training_of_the_block_is_kept_and_comes_back(files, tmp_path, capsys):
+    """By another seed, other rates under one name, or other data; asked for again, nothing is trained."""
+    folder, usual = tmp_path / "block", {"checkpoints": (0, 3), "log_every": 1, "trace_every": 1}
+    others = write_noise(tmp_path / "data", "e", 1)
+    trainings = [
+        (files, asked(LONG, **usual)),
+        (files, asked(SHORT, seed=1, **usual)),
+        (files, asked(LONG, weight_decay=0.1, **usual)),
+        (others, asked(LONG, **usual)),
+    ]
+    made = []
+    for data, planned in trainings:
+        train_on(data, folder, planned)
+        made.append(contents(folder))
+    assert "going on" not in capsys.readouterr().err
+    for (data, planned), before in zip(trainings, made, strict=True):
+        train_on(data, folder, planned)
+        assert f"going on from step {planned.steps} of {planned.steps}" in capsys.readouterr().err
+        assert contents(folder) == before
+    assert len(list((folder / "others").iterdir())) == len(trainings) - 1
+    known = plans_in(folder)
+    assert known[0] == trainings[-1][1]
+    assert all(planned in known for _, planned in trainings)
 
 
 def test_a_stopped_training_outlasts_a_shorter_one(files, tmp_path, monkeypatch, capsys):

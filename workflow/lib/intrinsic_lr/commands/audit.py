@@ -17,7 +17,7 @@ from pathlib import Path
 
 from intrinsic_lr.commands.options import Parser
 from intrinsic_lr.core import paths
-from intrinsic_lr.core.block_files import ASIDE, EXTRACT, KEPT, RESUME, RUN
+from intrinsic_lr.core.block_files import ASIDE, EXTRACT, KEPT, OTHERS, RESUME, RUN
 from intrinsic_lr.core.errors import InputError, printable
 from intrinsic_lr.core.locks import is_running
 from intrinsic_lr.core.rerun import rerun_command
@@ -127,7 +127,7 @@ def checksums(folder: Path) -> dict[str, str | None]:
             own = (
                 file
                 for file in beside
-                if not {ASIDE, KEPT} & {*file.parts} and (in_block or file.stem == path.stem)
+                if not {ASIDE, KEPT, OTHERS} & {*file.parts} and (in_block or file.stem == path.stem)
             )
             carried = {str(file): None for file in own}
         for file, digest in carried.items():
@@ -161,7 +161,7 @@ def _is_gone_on_from(file: Path) -> bool:
     """Tell whether a file is what a training goes on from: one that has not ended yet, or one made longer."""
     block = next((parent for parent in file.parents if parent.name.startswith("block_")), None)
     left = RESUME in file.parts or (file.name.startswith(".") and file.name.endswith(".tmp"))
-    return block is not None and ({ASIDE, KEPT} & {*file.parts} or (left and not (block / RUN).exists()))
+    return block is not None and ({ASIDE, KEPT, OTHERS} & {*file.parts} or (left and not (block / RUN).exists()))
 
 
 def _of_blocks(study: Study, asked: Mapping[str, str], folder: Path) -> Iterator[Fault]:

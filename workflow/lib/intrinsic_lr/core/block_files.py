@@ -9,6 +9,10 @@ ASIDE = "aside"
 """Folder of the same, while a shorter or longer training of the block is done first."""
 KEPT = "kept"
 """Folder of the same of a training that has ended, with its record: a longer one goes on from there."""
+OTHERS = "others"
+"""Folder with such a folder for each other training that had this place, by a config that says otherwise."""
+STATE = "state"
+"""File of the state, in any of these folders."""
 
 
 def step_file(folder: str, step: int) -> str:

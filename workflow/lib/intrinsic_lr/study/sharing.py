@@ -1,11 +1,12 @@
 """Trainings that lie there already: used as they are, or gone on with, and never shortened."""
 
+import contextlib
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from intrinsic_lr.core.block_files import KEPT, RUN
+from intrinsic_lr.core.block_files import KEPT, OTHERS, RUN, STATE
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.storage import read_json
 from intrinsic_lr.core.version import TRAINING_VERSION
@@ -52,29 +53,30 @@ def continues(saved: TrainingPlan, asked: TrainingPlan, step: int) -> bool:
     return (kept, saved.logged(step), saved.traced(step)) == (wanted, asked.logged(step), asked.traced(step))
 
 
-def finished_plan(block: Path) -> TrainingPlan | None:
-    """Return the plan that a block's folder was trained by, None where it was not, or by another version.
+def plans_in(block: Path) -> list[TrainingPlan]:
+    """Return the plans that a block's folder was trained by in this version: the present one, then others kept.
 
     The record is read where the workflow does not delete it before it trains on, if it has deleted the other.
     """
-    record = finished_record(block)
-    if record is None or record.get("training_version") != TRAINING_VERSION:
-        return None
-    try:
-        return TrainingPlan.from_json(record["plan"])
-    except (InputError, KeyError, TypeError):
-        return None
+    records = [finished_record(block), *(_record(folder / RUN) for folder in sorted((block / OTHERS).glob("*")))]
+    plans = []
+    for record in records:
+        if record and record.get("training_version") == TRAINING_VERSION:
+            with contextlib.suppress(InputError, KeyError, TypeError):
+                plans.append(TrainingPlan.from_json(record["plan"]))
+    return plans
 
 
 def finished_record(block: Path) -> Mapping[str, Any] | None:
     """Return what the record of a finished training says, None where there is none or it is damaged."""
-    for file in (block / RUN, block / KEPT / RUN):
-        if file.is_file():
-            try:
-                return read_json(file)
-            except InputError:
-                continue
-    return None
+    return _record(block / RUN) or _record(block / KEPT / RUN)
+
+
+def _record(file: Path) -> Mapping[str, Any] | None:
+    try:
+        return read_json(file) if file.is_file() else None
+    except InputError:
+        return None
 
 
 def replacement(block: Path, asked: TrainingPlan) -> str | None:
@@ -86,10 +88,11 @@ def replacement(block: Path, asked: TrainingPlan) -> str | None:
         there = TrainingPlan.from_json(record["plan"])
     except (InputError, KeyError, TypeError):
         return f"{block}: a training of an unknown plan"
+    comes_back = False
     if record.get("training_version") != TRAINING_VERSION:
         by = "one of this version"
     elif name := difference(there, asked):
-        by = f"one with another {name}"
+        by, comes_back = f"one with another {name}", True
     elif continues(there, asked, there.steps) and there != asked:
         return None
     else:
@@ -97,14 +100,15 @@ def replacement(block: Path, asked: TrainingPlan) -> str | None:
         if there != asked:
             every = f"every {there.log_every} steps of the history and every {there.trace_every} of the trace"
             by += f", since checkpoints or rows are asked for that it lacks (it has one {every})"
-    return f"{block}: a training of {there.steps:,} steps with {len(there.checkpoints)} checkpoints, by {by}"
+    line = f"{block}: a training of {there.steps:,} steps with {len(there.checkpoints)} checkpoints, by {by}"
+    return line + ("; its own config brings it back" if comes_back and (block / KEPT / STATE).is_file() else "")
 
 
-def finished_plans(results: Path, points: Collection[str]) -> dict[str, dict[int, TrainingPlan]]:
+def finished_plans(results: Path, points: Collection[str]) -> dict[str, dict[int, list[TrainingPlan]]]:
     """Return the plans by which blocks were trained, by point and number, of those below a folder of results."""
-    found: dict[str, dict[int, TrainingPlan]] = {}
+    found: dict[str, dict[int, list[TrainingPlan]]] = {}
     for folder in sorted((results / "runs").glob("*/block_[0-9][0-9][0-9][0-9]")):
         point, number = folder.parent.name, int(folder.name[-4:])
-        if point in points and (plan := finished_plan(folder)):
-            found.setdefault(point, {})[number] = plan
+        if point in points and (plans := plans_in(folder)):
+            found.setdefault(point, {})[number] = plans
     return found

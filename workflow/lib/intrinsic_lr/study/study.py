@@ -67,18 +67,28 @@ class Study:
         """Return the study with the trainings below a folder of results, in the blocks that they have there."""
         trainings, plans = dict(self.trainings), {}
         for name, finished in finished_plans(results, self.trainings).items():
-            first = finished.get(0)
-            size = len(first.members) if first else self.trainings[name].block_size
-            training = replace(self.trainings[name], block_size=size)
-            if first and difference(first, training_plan(training, 0, self.settings)):
+            training = self._sized(self.trainings[name], finished.get(0, []))
+            if training is None:
                 # Another training: it is replaced, block by block.
                 continue
             trainings[name] = training
-            for block, there in finished.items():
+            for block, found in finished.items():
                 asked = training_plan(training, block, self.settings)
-                if block in training.blocks and not difference(there, asked):
+                there = next((plan for plan in found if not difference(plan, asked)), None)
+                if block in training.blocks and there:
                     plans[name, block] = united(there, asked)
         return replace(self, trainings=trainings, plans=plans)
+
+    def _sized(self, training: Training, found: list[TrainingPlan]) -> Training | None:
+        """Return a training in blocks of the size that it has among the plans of its first block.
+
+        None where all of them are of other trainings; as it is where there are none.
+        """
+        for plan in found:
+            sized = replace(training, block_size=len(plan.members))
+            if not difference(plan, training_plan(sized, 0, self.settings)):
+                return sized
+        return None if found else training
 
     @property
     def code(self) -> list[str]:

@@ -2,7 +2,8 @@
 
 Meanwhile checkpoints and state lie in the block's folder `resume`, which the workflow does not declare and hence
 does not delete. The folder of checkpoints gets its place when all of them are there. At the end `resume` becomes
-`kept`: a longer training of the same block goes on from there.
+`kept`: a longer training of the same block goes on from there. Where another config trains the block otherwise,
+what was kept goes to `others`, and comes back when it is asked for again.
 """
 
 import hashlib
@@ -18,7 +19,8 @@ from typing import Any
 import torch
 from safetensors.torch import load, save
 
-from intrinsic_lr.core.block_files import ASIDE, CHECKPOINTS, KEPT, RESUME, RUN, step_file
+from intrinsic_lr.core.block_files import ASIDE, CHECKPOINTS, KEPT, OTHERS, RESUME, RUN, step_file
+from intrinsic_lr.core.block_files import STATE as STATE_NAME
 from intrinsic_lr.core.errors import InputError
 from intrinsic_lr.core.storage import atomic_path, open_result, sha256, write_tensors
 from intrinsic_lr.models.devices import MemberLimit
@@ -27,7 +29,6 @@ from intrinsic_lr.study.sharing import continues, difference
 from intrinsic_lr.training.recorder import Recorder
 from intrinsic_lr.training.state import State
 
-STATE_NAME = "state"
 STATE = f"{RESUME}/{STATE_NAME}"
 STOPPED = 75
 """Exit status of a training that stopped with its state saved, `EX_TEMPFAIL`: starting it again goes on."""
@@ -93,8 +94,9 @@ class Store:
         found = self._stopped()
         if found is None:
             self._set_aside(plan)
+            came_back = self._bring_back(plan)
             # Asked for again without another one in between, a training is to be done again.
-            found = self._ended(plan, may_be_same=was_stopped)
+            found = self._ended(plan, may_be_same=was_stopped or came_back)
         if found is None:
             return None
         about, content = found
@@ -137,6 +139,35 @@ class Store:
                 shutil.rmtree(aside, ignore_errors=True)
                 os.replace(self._folder / RESUME, aside)
         self.remove()
+
+    def _bring_back(self, plan: TrainingPlan) -> bool:
+        """Let what is kept of this training and of another one change places; tell whether they did."""
+        kept = self._folder / KEPT
+        for other in sorted((self._folder / OTHERS).glob("*")):
+            about = _ended_about(other)
+            if about and self._is_one(about, plan):
+                self._keep_other(plan)
+                os.replace(other, kept)
+                return True
+        return False
+
+    def _keep_other(self, plan: TrainingPlan) -> None:
+        """Make room for what is kept of this training: that of another one of this version goes to `others`."""
+        kept = self._folder / KEPT
+        about = _ended_about(kept)
+        is_usable = about and about["identity"]["training_version"] == self._identity["training_version"]
+        if is_usable and not self._is_one(about, plan):
+            name = hashlib.sha256(json.dumps(about["identity"], sort_keys=True).encode()).hexdigest()[:16]
+            place = self._folder / OTHERS / name
+            place.parent.mkdir(exist_ok=True)
+            shutil.rmtree(place, ignore_errors=True)
+            os.replace(kept, place)
+        shutil.rmtree(kept, ignore_errors=True)
+
+    def _is_one(self, about: dict[str, Any], plan: TrainingPlan) -> bool:
+        """Tell whether one of a training that has ended and of this one continues the other."""
+        ended = TrainingPlan.from_json(about["identity"]["plan"])
+        return self._is_same_but_for_plan(about) and difference(ended, plan) is None
 
     def _is_same_but_for_plan(self, about: dict[str, Any]) -> bool:
         return all(about["identity"].get(key) == value for key, value in self._identity.items() if key != "plan")
@@ -181,7 +212,7 @@ class Store:
         try:
             self.save(state, recorder, limit)
             shutil.copyfile(self._folder / RUN, resume / RUN)
-            shutil.rmtree(kept, ignore_errors=True)
+            self._keep_other(TrainingPlan.from_json(self._identity["plan"]))
             os.replace(resume, kept)
         except (InputError, OSError) as error:
             print(f"{kept}: not kept ({error}); a longer training would begin anew", file=sys.stderr)
@@ -206,6 +237,11 @@ def _read(path: Path) -> tuple[dict[str, Any] | None, bytes]:
     if hashlib.sha256(content).hexdigest().encode() != digest:
         return None, content
     return _about(content), content
+
+
+def _ended_about(folder: Path) -> dict[str, Any] | None:
+    """Return the description of the state that a training ended in, None where there is none or it is damaged."""
+    return _read(folder / STATE_NAME)[0] if (folder / STATE_NAME).exists() else None
 
 
 def _about(content: bytes) -> dict[str, Any]:
