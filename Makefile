@@ -30,7 +30,9 @@ SNAKEMAKE := intrinsic-lr snakemake $(SEEDED) $(if $(PROFILE),--profile "$$PROFI
 # $(call files,--option) makes the option and the files of CONFIG the shell's arguments, none where CONFIG is empty.
 # CONFIG is one file, whose name may have spaces, or several without.
 files = set -f; if test -f "$$CONFIG"; then set -- $(1) "$$CONFIG"; elif test -n "$$CONFIG"; then set -- $(1) $$CONFIG; fi
-# $(folder) puts the folder of the study's tables, figures and page into the shell's variable of that name.
+# $(folder) puts the folder of the study's tables, figures and page into the shell's variable of that name. It lies in the
+# folder of the seed where one is given.
+made = $(if $(SEED),results/seeds/$$SEED/)$$folder
 folder = $(call files,--config); folder=$$(intrinsic-lr status --folder "$$@")
 
 .PHONY: help results smoke report audit status estimate stability scorecard test test-long test-all test-faults test-fuzz test-slurm test-s3 bench docs lint check clean
@@ -41,7 +43,7 @@ help: ## list what can be asked for
 
 results: $(VENV)/runtime.stamp ## train everything and draw the figures of the study into results/
 	@$(call files,--configfile); echo "== running the workflow: $(SNAKEMAKE) $$*"; $(SNAKEMAKE) "$$@"
-	@$(folder); echo "== done: open $$folder/report.html; verdicts in $$folder/claims.csv, figures in $$folder/figures, tables in $$folder/tables"
+	@$(folder); echo "== done: open $(made)/report.html; verdicts in $(made)/claims.csv, figures in $(made)/figures, tables in $(made)/tables"
 
 smoke: export CONFIG := config/smoke.yaml
 smoke: results ## run every kind of rule on tiny networks, in about a minute
@@ -49,7 +51,7 @@ smoke: results ## run every kind of rule on tiny networks, in about a minute
 report: $(VENV)/runtime.stamp ## bring the page report.html up to date, and write Snakemake's own report beside it
 	@$(call files,--configfile); $(SNAKEMAKE) report "$$@"
 	@$(folder); $(call files,--configfile); $(SNAKEMAKE) --report "$$folder/snakemake-report.html" "$$@"
-	@$(folder); echo "== done: $$folder/report.html (verdicts, figures, tables), $$folder/snakemake-report.html (the workflow's record)"
+	@$(folder); echo "== done: $(made)/report.html (verdicts, figures, tables), $(made)/snakemake-report.html (the workflow's record)"
 
 audit: $(VENV)/runtime.stamp ## compare results/ with the config (CONFIG=...): stale, missing, damaged, foreign
 	@$(call files,--config); intrinsic-lr audit "$$@"

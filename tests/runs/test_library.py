@@ -96,17 +96,17 @@ def test_data_of_another_training_are_refused(trained, tmp_path):
 
 @pytest.mark.workflow
 def test_a_study_is_opened_with_its_verdicts_tables_and_runs(finished, project):
-    study = load_study(finished / "results")
-    scorecard = study.table("gd_toy"), pd.read_csv(finished / "results/claims.csv").set_index("claim")
+    study = load_study(finished / "results/smoke")
+    scorecard = study.table("gd_toy"), pd.read_csv(finished / "results/smoke/claims.csv").set_index("claim")
     assert {name: claim.verdict for name, claim in study.claims.items()} == dict(scorecard[1]["verdict"])
     assert study.claims["gd_toy"].table.equals(scorecard[0])
     assert {study.run(point).name for point in study.points} == set(study.points) != set()
     with pytest.raises(InputError, match="unknown table 'gdtoy'; did you mean gd_toy"):
         study.table("gdtoy")
-    altered = project / "results/tables/gd_toy.csv"
+    altered = project / "results/smoke/tables/gd_toy.csv"
     altered.write_text(altered.read_text().replace("0", "1", 1))
     with pytest.raises(InputError, match=r"gd_toy\.csv: damaged"):
-        load_study(project / "results").table("gd_toy")
+        load_study(project / "results/smoke").table("gd_toy")
 
 
 def test_what_a_study_lacks_is_named(trained, tmp_path):
