@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import re
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from checks import verdicts
+from matplotlib.text import Text
 
 from drawn import collisions
 from intrinsic_lr.claims import nonsmooth_origin
@@ -103,3 +105,32 @@ def test_a_degenerate_table_decides_nothing_and_is_drawn(example, rows):
     findings = example.judged(table)
     assert overall(findings) == "inconclusive"
     drawn(example, table, findings)
+
+
+def texts(example, spec):
+    """Return all texts of the figure that a claim draws of its example."""
+    figure = example.claim.draw(example.table(), spec, example.judged(spec=spec))
+    found = " ".join(text.get_text() for text in figure.findobj(Text))
+    plt.close(figure)
+    return " ".join(found.split())
+
+
+def test_the_confidence_in_the_texts_is_that_of_the_config(example):
+    spec = replace(example.spec, analysis={**example.spec.analysis, "confidence": 0.5, "bootstrap": 29})
+    told = re.findall(r"([\d.]+) % (?:\w+ )?(?:interval|band)", texts(example, spec))
+    assert set(told) <= {"50"}
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "words"),
+    [
+        ("noise_anisotropy", {"_LOW": 0.1, "_HIGH": 0.8}, "10 to 80 % of replicates"),
+        ("rescaling_equivalence", {"NULL_QUANTILE": 0.8}, "mean to 0.8 quantile"),
+        ("no_mixing_in_weights", {"NULL_QUANTILE": 0.8}, "mean to 0.8 quantile"),
+    ],
+)
+def test_the_quantiles_in_the_texts_are_those_drawn(monkeypatch, name, changed, words):
+    example = EXAMPLES[name]
+    for constant, value in changed.items():
+        monkeypatch.setattr(example.claim, constant, value)
+    assert words in texts(example, example.spec)
