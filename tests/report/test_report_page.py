@@ -194,7 +194,7 @@ def test_the_page_says_what_its_reader_needs(finished):
         article = text.split(f'<article id="claim-{claim}"')[1].split("</article>")[0]
         assert f"claims/{claim}.py" in article
         assert f"<code>claims.{claim}</code>" in article
-        assert f"results/figures/{claim}.svg" in re.search(r'class="command">(.*?)</code>', article)[1]
+        assert f"results/smoke/figures/{claim}.svg" in re.search(r'class="command">(.*?)</code>', article)[1]
     assert len(text) < 15e6
 
 
