@@ -126,7 +126,6 @@ def test_the_confidence_in_the_texts_is_that_of_the_config(example):
     [
         ("noise_anisotropy", {"_LOW": 0.1, "_HIGH": 0.8}, "10 to 80 % of replicates"),
         ("rescaling_equivalence", {"NULL_QUANTILE": 0.8}, "mean to 0.8 quantile"),
-        ("no_mixing_in_weights", {"NULL_QUANTILE": 0.8}, "mean to 0.8 quantile"),
     ],
 )
 def test_the_quantiles_in_the_texts_are_those_drawn(monkeypatch, name, changed, words):
