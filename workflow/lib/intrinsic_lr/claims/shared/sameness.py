@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 
 from intrinsic_lr.analyses.tables import POINT_COLUMNS
-from intrinsic_lr.claims.shared.spec import NOTHING, ClaimData, ClaimSpec, Estimate
+from intrinsic_lr.claims.shared.spec import NOTHING, ClaimData, Estimate
 from intrinsic_lr.claims.shared.verdicts import Finding, Findings, Range
 from intrinsic_lr.stats.components import detectable_share
 from intrinsic_lr.stats.disagreement import JUDGED, label_distribution, total_variation
 from intrinsic_lr.stats.intervals import holm
 from intrinsic_lr.study.experiment import PlannedPoint as Point
-from intrinsic_lr.study.pairs import initialisations, paired
+from intrinsic_lr.study.pairs import paired
 
 Member = tuple[str, Point]
 """A point with the role of its experiment."""
@@ -32,14 +32,6 @@ _OF_A_SIDE = ("point", "step", "intrinsic_time", "replicates", "within", "error"
 _OF_BOTH = ("part", "paired", "independent_errors", "null_mean", "detectable")
 _COLUMNS = [*_OF_BOTH, *(f"{name}_{side}" for side in "ab" for name in _OF_A_SIDE), *MEASURED]
 _PAIRED = " (not judged: replicates of both share their initial weights or batches)"
-
-
-def first_of_each_rate(spec: ClaimSpec, role: str) -> list[tuple[Point, Point]]:
-    """Return the first pair of initialisations at each intrinsic rate: every rate counts once and no run twice."""
-    first: dict[float, tuple[Point, Point]] = {}
-    for a, b in initialisations(spec.points(role)):
-        first.setdefault(a.intrinsic_lr, (a, b))
-    return list(first.values())
 
 
 def compare_points(
