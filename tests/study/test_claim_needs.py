@@ -98,6 +98,7 @@ CHANGES = [
     ("adamw_swa", "adamw_trajectory", {"grid.optimiser": "adam"}, "adamw at every point"),
     ("adamw_swa", "adamw_trajectory", {"grid.init_sharing": "shared"}, "two networks of"),
     ("adamw_mixing", "adam_mixing", {"grid.optimiser": "adamw"}, "adam at every point"),
+    ("transformer_mixing", "transformer_mixing", {"checkpoints.inverse_intrinsic_lr": [8]}, "two checkpoints"),
     ("adamw_mixing", "adamw_not_mixed", {"grid.runs_per_init": 1}, "two runs each"),
     ("timescale_transfers", "adamw_timescales", {"grid.dataset": "digits"}, "two data sets"),
     ("timescale_transfers", "adamw_timescales", {"length": {"steps": 9}, "checkpoints": {"steps": [9]}}, "epochs"),

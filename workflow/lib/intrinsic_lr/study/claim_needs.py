@@ -415,4 +415,5 @@ NEEDS: Mapping[str, Callable[[Design], Needs]] = {
     "timescale_transfers": _timescales,
     "adamw_swa": _adamw_averages,
     "adamw_mixing": _adamw_forgets,
+    "transformer_mixing": _forgets,
 }
