@@ -79,11 +79,11 @@ def test_loads_alone_and_without_complaint_and_fits_the_screen(page):
     assert [url for url in urls if not url.startswith(("file:", "data:", "blob:"))] == []
     width, shown = page.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
     assert width <= shown
-    images = "[...document.querySelectorAll('main figure img')]"
+    images = "[...document.querySelectorAll('main .paper img')]"
     loaded = f"Promise.all({images}.map(found => found.decode())).then(() => true)"
     assert page.execute_async_script(f"{loaded}.then(arguments[0])")
     # Each figure as it is drawn for this screen, and no other.
-    kinds = all_of(page, "main figure img", "[found.className, found.clientWidth > 0, found.clientWidth]")
+    kinds = all_of(page, "main .paper img", "[found.className, found.clientWidth > 0, found.clientWidth]")
     assert {(kind, seen) for kind, seen, _ in kinds} == {
         ("narrow", shown < 600),
         ("wide", shown >= 600),
