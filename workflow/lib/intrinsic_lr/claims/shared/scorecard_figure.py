@@ -164,7 +164,7 @@ def _write_inside(figure: Figure, axes: Axes, rows: list) -> None:
 
 def _told(row, of_claim: pd.DataFrame) -> str:
     """Return what is allowed, without the words in brackets, and what else the number rests on."""
-    allowed = row.null_or_threshold.split(" (")[0].split(": permutation")[0]
+    allowed = row.null_or_threshold.split(" (")[0].split(": ")[0]
     p_value = f"p = {row.p_value:.2g}; " if np.isfinite(row.p_value) else ""
     return f"{allowed}; {p_value}n = {row.n}; controls {rejected_text(of_claim)}"
 
