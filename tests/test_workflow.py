@@ -183,7 +183,7 @@ class TestSettings:
         jobs = planned(study, config=name)
         assert jobs["figure_claim"] == 2
         assert all(rule in ("all", "report") or rule.startswith("figure_") for rule in jobs)
-        assert sum(jobs.values()) == 2 + 10  # every drawing once
+        assert sum(jobs.values()) == 2 + 11  # every drawing once
 
 
 def test_claims_on_averages_wait_for_the_table_of_averages():

@@ -99,7 +99,9 @@ def make(tmp_path):
         shutil.copy2(REPOSITORY / "pyproject.toml", project)
         (project / ".venv/runtime.stamp").touch()
         (project / FILE).touch()
-        environment = {key: value for key, value in environment_of(project).items() if key != "MAKEFLAGS"}
+        # As from a shell, not from inside of `make test`.
+        of_make = ("MAKEFLAGS", "MAKELEVEL")
+        environment = {key: value for key, value in environment_of(project).items() if key not in of_make}
         done = subprocess.run(["make", *words], cwd=project, env=environment, capture_output=True, text=True)
         written = (project / "words").read_text().splitlines() if (project / "words").exists() else []
         assert not list(tmp_path.rglob("owned*"))

@@ -204,7 +204,7 @@ def test_a_study_of_the_users_own_is_titled_as_theirs(project, monkeypatch):
     words = {"title": "My <grid>", "subtitle": "of rates", "intro": "One & two.\n\nThree."}
     for report, expected in (
         (words, ["<h1>My &lt;grid&gt;</h1>", "of rates", "<p>One &amp; two.</p><p>Three.</p>"]),
-        ({}, ["<h1>The intrinsic learning rate, reproduced</h1>"]),
+        ({}, ["<h1>Study smoke</h1>"]),
     ):
         text = render(Sources(Study.read({**config, "report": report}), {}, Path("workflow/report")))
         assert all(part in text for part in expected)

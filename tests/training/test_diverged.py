@@ -16,14 +16,15 @@ from projects import SMOKE, new_project, overlay, snakemake
 pytestmark = pytest.mark.workflow
 
 STEPS, MEMBERS = 1417, 4
-WHOLE, SOME, ALL = (f"digits_300-small-b20-lr0.1-wd{decay}" for decay in ("0.1", "20.6", "1000000000"))
+DECAYS = "0.1", "20.6", "1000000000"
+WHOLE, SOME, ALL = (f"digits_300-small-b20-lr0.1-wd{decay}-runs_per_init2" for decay in DECAYS)
 SPOILT = {
     "dataset": "digits_300",
     "model": "small",
     "batch_size": 20,
     "replicates": MEMBERS,
     "block_size": MEMBERS,
-    "grid": {"lr": 0.1, "weight_decay": [0.1, 20.6, 1.0e9], "init_seed": [0, 1]},
+    "grid": {"lr": 0.1, "weight_decay": [0.1, 20.6, 1.0e9], "init_seed": [0, 1], "runs_per_init": 2},
     "length": {"steps": STEPS},
     "checkpoints": {"steps": [350, 700, 1050, STEPS]},
     "history_points": 4,

@@ -225,4 +225,5 @@ def _check_number(value: float, place: str) -> None:
 
 def inner_place(place: str, key: str) -> str:
     """Return how messages name a key below a place: `config: experiments.one`."""
-    return f"config: {key}" if place == "config" else f"{place}.{key}"
+    named = key or "''"
+    return f"config: {named}" if place == "config" else f"{place}.{named}"
