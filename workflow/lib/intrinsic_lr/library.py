@@ -176,8 +176,8 @@ class StudyResults:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.tables = sorted(path.stem for path in folder.glob("tables/*.csv"))
+        self.folder, self._paths = folder, paths.StudyPaths(str(folder))
+        self.tables = sorted(path.stem for path in Path(self._paths.table("any")).parent.glob("*.csv"))
 
     def __repr__(self) -> str:
         return f"<StudyResults {self.folder}: {len(self.claims)} claims, {len(self.tables)} tables>"
@@ -185,7 +185,7 @@ class StudyResults:
     @cached_property
     def claims(self) -> Mapping[str, JudgedClaim]:
         """Its claims by name; none where it judged none."""
-        scorecard = self.folder / "claims.csv"
+        scorecard = Path(self._paths.scorecard)
         statements = read_table(scorecard).set_index("claim")["statement"] if scorecard.exists() else {}
         return {name: self._claim(str(name), statement) for name, statement in statements.items()}
 
@@ -213,14 +213,14 @@ class StudyResults:
         """
         if name not in self.tables:
             raise InputError(f"{self.folder}: {unknown('table', name, self.tables)}")
-        return read_table(self.folder / f"tables/{name}.csv")
+        return read_table(self._paths.table(name))
 
     def run(self, point: str) -> Run:
         """Open the trained replicates of one of its points."""
         return load_run(point, self._runs.parent)
 
     def _claim(self, name: str, statement: str) -> JudgedClaim:
-        findings = read_table(self.folder / f"claims/{name}.csv")
+        findings = read_table(self._paths.findings(name))
         return JudgedClaim(name, statement, overall(findings), findings, self.table(name))
 
 

@@ -457,6 +457,18 @@ int64_t chain_bytes(const shape_t *shapes, int64_t depth, int64_t batch, int64_t
     return arena.used;
 }
 
+/* Take the next `bytes` of the space that the threads share. */
+static char *own_part(char **space, int64_t bytes)
+{
+    char *own;
+#pragma omp critical
+    {
+        own = *space;
+        *space += bytes;
+    }
+    return own;
+}
+
 /* Mean losses (members,), and their derivatives in the weights.
 
    shapes: (depth, 6). weights, gradients: of every layer (members, out, channels, kernel, kernel), then of the head
@@ -473,12 +485,7 @@ void chain(const shape_t *shapes, int64_t depth, const float *const *weights, fl
         const float *own_weights[depth + 1];
         float *own_gradients[depth + 1];
         network_t n = {.depth = depth, .batch = batch, .classes = classes, .limit = limit, .layers = layers};
-        char *own_space;
-#pragma omp critical
-        {
-            own_space = space;
-            space += bytes;
-        }
+        char *own_space = own_part(&space, bytes);
         prepare(&n, shapes, own_space, bytes);
         for (int64_t b = 0; shared && b < batch; b++)
             frame_image(layers, images + b * n.image, b);
@@ -518,12 +525,7 @@ void train_chain(const shape_t *shapes, int64_t depth, float *const *weights, in
         float *own_weights[depth + 1], *gradients[depth + 1];
         int64_t own_labels[batch];
         network_t n = {.depth = depth, .batch = batch, .classes = classes, .limit = limit, .layers = layers};
-        char *own_space;
-#pragma omp critical
-        {
-            own_space = space;
-            space += bytes;
-        }
+        char *own_space = own_part(&space, bytes);
         prepare(&n, shapes, own_space, bytes);
         gradients[0] = (float *)(own_space + chain_bytes(shapes, depth, batch, classes));
         for (int64_t i = 0; i < depth; i++)
